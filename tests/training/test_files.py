@@ -1,0 +1,95 @@
+"""Files appear whole or not at all."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from training.files import atomic_write, sha256_of
+
+
+def test_the_file_appears_only_when_complete(tmp_path: Path) -> None:
+    """Until the context ends the path does not exist; then it holds what was written, and nothing else is left."""
+    path = tmp_path / "scores.csv"
+    with atomic_write(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_file(tmp_path: Path, failure: type[BaseException]) -> None:
+    """Whatever ends the writing early, an interrupt included, the old file stays and no temporary is left behind."""
+    path = tmp_path / "scores.csv"
+    path.write_text("old")
+    with pytest.raises(failure), atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise failure
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writing_nothing_is_a_failure(tmp_path: Path) -> None:
+    """A context that writes no file raises, and the old file stays."""
+    path = tmp_path / "scores.csv"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_write(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_the_temporary_is_a_sibling_with_the_same_suffix(tmp_path: Path) -> None:
+    """Writers that choose a format by suffix choose the right one, and the rename stays on one file system."""
+    with atomic_write(tmp_path / "scores.parquet") as temporary:
+        temporary.touch()
+        assert (temporary.parent, temporary.suffix) == (tmp_path.resolve(), ".parquet")
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    """The file is as readable as one that the writer had opened directly."""
+    (tmp_path / "plain").touch()
+    with atomic_write(tmp_path / "atomic") as temporary:
+        temporary.touch()
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    """Writing through a symbolic link replaces the file it points to."""
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    with atomic_write(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_missing_folder_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    """The error names the path and says what to do, before the first byte is computed."""
+    path = tmp_path / "missing" / "scores.csv"
+    with pytest.raises(FileNotFoundError, match="create it first") as caught, atomic_write(path):
+        pytest.fail("reached the body")
+    assert caught.value.filename == str(path.resolve())
+
+
+@pytest.mark.parametrize("path", [Path(os.devnull), Path(os.curdir)])
+def test_a_device_or_folder_is_never_replaced(path: Path) -> None:
+    """Only a regular file is renamed over."""
+    with pytest.raises(OSError, match="Not a regular file"), atomic_write(path):
+        pytest.fail("reached the body")
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    """The digest is the standard one in hexadecimal, for a file larger than any buffer too."""
+    content = os.urandom(1 << 20) + b"odd"
+    path = tmp_path / "data"
+    path.write_bytes(content)
+    assert sha256_of(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_sha256_of_a_missing_file_names_it(tmp_path: Path) -> None:
+    """What cannot be read raises the system's own error, with the path."""
+    with pytest.raises(FileNotFoundError, match="absent"):
+        sha256_of(tmp_path / "absent")

@@ -1,0 +1,1 @@
+"""The offline half: events -> a trained, exported detector."""

@@ -1,0 +1,46 @@
+"""What can be chosen about a training, and the choices that have a name."""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
+
+
+def knob(default: T, meaning: str) -> T:
+    """Declare a field with its default and its meaning, which `train --help` prints."""
+    return field(default=default, metadata={"help": meaning})
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Every knob of a training; a run's folder and the exported artefact record all of them."""
+
+    name: str = knob("classic", "name of the model")
+    feature_map: Literal["raw", "substructure"] = knob("raw", "what the model sees of the 14 features")
+    architecture: Literal["autoencoder", "variational"] = knob("autoencoder", "kind of model")
+    hidden: tuple[int, ...] = knob((64, 32), "widths of the encoder's layers, mirrored in the decoder")
+    latent: int = knob(16, "width of the bottleneck")
+    kl_weight: float = knob(0.01, "weight of the Kullback-Leibler term (variational only)")
+    epochs: int = knob(50, "passes over the training part, at most")
+    patience: int = knob(8, "epochs without a better validation loss after which training stops")
+    batch_size: int = knob(512, "events in a step")
+    learning_rate: float = knob(1e-3, "step size of Adam")
+    validation_fraction: float = knob(0.1, "share of the background held out: early stopping and working points")
+    seed: int = knob(1, "of the split, the initial weights and the order of events")
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        # The reference configuration: 14-64-32-16-32-64-14 on standardised raw features, mean squared error.
+        TrainingConfig(),
+        # The same with a real bottleneck, which cannot copy its input.
+        TrainingConfig(name="narrow", latent=4),
+        TrainingConfig(name="variational", architecture="variational", latent=8),
+        # Seen through quantities that do not depend on azimuth.
+        TrainingConfig(name="substructure", feature_map="substructure", hidden=(64, 32), latent=3),
+        TrainingConfig(
+            name="substructure-variational", feature_map="substructure", architecture="variational", latent=4
+        ),
+    )
+}

@@ -1,0 +1,220 @@
+"""A trained run to one self-describing ONNX file, behind a parity gate; knows no training loop.
+
+    python -m training export RUN/ --out exported/autoencoder.onnx
+"""
+
+import argparse
+import logging
+import subprocess
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from service.artefact import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    SCHEMA_VERSION,
+    Artefact,
+    GoldenPairs,
+    Metadata,
+    Scaler,
+    WorkingPoint,
+    parse_artefact,
+)
+from service.scorer import Scorer
+from training.errors import ExportError
+from training.events import FEATURE_NAMES, FEATURE_UNITS
+from training.files import atomic_write
+from training.model import AnomalyScorer
+from training.train import Run, digest, load_background, load_run, split
+from training.working_points import derive_working_points
+
+OPSET = 20
+
+# How far the exported graph's scores may be from torch's. Both compute in float32 and sum in other orders; a relative
+# error of 1e-4 moves no decision that the thresholds' own uncertainty would not.
+PARITY_RTOL = 1e-4
+PARITY_ATOL = 1e-6
+PARITY_BATCHES = (1, 2, 7, 4096)
+
+GOLDEN_PAIRS = 8
+
+
+def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Artefact:
+    """Return the run's best detector as an artefact, its working points from background features (n, 14).
+
+    Raises ExportError when the graph's scores are not torch's within PARITY_RTOL, and ArtefactError when the file
+    would not be accepted by the service.
+    """
+    scorer = run.best_scorer()
+    graph = to_onnx(scorer)
+    scores = torch_scores(scorer, calibration)
+    golden = np.argsort(scores)[np.linspace(0, len(scores) - 1, GOLDEN_PAIRS).astype(int)]  # from least to most anomalous
+    _describe(graph, run, scorer, model_version, calibration, scores, golden)
+    artefact = parse_artefact(graph.SerializeToString(deterministic=True))
+    check_parity(Scorer(artefact), scorer, calibration)
+    return artefact
+
+
+def to_onnx(scorer: AnomalyScorer) -> onnx.ModelProto:
+    """Return the graph of a detector: `features` float32 (batch, 14) -> `anomaly_score` float32 (batch,)."""
+    example = torch.zeros(2, len(FEATURE_NAMES))  # a batch of one would be frozen into the graph
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, about its internals
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.onnx.export(
+            scorer.eval(),
+            (example,),
+            dynamo=True,
+            external_data=False,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes={"features": {0: torch.export.Dim("batch")}},
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("torch returned no ONNX program: the installed torch is not the one this project asks for")
+    graph: onnx.ModelProto = program.model_proto
+    # The exporter leaves stack traces, with paths of this machine, on every node.
+    for node in graph.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for field in (graph.graph, *graph.graph.value_info, *graph.graph.input, *graph.graph.output):
+        field.ClearField("metadata_props")
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def torch_scores(scorer: AnomalyScorer, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return torch's scores (n,) of features (n, 14): the reference that every other scoring must reproduce."""
+    with torch.no_grad():
+        scores: NDArray[np.float32] = scorer(torch.from_numpy(np.ascontiguousarray(features))).numpy()
+    return scores
+
+
+def extreme_events() -> NDArray[np.float32]:
+    """Return events that stretch arithmetic, (n, 14): zeros, empty jets, negative masses, far beyond any collider."""
+    ordinary = np.array([900, 900, 500, 150, 100, 50, 30] * 2, dtype=np.float32)
+    no_second_jet = np.where(np.arange(14) < 7, ordinary, 0)
+    negative_mass = np.where(np.isin(np.arange(14), (3, 10)), -3e-5, ordinary)
+    scales = np.array([0.0, 1e-30, 1e-3, 1.0, 1e3, 1e6], dtype=np.float32)
+    return np.concatenate(
+        [scales[:, None] * ordinary, -scales[:, None] * ordinary, [no_second_jet, negative_mass]]
+    ).astype(np.float32)
+
+
+def check_parity(exported: Scorer, reference: AnomalyScorer, features: NDArray[np.float32]) -> None:
+    """Raise ExportError unless graph and torch agree on every batch size of PARITY_BATCHES and on extreme events."""
+    repeated = np.resize(features, (max(PARITY_BATCHES), features.shape[1]))
+    for batch in (*(repeated[:size] for size in PARITY_BATCHES), extreme_events()):
+        found, expected = exported.score(batch), torch_scores(reference, batch)
+        wrong = ~np.isclose(found, expected, rtol=PARITY_RTOL, atol=PARITY_ATOL)
+        if wrong.any():
+            event = int(np.flatnonzero(wrong)[0])
+            raise ExportError(
+                f"the graph scores event {event} of a batch of {len(batch)} as {found[event]:.9g} and torch as "
+                f"{expected[event]:.9g}, expected agreement within {PARITY_RTOL:g} relative: nothing was written. "
+                f"The event is {batch[event].tolist()}"
+            )
+
+
+def code_version() -> str:
+    """Return the version of this code, with the commit when it runs from a checkout."""
+    package = version("lhc-anomaly")
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return package
+    return f"{package}+{commit}"
+
+
+def _describe(
+    graph: onnx.ModelProto,
+    run: Run,
+    scorer: AnomalyScorer,
+    model_version: str,
+    calibration: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    golden: NDArray[np.intp],
+) -> None:
+    """Write the metadata into the graph."""
+    training_rows, held_out_rows = split(run.source.events, run.config)
+    best = min(run.curve, key=lambda epoch: epoch.validation_loss)
+    metadata = Metadata(
+        schema_version=SCHEMA_VERSION,
+        model_name=run.config.name,
+        model_version=model_version,
+        feature_names=list(FEATURE_NAMES),
+        feature_units=list(FEATURE_UNITS),
+        scaler=Scaler(list(scorer.feature_map.names), scorer.scaler.mean.tolist(), scorer.scaler.scale.tolist()),
+        working_points=derive_working_points(scores, digest(calibration)),
+        training={
+            "configuration": asdict(run.config),
+            "training_events": len(training_rows),
+            "held_out_events": len(held_out_rows),
+            "epochs": len(run.curve),
+            "best_epoch": best.epoch,
+            "held_out_loss": best.validation_loss,
+            "torch": str(torch.__version__),
+        },
+        data_sha256=run.source.sha256,
+        code_version=code_version(),
+        golden=GoldenPairs(calibration[golden].tolist(), scores[golden].tolist()),
+    )
+    onnx.helper.set_model_props(graph, metadata.to_props())
+
+
+def summary(artefact: Artefact) -> str:
+    """Return the artefact's identity and working points as a few lines for people."""
+
+    def line(point: WorkingPoint) -> str:
+        return (
+            f"  {point.name:<10} background efficiency {point.background_efficiency:g}: "
+            f"score > {point.threshold:.6g} +- {point.threshold_uncertainty:.2g}"
+        )
+
+    return "\n".join([artefact.identity, *map(line, artefact.metadata.working_points)])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m training export`."""
+    parser = argparse.ArgumentParser(prog="python -m training export", description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path, metavar="RUN/", help="folder that `train` wrote")
+    parser.add_argument("--out", type=Path, required=True, metavar="MODEL.onnx", help="artefact to write")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="EVENTS.h5",
+        help="background for the working points (default: the part of the run's own events that was held out)",
+    )
+    parser.add_argument("--key", help="group in the calibration file, where it holds several")
+    parser.add_argument("--model-version", default="1", help="version to show beside the name (default 1)")
+    args = parser.parse_args(argv)
+    run = load_run(args.run)
+    calibration = load_background(args.calibration, args.key) if args.calibration else _held_out(run)
+    artefact = export(run, calibration, args.model_version)
+    with atomic_write(args.out) as path:
+        path.write_bytes(artefact.graph)
+    print(f"{args.out}: {summary(artefact)}")
+    return 0
+
+
+def _held_out(run: Run) -> NDArray[np.float32]:
+    """Return the features of the run's held-out part, read again from where they were."""
+    path = Path(run.source.path)
+    features = load_background(path, run.source.key)
+    if digest(features) != run.source.sha256:
+        raise ExportError(
+            f"{path} no longer holds the events that the run was trained on; give background with --calibration"
+        )
+    return features[split(len(features), run.config)[1]]

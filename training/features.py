@@ -1,0 +1,101 @@
+"""A particle-level file to an events file: objects -> jets -> features, on all cores; knows no generator.
+
+    python -m training features RAW.h5 OUT.h5
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import EventsError
+from training.files import sha256_of
+from training.hdf5 import Frame, open_frame
+from training.jets import Objects, jet_features
+from training.parts import assemble
+
+SLICE_EVENTS = 2000  # 34 MB of the published file
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Consecutive events of a particle-level file."""
+
+    path: Path
+    key: str
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"events-{self.start:09d}-{self.stop:09d}.npy"
+
+    @property
+    def events(self) -> int:
+        return self.stop - self.start
+
+    def make(self) -> NDArray[np.float32]:
+        """Read the slice and return its features in GeV: (events, 14), or (events, 15) with the label last."""
+        with open_frame(self.path, self.key) as frame:
+            rows = frame.read(frame.columns, self.start, self.stop)
+        objects = rows[:, : len(rows[0]) // 3 * 3].reshape(len(rows), -1, 3)  # (events, objects, (pT, eta, phi))
+        _check(self, objects)
+        present = objects[..., 0] > 0
+        pt, eta, phi = objects[present].T
+        features = jet_features(Objects(present.sum(axis=1), pt, eta, phi))
+        label = rows[:, objects.shape[1] * 3 :]  # (events, 0 or 1)
+        return np.hstack([features, label]).astype(np.float32)
+
+
+def make_features(raw: Path, out: Path, key: str | None, processes: int) -> None:
+    """Write the features of every event of a particle-level file, in its order, with its labels if it has them.
+
+    The layout is the published one: pT, eta, phi of massless objects in turn, zero-padded, then a label or nothing.
+    Raises EventsError when the file cannot be read or is in another layout.
+    """
+    with open_frame(raw, key) as frame:
+        _check_layout(frame)
+        starts = range(0, frame.rows, SLICE_EVENTS)
+        slices = [Slice(raw, frame.key, start, min(start + SLICE_EVENTS, frame.rows)) for start in starts]
+    assemble(out, slices, {"raw_sha256": sha256_of(raw), "slice_events": SLICE_EVENTS}, processes)
+
+
+def _check_layout(frame: Frame) -> None:
+    numbered = tuple(str(number) for number in range(len(frame.columns)))
+    if frame.columns != numbered or len(numbered) < 3 or len(numbered) % 3 == 2:
+        raise EventsError(
+            f"{frame.path}: '{frame.key}' has {len(frame.columns)} columns, {frame.columns[0]!r} to "
+            f"{frame.columns[-1]!r}, expected numbered ones: pT, eta, phi for each object and at most one label after "
+            "them. If it holds features already, use it as it is."
+        )
+
+
+def _check(part: Slice, objects: NDArray[np.float64]) -> None:
+    """Refuse a slice with objects (events, objects, 3) that no detector can have seen."""
+    wrong = ~np.isfinite(objects).all(axis=-1) | (objects[..., 0] < 0)
+    if wrong.any():
+        event, number = np.argwhere(wrong)[0]
+        raise EventsError(
+            f"{part.path}: row {part.start + event} of '{part.key}', object {number}, has pT, eta, phi = "
+            f"{objects[event, number].tolist()}, expected finite numbers and pT >= 0. Correct or drop the row."
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m training features`."""
+    parser = argparse.ArgumentParser(prog="python -m training features", description=__doc__.partition("\n")[0])
+    parser.add_argument("raw", type=Path, metavar="RAW.h5", help="particle-level file in the published layout")
+    parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
+    parser.add_argument("--key", help="group in RAW.h5, where it holds several")
+    parser.add_argument(
+        "--processes", type=int, default=len(os.sched_getaffinity(0)), metavar="P", help="default: the cores it may use"
+    )
+    args = parser.parse_args(argv)
+    if args.processes < 1:
+        parser.error(f"--processes is {args.processes}, expected 1 or more")
+    make_features(args.raw, args.out, args.key, args.processes)
+    return 0

@@ -1,0 +1,104 @@
+"""A whole events file through an artefact, by the very code that serves it; knows no torch.
+
+    python -m training score EVENTS.h5 --model exported/autoencoder.onnx --out scores.csv
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv, parquet
+from tqdm import tqdm
+
+from service.artefact import OUTPUT_NAME, load_artefact
+from service.scorer import Scorer
+from training.errors import EventsError
+from training.events import FEATURE_NAMES, LABEL, count_events, stream_events
+from training.files import atomic_write
+from training.hdf5 import write_frame
+
+TOP_ANOMALIES = 10
+
+Columns = dict[str, NDArray[Any]]
+
+
+def score_file(scorer: Scorer, events: Path, out: Path, key: str | None = None) -> NDArray[np.float32]:
+    """Write the features of every event of a file, its label if it has one, and its anomaly score; return the scores.
+
+    The format follows the ending of `out`, one of WRITERS. The file is streamed and appears whole or not at all.
+    Raises EventsError when the events cannot be read, or the model takes other features than the published ones.
+    """
+    names = tuple(scorer.artefact.metadata.feature_names)
+    if names != FEATURE_NAMES:
+        raise EventsError(
+            f"{scorer.artefact.identity} takes the features {', '.join(names)}, and an events file has "
+            f"{', '.join(FEATURE_NAMES)}: score with a model that was trained on them"
+        )
+    scores: list[NDArray[np.float32]] = []
+
+    def scored() -> Iterator[Columns]:
+        with tqdm(total=count_events(events, key), unit=" events", unit_scale=True) as progress:
+            for chunk in stream_events(events, key, dtype=None):
+                scores.append(scorer.score(chunk.features.astype(np.float32)))
+                label = {} if chunk.labels is None else {LABEL: chunk.labels.astype(np.int64)}
+                yield {**dict(zip(FEATURE_NAMES, chunk.features.T, strict=True)), **label, OUTPUT_NAME: scores[-1]}
+                progress.update(len(chunk))
+
+    WRITERS[out.suffix](out, scored())
+    return np.concatenate(scores)
+
+
+def summary(scores: NDArray[np.float32]) -> str:
+    """Return count, range, mean, median and standard deviation of scores (n,), and the highest with their rows."""
+    wide = scores.astype(np.float64)
+    lines = [
+        f"{len(scores):,} events, anomaly score {wide.min():.6g} to {wide.max():.6g}, mean {wide.mean():.6g}, "
+        f"median {np.median(wide):.6g}, standard deviation {wide.std():.6g}",
+        "most anomalous:",
+        "         row  anomaly score",
+    ]
+    top = np.argsort(-scores, kind="stable")[:TOP_ANOMALIES]
+    return "\n".join([*lines, *(f"{row:>12}  {scores[row]:.6g}" for row in top)])
+
+
+def _write_csv(out: Path, chunks: Iterator[Columns]) -> None:
+    _write_tables(out, chunks, csv.CSVWriter)
+
+
+def _write_parquet(out: Path, chunks: Iterator[Columns]) -> None:
+    _write_tables(out, chunks, parquet.ParquetWriter)
+
+
+def _write_tables(out: Path, chunks: Iterator[Columns], writer: Callable[[Path, pa.Schema], Any]) -> None:
+    first = pa.table(next(chunks))
+    with atomic_write(out) as path, writer(path, first.schema) as file:
+        file.write_table(first)
+        for columns in chunks:
+            file.write_table(pa.table(columns))
+
+
+WRITERS: dict[str, Callable[[Path, Iterator[Columns]], None]] = {
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+    ".h5": write_frame,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m training score`."""
+    parser = argparse.ArgumentParser(prog="python -m training score", description=__doc__.partition("\n")[0])
+    parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file to score")
+    parser.add_argument("--model", type=Path, default=Path("exported/autoencoder.onnx"), metavar="MODEL.onnx")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="scores.csv, scores.parquet or scores.h5")
+    parser.add_argument("--key", help="group in EVENTS.h5, where it holds several")
+    args = parser.parse_args(argv)
+    if args.out.suffix not in WRITERS:
+        parser.error(f"--out is {args.out}, expected a name that ends in {', '.join(WRITERS)}")
+    scorer = Scorer(load_artefact(args.model))
+    scores = score_file(scorer, args.events, args.out, args.key)
+    print(f"{args.out}: scored by {scorer.artefact.identity}\n{summary(scores)}")
+    return 0

@@ -1,0 +1,252 @@
+"""Background events to a trained run: fit, early stopping, a checkpoint every epoch, resume; knows no ONNX.
+
+    python -m training train EVENTS.h5 --out RUN/
+"""
+
+import argparse
+import csv
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from training.config import PRESETS, TrainingConfig
+from training.errors import CheckpointError
+from training.events import read_events
+from training.files import atomic_write
+from training.model import AnomalyScorer
+from training.plots import plot_learning_curve
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the learning curve."""
+
+    epoch: int
+    training_loss: float
+    validation_loss: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the background of a run came from, to find it again and to know it again."""
+
+    path: str
+    key: str | None
+    events: int
+    sha256: str  # of the features, (events, 14) float32 in the file's order
+
+
+@dataclass
+class Run:
+    """A training under way or finished: everything that a checkpoint holds."""
+
+    config: TrainingConfig
+    source: Source
+    scorer: AnomalyScorer
+    optimiser: torch.optim.Adam
+    curve: list[Epoch]
+    best: dict[str, Tensor]
+
+    @property
+    def epochs_since_best(self) -> int:
+        losses = [epoch.validation_loss for epoch in self.curve]
+        return len(losses) - 1 - int(np.argmin(losses)) if losses else 0
+
+    @property
+    def finished(self) -> bool:
+        return len(self.curve) >= self.config.epochs or self.epochs_since_best >= self.config.patience
+
+    def best_scorer(self) -> AnomalyScorer:
+        """Return the detector at its lowest validation loss, on the CPU and ready to score."""
+        scorer = AnomalyScorer(self.config)
+        scorer.load_state_dict(self.best)
+        return scorer.eval()
+
+
+def split(events: int, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of the training part and of the held-out part; the same seed gives the same split."""
+    order = np.random.default_rng(config.seed).permutation(events)
+    held_out = round(events * config.validation_fraction)
+    if not 0 < held_out < events:
+        raise CheckpointError(
+            f"{events} background events cannot be split with validation_fraction {config.validation_fraction}: "
+            "expected at least one event in either part; use more events"
+        )
+    return order[held_out:], order[:held_out]
+
+
+def digest(features: NDArray[np.float32]) -> str:
+    """Return the SHA-256 of features (n, 14): the identity of a sample, whatever file it came from."""
+    return hashlib.sha256(np.ascontiguousarray(features, dtype="<f4")).hexdigest()
+
+
+def load_background(path: Path, key: str | None = None) -> NDArray[np.float32]:
+    """Return the features of the background events in a file, (n, 14): labels select, and go no further."""
+    background = read_events(path, key).background
+    if len(background) == 0:
+        raise CheckpointError(f"{path} holds no background event (label 0): training needs background alone")
+    return background.features
+
+
+def train(source: Source, features: NDArray[np.float32], config: TrainingConfig, folder: Path, device: str) -> Run:
+    """Train on background features (n, 14), from the folder's checkpoint if it has one, and return the run.
+
+    After each epoch the folder holds a checkpoint and the learning curve. On the CPU an interrupted and resumed run
+    ends with the very weights of one that was left alone.
+    """
+    run = _start(source, features, config, folder, device)
+    training_rows, held_out_rows = split(len(features), config)
+    with torch.no_grad():
+        everything = run.scorer.standardise(torch.from_numpy(features).to(device))
+    training, held_out = everything[training_rows], everything[held_out_rows]
+    steps = -(-len(training) // config.batch_size)
+    with tqdm(total=config.epochs * steps, initial=len(run.curve) * steps, unit=" steps") as progress:
+        while not run.finished:
+            epoch = Epoch(len(run.curve) + 1, _fit(run, training, progress), _validate(run, held_out))
+            run.curve.append(epoch)
+            if run.epochs_since_best == 0:
+                run.best = {name: value.detach().cpu().clone() for name, value in run.scorer.state_dict().items()}
+            _save(run, folder)
+            progress.set_postfix(training=f"{epoch.training_loss:.5f}", validation=f"{epoch.validation_loss:.5f}")
+    return run
+
+
+def load_run(folder: Path, device: str = "cpu") -> Run:
+    """Return the run whose checkpoint is in `folder`. Raises CheckpointError when there is none that can be read."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise CheckpointError(f"{folder} holds no {CHECKPOINT}: train it first, with `train EVENTS.h5 --out {folder}`")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        config = TrainingConfig(**{**state["config"], "hidden": tuple(state["config"]["hidden"])})
+        run = _new_run(config, Source(**state["source"]), device)
+        run.scorer.load_state_dict(state["scorer"])
+        run.optimiser.load_state_dict(state["optimiser"])
+    except Exception as error:  # whatever torch raises on a damaged or foreign file
+        raise CheckpointError(f"{path} is not a checkpoint of this version: {error}; train the run anew") from error
+    run.curve = [Epoch(**line) for line in state["curve"]]
+    run.best = state["best"]
+    torch.set_rng_state(state["rng"])
+    return run
+
+
+def _start(
+    source: Source, features: NDArray[np.float32], config: TrainingConfig, folder: Path, device: str
+) -> Run:
+    """Return the folder's run where it has one of the same configuration and events, else a new one."""
+    if (folder / CHECKPOINT).exists():
+        run = load_run(folder, device)
+        # More epochs or more patience are a reason to go on; anything else makes it another training.
+        lasting = dataclasses.replace(run.config, epochs=config.epochs, patience=config.patience)
+        changed = [knob.name for knob in fields(config) if getattr(lasting, knob.name) != getattr(config, knob.name)]
+        if changed or run.source.sha256 != source.sha256:
+            raise CheckpointError(
+                f"{folder} holds a run with other {', '.join(changed) or 'events'}: resume it with its own, or choose "
+                "another folder"
+            )
+        run.config = config
+        return run
+    torch.manual_seed(config.seed)
+    run = _new_run(config, source, device)
+    training_rows, _ = split(len(features), config)
+    with torch.no_grad():
+        run.scorer.scaler.fit(run.scorer.feature_map(torch.from_numpy(features[training_rows]).to(device)))
+    folder.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def _new_run(config: TrainingConfig, source: Source, device: str) -> Run:
+    scorer = AnomalyScorer(config).to(device)
+    optimiser = torch.optim.Adam(scorer.parameters(), lr=config.learning_rate)
+    return Run(config, source, scorer, optimiser, curve=[], best={})
+
+
+def _fit(run: Run, training: Tensor, progress: "tqdm[Any]") -> float:
+    """Take one pass over the training part (n, k), in a new order, and return the mean loss."""
+    run.scorer.train()
+    total = 0.0
+    for rows in torch.randperm(len(training)).split(run.config.batch_size):
+        loss = run.scorer.autoencoder.loss(training[rows.to(training.device)])
+        run.optimiser.zero_grad()
+        loss.backward()
+        run.optimiser.step()
+        total += loss.item() * len(rows)
+        progress.update()
+    return total / len(training)
+
+
+def _validate(run: Run, held_out: Tensor) -> float:
+    """Return the mean score of the held-out part (n, k): deterministic, unlike a variational loss."""
+    run.scorer.eval()
+    with torch.no_grad():
+        return run.scorer.autoencoder.score(held_out).double().mean().item()
+
+
+def _save(run: Run, folder: Path) -> None:
+    """Write checkpoint, learning curve and its plot, each whole or not at all."""
+    state = {
+        "config": asdict(run.config),
+        "source": asdict(run.source),
+        "scorer": run.scorer.state_dict(),
+        "optimiser": run.optimiser.state_dict(),
+        "curve": [asdict(epoch) for epoch in run.curve],
+        "best": run.best,
+        "rng": torch.get_rng_state(),
+    }
+    with atomic_write(folder / CHECKPOINT) as path:
+        torch.save(state, path)
+    with atomic_write(folder / "learning_curve.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+        writer.writeheader()
+        writer.writerows(asdict(epoch) for epoch in run.curve)
+    with atomic_write(folder / "learning_curve.png") as path:
+        plot_learning_curve([(epoch.training_loss, epoch.validation_loss) for epoch in run.curve], path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m training train`."""
+    parser = argparse.ArgumentParser(prog="python -m training train", description=__doc__.partition("\n")[0])
+    parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file; with labels, label 0 is used")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
+    parser.add_argument("--key", help="group in the HDF5 file, where it holds several")
+    parser.add_argument("--preset", choices=PRESETS, default="classic", help="configuration to start from")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in RUN/")
+    for knob in fields(TrainingConfig):
+        _add_flag(parser, knob)
+    args = parser.parse_args(argv)
+    overrides = {f.name: getattr(args, f.name) for f in fields(TrainingConfig) if getattr(args, f.name) is not None}
+    if (args.out / CHECKPOINT).exists() and not args.resume:
+        parser.error(f"{args.out} already holds a run; go on with it by --resume, or choose another folder")
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device is {args.device}, but torch sees no GPU; leave it out to train on the CPU")
+    config = dataclasses.replace(PRESETS[args.preset], **overrides)
+    features = load_background(args.events, args.key)
+    source = Source(str(args.events), args.key, len(features), digest(features))
+    run = train(source, features, config, args.out, args.device)
+    best = min(run.curve, key=lambda epoch: epoch.validation_loss)
+    print(f"{args.out}: {len(run.curve)} epochs, best validation loss {best.validation_loss:.5f} at epoch {best.epoch}")
+    return 0
+
+
+def _add_flag(parser: argparse.ArgumentParser, knob: "dataclasses.Field[Any]") -> None:
+    """Add the flag that overrides one knob of the preset."""
+    options: dict[str, Any] = {"help": knob.metadata["help"], "default": None}
+    if isinstance(knob.default, tuple):
+        options |= {"type": int, "nargs": "+", "metavar": "WIDTH"}
+    else:
+        options |= {"type": type(knob.default), "metavar": knob.name.upper()}
+    if hasattr(knob.type, "__args__") and not isinstance(knob.default, tuple):
+        options |= {"choices": knob.type.__args__, "metavar": None}
+    parser.add_argument("--" + knob.name.replace("_", "-"), **options)

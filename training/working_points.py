@@ -1,0 +1,44 @@
+"""Thresholds on the anomaly score that keep a promised share of background; knows no model and no file."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.artefact import WorkingPoint
+
+BACKGROUND_EFFICIENCIES = {"loose": 1e-1, "medium": 1e-2, "tight": 1e-3, "very_tight": 1e-4}
+
+# Fewer events above a threshold say its efficiency to worse than 20 %, and no one should promise that.
+MIN_EVENTS_ABOVE = 25
+
+
+def derive_working_points(scores: NDArray[np.float32], calibration_sha256: str) -> list[WorkingPoint]:
+    """Return the working points that background scores (n,) support, from loose to tight.
+
+    A threshold is the score that exactly floor(n * efficiency) events exceed. Its uncertainty is half the distance
+    between the thresholds at the efficiency plus and minus its binomial standard deviation, sqrt(eff (1 - eff) / n).
+    """
+    ordered = np.sort(scores)[::-1]
+    return [
+        WorkingPoint(
+            name=name,
+            background_efficiency=efficiency,
+            threshold=float(_threshold(ordered, efficiency)),
+            threshold_uncertainty=_uncertainty(ordered, efficiency),
+            calibration_events=len(scores),
+            calibration_sha256=calibration_sha256,
+        )
+        for name, efficiency in BACKGROUND_EFFICIENCIES.items()
+        if int(len(scores) * efficiency) >= MIN_EVENTS_ABOVE
+    ]
+
+
+def _threshold(ordered: NDArray[np.float32], efficiency: float) -> np.float32:
+    """Return the score that floor(n * efficiency) of the falling scores (n,) exceed."""
+    above = int(len(ordered) * efficiency)
+    return np.float32(ordered[min(above, len(ordered) - 1)])
+
+
+def _uncertainty(ordered: NDArray[np.float32], efficiency: float) -> float:
+    deviation = np.sqrt(efficiency * (1 - efficiency) / len(ordered))
+    low, high = _threshold(ordered, efficiency + deviation), _threshold(ordered, efficiency - deviation)
+    return float(high - low) / 2
