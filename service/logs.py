@@ -1,0 +1,29 @@
+"""The form of the log: one JSON object a line on stderr, whoever logs.
+
+It does not know what is logged.
+"""
+
+import logging.config
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+
+
+def configure_logging(level: str) -> None:
+    """Send what is logged at `level` or above, by any library, to stderr as JSON lines."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {
+                "json": {
+                    "()": "pythonjsonlogger.json.JsonFormatter",
+                    "fmt": ["levelname", "name", "process", "message"],
+                    "rename_fields": {"levelname": "level", "name": "logger", "process": "pid", "message": "event"},
+                    "reserved_attrs": [*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals
+                    "timestamp": True,
+                }
+            },
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+            "root": {"level": level.upper(), "handlers": ["stderr"]},
+        }
+    )

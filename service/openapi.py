@@ -1,0 +1,204 @@
+"""The API's description for people and programs: OpenAPI, with the sizes, names and examples of the model in use.
+
+It does not answer requests: it describes what routes.py, wire.py and errors.py do.
+"""
+
+from typing import Any, NamedTuple
+
+from litestar.openapi.spec import (
+    Example,
+    OpenAPI,
+    OpenAPIHeader,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Parameter,
+    Reference,
+    RequestBody,
+    Schema,
+)
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+
+from service import wire
+from service.artefact import Artefact
+
+FORMATS = ", ".join(wire.MEDIA_TYPES)
+
+
+class Fault(NamedTuple):
+    """An error reply: when a client gets it, and an example of its detail."""
+
+    description: str
+    detail: str
+
+
+SCORE_FAULTS = {
+    400: Fault(
+        "The request is wrong; `detail` names the place, the value and what was expected.",
+        "the body is not valid JSON: Expecting value at byte 21",
+    ),
+    406: Fault("`Accept` allows none of the formats.", f'Accept is "text/html", expected one of {FORMATS}'),
+    413: Fault(
+        "The body is longer than the service takes.",
+        "the body is 70000000 bytes, expected at most 67108864: send smaller batches",
+    ),
+    415: Fault("`Content-Type` is none of the formats.", f'Content-Type is "text/csv", expected one of {FORMATS}'),
+    500: Fault("The service or its model is at fault.", "internal error"),
+    503: Fault("The service has no model yet.", "starting"),
+}
+HEALTH_FAULTS = {503: Fault("Send no requests: `detail` is starting or draining.", "draining")}
+MODEL_FAULTS = {503: Fault("The service has no model yet.", "starting")}
+
+
+def describe(api: OpenAPI, artefact: Artefact) -> None:
+    """Complete `api`, as Litestar derives it from the handlers, with the bodies and errors of every route."""
+    components = api.components
+    assert components is not None
+    assert components.schemas is not None
+    components.schemas |= _schemas(artefact)
+    events = artefact.metadata.golden.features
+    scores = artefact.metadata.golden.anomaly_scores
+    _describe_scoring(
+        _operation(api, "post", "/score"),
+        artefact,
+        request="Event",
+        reply="Score",
+        shape="",
+        sent={"features": events[0]},
+        returned={"anomaly_score": scores[0]},
+    )
+    _describe_scoring(
+        _operation(api, "post", "/score/batch"),
+        artefact,
+        request="Events",
+        reply="Scores",
+        shape="n, ",
+        sent={"events": events[:2]},
+        returned={"anomaly_scores": scores[:2]},
+    )
+    _set_responses(_operation(api, "get", "/health"), HEALTH_FAULTS)
+    _set_responses(_operation(api, "get", "/model"), MODEL_FAULTS)
+
+
+def _operation(api: OpenAPI, method: str, path: str) -> Operation:
+    assert api.paths is not None
+    operation: Operation = getattr(api.paths[path], method)
+    return operation
+
+
+def _describe_scoring(
+    operation: Operation,
+    artefact: Artefact,
+    *,
+    request: str,
+    reply: str,
+    shape: str,
+    sent: dict[str, Any],
+    returned: dict[str, Any],
+) -> None:
+    n_features = artefact.n_features
+    operation.parameters = [_working_point(artefact)]
+    operation.request_body = RequestBody(
+        description=f"{n_features} raw features of each event, in the order that GET /model names.",
+        required=True,
+        content=_content(
+            request,
+            sent,
+            raw=f"Little-endian float32 of shape ({shape}{n_features}): `events.astype('<f4').tobytes()`.",
+            npy=f"An array of shape ({shape}{n_features}) of floats or integers, as `numpy.save` writes it.",
+        ),
+    )
+    success = OpenAPIResponse(
+        description="The format is the request's, unless `Accept` asks for another.",
+        headers={
+            "Model-Version": _header(f"Name and hash of the model that scored, as {artefact.identity}."),
+            "Score-Threshold": _header("Threshold of the working point, if the request names one."),
+        },
+        content=_content(
+            reply,
+            returned,
+            raw="Little-endian float32, one for each event.",
+            npy="float32, one for each event.",
+        ),
+    )
+    _set_responses(operation, SCORE_FAULTS, success)
+
+
+def _set_responses(operation: Operation, faults: dict[int, Fault], success: OpenAPIResponse | None = None) -> None:
+    """Keep Litestar's own description of success unless another is given, and none of its errors."""
+    responses: dict[str, Any] = dict(operation.responses or {})
+    errors = {str(status): _error(status, fault) for status, fault in faults.items()}
+    operation.responses = {"200": success or responses["200"], **errors}
+
+
+def _content(name: str, example: dict[str, Any], *, raw: str, npy: str) -> dict[str, OpenAPIMediaType]:
+    schema = _reference(name)
+    examples: dict[str, Example | Reference] = {"model": Example(summary="From the model's file", value=example)}
+    return {
+        wire.JSON: OpenAPIMediaType(schema=schema, examples=examples),
+        wire.MSGPACK: OpenAPIMediaType(schema=schema, examples=examples),
+        wire.RAW: OpenAPIMediaType(schema=_binary(raw)),
+        wire.NPY: OpenAPIMediaType(schema=_binary(npy)),
+    }
+
+
+def _working_point(artefact: Artefact) -> Parameter:
+    points = artefact.metadata.working_points
+    return Parameter(
+        name="working_point",
+        param_in="query",
+        required=False,
+        description="Adds `accepted`, whether the score is above this working point's threshold, to the reply.",
+        schema=Schema(type=OpenAPIType.STRING, enum=[point.name for point in points] or None),
+    )
+
+
+def _schemas(artefact: Artefact) -> dict[str, Schema]:
+    n_features = artefact.n_features
+    number, boolean = Schema(type=OpenAPIType.NUMBER), Schema(type=OpenAPIType.BOOLEAN)
+    event = Schema(
+        type=OpenAPIType.ARRAY,
+        items=number,
+        min_items=n_features,
+        max_items=n_features,
+        description=", ".join(artefact.metadata.feature_names),
+    )
+    return {
+        "Event": _object({"features": event}),
+        "Events": _object({"events": Schema(type=OpenAPIType.ARRAY, items=event, min_items=1)}),
+        "Score": _object({"anomaly_score": number}, {"accepted": boolean}),
+        "Scores": _object(
+            {"anomaly_scores": Schema(type=OpenAPIType.ARRAY, items=number)},
+            {"accepted": Schema(type=OpenAPIType.ARRAY, items=boolean)},
+        ),
+        "ErrorReply": _object(
+            {"status_code": Schema(type=OpenAPIType.INTEGER), "detail": Schema(type=OpenAPIType.STRING)}
+        ),
+    }
+
+
+def _object(required: dict[str, Schema], optional: dict[str, Schema] | None = None) -> Schema:
+    return Schema(
+        type=OpenAPIType.OBJECT,
+        properties={**required, **(optional or {})},
+        required=list(required),
+        additional_properties=False,
+    )
+
+
+def _binary(description: str) -> Schema:
+    return Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY, description=description)
+
+
+def _reference(name: str) -> Reference:
+    return Reference(ref=f"#/components/schemas/{name}")
+
+
+def _header(description: str) -> OpenAPIHeader:
+    return OpenAPIHeader(description=description, schema=Schema(type=OpenAPIType.STRING))
+
+
+def _error(status: int, fault: Fault) -> OpenAPIResponse:
+    example = Example(value={"status_code": status, "detail": fault.detail})
+    content = {wire.JSON: OpenAPIMediaType(schema=_reference("ErrorReply"), examples={"error": example})}
+    return OpenAPIResponse(description=fault.description, content=content)

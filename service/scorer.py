@@ -1,0 +1,84 @@
+"""Features to anomaly scores: owns the ONNX Runtime session.
+
+It does not know HTTP, formats, names of features or thresholds.
+"""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.artefact import GOLDEN_ATOL, GOLDEN_RTOL, INPUT_NAME, OUTPUT_NAME, Artefact, ArtefactError
+
+# Larger calls fall out of the processor's cache and make the runtime's memory arena grow for good.
+CHUNK_EVENTS = 4096
+
+
+class Scorer:
+    """One ONNX Runtime session on one thread; `score` may be called from several threads at once."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        """Open a session for `artefact` and reproduce its golden pairs.
+
+        Raises ArtefactError if the runtime refuses the graph, or gives another score than the golden one.
+        """
+        # The runtime reports its use to its makers unless told otherwise before it is imported. The import is here
+        # because a module of ours leaves the environment alone until it is used.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 4  # its errors reach us as exceptions; stderr is for our own lines
+        self.artefact = artefact
+        try:
+            self._session = onnxruntime.InferenceSession(artefact.graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's exceptions share no base class of their own
+            raise ArtefactError(f"ONNX Runtime cannot load {artefact.identity}: {error}") from error
+        self._reproduce_golden_pairs()
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score `features` (n, n_features) float32, raw and in the artefact's order, as (n,) float32.
+
+        Raises ValueError for another shape or type.
+        """
+        n_features = self.artefact.n_features
+        if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != n_features:
+            raise ValueError(
+                f"features are {features.dtype} {features.shape}, expected float32 (n, {n_features}): "
+                f"convert them with numpy.asarray(features, numpy.float32).reshape(-1, {n_features})"
+            )
+        features = np.ascontiguousarray(features)
+        if len(features) <= CHUNK_EVENTS:
+            return self._run(features)
+        scores = np.empty(len(features), np.float32)
+        for start in range(0, len(features), CHUNK_EVENTS):
+            chunk = slice(start, start + CHUNK_EVENTS)
+            scores[chunk] = self._run(features[chunk])
+        return scores
+
+    def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: features})[0]
+        return scores
+
+    def _reproduce_golden_pairs(self) -> None:
+        golden = self.artefact.metadata.golden
+        try:
+            scores = self.score(np.array(golden.features, np.float32))
+        except Exception as error:
+            raise ArtefactError(f"ONNX Runtime cannot run {self.artefact.identity}: {error}") from error
+        if scores.shape != (len(golden.features),):
+            raise ArtefactError(
+                f"{self.artefact.identity} gives scores of shape {scores.shape} for {len(golden.features)} events, "
+                f"expected one score for each event; export the model again"
+            )
+        close = np.isclose(scores, golden.anomaly_scores, rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL)
+        for pair in np.flatnonzero(~close):
+            raise ArtefactError(
+                f"{self.artefact.identity} does not reproduce golden pair {pair}: got {scores[pair]:.9g}, "
+                f"expected {golden.anomaly_scores[pair]:.9g} within {GOLDEN_RTOL:g} relative; "
+                f"the file is damaged or its export is wrong: export the model again"
+            )

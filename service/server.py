@@ -1,0 +1,246 @@
+"""Processes, sockets and signals: one process that serves, or a parent that keeps several serving.
+
+It does not know requests, formats or what the application does with them.
+"""
+
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import time
+from asyncio import get_running_loop
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+
+import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
+
+from service.app import create_app
+from service.artefact import ArtefactError, load_artefact
+from service.logs import configure_logging
+from service.metrics import MULTIPROCESS_VARIABLE
+from service.routes import Desk
+from service.scorer import Scorer
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, and give the exit status.
+
+    It is 0 after a signal, and 1, with one line in the log, where the model, the address or a worker's start fails.
+    """
+    configure_logging(settings.log_level)
+    try:
+        artefact = load_artefact(settings.model)
+        Scorer(artefact)  # a model that cannot score is refused here, once, rather than by each worker
+        listener = listen(settings.host, settings.port)
+    except ArtefactError as error:
+        logger.error("cannot use the model", extra={"detail": str(error)})
+        return 1
+    except OSError as error:
+        detail = f"{settings.host}:{settings.port}: {error.strerror}; choose another --host or --port"
+        logger.error("cannot listen", extra={"detail": detail})
+        return 1
+
+    def log_ready() -> None:
+        extra = {"url": url(listener), "model": artefact.identity, "workers": settings.workers}
+        logger.info("ready", extra=extra)
+
+    with listener:
+        if settings.workers == 1:
+            serve(settings, listener, log_ready)
+            status = 0
+        else:
+            status = supervise(settings, listener, log_ready)
+    logger.info("stopped", extra={"status": status})
+    return status
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket; raises OSError for an address that is unknown, not ours or taken."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(address, family=family, backlog=BACKLOG)
+
+
+def url(listener: socket.socket) -> str:
+    """Write the address that the socket listens on as a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Serve in this process until it is told to stop; exits the process with 3 if the application cannot start."""
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        log_level=settings.log_level,
+        access_log=settings.access_log,
+        server_header=False,
+        proxy_headers=False,
+        workers=1,  # else uvicorn reads a number from the environment
+        backlog=BACKLOG,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.shutdown_s,
+    )
+    Server(config, app.state["desk"], settings.drain_s, on_ready).run(sockets=[listener])
+
+
+def supervise(settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> int:
+    """Serve in several processes that share the socket and the metrics; gives the exit status."""
+    with tempfile.TemporaryDirectory(prefix="anomaly-metrics-") as directory:
+        os.environ[MULTIPROCESS_VARIABLE] = directory
+        return Supervisor(settings, listener, on_ready).run()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which for some seconds after the first signal goes on scoring with /health at 503.
+
+    A second signal ends that time, a third leaves the requests in flight.
+    """
+
+    def __init__(self, config: uvicorn.Config, desk: Desk, drain_s: float, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._desk = desk
+        self._drain_s = drain_s
+        self._on_ready = on_ready
+        self._closes_at = math.inf
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, watch the parent process where there is one, and say that all is ready."""
+        await super().startup(sockets)
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            get_running_loop().add_reader(parent.sentinel, self._stop_orphaned, parent.sentinel)
+        self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tell whether to close, ten times a second."""
+        if time.monotonic() >= self._closes_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+        """Take a signal: drain, then close, then leave.
+
+        uvicorn would raise it again at the end, and so turn a clean stop into a death by signal.
+        """
+        if sig == signal.SIGINT and multiprocessing.parent_process() is not None:
+            return  # Ctrl+C reaches the parent too, which passes it on as SIGTERM
+        if math.isinf(self._closes_at):
+            self._desk.status = "draining"
+            self._closes_at = time.monotonic() + self._drain_s
+        elif not self.should_exit:
+            self.should_exit = True
+        else:
+            self.force_exit = True
+
+    def _stop_orphaned(self, sentinel: int) -> None:
+        get_running_loop().remove_reader(sentinel)
+        logger.error("the parent process died; this worker stops")
+        self.handle_exit(signal.SIGTERM, None)
+
+
+class Worker:
+    """A process that serves; `ready` once it has said so."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        # A new interpreter for each: a fork would copy the runtime's locks without its threads.
+        spawn = multiprocessing.get_context("spawn")
+        self.greeting, greeter = spawn.Pipe(duplex=False)
+        self.process: SpawnProcess = spawn.Process(target=_work, args=(settings, listener, greeter))
+        self.process.start()
+        greeter.close()
+        self.ready = False
+
+
+class Supervisor:
+    """Keeps as many workers as the settings ask for, until it is told to stop or one cannot start."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._on_ready = on_ready
+        self._workers: list[Worker] = []
+        self._stopping = False
+        self._status = 0
+        self._announced = False
+
+    def run(self) -> int:
+        """Start the workers, replace those that die, and give the exit status once all have stopped."""
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(sig, lambda *_: self._stop())
+        for _ in range(self._settings.workers):
+            self._start()
+        while self._workers:
+            self._watch()
+        return self._status
+
+    def _start(self) -> None:
+        self._workers.append(Worker(self._settings, self._listener))
+        if self._stopping:  # the signal came while the process was being made
+            self._stop()
+
+    def _stop(self) -> None:
+        """Tell every worker to stop; told again, they hurry."""
+        self._stopping = True
+        for worker in self._workers:
+            worker.process.terminate()
+
+    def _watch(self) -> None:
+        """Wait until a worker is ready or has died."""
+        happened = wait(
+            [*(w.process.sentinel for w in self._workers), *(w.greeting for w in self._workers if not w.ready)]
+        )
+        for worker in list(self._workers):
+            if worker.greeting in happened:
+                self._greet(worker)
+            if worker.process.sentinel in happened:
+                self._replace(worker)
+
+    def _greet(self, worker: Worker) -> None:
+        try:
+            worker.greeting.recv()
+        except EOFError:  # it died instead
+            return
+        worker.ready = True
+        if not self._announced and all(worker.ready for worker in self._workers):
+            self._announced = True
+            self._on_ready()
+
+    def _replace(self, worker: Worker) -> None:
+        worker.process.join()
+        worker.greeting.close()
+        self._workers.remove(worker)
+        pid, exit_code = worker.process.pid, worker.process.exitcode
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        if self._stopping:
+            return
+        if worker.ready:
+            logger.warning("worker died; another is started", extra={"worker": pid, "exit_code": exit_code})
+            self._start()
+        else:  # its successors would fail as it did
+            logger.error("worker cannot start; all stop", extra={"worker": pid, "exit_code": exit_code})
+            self._status = 1
+            self._stop()
+
+
+def _work(settings: Settings, listener: socket.socket, greeter: Connection) -> None:
+    """Serve as a worker: the whole of a child process."""
+    configure_logging(settings.log_level)
+    with listener, greeter:
+        serve(settings, listener, lambda: greeter.send(os.getpid()))

@@ -1,0 +1,111 @@
+"""Prometheus reads what was asked of the service, and how long it took."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.app import create_app
+from service.settings import Settings
+from tests.artefacts import sample_events
+from tests.live import live_service
+from tests.service.formats import RAW
+
+Client = TestClient[Litestar]
+
+
+@pytest.fixture
+def fresh(model_path: Path) -> Iterator[Client]:
+    """Serve anew, asked nothing so far."""
+    with TestClient(create_app(Settings(model=str(model_path))), raise_server_exceptions=False) as client:
+        yield client
+
+
+def samples(text: str) -> dict[str, float]:
+    """Give each sample's value by its name and labels, read as Prometheus reads them."""
+    return {
+        sample.name + "".join(f" {key}={value}" for key, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def score(client: Client, n_events: int) -> None:
+    """Have some events scored."""
+    body = RAW.write("events", sample_events(n_events))
+    assert client.post("/score/batch", content=body, headers={"Content-Type": RAW.media_type}).status_code == 200
+
+
+def test_metrics_are_in_the_prometheus_text_format(fresh: Client) -> None:
+    """The reply has Prometheus' own media type, and its parser reads it."""
+    response = fresh.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert samples(response.text)
+
+
+def test_requests_are_counted_and_timed_by_route_and_status(fresh: Client) -> None:
+    """Each request, good or refused, is one more of its route and status, and one more duration of its route."""
+    score(fresh, 1)
+    score(fresh, 2)
+    fresh.post("/score/batch", content=b"")
+    fresh.post("/score/", content=b"")
+    fresh.get("/score")
+    counted = samples(fresh.get("/metrics").text)
+    assert counted["anomaly_requests_total route=/score/batch status=200"] == 2
+    assert counted["anomaly_requests_total route=/score/batch status=415"] == 1
+    assert counted["anomaly_requests_total route=/score status=415"] == 1
+    assert counted["anomaly_requests_total route=/score status=405"] == 1
+    assert counted["anomaly_request_seconds_count route=/score/batch"] == 3
+    assert counted["anomaly_request_seconds_count route=/score"] == 2
+    assert counted["anomaly_request_seconds_bucket le=10.0 route=/score/batch"] == 3
+    assert counted["anomaly_request_seconds_bucket le=0.0001 route=/score/batch"] <= 3
+
+
+def test_events_are_counted_where_they_were_scored(fresh: Client) -> None:
+    """Events count once scored, by the request and in sum; a refused request counts none."""
+    score(fresh, 1)
+    score(fresh, 50)
+    fresh.post("/score/batch", content=b"", headers={"Content-Type": RAW.media_type})
+    counted = samples(fresh.get("/metrics").text)
+    assert counted["anomaly_events_scored_total"] == 51
+    assert counted["anomaly_batch_events_count"] == 2
+    assert counted["anomaly_batch_events_bucket le=1.0"] == 1
+
+
+def test_unknown_paths_share_one_label(fresh: Client) -> None:
+    """No client can make labels up: all unknown paths are one route."""
+    for path in ("/a", "/b/c", "/docs/assets/nope"):
+        fresh.get(path)
+    counted = samples(fresh.get("/metrics").text)
+    assert counted["anomaly_requests_total route=other status=404"] == 3
+    assert not any("/b/c" in name for name in counted)
+
+
+def test_the_model_in_use_is_named(fresh: Client) -> None:
+    """The model's identity is a label, so that a graph shows when it changed."""
+    identity = fresh.get("/model").json()["identity"]
+    assert samples(fresh.get("/metrics").text)[f"anomaly_model_info model={identity}"] == 1
+
+
+def test_applications_count_for_themselves(fresh: Client, model_path: Path) -> None:
+    """Two applications in one process have numbers of their own."""
+    score(fresh, 3)
+    with TestClient(create_app(Settings(model=str(model_path)))) as other:
+        assert samples(other.get("/metrics").text)["anomaly_events_scored_total"] == 0
+
+
+def test_workers_count_together(model_path: Path) -> None:
+    """Whichever worker is asked tells the numbers of all, and the model once."""
+    with live_service(model_path, "--workers", "2") as service:
+        body = RAW.write("events", sample_events(10))
+        for _ in range(40):  # a connection each, which the kernel gives to either worker
+            httpx.post(f"{service.base_url}/score/batch", content=body, headers={"Content-Type": RAW.media_type})
+        for _ in range(4):
+            counted = samples(httpx.get(f"{service.base_url}/metrics").text)
+            assert counted["anomaly_events_scored_total"] == 400
+            assert counted["anomaly_requests_total route=/score/batch status=200"] == 40
+            assert [counted[name] for name in counted if name.startswith("anomaly_model_info")] == [1]

@@ -1,0 +1,300 @@
+"""A live service: its processes, signals, sockets and log."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.artefacts import N_FEATURES, metadata, sample_events, with_metadata, write_artefact
+from tests.live import LiveService, live_service, run_service
+from tests.service.formats import JSON, RAW
+
+PATIENCE_S = 30
+
+
+def last_line(stderr: str) -> dict[str, str]:
+    """Read the only line of a log, which is JSON."""
+    [line] = stderr.splitlines()
+    parsed: dict[str, str] = json.loads(line)
+    return parsed
+
+
+def score(service: LiveService) -> httpx.Response:
+    """Have one event scored over a connection of its own."""
+    body = JSON.write("features", sample_events(1)[0])
+    return httpx.post(f"{service.base_url}/score", content=body, headers={"Content-Type": JSON.media_type})
+
+
+def connect(service: LiveService) -> socket.socket:
+    """Open a connection to write bytes to by hand."""
+    url = httpx.URL(service.base_url)
+    return socket.create_connection((url.host, url.port), timeout=PATIENCE_S)
+
+
+def send_half(connection: socket.socket) -> bytes:
+    """Send a request for two scores up to the middle of its body, have it in flight, and give the rest."""
+    body = RAW.write("events", sample_events(2))
+    lines = ["POST /score/batch HTTP/1.1", "Host: a", "Expect: 100-continue", f"Content-Type: {RAW.media_type}"]
+    connection.sendall("\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode())
+    assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"  # sent once the service reads the body
+    connection.sendall(body[:10])
+    return body[10:]
+
+
+def wait_until_health_is(service: LiveService, status: int) -> httpx.Response:
+    """Wait for a status of /health, and give the reply."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (response := httpx.get(f"{service.base_url}/health")).status_code != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return response
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait until the process has ended."""
+    deadline = time.monotonic() + PATIENCE_S
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def service(model_path: Path) -> Iterator[LiveService]:
+    """Serve for one test alone."""
+    with live_service(model_path) as service:
+        yield service
+
+
+def test_the_log_is_json_and_says_what_is_served_where(service: LiveService) -> None:
+    """Every line is JSON with a UTC time, a level and an event; the ready one has the address and the model."""
+    assert score(service).status_code == 200
+    [ready] = service.events("ready")
+    assert ready["url"] == service.base_url
+    assert ready["model"] == httpx.get(f"{service.base_url}/model").json()["identity"]
+    assert (ready["workers"], ready["pid"]) == (1, service.process.pid)
+    assert service.stop() == 0
+    for line in service.log_lines:
+        assert {"timestamp", "level", "logger", "event", "pid"} <= set(line)
+        assert line["timestamp"].endswith("+00:00")
+    assert service.log_lines[-1]["event"] == "stopped"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_service_cleanly(model_path: Path, workers: str, sig: signal.Signals) -> None:
+    """SIGTERM and SIGINT end it with status 0, and without an error in the log."""
+    with live_service(model_path, "--workers", workers) as service:
+        assert score(service).status_code == 200
+        service.signal(sig)
+        assert service.process.wait(PATIENCE_S) == 0
+        assert {line["level"] for line in service.log_lines} == {"INFO"}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_request_in_flight_is_answered_before_the_end(model_path: Path, workers: str) -> None:
+    """A request whose body is still arriving at SIGTERM gets its scores, and the status is 0."""
+    with live_service(model_path, "--workers", workers) as service, connect(service) as connection:
+        rest = send_half(connection)
+        service.signal(signal.SIGTERM)
+        service.wait_for("Shutting down")
+        connection.sendall(rest)
+        reply = b""
+        while chunk := connection.recv(4096):
+            reply += chunk
+        assert reply.startswith(b"HTTP/1.1 200 OK")
+        assert len(reply.partition(b"\r\n\r\n")[2]) == 2 * 4
+        assert service.process.wait(PATIENCE_S) == 0
+
+
+def test_a_request_that_never_ends_does_not_keep_the_service(model_path: Path) -> None:
+    """After --shutdown-s the service leaves without the client that is still sending."""
+    with live_service(model_path, "--shutdown-s", "1") as service, connect(service) as connection:
+        send_half(connection)
+        assert service.stop() == 0
+
+
+def test_a_draining_service_scores_on_with_health_at_503(model_path: Path) -> None:
+    """For --drain-s after SIGTERM a load balancer sees 503 and clients see scores; a second signal ends it."""
+    with live_service(model_path, "--drain-s", "3600") as service:
+        service.signal(signal.SIGTERM)
+        health = wait_until_health_is(service, 503)
+        assert health.json() == {"status_code": 503, "detail": "draining"}
+        assert score(service).status_code == 200
+        assert service.stop() == 0
+
+
+def test_a_drain_ends_by_itself(model_path: Path) -> None:
+    """The service closes once --drain-s have passed."""
+    with live_service(model_path, "--drain-s", "1", "--workers", "2") as service:
+        assert service.stop() == 0
+
+
+def test_a_client_that_leaves_in_the_middle_is_no_error(service: LiveService) -> None:
+    """A connection closed within a body is neither a 5xx in the metrics nor an error in the log."""
+    with connect(service) as connection:
+        send_half(connection)
+    deadline = time.monotonic() + PATIENCE_S
+    line = 'anomaly_requests_total{route="/score/batch",status="499"} 1.0'
+    while line not in (text := httpx.get(f"{service.base_url}/metrics").text):
+        assert time.monotonic() < deadline, text
+    assert 'status="5' not in text
+    assert service.stop() == 0
+    assert {line["level"] for line in service.log_lines} == {"INFO"}
+
+
+def test_a_body_in_chunks_is_read_up_to_the_limit(model_path: Path) -> None:
+    """Without an announced length a body is read whole, and refused once it passes the limit."""
+
+    def chunks(count: int) -> Iterator[bytes]:
+        for _ in range(count):
+            yield bytes(50_000)
+
+    headers = {"Content-Type": RAW.media_type}
+    with live_service(model_path, "--max-body-bytes", "500000") as service:
+        url = f"{service.base_url}/score/batch"
+        within = httpx.post(url, content=chunks(10), headers=headers)
+        assert len(within.content) == 500_000 // N_FEATURES
+        beyond = httpx.post(url, content=chunks(11), headers=headers)
+        assert beyond.status_code == 413
+        assert beyond.json()["detail"].startswith("the body is longer than 500000 bytes, expected at most 500000")
+        assert score(service).status_code == 200
+
+
+def test_bodies_are_not_logged(model_path: Path) -> None:
+    """Neither the access log nor an error repeats what a client sent."""
+    with live_service(model_path, "--access-log", "--log-level", "debug") as service:
+        headers = {"Content-Type": JSON.media_type}
+        httpx.post(f"{service.base_url}/score", content=b'{"features": [31337, "31337"]}', headers=headers)
+        httpx.post(f"{service.base_url}/score", content=b'{"features": [3e38,31337,1,1,1]}', headers=headers)
+        assert service.stop() == 0
+        assert any("POST /score" in line["event"] for line in service.log_lines)
+        assert "31337" not in service.log_text.replace(str(service.process.pid), "")
+
+
+def test_a_model_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    """A missing file, a wrong one and one with wrong scores each end the process with 1 and one line that says why."""
+    golden = metadata().golden
+    golden.anomaly_scores[0] += 1
+    wrong = with_metadata(golden=golden)
+    for path, reason in (
+        (tmp_path / "missing.onnx", "No such file"),
+        (Path(__file__), "no ONNX model"),
+        (write_artefact(tmp_path / "wrong.onnx", wrong), "does not reproduce golden pair 0"),
+    ):
+        for workers in ("1", "2"):
+            ended = run_service("--model", str(path), "--port", "0", "--workers", workers)
+            assert ended.returncode == 1
+            line = last_line(ended.stderr)
+            assert line["event"] == "cannot use the model"
+            assert reason in line["detail"]
+
+
+@pytest.mark.parametrize(("host", "reason"), [("127.0.0.1", "in use"), ("192.0.2.1", "Cannot assign"), ("a b", "")])
+def test_an_address_that_cannot_be_had_is_one_line(model_path: Path, host: str, reason: str) -> None:
+    """A port that is taken and a host that is not ours end the process with 1 and one line that names them."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run_service("--model", str(model_path), "--host", host, "--port", str(port))
+    assert ended.returncode == 1
+    line = last_line(ended.stderr)
+    assert line["event"] == "cannot listen"
+    assert line["detail"].startswith(f"{host}:{port}: ")
+    assert reason in line["detail"]
+
+
+def test_a_wrong_setting_is_one_line() -> None:
+    """A wrong flag or variable ends the process with 2 before anything is loaded."""
+    for flags, env in ((["--port", "abc"], {}), ([], {"ANOMALY_PORT": "abc"})):
+        ended = run_service(*flags, env=env)
+        assert ended.returncode == 2
+        assert ended.stderr.count("\n") == 1
+        assert "is 'abc', expected a whole number from 0 to 65535" in ended.stderr
+
+
+def test_help_is_printed() -> None:
+    """`--help` prints the whole command line and ends with 0."""
+    ended = run_service("--help")
+    assert ended.returncode == 0
+    assert "ANOMALY_MODEL" in ended.stdout
+
+
+def test_settings_come_from_the_environment(model_path: Path) -> None:
+    """A variable does what its flag does."""
+    with live_service(model_path, env={"ANOMALY_WORKERS": "2"}) as service:
+        assert service.events("ready")[0]["workers"] == 2
+
+
+def test_an_address_of_version_6_is_written_as_a_url(model_path: Path) -> None:
+    """The service listens on IPv6, and its URL can be used as it stands in the log."""
+    if not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    with live_service(model_path, "--host", "::1") as service:
+        assert service.base_url.startswith("http://[::1]:")
+        assert score(service).status_code == 200
+
+
+def test_all_workers_answer(model_path: Path) -> None:
+    """Several workers share the port, and each of them answers."""
+    with live_service(model_path, "--workers", "2", "--access-log") as service:
+        deadline = time.monotonic() + PATIENCE_S
+        answered: set[int] = set()
+        while len(answered) < 2:
+            assert time.monotonic() < deadline
+            assert score(service).status_code == 200
+            answered = {line["pid"] for line in service.log_lines if "POST /score" in line["event"]}
+        assert service.process.pid not in answered
+
+
+def test_a_killed_worker_is_replaced(model_path: Path) -> None:
+    """A worker that dies is replaced, what it counted stays counted, and the service goes on."""
+    with live_service(model_path, "--workers", "2") as service:
+        for _ in range(20):
+            assert score(service).status_code == 200
+        victim = service.wait_for("Application startup complete.", 2)["pid"]
+        os.kill(victim, signal.SIGKILL)
+        died = service.wait_for("worker died; another is started")
+        assert (died["worker"], died["exit_code"]) == (victim, -signal.SIGKILL)
+        service.wait_for("Application startup complete.", 3)
+        for _ in range(20):
+            assert score(service).status_code == 200
+        assert "anomaly_events_scored_total 40.0" in httpx.get(f"{service.base_url}/metrics").text
+        assert service.stop() == 0
+
+
+def test_a_worker_that_cannot_start_ends_the_service(model_path: Path, tmp_path: Path) -> None:
+    """A replacement that fails to start is not tried for ever: the service stops with status 1 and says so."""
+    path = tmp_path / "model.onnx"
+    shutil.copy(model_path, path)
+    with live_service(path, "--workers", "2") as service:
+        path.write_bytes(b"overwritten")
+        os.kill(service.wait_for("Application startup complete.", 2)["pid"], signal.SIGKILL)
+        assert service.process.wait(PATIENCE_S) == 1
+        assert service.events("worker cannot start; all stop")
+
+
+def test_workers_do_not_outlive_their_parent(model_path: Path) -> None:
+    """When the parent is killed, the workers stop, and nobody holds the port."""
+    with live_service(model_path, "--workers", "2") as service:
+        workers = {line["pid"] for line in service.events("Application startup complete.")}
+        assert len(workers) == 2
+        service.signal(signal.SIGKILL)
+        service.process.wait(PATIENCE_S)
+        for pid in workers:
+            wait_until_gone(pid)
+        with pytest.raises(httpx.ConnectError):
+            score(service)
+
+
+def test_the_directory_of_the_metrics_is_removed(model_path: Path, tmp_path: Path) -> None:
+    """Several workers keep their numbers in a temporary directory, which is gone at the end."""
+    with live_service(model_path, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
+        assert list(tmp_path.glob("anomaly-metrics-*/*.db"))
+        assert service.stop() == 0
+        assert not list(tmp_path.glob("anomaly-metrics-*"))
