@@ -1,0 +1,64 @@
+"""Load test: starts a service on a free port, runs Locust's clients against it, and stops it.
+
+    python -m benchmarks.load --users 8 --seconds 30 --model exported/autoencoder.onnx
+
+It does not know what the clients send: see locustfile.py.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.request import urlopen
+
+LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the load test; gives Locust's exit status, which is 1 after any failure, or else the service's."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description="Load-test the service.")
+    parser.add_argument("--users", type=int, default=8, help="clients at once (default: 8)")
+    parser.add_argument("--seconds", type=int, default=30, help="how long (default: 30)")
+    parser.add_argument("--model", default="exported/autoencoder.onnx", help="artefact (default: %(default)s)")
+    flags = parser.parse_args(argv)
+    command = [sys.executable, "-m", "service", "--model", flags.model, "--port", "0", "--log-level", "info"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
+        assert service.stderr is not None
+        try:
+            url = wait_until_ready(service.stderr)
+            # Somebody has to read on, or the service stands still once the pipe is full.
+            threading.Thread(target=sys.stderr.writelines, args=(service.stderr,), daemon=True).start()
+            with urlopen(f"{url}/health") as response:
+                assert response.status == 200
+            status = run_locust(url, flags.model, flags.users, flags.seconds)
+        finally:
+            service.send_signal(signal.SIGTERM)
+            service_status = service.wait(60)
+    return status or service_status
+
+
+def wait_until_ready(log: Iterable[str]) -> str:
+    """Read the service's log until it says where it listens; raises SystemExit with its last words if it ends."""
+    line = ""
+    for line in log:
+        event = json.loads(line)
+        if event["event"] == "ready":
+            url: str = event["url"]
+            return url
+    raise SystemExit(f"the service did not start: {line}")
+
+
+def run_locust(url: str, model: str, users: int, seconds: int) -> int:
+    """Run the clients without Locust's web page, and give its exit status."""
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"]
+    command += ["--host", url, "--users", str(users), "--spawn-rate", str(users), "--run-time", f"{seconds}s"]
+    return subprocess.run(command, env={**os.environ, "BENCHMARK_MODEL": model}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
