@@ -1,6 +1,6 @@
 """The command line of the offline half: one subcommand a module.
 
-    python -m training COMMAND --help
+python -m training COMMAND --help
 """
 
 import argparse

@@ -20,7 +20,7 @@ class TrainingConfig:
     architecture: Literal["autoencoder", "variational"] = knob("autoencoder", "kind of model")
     hidden: tuple[int, ...] = knob((64, 32), "widths of the encoder's layers, mirrored in the decoder")
     latent: int = knob(16, "width of the bottleneck")
-    kl_weight: float = knob(0.01, "weight of the Kullback-Leibler term (variational only)")
+    kl_weight: float = knob(0.01, "weight of the Kullback-Leibler term in loss and score (variational only)")
     epochs: int = knob(50, "passes over the training part, at most")
     patience: int = knob(8, "epochs without a better validation loss after which training stops")
     batch_size: int = knob(512, "events in a step")
@@ -34,13 +34,11 @@ PRESETS = {
     for preset in (
         # The reference configuration: 14-64-32-16-32-64-14 on standardised raw features, mean squared error.
         TrainingConfig(),
-        # The same with a real bottleneck, which cannot copy its input.
-        TrainingConfig(name="narrow", latent=4),
+        # The same features, with a latent space that counts in the score.
         TrainingConfig(name="variational", architecture="variational", latent=8),
-        # Seen through quantities that do not depend on azimuth.
-        TrainingConfig(name="substructure", feature_map="substructure", hidden=(64, 32), latent=3),
+        # Seen through masses and subjettiness alone: the shipped model.
         TrainingConfig(
-            name="substructure-variational", feature_map="substructure", architecture="variational", latent=4
+            name="substructure", feature_map="substructure", architecture="variational", latent=4, kl_weight=0.1
         ),
     )
 }

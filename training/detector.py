@@ -67,7 +67,7 @@ def _propagate(particles: Particles) -> tuple[Floats, Floats]:
     sinh = np.maximum(np.abs(np.sinh(eta)), 1e-3)  # a track at right angles to the beam would curl for ever
     turn_to_barrel = 2 * np.arcsin(np.minimum(RADIUS_M / (2 * curvature_m), 1.0))
     turn_to_endcap = HALF_LENGTH_M / (curvature_m * sinh)
-    turn = np.where(RADIUS_M < 2 * curvature_m, np.minimum(turn_to_barrel, turn_to_endcap), turn_to_endcap)
+    turn = np.where(2 * curvature_m > RADIUS_M, np.minimum(turn_to_barrel, turn_to_endcap), turn_to_endcap)
     chord_m = 2 * curvature_m * np.sin(turn / 2)  # negative after an odd number of half turns: the point is opposite
     face_eta, face_phi = particles.eta.copy(), particles.phi.copy()
     face_eta[charged] = np.arcsinh(curvature_m * turn * np.sinh(eta) / np.maximum(np.abs(chord_m), 1e-6))
@@ -96,7 +96,8 @@ def _track_resolution(particles: Particles, electron: Bools, muon: Bools) -> Flo
     ring = np.searchsorted([0.5, 1.5], np.abs(particles.eta))
 
     def resolution(constant: tuple[float, float, float], slope_per_gev: tuple[float, float, float]) -> Floats:
-        return np.hypot(np.array(constant)[ring], np.array(slope_per_gev)[ring] * particles.pt)
+        relative: Floats = np.hypot(np.array(constant)[ring], np.array(slope_per_gev)[ring] * particles.pt)
+        return relative
 
     return np.select(
         [electron, muon],
@@ -165,7 +166,7 @@ def _particle_flow(
     low, high = calorimeter.eta_edges[ring], calorimeter.eta_edges[ring + 1]
     centre = (low + high) / 2
 
-    true_energy = np.bincount(from_deposit, deposit_energy[deposited], len(cells))
+    true_energy: Floats = np.bincount(from_deposit, deposit_energy[deposited], len(cells)).astype(np.float64)
     energy = _log_normal(true_energy, calorimeter.sigma(centre, true_energy), rng)
     sigma = calorimeter.sigma(centre, energy)
     energy[(energy < calorimeter.min_energy_gev) | (energy < calorimeter.min_significance * sigma)] = 0.0

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from training.errors import EventsError
-from training.hdf5 import Frame, open_frame, write_frame
+from training.hdf5 import Frame, open_frame
+from training.hdf5_writer import write_frame
 
 # Jet 1 has the highest pT of the event, jet 2 the second highest.
 FEATURE_NAMES: tuple[str, ...] = (

@@ -1,6 +1,6 @@
 """A trained run to one self-describing ONNX file, behind a parity gate; knows no training loop.
 
-    python -m training export RUN/ --out exported/autoencoder.onnx
+python -m training export RUN/ --out exported/autoencoder.onnx
 """
 
 import argparse
@@ -56,7 +56,9 @@ def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Ar
     scorer = run.best_scorer()
     graph = to_onnx(scorer)
     scores = torch_scores(scorer, calibration)
-    golden = np.argsort(scores)[np.linspace(0, len(scores) - 1, GOLDEN_PAIRS).astype(int)]  # from least to most anomalous
+    golden = np.argsort(scores)[
+        np.linspace(0, len(scores) - 1, GOLDEN_PAIRS).astype(int)
+    ]  # from least to most anomalous
     _describe(graph, run, scorer, model_version, calibration, scores, golden)
     artefact = parse_artefact(graph.SerializeToString(deterministic=True))
     check_parity(Scorer(artefact), scorer, calibration)
@@ -106,7 +108,7 @@ def extreme_events() -> NDArray[np.float32]:
     ordinary = np.array([900, 900, 500, 150, 100, 50, 30] * 2, dtype=np.float32)
     no_second_jet = np.where(np.arange(14) < 7, ordinary, 0)
     negative_mass = np.where(np.isin(np.arange(14), (3, 10)), -3e-5, ordinary)
-    scales = np.array([0.0, 1e-30, 1e-3, 1.0, 1e3, 1e6], dtype=np.float32)
+    scales = np.array([0.0, 1e-30, 1e-3, 1.0, 1e3, 1e6, 1e35], dtype=np.float32)
     return np.concatenate(
         [scales[:, None] * ordinary, -scales[:, None] * ordinary, [no_second_jet, negative_mass]]
     ).astype(np.float32)
@@ -117,7 +119,8 @@ def check_parity(exported: Scorer, reference: AnomalyScorer, features: NDArray[n
     repeated = np.resize(features, (max(PARITY_BATCHES), features.shape[1]))
     for batch in (*(repeated[:size] for size in PARITY_BATCHES), extreme_events()):
         found, expected = exported.score(batch), torch_scores(reference, batch)
-        wrong = ~np.isclose(found, expected, rtol=PARITY_RTOL, atol=PARITY_ATOL)
+        # A score that is not finite is wrong even where torch gives the same: no event may go without an answer.
+        wrong = ~np.isclose(found, expected, rtol=PARITY_RTOL, atol=PARITY_ATOL) | ~np.isfinite(found)
         if wrong.any():
             event = int(np.flatnonzero(wrong)[0])
             raise ExportError(

@@ -1,6 +1,6 @@
 """A particle-level file to an events file: objects -> jets -> features, on all cores; knows no generator.
 
-    python -m training features RAW.h5 OUT.h5
+python -m training features RAW.h5 OUT.h5
 """
 
 import argparse
@@ -32,10 +32,12 @@ class Slice:
 
     @property
     def name(self) -> str:
+        """Name of its part file."""
         return f"events-{self.start:09d}-{self.stop:09d}.npy"
 
     @property
     def events(self) -> int:
+        """How many events it has."""
         return self.stop - self.start
 
     def make(self) -> NDArray[np.float32]:

@@ -1,13 +1,13 @@
-"""pandas DataFrames in HDF5 files, read and written through h5py.
+"""pandas DataFrames in HDF5 files, read through h5py.
 
 Does not know pandas, PyTables or pickle: column names that a file holds as a pickle are recognised as text, and nothing
-is ever unpickled. Does not know what the columns mean.
+is ever unpickled. Does not know what the columns mean, nor how a file is written (see `training.hdf5_writer`).
 """
 
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from training.errors import EventsError
-from training.files import atomic_write
 
 _SLAB_BYTES = 8 << 20  # read at a time: enough to be fast, little beside the result
 _CHUNK_CACHE_BYTES = 16 << 20  # neighbouring reads do not decompress the same chunk twice
-_CHUNK_BYTES = 512 << 10  # compressed at a time: a chunk must fit in HDF5's cache while rows are appended to it
 
 _NUMBER = re.compile(r"(float|int|uint)\d+|bool")
 # What pandas keeps behind plain integers, naming it in an attribute beside them.
@@ -87,6 +85,7 @@ class Frame:
 
     @property
     def columns(self) -> tuple[str, ...]:
+        """The columns' names, in order."""
         return tuple(self.dtypes)
 
     def read(
@@ -157,31 +156,6 @@ def open_frame(path: str | Path, key: str | None = None) -> Iterator[Frame]:
             what = "rows" if sources else "numeric columns"
             raise EventsError(f"{path}: '{key}' has no {what}, expected events. Check how the file was written.")
         yield Frame(path, key, rows.pop(), dtypes, sources)
-
-
-def write_frame(path: str | Path, chunks: Iterable[Mapping[str, NDArray[Any]]]) -> None:
-    """Write rows as the DataFrame `df` in pandas' fixed layout, as pandas.read_hdf opens it.
-
-    Each chunk maps every column's name to its next values, (n,) floats or integers: the same columns and dtypes each
-    time. The rows never need to be in memory together, and the file appears whole or not at all. Raises EventsError
-    when there are no rows, ValueError when chunks do not fit together, OSError when the file cannot be written.
-    """
-    dtypes: dict[str, np.dtype[Any]] = {}
-    rows = 0
-    with atomic_write(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            _describe(file, CLASS="GROUP", VERSION="1.0", PYTABLES_FORMAT_VERSION="2.1")
-            frame = file.create_group("df")
-            for chunk in chunks:
-                found = {name: values.dtype for name, values in chunk.items()}
-                if not dtypes:
-                    dtypes = found
-                    _create_blocks(frame, dtypes)
-                if list(found.items()) != list(dtypes.items()):
-                    raise ValueError(f"{path}: columns {found} after row {rows}, expected {dtypes} as before")
-                rows = _append(frame, chunk, rows)
-        if not rows:
-            raise EventsError(f"{path}: there are no rows to write, and so the file was not written.")
 
 
 def _open_file(path: Path) -> h5py.File:
@@ -304,79 +278,6 @@ def _rows_per_slab(source: _Block | _Table) -> int:
     row_bytes = dataset.dtype.itemsize * math.prod(dataset.shape) // source.rows
     rows_per_chunk = int(dataset.chunks[source.rows_axis]) if dataset.chunks else 1
     return rows_per_chunk * max(1, _SLAB_BYTES // int(row_bytes * rows_per_chunk))
-
-
-def _create_blocks(frame: h5py.Group, dtypes: Mapping[str, np.dtype[Any]]) -> None:
-    """Lay out an empty DataFrame with one block for each dtype, in order of first appearance."""
-    blocks: dict[np.dtype[Any], list[str]] = {}
-    for name, dtype in dtypes.items():
-        if not _NUMBER.fullmatch(dtype.name) or dtype.kind == "b":
-            raise ValueError(f"column '{name}' is {dtype}, expected floats or integers")
-        blocks.setdefault(dtype, []).append(name)
-    _describe(
-        frame,
-        CLASS="GROUP",
-        VERSION="1.0",
-        pandas_type="frame",
-        pandas_version="0.15.2",  # of the layout, which every pandas since has written or understood
-        encoding="UTF-8",
-        errors="strict",
-        ndim=2,
-        nblocks=len(blocks),
-        axis0_variety="regular",
-        axis1_variety="regular",
-    )
-    _write_names(frame, "axis0", dtypes)
-    _describe(_extendable(frame, "axis1", (), np.dtype(np.int64)), kind="integer")
-    for number, (dtype, names) in enumerate(blocks.items()):
-        _describe(frame, **{f"block{number}_items_variety": "regular"})
-        _write_names(frame, f"block{number}_items", names)
-        _extendable(frame, f"block{number}_values", (len(names),), dtype)
-
-
-def _append(frame: h5py.Group, chunk: Mapping[str, NDArray[Any]], rows: int) -> int:
-    """Append one chunk to the blocks of a DataFrame of `rows` rows so far, and return how many it has now."""
-    lengths = {len(values) for values in chunk.values()}
-    if len(lengths) != 1:
-        raise ValueError(f"{frame.file.filename}: columns of different lengths {sorted(lengths)} after row {rows}")
-    total = rows + lengths.pop()
-    datasets = [frame["axis1"], *(frame[f"block{number}_values"] for number in range(frame.attrs["nblocks"]))]
-    for dataset in datasets:
-        dataset.resize(total, axis=0)
-    frame["axis1"][rows:] = np.arange(rows, total)
-    for number, dataset in enumerate(datasets[1:]):
-        dataset[rows:] = np.column_stack([chunk[name] for name in _names(frame, f"block{number}_items")])
-    return total
-
-
-def _write_names(frame: h5py.Group, key: str, names: Iterable[str]) -> None:
-    dataset = frame.create_dataset(key, data=np.array([name.encode() for name in names]))
-    _describe(dataset, CLASS="ARRAY", VERSION="2.4", kind="string")
-
-
-def _extendable(frame: h5py.Group, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
-    """Create a compressed dataset of no rows yet, each of `shape`."""
-    dataset = frame.create_dataset(
-        key,
-        shape=(0, *shape),
-        maxshape=(None, *shape),
-        dtype=dtype,
-        chunks=(max(1, _CHUNK_BYTES // (dtype.itemsize * math.prod(shape))), *shape),
-        compression="gzip",  # the one that every HDF5 library has
-        compression_opts=1,
-        shuffle=True,
-    )
-    _describe(dataset, CLASS="EARRAY", VERSION="1.1", EXTDIM=0, transposed=1)
-    return dataset
-
-
-def _describe(node: h5py.Group | h5py.Dataset, **attributes: str | int) -> None:
-    """Set attributes in the types that PyTables gives them: CLASS and VERSION are what it knows a node by."""
-    for name, value in attributes.items():
-        if isinstance(value, str):
-            node.attrs.create(name, value.encode(), dtype=h5py.string_dtype("utf-8", len(value)))
-        else:
-            node.attrs[name] = np.int32(value)
 
 
 def _span(indices: Sequence[int]) -> slice | list[int]:

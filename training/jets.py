@@ -90,6 +90,10 @@ def _subjettiness(constituents: ak.Array) -> Floats:
         definition = fastjet.JetDefinition(fastjet.antikt_algorithm, RECLUSTER_RADIUS)
         clusters = fastjet.ClusterSequence(ak.to_packed(jets[present]), definition)
         taus[present] = clusters.njettiness(
-            measure_definition="UnnormalizedMeasure", axes_definition="OnePass_KT_Axes", njets=[1, 2, 3], beta=1.0, R0=1.0
+            measure_definition="UnnormalizedMeasure",
+            axes_definition="OnePass_KT_Axes",
+            njets=[1, 2, 3],
+            beta=1.0,
+            R0=1.0,
         )
     return taus.reshape(-1, 2, 3)

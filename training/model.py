@@ -5,7 +5,7 @@
 AnomalyScorer is that chain, and the module that is exported: every constant travels inside it.
 """
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,14 @@ from training.events import FEATURE_NAMES
 MASS_FLOOR_GEV = 1.0
 TAU_FLOOR_GEV = 0.1
 
+# Beyond this an event is as far out as any; the square of a larger number could overflow and lose the score.
+MAX_DEVIATIONS = 1e4
+
 
 class FeatureMap(nn.Module):
     """The 14 raw features in GeV -> what the model sees; `names` says what, in order."""
 
     names: tuple[str, ...]
-
-    if TYPE_CHECKING:
-
-        def __call__(self, features: Tensor) -> Tensor: ...
 
 
 class RawFeatures(FeatureMap):
@@ -74,14 +73,14 @@ class Scaler(nn.Module):
         self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return values (batch, k) in units of standard deviations from the mean."""
-        return (values - self.mean) / self.scale
+        """Return values (batch, k) in standard deviations from the mean, at most MAX_DEVIATIONS either way."""
+        return ((values - self.mean) / self.scale).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
 
 def perceptron(widths: tuple[int, ...]) -> nn.Sequential:
     """Return fully connected layers of these widths with ReLU between them, and none at the end."""
     layers: list[nn.Module] = []
-    for width_in, width_out in zip(widths, widths[1:], strict=False):
+    for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -146,7 +145,8 @@ class AnomalyScorer(nn.Module):
 
     def standardise(self, features: Tensor) -> Tensor:
         """Return what the autoencoder sees of features (batch, 14): (batch, k)."""
-        return self.scaler(self.feature_map(features))
+        standardised: Tensor = self.scaler(self.feature_map(features))
+        return standardised
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the anomaly score of features (batch, 14), in GeV: (batch,), higher is more anomalous."""

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from training.errors import PartsError
 from training.events import FEATURE_NAMES, LABEL
 from training.files import atomic_write
-from training.hdf5 import write_frame
+from training.hdf5_writer import write_frame
 
 
 class Part(Protocol):

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Blue and orange, told apart by colour-blind readers; dashed for what is measured on real events.
-BACKGROUND_STYLE = {"color": "#1f77b4"}
-SIGNAL_STYLE = {"color": "#d95f02"}
+# Blue and orange, which colour-blind readers tell apart.
+BACKGROUND_COLOUR = "#1f77b4"
+SIGNAL_COLOUR = "#d95f02"
 
 
 def figure(columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -41,8 +41,8 @@ def plot_learning_curve(losses: Sequence[tuple[float, float]], path: Path) -> No
     epochs = np.arange(1, len(losses) + 1)
     training, validation = np.array(losses).T
     best = int(np.argmin(validation))
-    ax.plot(epochs, training, "o-", markersize=3, label="training", **BACKGROUND_STYLE)
-    ax.plot(epochs, validation, "o-", markersize=3, label="held-out", **SIGNAL_STYLE)
+    ax.plot(epochs, training, "o-", markersize=3, label="training", color=BACKGROUND_COLOUR)
+    ax.plot(epochs, validation, "o-", markersize=3, label="held-out", color=SIGNAL_COLOUR)
     ax.plot(epochs[best], validation[best], "k*", markersize=12, label=f"best: epoch {best + 1}")
     ax.set_yscale("log")
     label(ax, "epoch", "loss per event")
@@ -73,22 +73,23 @@ def plot_roc(curves: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
     save(made, path)
 
 
-def plot_scores(
-    scores: Mapping[str, tuple[Floats, Floats]], thresholds: Mapping[str, float], path: Path
-) -> None:
+def plot_scores(scores: Mapping[str, tuple[Floats, Floats]], thresholds: Mapping[str, float], path: Path) -> None:
     """Plot the score distributions of each sample, (background (n,), signal (m,)), and the working points."""
     made, axes = figure(columns=len(scores))
     everything = np.concatenate([values for pair in scores.values() for values in pair])
     positive = everything[everything > 0]
-    bins = np.geomspace(*np.quantile(positive, [0.0005, 0.9995]), 60)
+    low, high = np.quantile(positive, [0.0005, 0.9995])
+    bins = np.geomspace(low, high, 60)
     for ax, (name, (background, signal)) in zip(axes, scores.items(), strict=True):
         # Densities in ln(score), so that equal areas are equal shares on the logarithmic axis.
-        for values, style, what in ((background, BACKGROUND_STYLE, "background"), (signal, SIGNAL_STYLE, "signal")):
+        for values, colour, what in ((background, BACKGROUND_COLOUR, "background"), (signal, SIGNAL_COLOUR, "signal")):
             weights = np.full(len(values), 1 / (len(values) * np.log(bins[1] / bins[0])))
-            ax.hist(values, bins, weights=weights, histtype="step", linewidth=1.8, label=what, **style)
+            ax.hist(values, bins.tolist(), weights=weights, histtype="step", linewidth=1.8, label=what, color=colour)
         for point, threshold in thresholds.items():
             ax.axvline(threshold, color="grey", linestyle="--", linewidth=1)
-            ax.text(threshold, 0.97, f" {point}", rotation=90, va="top", transform=ax.get_xaxis_transform(), fontsize=10)
+            ax.text(
+                threshold, 0.97, f" {point}", rotation=90, va="top", transform=ax.get_xaxis_transform(), fontsize=10
+            )
         ax.set_xscale("log")
         ax.set_title(name, fontsize=13)
         label(ax, "anomaly score", "events / total / unit of ln(score)")
@@ -99,21 +100,29 @@ def plot_scores(
 def plot_comparison(
     samples: Mapping[str, Mapping[str, Floats]], ranges: Mapping[str, tuple[float, float, str]], path: Path
 ) -> None:
-    """Plot each quantity's distribution in every sample over one another: `ranges` gives (low, high, axis label)."""
-    columns = 4
+    """Plot each quantity's distribution in every sample over one another: `ranges` gives (low, high, axis label).
+
+    A sample whose name begins with "real" is drawn as points with errors, any other as a line; one whose name ends in
+    "signal" has the colour of signal.
+    """
+    columns = 3
     made, axes = figure(columns, -(-len(ranges) // columns))
     for ax, (quantity, (low, high, title)) in zip(axes, ranges.items(), strict=False):
         bins = np.linspace(low, high, 41)
-        for index, (name, values) in enumerate(samples.items()):
+        width = bins[1] - bins[0]
+        for name, values in samples.items():
+            colour = SIGNAL_COLOUR if name.endswith("signal") else BACKGROUND_COLOUR
             counts = np.histogram(values[quantity], bins)[0]
-            share = counts / len(values[quantity]) / np.diff(bins)
-            error = np.sqrt(counts) / len(values[quantity]) / np.diff(bins)
-            if index == 0:
-                ax.stairs(share, bins, label=name, linewidth=1.8, **BACKGROUND_STYLE)
+            norm = len(values[quantity]) * width
+            if name.startswith("real"):
+                centres = (bins[:-1] + bins[1:]) / 2
+                ax.errorbar(
+                    centres, counts / norm, np.sqrt(counts) / norm, fmt="o", markersize=4, label=name, color=colour
+                )
             else:
-                ax.errorbar((bins[:-1] + bins[1:]) / 2, share, error, fmt="o", markersize=4, label=name, color="black")
+                ax.stairs(counts / norm, bins, label=name, linewidth=1.8, color=colour)
         label(ax, title, "events / total / bin width")
-        ax.legend(fontsize=12, frameon=False)
+        ax.legend(fontsize=11, frameon=False)
     for ax in axes[len(ranges) :]:
         ax.set_visible(False)
     save(made, path)

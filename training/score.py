@@ -1,6 +1,6 @@
 """A whole events file through an artefact, by the very code that serves it; knows no torch.
 
-    python -m training score EVENTS.h5 --model exported/autoencoder.onnx --out scores.csv
+python -m training score EVENTS.h5 --model exported/autoencoder.onnx --out scores.csv
 """
 
 import argparse
@@ -19,7 +19,7 @@ from service.scorer import Scorer
 from training.errors import EventsError
 from training.events import FEATURE_NAMES, LABEL, count_events, stream_events
 from training.files import atomic_write
-from training.hdf5 import write_frame
+from training.hdf5_writer import write_frame
 
 TOP_ANOMALIES = 10
 
@@ -93,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training score", description=__doc__.partition("\n")[0])
     parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file to score")
     parser.add_argument("--model", type=Path, default=Path("exported/autoencoder.onnx"), metavar="MODEL.onnx")
-    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="scores.csv, scores.parquet or scores.h5")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="OUT", help="scores.csv, scores.parquet or scores.h5"
+    )
     parser.add_argument("--key", help="group in EVENTS.h5, where it holds several")
     args = parser.parse_args(argv)
     if args.out.suffix not in WRITERS:

@@ -40,6 +40,7 @@ class Block:
 
     @property
     def name(self) -> str:
+        """Name of its part file."""
         return f"{self.process.name}-{self.index:06d}-{self.events}.npy"
 
     def make(self) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Background events to a trained run: fit, early stopping, a checkpoint every epoch, resume; knows no ONNX.
 
-    python -m training train EVENTS.h5 --out RUN/
+python -m training train EVENTS.h5 --out RUN/
 """
 
 import argparse
@@ -60,11 +60,13 @@ class Run:
 
     @property
     def epochs_since_best(self) -> int:
+        """How many epochs have passed without a lower validation loss."""
         losses = [epoch.validation_loss for epoch in self.curve]
         return len(losses) - 1 - int(np.argmin(losses)) if losses else 0
 
     @property
     def finished(self) -> bool:
+        """Whether all epochs are done or patience has run out."""
         return len(self.curve) >= self.config.epochs or self.epochs_since_best >= self.config.patience
 
     def best_scorer(self) -> AnomalyScorer:
@@ -88,7 +90,7 @@ def split(events: int, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArr
 
 def digest(features: NDArray[np.float32]) -> str:
     """Return the SHA-256 of features (n, 14): the identity of a sample, whatever file it came from."""
-    return hashlib.sha256(np.ascontiguousarray(features, dtype="<f4")).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").tobytes()).hexdigest()
 
 
 def load_background(path: Path, key: str | None = None) -> NDArray[np.float32]:
@@ -141,9 +143,7 @@ def load_run(folder: Path, device: str = "cpu") -> Run:
     return run
 
 
-def _start(
-    source: Source, features: NDArray[np.float32], config: TrainingConfig, folder: Path, device: str
-) -> Run:
+def _start(source: Source, features: NDArray[np.float32], config: TrainingConfig, folder: Path, device: str) -> Run:
     """Return the folder's run where it has one of the same configuration and events, else a new one."""
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, device)
@@ -176,10 +176,10 @@ def _fit(run: Run, training: Tensor, progress: "tqdm[Any]") -> float:
     """Take one pass over the training part (n, k), in a new order, and return the mean loss."""
     run.scorer.train()
     total = 0.0
-    for rows in torch.randperm(len(training)).split(run.config.batch_size):
+    for rows in torch.randperm(len(training)).split(run.config.batch_size):  # type: ignore[no-untyped-call]
         loss = run.scorer.autoencoder.loss(training[rows.to(training.device)])
         run.optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         run.optimiser.step()
         total += loss.item() * len(rows)
         progress.update()
@@ -232,6 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device is {args.device}, but torch sees no GPU; leave it out to train on the CPU")
     config = dataclasses.replace(PRESETS[args.preset], **overrides)
+    torch.set_num_threads(1)  # the layers are too small to share: a second thread only waits for the first
     features = load_background(args.events, args.key)
     source = Source(str(args.events), args.key, len(features), digest(features))
     run = train(source, features, config, args.out, args.device)

@@ -1,0 +1,117 @@
+"""An artefact on labelled events: AUC, efficiencies, plots and the model card; knows no torch.
+
+python -m training evaluate exported/autoencoder.onnx EVENTS.h5 ... --out exported/
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.artefact import Artefact, load_artefact
+from service.scorer import Scorer
+from training.card import model_card
+from training.errors import EventsError
+from training.events import Events, read_events
+from training.files import atomic_write, sha256_of
+from training.metrics import Measured, auc, efficiency, max_significance_improvement, rejection, roc
+from training.plots import plot_roc, plot_scores
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an artefact reaches on one labelled sample."""
+
+    sample: str
+    sha256: str  # of the file
+    background_events: int
+    signal_events: int
+    auc: Measured
+    rejection: dict[str, Measured]  # signal efficiency -> 1 / background efficiency
+    max_significance_improvement: Measured
+    background_efficiency: dict[str, Measured]  # by working point
+    signal_efficiency: dict[str, Measured]  # by working point
+
+
+def evaluate(artefact: Artefact, sample: str, sha256: str, background: Floats, signal: Floats) -> Evaluation:
+    """Return what the scores of background (n,) and signal (m,) say of an artefact."""
+    thresholds = {point.name: point.threshold for point in artefact.metadata.working_points}
+    return Evaluation(
+        sample=sample,
+        sha256=sha256,
+        background_events=len(background),
+        signal_events=len(signal),
+        auc=auc(background, signal),
+        rejection={str(share): rejection(background, signal, share) for share in (0.5, 0.2)},
+        max_significance_improvement=max_significance_improvement(background, signal),
+        background_efficiency={name: efficiency(background, cut) for name, cut in thresholds.items()},
+        signal_efficiency={name: efficiency(signal, cut) for name, cut in thresholds.items()},
+    )
+
+
+def load_labelled(path: Path) -> Events:
+    """Return the events of a file that has both background and signal. Raises EventsError for any other."""
+    events = read_events(path)
+    if events.labels is None:
+        raise EventsError(f"{path} has no column 'label', expected 0 for background and 1 for signal: see `score`")
+    for name, part in (("background (label 0)", events.background), ("signal (label 1)", events.signal)):
+        if len(part) < 2:
+            raise EventsError(f"{path} has {len(part)} {name} events, expected at least 2 to compare the two")
+    return events
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m training evaluate`."""
+    parser = argparse.ArgumentParser(prog="python -m training evaluate", description=__doc__.partition("\n")[0])
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="artefact to evaluate")
+    parser.add_argument("events", type=Path, nargs="+", metavar="EVENTS.h5", help="labelled events, one file or more")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures, metrics and card")
+    args = parser.parse_args(argv)
+    if len({path.stem for path in args.events}) < len(args.events):
+        parser.error("EVENTS.h5: two files have the same name, by which the results tell them apart; rename one")
+    scorer = Scorer(load_artefact(args.model))
+    evaluations, scores = [], {}
+    for path in args.events:
+        events = load_labelled(path)
+        background, signal = (scorer.score(part.features).astype(float) for part in (events.background, events.signal))
+        scores[path.stem] = (background, signal)
+        evaluations.append(evaluate(scorer.artefact, path.stem, sha256_of(path), background, signal))
+        print(summary(evaluations[-1]))
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_results(scorer.artefact, evaluations, scores, args.out)
+    return 0
+
+
+def write_results(
+    artefact: Artefact, evaluations: list[Evaluation], scores: dict[str, tuple[Floats, Floats]], folder: Path
+) -> None:
+    """Write metrics.json, roc.png, scores.png and model_card.md into a folder."""
+    metrics: dict[str, Any] = {"model": artefact.identity, "samples": [asdict(one) for one in evaluations]}
+    with atomic_write(folder / "metrics.json") as path:
+        path.write_text(json.dumps(metrics, indent=2) + "\n")
+    with atomic_write(folder / "roc.png") as path:
+        plot_roc({f"{one.sample}, AUC {one.auc}": roc(*scores[one.sample]) for one in evaluations}, path)
+    with atomic_write(folder / "scores.png") as path:
+        plot_scores(scores, {point.name: point.threshold for point in artefact.metadata.working_points}, path)
+    with atomic_write(folder / "model_card.md") as path:
+        path.write_text(model_card(artefact, evaluations))
+
+
+def summary(evaluation: Evaluation) -> str:
+    """Return an evaluation as a few lines for people."""
+    lines = [
+        f"{evaluation.sample}: {evaluation.background_events:,} background, {evaluation.signal_events:,} signal",
+        f"  AUC {evaluation.auc}",
+        *(f"  1/eps_B at eps_S = {share}: {value}" for share, value in evaluation.rejection.items()),
+        f"  largest eps_S/sqrt(eps_B): {evaluation.max_significance_improvement}",
+    ]
+    for name, background in evaluation.background_efficiency.items():
+        lines.append(f"  {name}: eps_B {background}, eps_S {evaluation.signal_efficiency[name]}")
+    return "\n".join(lines)

@@ -1,0 +1,73 @@
+"""How well scores tell signal from background, each figure with its statistical error; knows no model and no file."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.metrics import roc_curve
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value and its standard deviation."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ± {self.error:.2g}"
+
+
+def auc(background: Floats, signal: Floats) -> Measured:
+    """Return the area under the ROC curve of scores (n,) and (m,): how often signal outscores background, ties half.
+
+    The error is that of DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837: from the spread of each event's
+    own probability to be on the right side of the other sample.
+    """
+    n, m = len(background), len(signal)
+    ranks = rankdata(np.concatenate([background, signal]))
+    of_background = 1 - (ranks[:n] - rankdata(background)) / m  # (n,) share of signal above each background event
+    of_signal = (ranks[n:] - rankdata(signal)) / n  # (m,) share of background below each signal event
+    variance = of_background.var(ddof=1) / n + of_signal.var(ddof=1) / m
+    return Measured(float(of_signal.mean()), float(np.sqrt(variance)))
+
+
+def efficiency(scores: Floats, threshold: float) -> Measured:
+    """Return the share of scores (n,) above a threshold, with its binomial error."""
+    share = float((scores > threshold).mean())
+    return Measured(share, float(np.sqrt(share * (1 - share) / len(scores))))
+
+
+def rejection(background: Floats, signal: Floats, signal_efficiency: float) -> Measured:
+    """Return 1 / eps_B at the threshold that keeps that share of signal; the error is from the background kept.
+
+    Where no background is left, the value is the sample's size: a lower bound, with an error as large.
+    """
+    threshold = np.quantile(signal, 1 - signal_efficiency)
+    kept = max(int((background > threshold).sum()), 1)
+    return Measured(len(background) / kept, len(background) / kept**1.5)
+
+
+def roc(background: Floats, signal: Floats) -> tuple[Floats, Floats]:
+    """Return signal and background efficiency, each (points,), over all thresholds from the highest down."""
+    truth = np.repeat([0, 1], [len(background), len(signal)])
+    background_efficiency, signal_efficiency, _ = roc_curve(truth, np.concatenate([background, signal]))
+    return signal_efficiency, background_efficiency
+
+
+def max_significance_improvement(background: Floats, signal: Floats) -> Measured:
+    """Return the largest eps_S / sqrt(eps_B), among thresholds that leave at least 100 background events.
+
+    With fewer, the largest of many noisy values would be chosen for its noise. The error is from the background kept.
+    """
+    signal_efficiency, background_efficiency = roc(background, signal)
+    enough = background_efficiency * len(background) >= 100
+    if not enough.any():
+        return Measured(float("nan"), float("nan"))
+    improvement = signal_efficiency[enough] / np.sqrt(background_efficiency[enough])
+    best = int(np.argmax(improvement))
+    kept = background_efficiency[enough][best] * len(background)
+    return Measured(float(improvement[best]), float(improvement[best] / (2 * np.sqrt(kept))))
