@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> Litestar:
     """Build the application; its lifespan loads the model, and raises ArtefactError where that fails."""
     paths = [path for handler in (*routes.ROUTES, docs) for path in handler.paths]
     metrics = Metrics([*paths, SCHEMA])
-    desk = routes.Desk(settings.max_body_bytes, metrics)
+    deployment = routes.Deployment(settings.max_body_bytes, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> Litestar:
         # What lives as long as the process is never garbage: without it, collections are short and so are the tails.
         gc.collect()
         gc.freeze()
-        desk.open(scorer)
+        deployment.open(scorer)
         yield
 
     app = Litestar(
@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> Litestar:
         openapi_config=_openapi_config(),
         logging_config=None,  # the server sets logging up
     )
-    app.state["desk"] = desk
+    app.state["deployment"] = deployment
     # Around the whole application: Litestar's own middleware does not see requests that match no route.
     app.asgi_handler = metrics.measure(app.asgi_handler)
     return app

@@ -30,8 +30,8 @@ Decode = Callable[[bytes, str, Sequence[str]], NDArray[np.float32]]
 Encode = Callable[[NDArray[np.float32], str, NDArray[np.bool_] | None], bytes]
 
 
-class Desk:
-    """What the endpoints share: opened with a scorer once that is loaded, draining once the service is to stop."""
+class Deployment:
+    """What the endpoints share: the model in use, and whether the service takes requests yet or still."""
 
     def __init__(self, max_body_bytes: int, metrics: Metrics) -> None:
         self.max_body_bytes = max_body_bytes
@@ -106,7 +106,7 @@ async def score_batch(request: ServiceRequest) -> ASGIResponse:
 @get("/health", operation_id="health", summary="Health", tags=[OPERATIONS])
 async def health(request: ServiceRequest) -> Response[Health]:
     """Tell whether the service can score."""
-    status = _desk(request).status
+    status = _deployment(request).status
     if status != "ok":
         raise NotReadyError(status)
     return Response(Health(), headers={"Cache-Control": "no-store"})
@@ -115,7 +115,7 @@ async def health(request: ServiceRequest) -> Response[Health]:
 @get("/model", operation_id="model", summary="The model in use", tags=[SCORING])
 async def model(request: ServiceRequest) -> Model:
     """Describe the model in use: its features, working points and training."""
-    artefact = _desk(request).scorer.artefact
+    artefact = _deployment(request).scorer.artefact
     metadata = artefact.metadata
     return Model(
         identity=artefact.identity,
@@ -133,31 +133,31 @@ async def model(request: ServiceRequest) -> Model:
 @get("/metrics", media_type="text/plain", operation_id="metrics", summary="Metrics", tags=[OPERATIONS])
 async def metrics(request: ServiceRequest) -> Response[bytes]:
     """Report requests, events and durations to Prometheus."""
-    return Response(_desk(request).metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    return Response(_deployment(request).metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
 ROUTES = (score, score_batch, health, model, metrics)
 
 
-def _desk(request: ServiceRequest) -> Desk:
-    desk: Desk = request.app.state["desk"]
-    return desk
+def _deployment(request: ServiceRequest) -> Deployment:
+    deployment: Deployment = request.app.state["deployment"]
+    return deployment
 
 
 async def _score(request: ServiceRequest, decode: Decode, encode: Encode) -> ASGIResponse:
-    desk = _desk(request)
-    artefact = desk.scorer.artefact
+    deployment = _deployment(request)
+    artefact = deployment.scorer.artefact
     requested = wire.request_media_type(request.headers.get("content-type"))
     replied = wire.reply_media_type(request.headers.get("accept"), requested)
-    point = desk.working_point(request.query_params.get("working_point"))
-    body = await read_body(request, desk.max_body_bytes)
+    point = deployment.working_point(request.query_params.get("working_point"))
+    body = await read_body(request, deployment.max_body_bytes)
     features = decode(body, requested, artefact.metadata.feature_names)
-    scores = await _scores(desk.scorer, features)
+    scores = await _scores(deployment.scorer, features)
     headers = {"Model-Version": artefact.identity}
     if point is not None:
         headers["Score-Threshold"] = repr(point.threshold)
     reply = encode(scores, replied, None if point is None else point.accepts(scores))
-    desk.metrics.count_events(len(scores))
+    deployment.metrics.count_events(len(scores))
     return ASGIResponse(body=reply, headers=headers, media_type=replied)
 
 

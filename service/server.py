@@ -24,7 +24,7 @@ from service.app import create_app
 from service.artefact import ArtefactError, load_artefact
 from service.logs import configure_logging
 from service.metrics import MULTIPROCESS_VARIABLE
-from service.routes import Desk
+from service.routes import Deployment
 from service.scorer import Scorer
 from service.settings import Settings
 
@@ -97,7 +97,7 @@ def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[], No
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_s,
     )
-    Server(config, app.state["desk"], settings.drain_s, on_ready).run(sockets=[listener])
+    Server(config, app.state["deployment"], settings.drain_s, on_ready).run(sockets=[listener])
 
 
 def supervise(settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> int:
@@ -113,9 +113,11 @@ class Server(uvicorn.Server):
     A second signal ends that time, a third leaves the requests in flight.
     """
 
-    def __init__(self, config: uvicorn.Config, desk: Desk, drain_s: float, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, deployment: Deployment, drain_s: float, on_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._desk = desk
+        self._deployment = deployment
         self._drain_s = drain_s
         self._on_ready = on_ready
         self._closes_at = math.inf
@@ -142,7 +144,7 @@ class Server(uvicorn.Server):
         if sig == signal.SIGINT and multiprocessing.parent_process() is not None:
             return  # Ctrl+C reaches the parent too, which passes it on as SIGTERM
         if math.isinf(self._closes_at):
-            self._desk.status = "draining"
+            self._deployment.status = "draining"
             self._closes_at = time.monotonic() + self._drain_s
         elif not self.should_exit:
             self.should_exit = True

@@ -177,7 +177,7 @@ def test_an_unexpected_exception_says_nothing_of_the_inside(model_path: Path) ->
     """A fault of the service's own is a 500 without a message, a path or a traceback."""
     app = create_app(Settings(model=str(model_path)))
     with TestClient(app, raise_server_exceptions=False) as client:
-        app.state["desk"] = None  # nothing works without it
+        app.state["deployment"] = None  # nothing works without it
         assert detail(client.get("/model"), 500) == "internal error"
 
 
@@ -192,7 +192,7 @@ def test_health_follows_the_service(model_path: Path) -> None:
         response = client.get("/health")
         assert (response.status_code, response.json()) == (200, {"status": "ok"})
         assert response.headers["cache-control"] == "no-store"
-        app.state["desk"].status = "draining"
+        app.state["deployment"].status = "draining"
         assert detail(client.get("/health"), 503) == "draining"
         body = JSON.write("features", sample_events(1)[0])
         assert post(client, "/score", body, JSON.media_type).status_code == 200

@@ -16,7 +16,8 @@ import pytest
 import tables
 
 from training.errors import EventsError
-from training.hdf5 import open_frame, write_frame
+from training.hdf5 import open_frame
+from training.hdf5_writer import write_frame
 
 RAW = Path("../shared/lhco/events_anomalydetection_tiny.h5")
 ROWS = 50

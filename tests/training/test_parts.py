@@ -1,0 +1,217 @@
+"""A file made part by part is the same file whatever interrupts it, and whoever makes the parts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from training.errors import EventsError, PartsError
+from training.events import FEATURE_NAMES, read_events
+from training.parts import assemble
+
+STAMP = {"seed": 1, "settings": ("a", "b"), "versions": {"numpy": "2"}}
+DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A part of made-up events, which notes in `log` each time that it is made; it may meet trouble the first time."""
+
+    log: Path
+    index: int
+    events: int
+    trouble: str = ""
+    labelled: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name the part by its place."""
+        return f"numbers-{self.index}.npy"
+
+    def make(self) -> NDArray[np.float32]:
+        """Return rows that depend on the place alone."""
+        note = self.log / self.name
+        first = not note.exists()
+        with note.open("a") as file:
+            file.write("made\n")
+        if self.trouble == "error" and first:
+            raise EventsError(f"part {self.index} is damaged")
+        if self.trouble == "kill" and first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.trouble == "wait" and first:
+            time.sleep(DEADLINE_S)
+        rows = np.random.default_rng(self.index).normal(0, 500, (self.events, 15)).astype(np.float32)
+        rows[:, -1] = self.index % 2
+        return rows if self.labelled else rows[:, :-1]
+
+    @property
+    def times_made(self) -> int:
+        """Count how often it was made."""
+        note = self.log / self.name
+        return len(note.read_text().splitlines()) if note.exists() else 0
+
+
+def parts(folder: Path, count: int = 5) -> list[Numbers]:
+    """Return parts of different sizes, with a log below `folder`."""
+    log = folder / "log"
+    log.mkdir(exist_ok=True)
+    return [Numbers(log, index, 3 + index) for index in range(count)]
+
+
+def expected(made: list[Numbers], scratch: Path) -> NDArray[np.float32]:
+    """Return the rows of all parts, made here one after the other."""
+    scratch.mkdir()
+    return np.concatenate([replace(part, log=scratch, trouble="").make() for part in made])
+
+
+def assert_holds(out: Path, rows: NDArray[np.float32]) -> None:
+    """Require the file to hold these rows, and no folder of parts to be left."""
+    events = read_events(out)
+    np.testing.assert_array_equal(events.features, rows[:, : len(FEATURE_NAMES)])
+    if events.labels is None:
+        assert rows.shape[1] == len(FEATURE_NAMES)
+    else:
+        np.testing.assert_array_equal(events.labels, rows[:, -1])
+    assert not out.with_name(out.name + ".parts").exists()
+
+
+def test_the_file_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
+    """One process and three write the same bytes, the parts in their order."""
+    made = parts(tmp_path)
+    contents = []
+    for processes in (1, 3):
+        out = tmp_path / f"{processes}.h5"
+        assemble(out, made, STAMP, processes)
+        assert_holds(out, expected(made, tmp_path / f"scratch{processes}"))
+        contents.append(out.read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_rows_without_label_make_a_file_without_label(tmp_path: Path) -> None:
+    """Parts of 14 columns become events that have no label."""
+    made = [replace(part, labelled=False) for part in parts(tmp_path, 2)]
+    assemble(tmp_path / "out.h5", made, STAMP, 1)
+    assert read_events(tmp_path / "out.h5").labels is None
+    assert_holds(tmp_path / "out.h5", expected(made, tmp_path / "scratch"))
+
+
+def test_an_error_in_a_part_leaves_the_finished_ones(tmp_path: Path) -> None:
+    """The error arrives as it was raised, no file appears, and the same call goes on without remaking what is there."""
+    out, made = tmp_path / "out.h5", parts(tmp_path)
+    made[3] = replace(made[3], trouble="error")
+    with pytest.raises(EventsError, match=r"^part 3 is damaged$"):
+        assemble(out, made, STAMP, 1)
+    assert not out.exists()
+    assemble(out, made, STAMP, 1)
+    assert_holds(out, expected(made, tmp_path / "scratch"))
+    assert [part.times_made for part in made] == [1, 1, 1, 2, 1]
+
+
+def test_a_killed_process_is_an_error_that_says_so(tmp_path: Path) -> None:
+    """When the system kills a process the message says what happened and what to do, and the same call goes on."""
+    out, made = tmp_path / "out.h5", parts(tmp_path)
+    made[3] = replace(made[3], trouble="kill")
+    with pytest.raises(PartsError, match="killed") as caught:
+        assemble(out, made, STAMP, 1)
+    message = str(caught.value)
+    assert str(out) in message
+    assert "--processes" in message
+    assert "same command" in message
+    assert "\n" not in message
+    assert not out.exists()
+    assemble(out, made, STAMP, 1)
+    assert_holds(out, expected(made, tmp_path / "scratch"))
+    assert [part.times_made for part in made] == [1, 1, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", 2, "its seed is 1, expected 2"),
+        ("settings", ("a", "c"), "its settings is ['a', 'b'], expected ['a', 'c']"),
+        ("versions", {"numpy": "3"}, "its versions is {'numpy': '2'}, expected {'numpy': '3'}"),
+    ],
+)
+def test_parts_of_another_file_are_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
+    """Parts begun under another stamp are left alone, and the message names what differs."""
+    out, made = tmp_path / "out.h5", parts(tmp_path, 2)
+    folder = tmp_path / "out.h5.parts"
+    made[1] = replace(made[1], trouble="error")
+    with pytest.raises(EventsError):
+        assemble(out, made, STAMP, 1)
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(PartsError) as caught:
+        assemble(out, made, {**STAMP, key: value}, 1)
+    assert str(folder) in str(caught.value)
+    assert message in str(caught.value)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert not out.exists()
+
+
+def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    """What was there before survives a failure, and is replaced in the end."""
+    out, made = tmp_path / "out.h5", parts(tmp_path, 2)
+    out.write_text("old")
+    made[1] = replace(made[1], trouble="error")
+    with pytest.raises(EventsError):
+        assemble(out, made, STAMP, 1)
+    assert out.read_text() == "old"
+    assemble(out, made, STAMP, 1)
+    assert_holds(out, expected(made, tmp_path / "scratch"))
+
+
+def test_half_a_part_is_made_again(tmp_path: Path) -> None:
+    """Only complete parts bear a part's name: what a killed process left behind is not mistaken for one."""
+    out, made = tmp_path / "out.h5", parts(tmp_path, 3)
+    folder = tmp_path / "out.h5.parts"
+    folder.mkdir()
+    (folder / ".numbers-1.0123abcd.npy").write_bytes(b"half")
+    assemble(out, made, STAMP, 1)
+    assert_holds(out, expected(made, tmp_path / "scratch"))
+    assert [part.times_made for part in made] == [1, 1, 1]
+
+
+ASSEMBLE = """
+import sys
+from pathlib import Path
+from tests.training.test_parts import STAMP, Numbers
+from training.parts import assemble
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    parts = [Numbers(folder / "log", index, 3 + index, "wait" if index == 2 else "") for index in range(5)]
+    assemble(folder / "out.h5", parts, STAMP, 1)
+"""
+
+
+def test_a_killed_command_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
+    """After SIGKILL the processes that made parts end by themselves, and the same call makes only what is missing."""
+    made = parts(tmp_path)
+    script = tmp_path / "assemble.py"
+    script.write_text(ASSEMBLE)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
+    # Whoever inherits the writing end of this pipe is alive as long as the reading end has not ended.
+    reading, writing = os.pipe()
+    command = [sys.executable, str(script), str(tmp_path)]
+    process = subprocess.Popen(command, env=environment, stderr=writing, stdout=writing)
+    os.close(writing)
+    deadline = time.monotonic() + DEADLINE_S
+    while not made[2].times_made and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert made[2].times_made == 1
+    process.kill()
+    process.wait()
+    with os.fdopen(reading, "rb") as output:
+        output.read()  # returns when the last process has ended
+    assert time.monotonic() < deadline, "the processes waited for a parent that is gone"
+    assert not (tmp_path / "out.h5").exists()
+    assemble(tmp_path / "out.h5", made, STAMP, 1)
+    assert_holds(tmp_path / "out.h5", expected(made, tmp_path / "scratch"))
+    assert [part.times_made for part in made] == [1, 1, 2, 1, 1]
