@@ -62,6 +62,10 @@ exported/sample.h5: | .venv/everything
 load: .venv/everything ## locust against a service that it starts, every answer checked (SECONDS=, USERS=)
 	$(BIN)/python -m benchmarks.load $(if $(SECONDS),--seconds $(SECONDS)) $(if $(USERS),--users $(USERS)) $(if $(MODEL),--model $(MODEL))
 
+.PHONY: bench
+bench: .venv/everything ## events/s over HTTP beside the scorer's own, into benchmarks/results/
+	$(BIN)/python -m benchmarks.throughput $(if $(MODEL),--model $(MODEL))
+
 .PHONY: clean
 clean: ## remove the environment and caches; data and runs stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

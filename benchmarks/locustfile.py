@@ -192,8 +192,7 @@ class BatchUser(ScoringUser):
 class SingleEventUser(ScoringUser):
     """A client that sends one event at a time, each another."""
 
-    fmt = JSON
-    weight = 4
+    abstract = True
 
     @classmethod
     def prepare(cls, sample: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
@@ -201,7 +200,7 @@ class SingleEventUser(ScoringUser):
         singles = [
             Payload(cls.fmt.write("features", sample[row]), scores[row : row + 1]) for row in range(SINGLE_EVENTS)
         ]
-        cls.payloads = [("json single", singles)]
+        cls.payloads = [(f"{cls.fmt.name} single", singles)]
 
     @task
     def score(self) -> None:
@@ -229,5 +228,29 @@ class RawBatchUser(BatchUser):
 
 class NpyBatchUser(BatchUser):
     """Batches as .npy files."""
+
+    fmt = NPY
+
+
+class JsonSingleEventUser(SingleEventUser):
+    """Single events in JSON."""
+
+    fmt = JSON
+
+
+class MsgpackSingleEventUser(SingleEventUser):
+    """Single events in MessagePack."""
+
+    fmt = MSGPACK
+
+
+class RawSingleEventUser(SingleEventUser):
+    """Single events as raw float32."""
+
+    fmt = RAW
+
+
+class NpySingleEventUser(SingleEventUser):
+    """Single events as .npy files."""
 
     fmt = NPY

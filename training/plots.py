@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -91,6 +92,9 @@ def plot_scores(scores: Mapping[str, tuple[Floats, Floats]], thresholds: Mapping
                 threshold, 0.97, f" {point}", rotation=90, va="top", transform=ax.get_xaxis_transform(), fontsize=10
             )
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_title(name, fontsize=13)
         label(ax, "anomaly score", "events / total / unit of ln(score)")
         ax.legend(fontsize=12, frameon=False, loc="upper left")
@@ -115,10 +119,10 @@ def plot_comparison(
             counts = np.histogram(values[quantity], bins)[0]
             norm = len(values[quantity]) * width
             if name.startswith("real"):
-                centres = (bins[:-1] + bins[1:]) / 2
-                ax.errorbar(
-                    centres, counts / norm, np.sqrt(counts) / norm, fmt="o", markersize=4, label=name, color=colour
-                )
+                some = counts > 0
+                centres = ((bins[:-1] + bins[1:]) / 2)[some]
+                height, error = counts[some] / norm, np.sqrt(counts[some]) / norm
+                ax.errorbar(centres, height, error, fmt="o", markersize=4, label=name, color=colour)
             else:
                 ax.stairs(counts / norm, bins, label=name, linewidth=1.8, color=colour)
         label(ax, title, "events / total / bin width")

@@ -1,0 +1,1 @@
+"""Speed and load: how fast the service is, and whether every answer stays right."""
