@@ -2,7 +2,7 @@
 
 TrainingError
  |- EventsError      a file of events that cannot be used
- |- PartsError       an unfinished file that cannot be resumed
+ |- PartsError       a file made in parts that cannot be begun, resumed or finished
  |- CheckpointError  a run that cannot be started, resumed or read
  `- ExportError      a model that may not be written as an artefact
 
@@ -19,7 +19,7 @@ class EventsError(TrainingError):
 
 
 class PartsError(TrainingError):
-    """The parts of an unfinished file belong to another one."""
+    """A file that is made in parts cannot be begun, resumed or finished."""
 
 
 class CheckpointError(TrainingError):

@@ -13,12 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import EventsError
-from training.files import sha256_of
+from training.events import BACKGROUND, SIGNAL
+from training.files import require_output, sha256_of
 from training.hdf5 import Frame, open_frame
 from training.jets import Objects, jet_features
 from training.parts import assemble
 
 SLICE_EVENTS = 2000  # 34 MB of the published file
+
+# Beyond what any collider makes: columns in another order, or units that are not GeV.
+MAX_PT_GEV = 1e6
+MAX_ABS_ETA = 20.0
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,12 @@ class Slice:
         with open_frame(self.path, self.key) as frame:
             rows = frame.read(frame.columns, self.start, self.stop)
         objects = rows[:, : len(rows[0]) // 3 * 3].reshape(len(rows), -1, 3)  # (events, objects, (pT, eta, phi))
-        _check(self, objects)
+        _check_objects(self, objects)
         present = objects[..., 0] > 0
         pt, eta, phi = objects[present].T
         features = jet_features(Objects(present.sum(axis=1), pt, eta, phi))
         label = rows[:, objects.shape[1] * 3 :]  # (events, 0 or 1)
+        _check_label(self, frame.columns[-1], label)
         return np.hstack([features, label]).astype(np.float32)
 
 
@@ -59,11 +65,13 @@ def make_features(raw: Path, out: Path, key: str | None, processes: int) -> None
     The layout is the published one: pT, eta, phi of massless objects in turn, zero-padded, then a label or nothing.
     Raises EventsError when the file cannot be read or is in another layout.
     """
+    require_output(out, raw)
     with open_frame(raw, key) as frame:
         _check_layout(frame)
         starts = range(0, frame.rows, SLICE_EVENTS)
         slices = [Slice(raw, frame.key, start, min(start + SLICE_EVENTS, frame.rows)) for start in starts]
-    assemble(out, slices, {"raw_sha256": sha256_of(raw), "slice_events": SLICE_EVENTS}, processes)
+    stamp = {"raw_sha256": sha256_of(raw), "key": frame.key, "slice_events": SLICE_EVENTS}
+    assemble(out, slices, stamp, processes)
 
 
 def _check_layout(frame: Frame) -> None:
@@ -76,14 +84,27 @@ def _check_layout(frame: Frame) -> None:
         )
 
 
-def _check(part: Slice, objects: NDArray[np.float64]) -> None:
+def _check_objects(part: Slice, objects: NDArray[np.float64]) -> None:
     """Refuse a slice with objects (events, objects, 3) that no detector can have seen."""
-    wrong = ~np.isfinite(objects).all(axis=-1) | (objects[..., 0] < 0)
-    if wrong.any():
-        event, number = np.argwhere(wrong)[0]
+    pt, eta = objects[..., 0], objects[..., 1]
+    possible = (pt >= 0) & (pt <= MAX_PT_GEV) & (np.abs(eta) <= MAX_ABS_ETA) & np.isfinite(objects).all(axis=-1)
+    if not possible.all():
+        event, number = np.argwhere(~possible)[0]
         raise EventsError(
             f"{part.path}: row {part.start + event} of '{part.key}', object {number}, has pT, eta, phi = "
-            f"{objects[event, number].tolist()}, expected finite numbers and pT >= 0. Correct or drop the row."
+            f"{objects[event, number].tolist()}, expected finite numbers, 0 <= pT <= {MAX_PT_GEV:g} GeV and |eta| <= "
+            f"{MAX_ABS_ETA:g}. Correct or drop the row."
+        )
+
+
+def _check_label(part: Slice, column: str, label: NDArray[np.float64]) -> None:
+    """Refuse a slice with labels (events, 0 or 1) that would be cut to integers."""
+    wrong = (label != BACKGROUND) & (label != SIGNAL)
+    if wrong.any():
+        event, _ = np.argwhere(wrong)[0]
+        raise EventsError(
+            f"{part.path}: row {part.start + event} of '{part.key}', column '{column}', is {label[event, 0]:g}, "
+            "expected 0 (background) or 1 (signal). Correct or drop the row."
         )
 
 

@@ -5,12 +5,17 @@ the same parts give the same file, whatever the number of processes and the inte
 """
 
 import json
+import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +24,7 @@ from tqdm import tqdm
 
 from training.errors import PartsError
 from training.events import FEATURE_NAMES, LABEL
-from training.files import atomic_write
+from training.files import atomic_write, require_output
 from training.hdf5_writer import write_frame
 
 
@@ -41,31 +46,45 @@ class Part(Protocol):
 def assemble(out: Path, parts: Sequence[Part], stamp: dict[str, Any], processes: int) -> None:
     """Make the parts that are not there yet, then write the file whole and remove them.
 
-    `stamp` tells one file's parts from another's: PartsError when the folder holds parts made under another stamp.
-    An interruption loses the parts under way at most, and the same call goes on from the others.
+    `stamp` tells one file's parts from another's: PartsError when the folder holds parts made under another stamp, or
+    when a process is killed. An interruption loses the parts under way at most, and the same call goes on from the
+    others.
     """
+    require_output(out)
     folder = out.with_name(out.name + ".parts")
     _claim(folder, stamp)
     missing = [part for part in parts if not (folder / part.name).exists()]
     total, left = sum(part.events for part in parts), sum(part.events for part in missing)
     with tqdm(total=total, initial=total - left, unit=" events", smoothing=0.05) as progress:
-        for events in _make_all(missing, folder, processes):
-            progress.update(events)
+        try:
+            for events in _make_all(missing, folder, processes):
+                progress.update(events)
+        except BrokenProcessPool as error:
+            raise PartsError(
+                f"{out}: a process was killed while it made a part, perhaps because memory ran out; the finished parts "
+                "are kept. Repeat the same command to go on, with fewer --processes if it happens again."
+            ) from error
     write_frame(out, (_columns(np.load(folder / part.name)) for part in parts))
+    for path in folder.glob("*.npy"):  # before the stamp: parts without one could be taken for another file's
+        path.unlink()
     shutil.rmtree(folder)
 
 
 def _make_all(missing: Sequence[Part], folder: Path, processes: int) -> Iterator[int]:
     """Make parts on several processes and yield the number of events of each when its file is complete."""
     # Spawned, not forked: a child must not inherit the state of Pythia, fastjet or a progress bar's thread.
-    with ProcessPoolExecutor(processes, get_context("spawn"), _leave_interrupts_to_parent) as pool:
-        futures = [pool.submit(_make_file, part, folder) for part in missing]
+    with ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent) as pool:
+        waiting = iter(missing)
+        # As many as there are processes, and not all at once: what was handed over cannot be taken back.
+        working = {pool.submit(_make_file, part, folder) for part in islice(waiting, processes)}
         try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            # Parts under way finish and are kept; no new one starts.
-            pool.shutdown(wait=True, cancel_futures=True)
+            while working:
+                done, working = wait(working, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+                working |= {pool.submit(_make_file, part, folder) for part in islice(waiting, len(done))}
+        except KeyboardInterrupt:
+            tqdm.write("finishing the parts under way; interrupt again to drop them", file=sys.stderr)
             raise
 
 
@@ -76,8 +95,17 @@ def _make_file(part: Part, folder: Path) -> int:
     return part.events
 
 
-def _leave_interrupts_to_parent() -> None:
+def _follow_parent() -> None:
+    """Leave interrupts to the parent process, and end when it ends: an executor's processes would wait for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _claim(folder: Path, stamp: dict[str, Any]) -> None:
@@ -86,6 +114,8 @@ def _claim(folder: Path, stamp: dict[str, Any]) -> None:
     path = folder / "stamp.json"
     if not path.exists():
         folder.mkdir(exist_ok=True)
+        if any(folder.glob("*.npy")):
+            raise PartsError(f"{folder} holds parts without a stamp: nobody can tell of which file. Remove the folder.")
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(stamp, indent=2) + "\n")
         return

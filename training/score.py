@@ -4,7 +4,8 @@ python -m training score EVENTS.h5 --model exported/autoencoder.onnx --out score
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from service.artefact import OUTPUT_NAME, load_artefact
 from service.scorer import Scorer
 from training.errors import EventsError
 from training.events import FEATURE_NAMES, LABEL, count_events, stream_events
-from training.files import atomic_write
+from training.files import atomic_write, require_output
 from training.hdf5_writer import write_frame
 
 TOP_ANOMALIES = 10
@@ -38,9 +39,10 @@ def score_file(scorer: Scorer, events: Path, out: Path, key: str | None = None) 
             f"{scorer.artefact.identity} takes the features {', '.join(names)}, and an events file has "
             f"{', '.join(FEATURE_NAMES)}: score with a model that was trained on them"
         )
+    require_output(out, events)
     scores: list[NDArray[np.float32]] = []
 
-    def scored() -> Iterator[Columns]:
+    def scored() -> Generator[Columns, None, None]:
         with tqdm(total=count_events(events, key), unit=" events", unit_scale=True) as progress:
             for chunk in stream_events(events, key, dtype=None):
                 scores.append(scorer.score(chunk.features.astype(np.float32)))
@@ -48,7 +50,8 @@ def score_file(scorer: Scorer, events: Path, out: Path, key: str | None = None) 
                 yield {**dict(zip(FEATURE_NAMES, chunk.features.T, strict=True)), **label, OUTPUT_NAME: scores[-1]}
                 progress.update(len(chunk))
 
-    WRITERS[out.suffix](out, scored())
+    with closing(scored()) as chunks:  # a writer that fails leaves the progress bar's line complete
+        WRITERS[out.suffix](out, chunks)
     return np.concatenate(scores)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.files import atomic_write, sha256_of
+from training.files import atomic_write, require_output, sha256_of
 
 
 def test_the_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -24,9 +24,14 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, failure: type[BaseExcepti
     """Whatever ends the writing early, an interrupt included, the old file stays and no temporary is left behind."""
     path = tmp_path / "scores.csv"
     path.write_text("old")
-    with pytest.raises(failure), atomic_write(path) as temporary:
-        temporary.write_text("half")
-        raise failure
+
+    def write_half() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise failure
+
+    with pytest.raises(failure):
+        write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -79,6 +84,18 @@ def test_a_device_or_folder_is_never_replaced(path: Path) -> None:
     """Only a regular file is renamed over."""
     with pytest.raises(OSError, match="Not a regular file"), atomic_write(path):
         pytest.fail("reached the body")
+
+
+def test_an_input_is_never_replaced(tmp_path: Path) -> None:
+    """A result may not take the place of what it is made from, by whatever path that is named."""
+    events = tmp_path / "events.h5"
+    events.touch()
+    link = tmp_path / "link.h5"
+    link.symlink_to(events)
+    require_output(tmp_path / "scores.h5", events)
+    for out in (events, link):
+        with pytest.raises(OSError, match="This is the input"):
+            require_output(out, tmp_path / "other.h5", events)
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

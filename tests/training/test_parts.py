@@ -1,6 +1,7 @@
 """A file made part by part is the same file whatever interrupts it, and whoever makes the parts."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ class Numbers:
         if self.trouble == "kill" and first:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.trouble == "wait" and first:
-            time.sleep(DEADLINE_S)
+            time.sleep(2 * DEADLINE_S)
         rows = np.random.default_rng(self.index).normal(0, 500, (self.events, 15)).astype(np.float32)
         rows[:, -1] = self.index % 2
         return rows if self.labelled else rows[:, :-1]
@@ -155,6 +156,24 @@ def test_parts_of_another_file_are_refused(tmp_path: Path, key: str, value: obje
     assert not out.exists()
 
 
+def test_parts_without_a_stamp_are_refused(tmp_path: Path) -> None:
+    """Parts of which nobody can tell the file are never taken for this one's."""
+    folder = tmp_path / "out.h5.parts"
+    folder.mkdir()
+    np.save(folder / "numbers-0.npy", np.zeros((3, 15), np.float32))
+    with pytest.raises(PartsError, match="without a stamp"):
+        assemble(tmp_path / "out.h5", parts(tmp_path, 2), STAMP, 1)
+
+
+def test_an_impossible_output_is_refused_before_the_work(tmp_path: Path) -> None:
+    """An output that can never be written is an error at once, and no part is made."""
+    made = parts(tmp_path, 2)
+    (tmp_path / "out.h5").mkdir()
+    with pytest.raises(OSError, match="Not a regular file"):
+        assemble(tmp_path / "out.h5", made, STAMP, 1)
+    assert [part.times_made for part in made] == [0, 0]
+
+
 def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     """What was there before survives a failure, and is replaced in the end."""
     out, made = tmp_path / "out.h5", parts(tmp_path, 2)
@@ -170,12 +189,13 @@ def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
 def test_half_a_part_is_made_again(tmp_path: Path) -> None:
     """Only complete parts bear a part's name: what a killed process left behind is not mistaken for one."""
     out, made = tmp_path / "out.h5", parts(tmp_path, 3)
-    folder = tmp_path / "out.h5.parts"
-    folder.mkdir()
-    (folder / ".numbers-1.0123abcd.npy").write_bytes(b"half")
+    made[1] = replace(made[1], trouble="error")
+    with pytest.raises(EventsError):
+        assemble(out, made, STAMP, 1)
+    (tmp_path / "out.h5.parts" / ".numbers-1.0123abcd.npy").write_bytes(b"half")
     assemble(out, made, STAMP, 1)
     assert_holds(out, expected(made, tmp_path / "scratch"))
-    assert [part.times_made for part in made] == [1, 1, 1]
+    assert [part.times_made for part in made] == [1, 2, 1]
 
 
 ASSEMBLE = """
@@ -197,20 +217,23 @@ def test_a_killed_command_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
     script = tmp_path / "assemble.py"
     script.write_text(ASSEMBLE)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
-    # Whoever inherits the writing end of this pipe is alive as long as the reading end has not ended.
+    # The pipe ends when the last process that inherited its writing end does.
     reading, writing = os.pipe()
     command = [sys.executable, str(script), str(tmp_path)]
-    process = subprocess.Popen(command, env=environment, stderr=writing, stdout=writing)
+    process = subprocess.Popen(command, env=environment, stderr=writing, stdout=writing, start_new_session=True)
     os.close(writing)
     deadline = time.monotonic() + DEADLINE_S
     while not made[2].times_made and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert made[2].times_made == 1
     process.kill()
     process.wait()
-    with os.fdopen(reading, "rb") as output:
-        output.read()  # returns when the last process has ended
-    assert time.monotonic() < deadline, "the processes waited for a parent that is gone"
+    ended = False
+    while not ended and select.select([reading], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        ended = not os.read(reading, 65536)
+    os.close(reading)
+    if not ended:
+        os.killpg(process.pid, signal.SIGKILL)
+    assert ended, "the processes wait for a parent that is gone"
     assert not (tmp_path / "out.h5").exists()
     assemble(tmp_path / "out.h5", made, STAMP, 1)
     assert_holds(tmp_path / "out.h5", expected(made, tmp_path / "scratch"))
