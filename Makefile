@@ -9,6 +9,7 @@ TRAIN_EVENTS := data/train.h5
 TEST_EVENTS := data/test.h5
 RUN ?= runs/default
 PRESET ?= substructure
+RESUME = $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -39,11 +40,11 @@ format: .venv/everything ## format the code
 .PHONY: train
 train: .venv/everything ## train on EVENTS= (default: the simulated training sample) into RUN=, from PRESET=
 	$(if $(EVENTS),,$(MAKE) $(TRAIN_EVENTS))
-	$(BIN)/python -m training train $(or $(EVENTS),$(TRAIN_EVENTS)) --out $(RUN) --preset $(PRESET)
+	$(BIN)/python -m training train $(or $(EVENTS),$(TRAIN_EVENTS)) --out $(RUN) --preset $(PRESET) $(RESUME)
 
 .PHONY: model
 model: .venv/everything $(TRAIN_EVENTS) $(TEST_EVENTS) ## make the shipped model again from nothing, about an hour on 2 cores (REAL= adds events to its card)
-	$(BIN)/python -m training train $(TRAIN_EVENTS) --out $(RUN) --preset $(PRESET) $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
+	$(BIN)/python -m training train $(TRAIN_EVENTS) --out $(RUN) --preset $(PRESET) $(RESUME)
 	$(BIN)/python -m training export $(RUN) --out exported/autoencoder.onnx
 	$(BIN)/python -m training evaluate exported/autoencoder.onnx $(TEST_EVENTS) $(REAL) --out exported
 

@@ -6,9 +6,9 @@ from typing import Literal, TypeVar
 T = TypeVar("T")
 
 
-def knob(default: T, meaning: str) -> T:
-    """Declare a field with its default and its meaning, which `train --help` prints."""
-    return field(default=default, metadata={"help": meaning})
+def knob(default: T, meaning: str, least: float | None = None) -> T:
+    """Declare a field with its default, its meaning, which `train --help` prints, and the least that makes sense."""
+    return field(default=default, metadata={"help": meaning, "least": least})
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,15 @@ class TrainingConfig:
     name: str = knob("classic", "name of the model")
     feature_map: Literal["raw", "substructure"] = knob("raw", "what the model sees of the 14 features")
     architecture: Literal["autoencoder", "variational"] = knob("autoencoder", "kind of model")
-    hidden: tuple[int, ...] = knob((64, 32), "widths of the encoder's layers, mirrored in the decoder")
-    latent: int = knob(16, "width of the bottleneck")
-    kl_weight: float = knob(0.01, "weight of the Kullback-Leibler term in loss and score (variational only)")
-    epochs: int = knob(50, "passes over the training part, at most")
-    patience: int = knob(8, "epochs without a better validation loss after which training stops")
-    batch_size: int = knob(512, "events in a step")
-    learning_rate: float = knob(1e-3, "step size of Adam")
+    hidden: tuple[int, ...] = knob((64, 32), "widths of the encoder's layers, mirrored in the decoder", least=1)
+    latent: int = knob(16, "width of the bottleneck", least=1)
+    kl_weight: float = knob(0.01, "weight of the Kullback-Leibler term in loss and score (variational only)", least=0)
+    epochs: int = knob(50, "passes over the training part, at most", least=1)
+    patience: int = knob(8, "epochs without a better validation loss after which training stops", least=1)
+    batch_size: int = knob(512, "events in a step", least=1)
+    learning_rate: float = knob(1e-3, "step size of Adam", least=1e-12)
     validation_fraction: float = knob(0.1, "share of the background held out: early stopping and working points")
-    seed: int = knob(1, "of the split, the initial weights and the order of events")
+    seed: int = knob(1, "of the split, the initial weights and the order of events", least=0)
 
 
 PRESETS = {

@@ -7,6 +7,7 @@ import argparse
 import csv
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.config import PRESETS, TrainingConfig
-from training.errors import CheckpointError
+from training.errors import CheckpointError, TrainingError
 from training.events import read_events
 from training.files import atomic_write
 from training.model import AnomalyScorer
@@ -105,7 +106,7 @@ def train(source: Source, features: NDArray[np.float32], config: TrainingConfig,
     """Train on background features (n, 14), from the folder's checkpoint if it has one, and return the run.
 
     After each epoch the folder holds a checkpoint and the learning curve. On the CPU an interrupted and resumed run
-    ends with the very weights of one that was left alone.
+    ends with the very weights of one that was left alone. Raises TrainingError when a loss is not finite.
     """
     run = _start(source, features, config, folder, device)
     training_rows, held_out_rows = split(len(features), config)
@@ -116,11 +117,14 @@ def train(source: Source, features: NDArray[np.float32], config: TrainingConfig,
     with tqdm(total=config.epochs * steps, initial=len(run.curve) * steps, unit=" steps") as progress:
         while not run.finished:
             epoch = Epoch(len(run.curve) + 1, _fit(run, training, progress), _validate(run, held_out))
+            _check_finite(epoch, config)
             run.curve.append(epoch)
             if run.epochs_since_best == 0:
                 run.best = {name: value.detach().cpu().clone() for name, value in run.scorer.state_dict().items()}
             _save(run, folder)
+            _draw(run, folder)
             progress.set_postfix(training=f"{epoch.training_loss:.5f}", validation=f"{epoch.validation_loss:.5f}")
+    _draw(run, folder)  # once more: a kill between the last checkpoint and its curve would leave an old one
     return run
 
 
@@ -135,11 +139,12 @@ def load_run(folder: Path, device: str = "cpu") -> Run:
         run = _new_run(config, Source(**state["source"]), device)
         run.scorer.load_state_dict(state["scorer"])
         run.optimiser.load_state_dict(state["optimiser"])
+        run.curve = [Epoch(**line) for line in state["curve"]]
+        run.best = state["best"]
+        torch.set_rng_state(state["rng"])
     except Exception as error:  # whatever torch raises on a damaged or foreign file
-        raise CheckpointError(f"{path} is not a checkpoint of this version: {error}; train the run anew") from error
-    run.curve = [Epoch(**line) for line in state["curve"]]
-    run.best = state["best"]
-    torch.set_rng_state(state["rng"])
+        reason = (str(error) or type(error).__name__).splitlines()[0]  # torch goes on for a paragraph
+        raise CheckpointError(f"{path} is not a checkpoint of this version: {reason}; train the run anew") from error
     return run
 
 
@@ -155,7 +160,7 @@ def _start(source: Source, features: NDArray[np.float32], config: TrainingConfig
                 f"{folder} holds a run with other {', '.join(changed) or 'events'}: resume it with its own, or choose "
                 "another folder"
             )
-        run.config = config
+        run.config, run.source = config, source
         return run
     torch.manual_seed(config.seed)
     run = _new_run(config, source, device)
@@ -193,8 +198,18 @@ def _validate(run: Run, held_out: Tensor) -> float:
         return run.scorer.autoencoder.score(held_out).double().mean().item()
 
 
+def _check_finite(epoch: Epoch, config: TrainingConfig) -> None:
+    """Refuse a diverged epoch before it is saved: argmin takes NaN for the lowest loss, and so for the best weights."""
+    if not math.isfinite(epoch.training_loss) or not math.isfinite(epoch.validation_loss):
+        raise TrainingError(
+            f"in epoch {epoch.epoch} the training loss is {epoch.training_loss} and the validation loss "
+            f"{epoch.validation_loss}, expected finite numbers: train anew in another folder with a smaller "
+            f"learning_rate than {config.learning_rate}"
+        )
+
+
 def _save(run: Run, folder: Path) -> None:
-    """Write checkpoint, learning curve and its plot, each whole or not at all."""
+    """Write the checkpoint."""
     state = {
         "config": asdict(run.config),
         "source": asdict(run.source),
@@ -206,6 +221,10 @@ def _save(run: Run, folder: Path) -> None:
     }
     with atomic_write(folder / CHECKPOINT) as path:
         torch.save(state, path)
+
+
+def _draw(run: Run, folder: Path) -> None:
+    """Write the learning curve as a table and as a plot."""
     with atomic_write(folder / "learning_curve.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
         writer.writeheader()
@@ -220,25 +239,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file; with labels, label 0 is used")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
     parser.add_argument("--key", help="group in the HDF5 file, where it holds several")
-    parser.add_argument("--preset", choices=PRESETS, default="classic", help="configuration to start from")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--preset", choices=PRESETS, help="configuration to start from (default classic, or RUN/'s own)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default cpu")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in RUN/")
     for knob in fields(TrainingConfig):
         _add_flag(parser, knob)
     args = parser.parse_args(argv)
-    overrides = {f.name: getattr(args, f.name) for f in fields(TrainingConfig) if getattr(args, f.name) is not None}
+    given = {knob.name: getattr(args, knob.name) for knob in fields(TrainingConfig)}
+    overrides: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if v is not None}
     if (args.out / CHECKPOINT).exists() and not args.resume:
         parser.error(f"{args.out} already holds a run; go on with it by --resume, or choose another folder")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
+    if args.device == "cuda" and not torch.cuda.is_available():
         parser.error(f"--device is {args.device}, but torch sees no GPU; leave it out to train on the CPU")
-    config = dataclasses.replace(PRESETS[args.preset], **overrides)
+    if args.preset is None and (args.out / CHECKPOINT).exists():
+        preset = load_run(args.out).config
+    else:
+        preset = PRESETS[args.preset or "classic"]
+    config = dataclasses.replace(preset, **overrides)
+    _check_knobs(parser, config)
     torch.set_num_threads(1)  # the layers are too small to share: a second thread only waits for the first
     features = load_background(args.events, args.key)
-    source = Source(str(args.events), args.key, len(features), digest(features))
+    source = Source(str(args.events.resolve()), args.key, len(features), digest(features))
     run = train(source, features, config, args.out, args.device)
     best = min(run.curve, key=lambda epoch: epoch.validation_loss)
     print(f"{args.out}: {len(run.curve)} epochs, best validation loss {best.validation_loss:.5f} at epoch {best.epoch}")
     return 0
+
+
+def _check_knobs(parser: argparse.ArgumentParser, config: TrainingConfig) -> None:
+    """End with a message for the first knob below the least that makes sense."""
+    for knob in fields(config):
+        value, least = getattr(config, knob.name), knob.metadata["least"]
+        values = value if isinstance(value, tuple) else (value,)
+        if least is not None and not all(each >= least for each in values):
+            shown = " ".join(map(str, values))
+            parser.error(f"--{knob.name.replace('_', '-')} is {shown}, expected {least:g} or more")
 
 
 def _add_flag(parser: argparse.ArgumentParser, knob: "dataclasses.Field[Any]") -> None:

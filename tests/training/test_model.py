@@ -1,0 +1,244 @@
+"""The detector's arithmetic is the slow one that is written out below, number by number."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests.training import samples
+from training.config import PRESETS, TrainingConfig
+from training.events import FEATURE_NAMES
+from training.model import (
+    MASS_FLOOR_GEV,
+    MAX_DEVIATIONS,
+    TAU_FLOOR_GEV,
+    AnomalyScorer,
+    Autoencoder,
+    FeatureMap,
+    RawFeatures,
+    Scaler,
+    Substructure,
+    VariationalAutoencoder,
+)
+
+RTOL = 1e-4
+"""Agreement of float32 in torch with float64 below: sums of some hundred terms, and differences of logarithms."""
+EVERY_CONFIG = pytest.mark.parametrize(
+    "config",
+    [
+        TrainingConfig(),
+        TrainingConfig(architecture="variational", latent=8, kl_weight=0.3),
+        TrainingConfig(feature_map="substructure", hidden=(5,), latent=2),
+        TrainingConfig(feature_map="substructure", architecture="variational", latent=4, kl_weight=0.1),
+        TrainingConfig(hidden=(), latent=3),
+    ],
+    ids=["classic", "variational", "substructure", "substructure-variational", "linear"],
+)
+
+
+def layers(scorer: AnomalyScorer, half: str) -> list[tuple[list[list[float]], list[float]]]:
+    """Return the weights (out, in) and biases (out,) of the encoder or the decoder as plain lists."""
+    state = {name: value.tolist() for name, value in scorer.state_dict().items()}
+    numbers = sorted({int(name.split(".")[2]) for name in state if name.startswith(f"autoencoder.{half}.")})
+    return [
+        (state[f"autoencoder.{half}.{number}.weight"], state[f"autoencoder.{half}.{number}.bias"]) for number in numbers
+    ]
+
+
+def slow_perceptron(values: Sequence[float], network: Sequence[tuple[list[list[float]], list[float]]]) -> list[float]:
+    """Send values through fully connected layers, with ReLU between them and none at the end."""
+    current = list(values)
+    for place, (weights, biases) in enumerate(network):
+        following = []
+        for row, bias in zip(weights, biases, strict=True):
+            total = bias
+            for weight, value in zip(row, current, strict=True):
+                total += weight * value
+            if place < len(network) - 1:
+                total = max(total, 0.0)
+            following.append(total)
+        current = following
+    return current
+
+
+def slow_map(features: Sequence[float], name: str) -> list[float]:
+    """Return what the model sees of one event's features."""
+    if name == "raw":
+        return list(features)
+    seen = []
+    for jet in (features[:7], features[7:]):
+        mass = max(jet[3], MASS_FLOOR_GEV)
+        tau1, tau2, tau3 = (max(tau, TAU_FLOOR_GEV) for tau in jet[4:])
+        seen += [math.log(mass), math.log(tau1), math.log(tau2 / tau1), math.log(tau3 / tau2)]
+    return seen
+
+
+def slow_score(scorer: AnomalyScorer, config: TrainingConfig, features: Sequence[float]) -> float:
+    """Return the anomaly score of one event by its definition."""
+    values = []
+    constants = zip(scorer.scaler.mean.tolist(), scorer.scaler.scale.tolist(), strict=True)
+    for value, (mean, scale) in zip(slow_map(features, config.feature_map), constants, strict=True):
+        values.append(min(max((value - mean) / scale, -MAX_DEVIATIONS), MAX_DEVIATIONS))
+    latent = slow_perceptron(values, layers(scorer, "encoder"))
+    divergence = 0.0
+    if config.architecture == "variational":
+        for mean, log_variance in zip(latent[: config.latent], latent[config.latent :], strict=True):
+            bounded = min(max(log_variance, -10.0), 10.0)
+            divergence += 0.5 * (mean**2 + math.exp(bounded) - 1.0 - bounded)
+        latent = latent[: config.latent]
+    restored = slow_perceptron(latent, layers(scorer, "decoder"))
+    squared = sum((one - other) ** 2 for one, other in zip(restored, values, strict=True))
+    weight = config.kl_weight if config.architecture == "variational" else 0.0
+    return float(squared / len(values) + weight * divergence)
+
+
+def untrained(config: TrainingConfig, seed: int = 1) -> AnomalyScorer:
+    """Return a detector with random weights and the scaler of the background."""
+    torch.manual_seed(seed)
+    scorer = AnomalyScorer(config)
+    scorer.scaler.fit(scorer.feature_map(torch.from_numpy(samples.background(500))))
+    return scorer.eval()
+
+
+def scores(scorer: AnomalyScorer, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return torch's scores (n,) of features (n, 14)."""
+    with torch.no_grad():
+        found: NDArray[np.float32] = scorer(torch.from_numpy(features)).numpy()
+    return found
+
+
+def seen(feature_map: FeatureMap, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mapped features of features (n, 14)."""
+    mapped: NDArray[np.float32] = feature_map(torch.from_numpy(features)).numpy()
+    return mapped
+
+
+EVERYTHING = np.concatenate([samples.background(40, seed=3), samples.signal(20), samples.degenerate()])
+
+
+@EVERY_CONFIG
+def test_the_score_is_the_slow_one(config: TrainingConfig) -> None:
+    """Of background, signal and degenerate events, torch gives the score that plain loops give."""
+    scorer = untrained(config)
+    expected = [slow_score(scorer, config, event) for event in EVERYTHING.astype(np.float64).tolist()]
+    np.testing.assert_allclose(scores(scorer, EVERYTHING), expected, rtol=RTOL)
+
+
+@pytest.mark.parametrize(("name", "feature_map"), [("raw", RawFeatures()), ("substructure", Substructure())])
+def test_the_feature_map_is_the_slow_one(name: str, feature_map: FeatureMap) -> None:
+    """Raw features pass unchanged; substructure is four logarithms for each jet."""
+    expected = [slow_map(event, name) for event in EVERYTHING.astype(np.float64).tolist()]
+    mapped = seen(feature_map, EVERYTHING)
+    assert mapped.shape == (len(EVERYTHING), len(feature_map.names))
+    np.testing.assert_allclose(mapped, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_features_are_named_in_order() -> None:
+    """The map's names say which column is which: one jet after the other."""
+    assert RawFeatures.names == FEATURE_NAMES
+    assert Substructure.names == (
+        *("ln_mj1", "ln_tau1j1", "ln_tau21j1", "ln_tau32j1"),
+        *("ln_mj2", "ln_tau1j2", "ln_tau21j2", "ln_tau32j2"),
+    )
+
+
+def test_the_scaler_takes_mean_and_standard_deviation() -> None:
+    """Constants are those of the values that it was fitted to, and standardise them."""
+    values = samples.background(1000, seed=5)
+    scaler = Scaler(14)
+    scaler.fit(torch.from_numpy(values))
+    wide = values.astype(np.float64)
+    np.testing.assert_allclose(scaler.mean, wide.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(scaler.scale, wide.std(axis=0), rtol=1e-6)
+    standardised = scaler(torch.from_numpy(values)).double().numpy()
+    np.testing.assert_allclose(standardised.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(standardised.std(axis=0), 1.0, rtol=1e-5)
+
+
+def test_a_constant_quantity_keeps_its_scale() -> None:
+    """A quantity without variance is centred and divided by 1: never by 0."""
+    values = samples.background(100)
+    values[:, 5] = 7.0
+    scaler = Scaler(14)
+    scaler.fit(torch.from_numpy(values))
+    assert scaler.scale[5] == 1.0
+    assert torch.all(scaler(torch.from_numpy(values))[:, 5] == 0.0)
+
+
+def test_an_event_far_out_is_bounded() -> None:
+    """A quantity counts as at most MAX_DEVIATIONS standard deviations from the mean, either way."""
+    scaler = Scaler(2)
+    scaler.fit(torch.tensor([[0.0, 10.0], [2.0, 30.0]]))
+    found = scaler(torch.tensor([[1e38, -1e38], [1.0 + 5e3, 20.0]]))
+    np.testing.assert_array_equal(found, [[MAX_DEVIATIONS, -MAX_DEVIATIONS], [5e3, 0.0]])
+
+
+@EVERY_CONFIG
+def test_every_event_has_a_finite_score(config: TrainingConfig) -> None:
+    """Masses and taus of 0 and below, empty events and absurdly large ones score finitely, and not below 0."""
+    largest = np.finfo(np.float32).max
+    extreme = np.concatenate([samples.degenerate(), np.full((1, 14), largest), np.full((1, 14), -largest)])
+    found = scores(untrained(config), extreme.astype(np.float32))
+    assert np.all(np.isfinite(found))
+    assert np.all(found >= 0.0)
+
+
+@EVERY_CONFIG
+def test_azimuth_does_not_change_a_substructure_score(config: TrainingConfig) -> None:
+    """Whatever the architecture, an event turned about the beam, or seen in a mirror, keeps its score."""
+    config = replace(config, feature_map="substructure")
+    scorer, events = untrained(config), samples.background(50)
+    turned = events.copy().reshape(-1, 2, 7)
+    cos, sin = math.cos(1.234), math.sin(1.234)
+    px, py = turned[..., 0].copy(), turned[..., 1].copy()
+    turned[..., 0], turned[..., 1], turned[..., 2] = cos * px - sin * py, sin * px + cos * py, -turned[..., 2]
+    np.testing.assert_array_equal(scores(scorer, turned.reshape(-1, 14)), scores(scorer, events))
+
+
+def test_classic_has_the_published_widths() -> None:
+    """The reference model is 14-64-32-16-32-64-14 on raw features, and nothing else has weights."""
+    scorer = AnomalyScorer(PRESETS["classic"])
+    network = [*layers(scorer, "encoder"), *layers(scorer, "decoder")]
+    assert [len(weights[0]) for weights, _ in network] + [len(network[-1][0])] == [14, 64, 32, 16, 32, 64, 14]
+    assert all(len(weights) == len(biases) for weights, biases in network)
+    assert sum(values.numel() for values in scorer.parameters()) == sum(
+        out * (into + 1) for into, out in ((14, 64), (64, 32), (32, 16), (16, 32), (32, 64), (64, 14))
+    )
+    assert isinstance(scorer.feature_map, RawFeatures)
+    assert isinstance(scorer.autoencoder, Autoencoder)
+
+
+@EVERY_CONFIG
+def test_an_event_does_not_depend_on_its_batch(config: TrainingConfig) -> None:
+    """Alone, an event has the score that it has among others, but for the order in which sums are taken."""
+    scorer, events = untrained(config), samples.background(30)
+    alone = np.concatenate([scores(scorer, events[row : row + 1]) for row in range(30)])
+    np.testing.assert_allclose(scores(scorer, events), alone, rtol=1e-5)
+
+
+@EVERY_CONFIG
+def test_a_score_is_not_a_draw(config: TrainingConfig) -> None:
+    """The same event has the same score, bit for bit, however often it is asked for."""
+    scorer, events = untrained(config), samples.background(30)
+    np.testing.assert_array_equal(scores(scorer, events), scores(scorer, events))
+
+
+def test_the_loss_of_an_autoencoder_is_the_mean_score() -> None:
+    """What is minimised is the mean of what is scored."""
+    values = torch.from_numpy(np.random.default_rng(1).normal(size=(50, 14)).astype(np.float32))
+    model = Autoencoder(14, TrainingConfig())
+    assert model.loss(values).item() == pytest.approx(model.score(values).mean().item(), rel=1e-6)
+
+
+def test_the_variational_loss_draws_around_the_centre() -> None:
+    """One draw from each latent Gaussian makes the loss: other draws, other losses, near the score of the centre."""
+    values = torch.from_numpy(np.random.default_rng(1).normal(size=(2000, 14)).astype(np.float32))
+    torch.manual_seed(1)
+    model = VariationalAutoencoder(14, TrainingConfig(architecture="variational"))
+    losses = [model.loss(values).item() for _ in range(3)]
+    assert len(set(losses)) == 3
+    assert losses == pytest.approx([model.score(values).mean().item()] * 3, rel=0.2)
