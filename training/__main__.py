@@ -7,45 +7,48 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from service.artefact import ArtefactError
 from training.errors import TrainingError
 
-# Command -> (what it does, the extra that brings what it needs). The module of a command bears its name, and is
-# imported only when it runs: Pythia is not needed to train, nor torch to simulate.
+
+class Command(NamedTuple):
+    """A subcommand; its module bears its name and is imported only when it runs: torch is not needed to simulate."""
+
+    purpose: str
+    extra: str  # what brings the packages that it needs
+    interrupted: str = "the output is as it was"
+
+
+RESUMABLE = "repeat the same command to go on"
+
 COMMANDS = {
-    "simulate": ("collisions, detector and jets: events from nothing", "simulate"),
-    "features": ("particle-level file -> events file with the 14 features", "simulate"),
-    "validate": ("simulated events beside the published sample", "train"),
-    "train": ("background events -> a trained run", "train"),
-    "evaluate": ("a run or artefact on labelled events: AUC, efficiencies, plots", "train"),
-    "export": ("a trained run -> one ONNX file with its working points", "train"),
-    "score": ("a whole events file through an artefact -> CSV, Parquet or HDF5", "train"),
+    "simulate": Command("collisions, detector and jets: events from nothing", "simulate", RESUMABLE),
+    "features": Command("particle-level file -> events file with the 14 features", "simulate", RESUMABLE),
+    "validate": Command("simulated events beside the published sample", "train"),
+    "train": Command("background events -> a trained run", "train", "go on from the last epoch with --resume"),
+    "evaluate": Command("an artefact on labelled events: AUC, efficiencies, plots, model card", "train"),
+    "export": Command("a trained run -> one ONNX file with its working points", "train"),
+    "score": Command("a whole events file through an artefact -> CSV, Parquet or HDF5", "train"),
 }
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m training") -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 1 for an error that the message explains, 130 when interrupted."""
-    listing = "\n".join(f"  {name:<10} {purpose}" for name, (purpose, _) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog=prog, epilog=f"commands:\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="see COMMAND --help")
-    args = parser.parse_args(argv)
-    _, extra = COMMANDS[args.command]
+    args = _parser("python -m training").parse_args(argv)
+    command = COMMANDS[args.command]
     try:
-        command = importlib.import_module(f"training.{args.command}")
+        return int(importlib.import_module(f"training.{args.command}").main(args.arguments))
     except ModuleNotFoundError as error:
-        print(f"error: {args.command} needs {error.name}: pip install 'lhc-anomaly[{extra}]'", file=sys.stderr)
+        remedy = f"make .venv/everything, or pip install -e '.[{command.extra}]' in a checkout"
+        print(f"error: {args.command} needs the package {error.name}: {remedy}", file=sys.stderr)
         return 1
-    try:
-        return int(command.main(args.arguments))
     except (TrainingError, ArtefactError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the output is untouched, and the same command goes on from here", file=sys.stderr)
+        print(f"interrupted: {command.interrupted}", file=sys.stderr)
         return 130
 
 
@@ -55,7 +58,20 @@ def lhc_anomaly() -> int:
         from service.__main__ import main as serve
 
         return serve(sys.argv[2:])
-    return main(prog="lhc-anomaly")
+    if sys.argv[1:] in ([], ["-h"], ["--help"]):
+        print(_parser("lhc-anomaly").format_help() + "  serve      the service; see `lhc-anomaly serve --help`")
+        return 0
+    return main()
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    listing = "\n".join(f"  {name:<10} {command.purpose}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog=prog, epilog=f"commands:\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="see COMMAND --help")
+    return parser
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from service.artefact import Artefact
 if TYPE_CHECKING:
     from training.evaluate import Evaluation
 
+TOO_LITTLE = "not measured: fewer than 100 background events"
+
 INTENDED_USE = """\
 Ranks dijet events with a leading jet of pT > 1.2 TeV by how unlike QCD they are, for selections at a fixed background
 rate. It was trained on background alone: no signal and no label took part in it."""
@@ -78,7 +80,7 @@ def _section(evaluation: Evaluation) -> str:
         for name, value in (
             ("AUC", evaluation.auc),
             *((f"1/eps_B at eps_S = {share}", value) for share, value in evaluation.rejection.items()),
-            ("largest eps_S/sqrt(eps_B)", evaluation.max_significance_improvement),
+            ("largest eps_S/sqrt(eps_B)", evaluation.max_significance_improvement or TOO_LITTLE),
             *((f"eps_B at {name}", value) for name, value in evaluation.background_efficiency.items()),
             *((f"eps_S at {name}", value) for name, value in evaluation.signal_efficiency.items()),
         )

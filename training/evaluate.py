@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.artefact import Artefact, load_artefact
 from service.scorer import Scorer
-from training.card import model_card
+from training.card import TOO_LITTLE, model_card
 from training.errors import EventsError
 from training.events import Events, read_events
 from training.files import atomic_write, sha256_of
@@ -35,7 +35,7 @@ class Evaluation:
     signal_events: int
     auc: Measured
     rejection: dict[str, Measured]  # signal efficiency -> 1 / background efficiency
-    max_significance_improvement: Measured
+    max_significance_improvement: Measured | None  # None with too little background
     background_efficiency: dict[str, Measured]  # by working point
     signal_efficiency: dict[str, Measured]  # by working point
 
@@ -56,9 +56,9 @@ def evaluate(artefact: Artefact, sample: str, sha256: str, background: Floats, s
     )
 
 
-def load_labelled(path: Path) -> Events:
+def load_labelled(path: Path, key: str | None = None) -> Events:
     """Return the events of a file that has both background and signal. Raises EventsError for any other."""
-    events = read_events(path)
+    events = read_events(path, key)
     if events.labels is None:
         raise EventsError(f"{path} has no column 'label', expected 0 for background and 1 for signal: see `score`")
     for name, part in (("background (label 0)", events.background), ("signal (label 1)", events.signal)):
@@ -73,13 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="artefact to evaluate")
     parser.add_argument("events", type=Path, nargs="+", metavar="EVENTS.h5", help="labelled events, one file or more")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures, metrics and card")
+    parser.add_argument("--key", help="group in the HDF5 files, where they hold several")
     args = parser.parse_args(argv)
     if len({path.stem for path in args.events}) < len(args.events):
         parser.error("EVENTS.h5: two files have the same name, by which the results tell them apart; rename one")
     scorer = Scorer(load_artefact(args.model))
     evaluations, scores = [], {}
     for path in args.events:
-        events = load_labelled(path)
+        events = load_labelled(path, args.key)
         background, signal = (scorer.score(part.features).astype(float) for part in (events.background, events.signal))
         scores[path.stem] = (background, signal)
         evaluations.append(evaluate(scorer.artefact, path.stem, sha256_of(path), background, signal))
@@ -95,7 +96,7 @@ def write_results(
     """Write metrics.json, roc.png, scores.png and model_card.md into a folder."""
     metrics: dict[str, Any] = {"model": artefact.identity, "samples": [asdict(one) for one in evaluations]}
     with atomic_write(folder / "metrics.json") as path:
-        path.write_text(json.dumps(metrics, indent=2) + "\n")
+        path.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     with atomic_write(folder / "roc.png") as path:
         plot_roc({f"{one.sample}, AUC {one.auc}": roc(*scores[one.sample]) for one in evaluations}, path)
     with atomic_write(folder / "scores.png") as path:
@@ -110,7 +111,7 @@ def summary(evaluation: Evaluation) -> str:
         f"{evaluation.sample}: {evaluation.background_events:,} background, {evaluation.signal_events:,} signal",
         f"  AUC {evaluation.auc}",
         *(f"  1/eps_B at eps_S = {share}: {value}" for share, value in evaluation.rejection.items()),
-        f"  largest eps_S/sqrt(eps_B): {evaluation.max_significance_improvement}",
+        f"  largest eps_S/sqrt(eps_B): {evaluation.max_significance_improvement or TOO_LITTLE}",
     ]
     for name, background in evaluation.background_efficiency.items():
         lines.append(f"  {name}: eps_B {background}, eps_S {evaluation.signal_efficiency[name]}")

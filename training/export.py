@@ -12,6 +12,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import torch
@@ -29,9 +30,9 @@ from service.artefact import (
     parse_artefact,
 )
 from service.scorer import Scorer
-from training.errors import ExportError
+from training.errors import EventsError, ExportError
 from training.events import FEATURE_NAMES, FEATURE_UNITS
-from training.files import atomic_write
+from training.files import atomic_write, require_output
 from training.model import AnomalyScorer
 from training.train import Run, digest, load_background, load_run, split
 from training.working_points import derive_working_points
@@ -50,19 +51,16 @@ GOLDEN_PAIRS = 8
 def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Artefact:
     """Return the run's best detector as an artefact, its working points from background features (n, 14).
 
-    Raises ExportError when the graph's scores are not torch's within PARITY_RTOL, and ArtefactError when the file
-    would not be accepted by the service.
+    Thresholds come from the exported graph's own scores, since those are what is compared with them. Raises ExportError
+    when they are not torch's within PARITY_RTOL, and ArtefactError when the service would not accept the file.
     """
     scorer = run.best_scorer()
     graph = to_onnx(scorer)
-    scores = torch_scores(scorer, calibration)
-    golden = np.argsort(scores)[
-        np.linspace(0, len(scores) - 1, GOLDEN_PAIRS).astype(int)
-    ]  # from least to most anomalous
-    _describe(graph, run, scorer, model_version, calibration, scores, golden)
-    artefact = parse_artefact(graph.SerializeToString(deterministic=True))
-    check_parity(Scorer(artefact), scorer, calibration)
-    return artefact
+    metadata = describe(run, scorer, model_version, calibration)
+    exported = Scorer(_with_metadata(graph, metadata))
+    check_parity(exported, scorer, calibration)
+    points = derive_working_points(exported.score(calibration), digest(calibration))
+    return _with_metadata(graph, msgspec.structs.replace(metadata, working_points=points))
 
 
 def to_onnx(scorer: AnomalyScorer) -> onnx.ModelProto:
@@ -131,36 +129,35 @@ def check_parity(exported: Scorer, reference: AnomalyScorer, features: NDArray[n
 
 
 def code_version() -> str:
-    """Return the version of this code, with the commit when it runs from a checkout."""
-    package = version("lhc-anomaly")
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    """Return the version of this code, with the commit when it runs from its own checkout, `-dirty` if changed."""
+    package, root = version("lhc-anomaly"), Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
+
     try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        if Path(git("rev-parse", "--show-toplevel").strip()) != root:  # installed inside somebody else's repository
+            return package
+        return f"{package}+{git('describe', '--always', '--dirty', '--exclude=*', '--abbrev=12').strip()}"
     except (OSError, subprocess.CalledProcessError):
         return package
-    return f"{package}+{commit}"
 
 
-def _describe(
-    graph: onnx.ModelProto,
-    run: Run,
-    scorer: AnomalyScorer,
-    model_version: str,
-    calibration: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    golden: NDArray[np.intp],
-) -> None:
-    """Write the metadata into the graph."""
+def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: NDArray[np.float32]) -> Metadata:
+    """Return all that the file says of itself but its working points; golden pairs are from features (n, 14)."""
     training_rows, held_out_rows = split(run.source.events, run.config)
     best = min(run.curve, key=lambda epoch: epoch.validation_loss)
-    metadata = Metadata(
+    scores = torch_scores(scorer, calibration)
+    # From the least to the most anomalous event.
+    golden = np.argsort(scores)[np.linspace(0, len(scores) - 1, GOLDEN_PAIRS).astype(int)]
+    return Metadata(
         schema_version=SCHEMA_VERSION,
         model_name=run.config.name,
         model_version=model_version,
         feature_names=list(FEATURE_NAMES),
         feature_units=list(FEATURE_UNITS),
         scaler=Scaler(list(scorer.feature_map.names), scorer.scaler.mean.tolist(), scorer.scaler.scale.tolist()),
-        working_points=derive_working_points(scores, digest(calibration)),
+        working_points=[],
         training={
             "configuration": asdict(run.config),
             "training_events": len(training_rows),
@@ -174,7 +171,13 @@ def _describe(
         code_version=code_version(),
         golden=GoldenPairs(calibration[golden].tolist(), scores[golden].tolist()),
     )
+
+
+def _with_metadata(graph: onnx.ModelProto, metadata: Metadata) -> Artefact:
+    """Return the graph with this metadata and no other, verified as the service verifies it."""
+    del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, metadata.to_props())
+    return parse_artefact(graph.SerializeToString(deterministic=True))
 
 
 def summary(artefact: Artefact) -> str:
@@ -203,6 +206,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--key", help="group in the calibration file, where it holds several")
     parser.add_argument("--model-version", default="1", help="version to show beside the name (default 1)")
     args = parser.parse_args(argv)
+    if args.key and not args.calibration:
+        parser.error("--key chooses in the --calibration file, and there is none: leave it out")
+    require_output(args.out)
     run = load_run(args.run)
     calibration = load_background(args.calibration, args.key) if args.calibration else _held_out(run)
     artefact = export(run, calibration, args.model_version)
@@ -215,7 +221,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _held_out(run: Run) -> NDArray[np.float32]:
     """Return the features of the run's held-out part, read again from where they were."""
     path = Path(run.source.path)
-    features = load_background(path, run.source.key)
+    try:
+        features = load_background(path, run.source.key)
+    except EventsError as error:
+        raise ExportError(
+            f"the events that the run was trained on are not there: {error} Or give background with --calibration."
+        ) from error
     if digest(features) != run.source.sha256:
         raise ExportError(
             f"{path} no longer holds the events that the run was trained on; give background with --calibration"

@@ -58,15 +58,16 @@ def roc(background: Floats, signal: Floats) -> tuple[Floats, Floats]:
     return signal_efficiency, background_efficiency
 
 
-def max_significance_improvement(background: Floats, signal: Floats) -> Measured:
+def max_significance_improvement(background: Floats, signal: Floats) -> Measured | None:
     """Return the largest eps_S / sqrt(eps_B), among thresholds that leave at least 100 background events.
 
-    With fewer, the largest of many noisy values would be chosen for its noise. The error is from the background kept.
+    With fewer, the largest of many noisy values would be chosen for its noise: None where the whole sample has fewer.
+    The error is from the background kept.
     """
     signal_efficiency, background_efficiency = roc(background, signal)
     enough = background_efficiency * len(background) >= 100
     if not enough.any():
-        return Measured(float("nan"), float("nan"))
+        return None
     improvement = signal_efficiency[enough] / np.sqrt(background_efficiency[enough])
     best = int(np.argmax(improvement))
     kept = background_efficiency[enough][best] * len(background)

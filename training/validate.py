@@ -88,10 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="simulated events")
     parser.add_argument("--reference", type=Path, metavar="REAL.h5", help="real events with labels, to compare with")
     parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")
+    parser.add_argument("--key", help="group in the HDF5 files, where they hold several")
     args = parser.parse_args(argv)
-    simulated = read_events(args.events)
-    reference = read_events(args.reference) if args.reference else None
-    print("background moments, GeV, beside the published file's\n" + moments_table(simulated.background))
+    simulated = read_events(args.events, args.key)
+    reference = read_events(args.reference, args.key) if args.reference else None
+    if len(simulated.background):
+        print("background moments, GeV, beside the published file's\n" + moments_table(simulated.background))
     plotted: dict[str, dict[str, Floats]] = {}
     for name in ("background", "signal"):
         parts = {"simulated": getattr(simulated, name)}

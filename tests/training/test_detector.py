@@ -15,7 +15,6 @@ from training.detector import (
     HCAL,
     OUTSIDE,
     RADIUS_M,
-    TRACK_MAX_ETA,
     TRACK_MIN_PT_GEV,
     Calorimeter,
     _propagate,
@@ -85,7 +84,7 @@ def test_neutrinos_vanish() -> None:
     ],
 )
 def test_a_muon_leaves_one_track(eta: float, efficiency: float, relative_sigma: float) -> None:
-    """Of muons of 50 GeV all but the inefficiency leave one object, in their direction, with the resolution of the card."""
+    """All muons but the inefficiency leave one object, in their direction, with the resolution of the card."""
     events = 4000
     objects = detected(*[[(MUON, 50.0, eta, -2.0)]] * events)
     assert set(objects.counts.tolist()) == {0, 1}
@@ -282,4 +281,3 @@ def test_cells_are_different(calorimeter: Calorimeter) -> None:
     phi = 2 * np.pi * (column + 0.5) / calorimeter.phi_cells[ring]
     numbers = np.concatenate([calorimeter.cell(np.full(len(ring), event), eta, phi) for event in (0, 1)])
     assert len(np.unique(numbers)) == 2 * len(ring)
-    assert TRACK_MAX_ETA < calorimeter.eta_edges[-1]

@@ -46,6 +46,18 @@ def test_one_class_alone_cannot_be_evaluated(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "out").exists()
 
 
+def test_too_little_background_is_said_and_not_invented(tmp_path: Path) -> None:
+    """With fewer than 100 background events the significance improvement is null, and the metrics are valid JSON."""
+    events = read_events(SAMPLE)
+    assert events.labels is not None
+    few = np.concatenate([np.flatnonzero(events.labels == label)[:50] for label in (0, 1)])
+    write_events(tmp_path / "few.h5", events[few])
+    assert main(["evaluate", str(MODEL), str(tmp_path / "few.h5"), "--out", str(tmp_path / "out")]) == 0
+    (sample,) = json.loads((tmp_path / "out" / "metrics.json").read_text(), parse_constant=pytest.fail)["samples"]
+    assert sample["max_significance_improvement"] is None
+    assert "not measured" in (tmp_path / "out" / "model_card.md").read_text()
+
+
 def test_events_without_labels_cannot_be_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file without labels is an error that says so and names the command that takes it."""
     write_events(tmp_path / "unlabelled.h5", Events(read_events(SAMPLE).features[:100]))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from training.errors import EventsError
 from training.events import (
     BACKGROUND,
     FEATURE_NAMES,
@@ -18,7 +19,6 @@ from training.events import (
     stream_events,
     write_events,
 )
-from training.errors import EventsError
 
 RAW = Path("../shared/lhco/events_anomalydetection_tiny.h5")
 
@@ -30,6 +30,7 @@ def a_frame(rows: int = 60) -> pd.DataFrame:
 
 
 def written(path: Path, frame: pd.DataFrame, **layout: Any) -> Path:
+    """Write a frame as pandas does, and give the path."""
     frame.to_hdf(path, key="df", mode="w", **layout)
     return path
 

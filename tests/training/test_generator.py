@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import numpy as np
-import pythia8mc
 import pytest
+import pythia8mc
 
 from training import generator
 from training.detector import reconstruct
@@ -83,7 +83,7 @@ class Recording(PartonJetVeto):
 
     judged: list[float]
 
-    def doVetoPT(self, stage: int, event: "pythia8mc.Event") -> bool:  # noqa: ARG002  Pythia passes it
+    def doVetoPT(self, stage: int, event: "pythia8mc.Event") -> bool:  # noqa: ARG002, N802  Pythia's name and arguments
         """Note the quantity and let the collision go on."""
         self.judged.append(self.hardest_jet_pt_gev(event))
         return False

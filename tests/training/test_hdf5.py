@@ -1,5 +1,6 @@
 """DataFrames as pandas and PyTables write them are read by column name; what is written, pandas opens."""
 
+import contextlib
 import os
 import pickle
 import random
@@ -59,7 +60,17 @@ def rewrite(path: Path, **replacements: Any) -> None:
                 file["df"].create_dataset(name, data=value).attrs.update(attributes)
 
 
+def outcome(path: Path) -> str:
+    """Say that a file was read, or how it was refused."""
+    try:
+        read_all(path)
+    except EventsError as error:
+        return str(error)
+    return f"{path} was read"
+
+
 def read_all(path: Path, key: str | None = None) -> None:
+    """Read every column of a frame."""
     with open_frame(path, key) as frame:
         frame.read(frame.columns)
 
@@ -341,12 +352,8 @@ def test_random_damage_never_escapes_as_another_error(tmp_path: Path) -> None:
             for _ in range(3):
                 damaged[chance.randrange(6000)] = chance.randrange(256)
             path.write_bytes(damaged)
-            try:
-                read_all(path)
-            except EventsError as error:
-                assert str(path) in str(error)
-            except MemoryError:  # a row count may be what changed
-                pass
+            with contextlib.suppress(MemoryError):  # a row count may be what changed
+                assert str(path) in outcome(path)
 
 
 @pytest.mark.parametrize("layout", ["fixed", "table"])
@@ -388,7 +395,7 @@ def test_only_numbers_are_read(tmp_path: Path, layout: str, values: Any, held: s
 
 
 def test_categories_are_not_their_codes(tmp_path: Path) -> None:
-    """pandas stores a category as integers that mean something else: they are not read as numbers."""
+    """Pandas stores a category as integers that mean something else: they are not read as numbers."""
     path = tmp_path / "events.h5"
     pd.DataFrame({"label": pd.Categorical([7, 5])}).to_hdf(path, key="df", mode="w", format="table")
     assert "column 'label' of '/df' holds category, expected numbers" in refusal(path)
@@ -549,5 +556,5 @@ def test_chunks_that_do_not_fit_are_refused(tmp_path: Path, second: dict[str, An
 @pytest.mark.parametrize("values", [np.array(["x"]), np.array([True]), np.array([1j])])
 def test_only_numbers_are_written(tmp_path: Path, values: Any) -> None:
     """Only floats and integers are written, as only numbers are read."""
-    with pytest.raises(ValueError, match="column 'a' is .*, expected floats or integers"):
+    with pytest.raises(ValueError, match=r"column 'a' is .*, expected floats or integers"):
         write_frame(tmp_path / "events.h5", [{"a": values}])

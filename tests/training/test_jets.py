@@ -208,7 +208,7 @@ def published() -> NDArray[np.float64]:
 def quantity(name: str, jet: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return one column of the table from jets (n, 7)."""
     px, py, _, mass, tau1, tau2, tau3 = jet.T
-    columns = {
+    columns: dict[str, NDArray[np.float64]] = {
         PT: np.hypot(px, py),
         MASS: mass,
         TAU21: tau2 / (tau1 + RATIO_OFFSET_GEV),
@@ -221,14 +221,15 @@ def dijet_mass(jets: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the invariant mass of both jets together, from jets (n, 2, 7)."""
     momentum, mass = jets[..., :3], jets[..., 3]
     energy = np.sqrt((momentum**2).sum(axis=-1) + mass**2).sum(axis=1)
-    return np.sqrt(energy**2 - (momentum.sum(axis=1) ** 2).sum(axis=-1))
+    mass_of_both: NDArray[np.float64] = np.sqrt(energy**2 - (momentum.sum(axis=1) ** 2).sum(axis=-1))
+    return mass_of_both
 
 
 @pytest.mark.parametrize(("label", "jet", "name"), PUBLISHED)
 def test_published_particles_give_the_published_quantiles(
     published: NDArray[np.float64], label: int, jet: int | None, name: str
 ) -> None:
-    """Jets and substructure of the 1000 real events have the quantiles of the published table to every printed digit."""
+    """Jets and substructure of 1000 real events have the published quantiles to every printed digit."""
     jets = published[published[:, -1] == label, :14].reshape(-1, 2, 7)
     values = dijet_mass(jets) if jet is None else quantity(name, jets[:, jet])
     digits = 2 if name in (TAU21, TAU32) else 0
