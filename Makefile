@@ -7,6 +7,7 @@ BIN := .venv/bin
 # What the shipped model is made of: seeds, so that anyone can make it again.
 TRAIN_EVENTS := data/train.h5
 TEST_EVENTS := data/test.h5
+CALIBRATION_EVENTS := data/calibration.h5
 RUN ?= runs/default
 PRESET ?= substructure
 RESUME = $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
@@ -43,9 +44,9 @@ train: .venv/everything ## train on EVENTS= (default: the simulated training sam
 	$(BIN)/python -m training train $(or $(EVENTS),$(TRAIN_EVENTS)) --out $(RUN) --preset $(PRESET) $(RESUME)
 
 .PHONY: model
-model: .venv/everything $(TRAIN_EVENTS) $(TEST_EVENTS) ## make the shipped model again from nothing, about an hour on 2 cores (REAL= adds events to its card)
+model: .venv/everything $(TRAIN_EVENTS) $(CALIBRATION_EVENTS) $(TEST_EVENTS) ## make the shipped model again from nothing, about an hour on 2 cores (REAL= adds events to its card)
 	$(BIN)/python -m training train $(TRAIN_EVENTS) --out $(RUN) --preset $(PRESET) $(RESUME)
-	$(BIN)/python -m training export $(RUN) --out exported/autoencoder.onnx
+	$(BIN)/python -m training export $(RUN) --out exported/autoencoder.onnx --calibration $(CALIBRATION_EVENTS)
 	$(BIN)/python -m training evaluate exported/autoencoder.onnx $(TEST_EVENTS) $(REAL) --out exported
 
 $(TRAIN_EVENTS): | .venv/everything
@@ -55,6 +56,10 @@ $(TRAIN_EVENTS): | .venv/everything
 $(TEST_EVENTS): | .venv/everything
 	mkdir -p data
 	$(BIN)/python -m training simulate --background 50000 --signal 20000 --seed 2 $@
+
+$(CALIBRATION_EVENTS): | .venv/everything
+	mkdir -p data
+	$(BIN)/python -m training simulate --background 100000 --signal 0 --seed 4 $@
 
 exported/sample.h5: | .venv/everything
 	$(BIN)/python -m training simulate --background 3000 --signal 300 --seed 3 $@
