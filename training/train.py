@@ -192,10 +192,11 @@ def _fit(run: Run, training: Tensor, progress: "tqdm[Any]") -> float:
 
 
 def _validate(run: Run, held_out: Tensor) -> float:
-    """Return the mean score of the held-out part (n, k): deterministic, unlike a variational loss."""
+    """Return the loss of the held-out part (n, k), with the same draws in every epoch, so that epochs compare."""
     run.scorer.eval()
-    with torch.no_grad():
-        return run.scorer.autoencoder.score(held_out).double().mean().item()
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(run.config.seed)
+        return float(run.scorer.autoencoder.loss(held_out))
 
 
 def _check_finite(epoch: Epoch, config: TrainingConfig) -> None:
