@@ -16,7 +16,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.static_files import create_static_files_router
 
 from service import routes
-from service.artefact import load_artefact
+from service.artefact import Artefact
 from service.errors import HANDLERS
 from service.metrics import Metrics
 from service.openapi import describe
@@ -46,16 +46,16 @@ PAGE = Page(
 )
 
 
-def create_app(settings: Settings) -> Litestar:
-    """Build the application; its lifespan loads the model, and raises ArtefactError where that fails."""
+def create_app(settings: Settings, artefact: Artefact) -> Litestar:
+    """Build the application; its lifespan opens a scorer for `artefact`, and raises ArtefactError where that fails."""
     paths = [path for handler in (*routes.ROUTES, docs) for path in handler.paths]
     metrics = Metrics([*paths, SCHEMA])
     deployment = routes.Deployment(settings.max_body_bytes, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
-        scorer = Scorer(load_artefact(settings.model))
-        describe(app.openapi_schema, scorer.artefact)
+        scorer = Scorer(artefact)
+        describe(app.openapi_schema, artefact)
         # What lives as long as the process is never garbage: without it, collections are short and so are the tails.
         gc.collect()
         gc.freeze()
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> Litestar:
     )
     app.state["deployment"] = deployment
     # Around the whole application: Litestar's own middleware does not see requests that match no route.
-    app.asgi_handler = metrics.measure(app.asgi_handler)
+    app.asgi_handler = routes.answer_head(metrics.measure(app.asgi_handler))
     return app
 
 

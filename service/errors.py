@@ -81,6 +81,8 @@ class ErrorReply(msgspec.Struct, frozen=True):
 
 def error_reply(status: int, detail: str, headers: dict[str, str] | None = None) -> Response[ErrorReply]:
     """Build the reply for an error; no cache may keep it."""
+    # A client's text may hold half a character, as JSON's "\ud800" does, which UTF-8 cannot write.
+    detail = detail.encode(errors="backslashreplace").decode()
     return Response(
         ErrorReply(status, detail),
         status_code=status,
@@ -104,7 +106,9 @@ def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException)
     if isinstance(error, NotFoundException):
         return error_reply(404, f"{path} is not a route; /docs lists the routes")
     if isinstance(error, MethodNotAllowedException):
-        allowed = headers["allow"]
+        methods = dict.fromkeys(headers["allow"].split(", "))
+        # Any GET is answered to HEAD too, of which the router knows nothing.
+        allowed = ", ".join(methods | {"HEAD": None} if "GET" in methods else methods)
         return error_reply(405, f"{path} does not take {request.method}, expected {allowed}", {"Allow": allowed})
     return error_reply(error.status_code, error.detail, headers)
 

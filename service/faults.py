@@ -4,7 +4,8 @@ This is the slow path, taken only by wrong requests. It does not know HTTP and r
 """
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -13,28 +14,33 @@ from numpy.typing import NDArray
 
 SHOWN_CHARACTERS = 60
 
+FLOAT32_END = 2.0**128 - 2.0**103
+"""The smallest number that float32 rounds to infinity: half a step above its largest."""
+
+NUMBERS = frozenset({int, float})
+"""The very types of decoded numbers: bool, a kind of int to Python, is none of them."""
+
 Key = Literal["features", "events"]
 """What a request carries: the features of one event, or events."""
 
 
-class Written(float):
-    """A number of a JSON body that remembers how it was written: as a float alone, 1e400 is infinity."""
+class Written(str):
+    """A number of a JSON body as it was written: as a float, 1e400 is infinity."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    __slots__ = ()
 
 
 def json_fault(body: bytes, key: Key, feature_names: Sequence[str]) -> str | None:
     """Find the first fault of a JSON body; None if it has none that can be found here."""
     try:
-        document = json.loads(body.decode(), parse_float=Written, parse_int=Written)
+        document = _parse_json(body.decode())
     except UnicodeDecodeError as error:
         return f"the body is not UTF-8: {error.reason} at byte {error.start}"
     except json.JSONDecodeError as error:
         return f"the body is not valid JSON: {error.msg} at byte {len(error.doc[: error.pos].encode())}"
     except RecursionError:
         return "the body is not valid JSON for this service: it is nested too deeply"
-    return document_fault(document, key, feature_names)
+    return document_fault(document, key, feature_names, lambda row: _event_as_written(body, key, row))
 
 
 def msgpack_fault(body: bytes, key: Key, feature_names: Sequence[str]) -> str | None:
@@ -48,8 +54,13 @@ def msgpack_fault(body: bytes, key: Key, feature_names: Sequence[str]) -> str | 
     return document_fault(document, key, feature_names)
 
 
-def document_fault(document: Any, key: Key, feature_names: Sequence[str]) -> str | None:
-    """Find the first fault of a decoded JSON or MessagePack body, or None."""
+def document_fault(
+    document: Any, key: Key, feature_names: Sequence[str], read_again: Callable[[int], Any] | None = None
+) -> str | None:
+    """Find the first fault of a decoded JSON or MessagePack body, or None.
+
+    The row of the first wrong event goes to `read_again`, which gives the event as the message shall show it, or None.
+    """
     if not isinstance(document, dict):
         return f'the body is {shown(document)}, expected an object with the key "{key}"'
     for name in document:
@@ -57,15 +68,27 @@ def document_fault(document: Any, key: Key, feature_names: Sequence[str]) -> str
             return f'unknown key {shown(name)}, expected "{key}"'
     if key not in document:
         return f'missing key "{key}"'
-    value = document[key]
-    if key == "features":
-        return event_fault(value, "features", feature_names)
-    if not isinstance(value, list):
-        return f"events is {shown(value)}, expected a list of events"
-    if not value:
+    events = [document[key]] if key == "features" else document[key]
+    if not isinstance(events, list):
+        return f"events is {shown(events)}, expected a list of events"
+    if not events:
         return "events is empty, expected at least 1 event"
-    faults = (event_fault(event, f"events[{row}]", feature_names) for row, event in enumerate(value))
-    return next((fault for fault in faults if fault), None)
+    for row, event in enumerate(events):
+        if not is_event(event, len(feature_names)):
+            shown_event = read_again(row) if read_again else None
+            place = "features" if key == "features" else f"events[{row}]"
+            return event_fault(event if shown_event is None else shown_event, place, feature_names)
+    return None
+
+
+def is_event(event: Any, n_features: int) -> bool:
+    """Tell whether a decoded event has no fault, without putting it in words: a batch may have a million of them."""
+    return (
+        isinstance(event, list)
+        and len(event) == n_features
+        and NUMBERS.issuperset(map(type, event))
+        and all(-FLOAT32_END < value < FLOAT32_END for value in event)
+    )
 
 
 def event_fault(event: Any, place: str, feature_names: Sequence[str]) -> str | None:
@@ -84,14 +107,14 @@ def event_fault(event: Any, place: str, feature_names: Sequence[str]) -> str | N
 
 def number_fault(value: Any, place: str) -> str | None:
     """Find the fault of one feature, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    number = float(value) if isinstance(value, Written) else value
+    if type(number) not in NUMBERS:
         return f"{place} is {shown(value)}, expected a number"
-    with np.errstate(over="ignore"):
-        if np.isfinite(np.float32(value)):
-            return None
-    if isinstance(value, Written) or np.isfinite(value):
-        return f"{place} is {shown(value)}, which is not finite as float32"
-    return f"{place} is {shown(value)}, expected a finite number"
+    if -FLOAT32_END < number < FLOAT32_END:
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{place} is {shown(value)}, expected a finite number"
+    return f"{place} is {shown(value)}, which is not finite as float32"
 
 
 def array_fault(given: NDArray[Any], features: NDArray[np.float32], key: Key, feature_names: Sequence[str]) -> str:
@@ -108,14 +131,39 @@ def shown(value: Any) -> str:
         return "a list"
     if isinstance(value, dict):
         return "an object"
-    if isinstance(value, str):
+    if isinstance(value, Written):
+        text = str(value)
+    elif isinstance(value, str):
         text = json.dumps(value[: SHOWN_CHARACTERS + 1], ensure_ascii=False)
     elif value is None or isinstance(value, bool):
         text = json.dumps(value)
-    elif isinstance(value, Written):
-        text = value.text
     elif isinstance(value, float):
         text = repr(value).replace("e+", "e")
     else:
         text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+
+
+def _parse_json(text: str) -> Any:
+    """Parse JSON with plain numbers; the errors are those of json.loads, and no others."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # Python reads no int of more than 4300 digits, but any float
+        return json.loads(text, parse_int=float)
+
+
+def _event_as_written(body: bytes, key: Key, row: int) -> Any:
+    """Read one event of a JSON body again with its numbers as Written; None where that cannot be done.
+
+    To find it, msgspec skips over the others: remembering the text of every number would cost a hundred times as much.
+    """
+    try:
+        if key == "features":
+            event = msgspec.json.decode(body, type=dict[str, msgspec.Raw])[key]
+        else:
+            event = msgspec.json.decode(body, type=dict[str, list[msgspec.Raw]])[key][row]
+        return json.loads(bytes(event), parse_float=Written, parse_int=Written)
+    except (ValueError, RecursionError):  # a NaN or the like somewhere else in the body
+        return None

@@ -9,7 +9,8 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 
 
 def configure_logging(level: str) -> None:
-    """Send what is logged at `level` or above, by any library, to stderr as JSON lines."""
+    """Send what is logged at `level` or above, by any library, and Python's warnings to stderr as JSON lines."""
+    logging.captureWarnings(True)
     logging.config.dictConfig(
         {
             "version": 1,

@@ -10,13 +10,15 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 from litestar import Request, Response, get, post
+from litestar.enums import HttpMethod, ScopeType
 from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp, Receive, Scope, Send
 from numpy.typing import NDArray
 
 from service import wire
 from service.artefact import WorkingPoint
 from service.body import read_body
-from service.errors import NotReadyError, UnknownWorkingPointError
+from service.errors import InvalidRequestError, NotReadyError, UnknownWorkingPointError, UnsupportedMediaTypeError
 from service.metrics import CONTENT_TYPE, Metrics
 from service.scorer import CHUNK_EVENTS, Scorer
 
@@ -24,6 +26,7 @@ from service.scorer import CHUNK_EVENTS, Scorer
 INLINE_EVENTS = CHUNK_EVENTS
 
 SCORING, OPERATIONS = "scoring", "operations"
+WORKING_POINT = "working_point"
 
 ServiceRequest = Request[Any, Any, Any]
 Decode = Callable[[bytes, str, Sequence[str]], NDArray[np.float32]]
@@ -139,6 +142,18 @@ async def metrics(request: ServiceRequest) -> Response[bytes]:
 ROUTES = (score, score_batch, health, model, metrics)
 
 
+def answer_head(app: ASGIApp) -> ASGIApp:
+    """Wrap `app` so that it answers HEAD as it answers GET; the server leaves the body out."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.HEAD:
+            # A copy, for the server reads in its own what was asked.
+            scope = {**scope, "method": HttpMethod.GET}
+        await app(scope, receive, send)
+
+    return answered
+
+
 def _deployment(request: ServiceRequest) -> Deployment:
     deployment: Deployment = request.app.state["deployment"]
     return deployment
@@ -147,18 +162,47 @@ def _deployment(request: ServiceRequest) -> Deployment:
 async def _score(request: ServiceRequest, decode: Decode, encode: Encode) -> ASGIResponse:
     deployment = _deployment(request)
     artefact = deployment.scorer.artefact
-    requested = wire.request_media_type(request.headers.get("content-type"))
-    replied = wire.reply_media_type(request.headers.get("accept"), requested)
-    point = deployment.working_point(request.query_params.get("working_point"))
-    body = await read_body(request, deployment.max_body_bytes)
-    features = decode(body, requested, artefact.metadata.feature_names)
-    scores = await _scores(deployment.scorer, features)
+    requested = wire.request_media_type(_content_type(request))
+    replied = wire.reply_media_type(_accept(request), requested)
+    point = deployment.working_point(_working_point(request))
+    try:
+        body = await read_body(request, deployment.max_body_bytes)
+        features = decode(body, requested, artefact.metadata.feature_names)
+        scores = await _scores(deployment.scorer, features)
+    except asyncio.CancelledError as error:  # the server gives up waiting for the requests in flight
+        raise NotReadyError("the service stopped before it had scored; send the request again") from error
     headers = {"Model-Version": artefact.identity}
     if point is not None:
         headers["Score-Threshold"] = repr(point.threshold)
     reply = encode(scores, replied, None if point is None else point.accepts(scores))
     deployment.metrics.count_events(len(scores))
     return ASGIResponse(body=reply, headers=headers, media_type=replied)
+
+
+def _content_type(request: ServiceRequest) -> str | None:
+    """Find the request's Content-Type; raises UnsupportedMediaTypeError if it has several that differ."""
+    found = dict.fromkeys(request.headers.getall("content-type", []))
+    if len(found) > 1:
+        raise UnsupportedMediaTypeError(f"Content-Type is given as {' and as '.join(found)}, expected one")
+    return next(iter(found), None)
+
+
+def _accept(request: ServiceRequest) -> str | None:
+    """Join the lines of the Accept header, which are one list to HTTP."""
+    return ", ".join(request.headers.getall("accept", [])) or None
+
+
+def _working_point(request: ServiceRequest) -> str | None:
+    """Find the name in the query; raises InvalidRequestError for other parameters, and for more than one of it."""
+    if not request.scope["query_string"]:
+        return None
+    parameters = list(request.query_params.items())
+    for parameter, _ in parameters:
+        if parameter != WORKING_POINT:
+            raise InvalidRequestError(f"unknown query parameter {parameter[:60]!r}, expected {WORKING_POINT}")
+    if len(parameters) > 1:
+        raise InvalidRequestError(f"query parameter {WORKING_POINT} is given {len(parameters)} times, expected once")
+    return next((name for _, name in parameters), None)
 
 
 async def _scores(scorer: Scorer, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,19 +9,24 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 from asyncio import get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import FrameType
 
+import msgspec
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
 from service.app import create_app
-from service.artefact import ArtefactError, load_artefact
+from service.artefact import Artefact, ArtefactError, load_artefact
 from service.logs import configure_logging
 from service.metrics import MULTIPROCESS_VARIABLE
 from service.routes import Deployment
@@ -31,6 +36,9 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
+
+SIGNALS = {signal.SIGINT, signal.SIGTERM}
+"""What stops the service; they wait, blocked, until a process has its handlers for them."""
 
 
 def run(settings: Settings) -> int:
@@ -57,10 +65,10 @@ def run(settings: Settings) -> int:
 
     with listener:
         if settings.workers == 1:
-            serve(settings, listener, log_ready)
+            serve(settings, artefact, listener, log_ready)
             status = 0
         else:
-            status = supervise(settings, listener, log_ready)
+            status = supervise(settings, artefact, listener, log_ready)
     logger.info("stopped", extra={"status": status})
     return status
 
@@ -77,9 +85,9 @@ def url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+def serve(settings: Settings, artefact: Artefact, listener: socket.socket, on_ready: Callable[[], None]) -> None:
     """Serve in this process until it is told to stop; exits the process with 3 if the application cannot start."""
-    app = create_app(settings)
+    app = create_app(settings, artefact)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -100,11 +108,15 @@ def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[], No
     Server(config, app.state["deployment"], settings.drain_s, on_ready).run(sockets=[listener])
 
 
-def supervise(settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> int:
-    """Serve in several processes that share the socket and the metrics; gives the exit status."""
-    with tempfile.TemporaryDirectory(prefix="anomaly-metrics-") as directory:
+def supervise(settings: Settings, artefact: Artefact, listener: socket.socket, on_ready: Callable[[], None]) -> int:
+    """Serve in several processes that share the socket, the metrics and the artefact; gives the exit status."""
+    with tempfile.TemporaryDirectory(prefix="anomaly-workers-") as directory:
         os.environ[MULTIPROCESS_VARIABLE] = directory
-        return Supervisor(settings, listener, on_ready).run()
+        # A worker that starts later serves what the others serve, whatever lies at the model's own path by then. It is
+        # a file, for writing to the pipe of a new process never ends if that dies before it has read a large model.
+        copy = Path(directory, "model.onnx")
+        copy.write_bytes(artefact.graph)
+        return Supervisor(msgspec.structs.replace(settings, model=str(copy)), listener, on_ready).run()
 
 
 class Server(uvicorn.Server):
@@ -123,12 +135,25 @@ class Server(uvicorn.Server):
         self._closes_at = math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, watch the parent process where there is one, and say that all is ready."""
+        """Start unless already told to stop, watch the parent process where there is one, and say that all is ready."""
+        if self.should_exit:
+            return
         await super().startup(sockets)
         parent = multiprocessing.parent_process()
         if parent is not None:
             get_running_loop().add_reader(parent.sentinel, self._stop_orphaned, parent.sentinel)
-        self._on_ready()
+        if not self.should_exit:
+            self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let signals come while there are handlers for them, and have them wait before and after."""
+        with super().capture_signals():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
     async def on_tick(self, counter: int) -> bool:
         """Tell whether to close, ten times a second."""
@@ -143,7 +168,9 @@ class Server(uvicorn.Server):
         """
         if sig == signal.SIGINT and multiprocessing.parent_process() is not None:
             return  # Ctrl+C reaches the parent too, which passes it on as SIGTERM
-        if math.isinf(self._closes_at):
+        if not self.started:  # there is nobody to score on for
+            self.should_exit = True
+        elif math.isinf(self._closes_at):
             self._deployment.status = "draining"
             self._closes_at = time.monotonic() + self._drain_s
         elif not self.should_exit:
@@ -184,18 +211,20 @@ class Supervisor:
 
     def run(self) -> int:
         """Start the workers, replace those that die, and give the exit status once all have stopped."""
-        for sig in (signal.SIGINT, signal.SIGTERM):
+        for sig in SIGNALS:
             signal.signal(sig, lambda *_: self._stop())
+        # Else it is started with the first worker, and lets the signals through to that.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for _ in range(self._settings.workers):
-            self._start()
+            if not self._stopping:
+                self._start()
         while self._workers:
             self._watch()
         return self._status
 
     def _start(self) -> None:
         self._workers.append(Worker(self._settings, self._listener))
-        if self._stopping:  # the signal came while the process was being made
-            self._stop()
 
     def _stop(self) -> None:
         """Tell every worker to stop; told again, they hurry."""
@@ -204,10 +233,15 @@ class Supervisor:
             worker.process.terminate()
 
     def _watch(self) -> None:
-        """Wait until a worker is ready or has died."""
+        """Wait until a worker is ready or has died.
+
+        Signals come here alone: whom they stop is settled, and a worker is born with them waiting for its own handlers.
+        """
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         happened = wait(
             [*(w.process.sentinel for w in self._workers), *(w.greeting for w in self._workers if not w.ready)]
         )
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for worker in list(self._workers):
             if worker.greeting in happened:
                 self._greet(worker)
@@ -245,4 +279,9 @@ def _work(settings: Settings, listener: socket.socket, greeter: Connection) -> N
     """Serve as a worker: the whole of a child process."""
     configure_logging(settings.log_level)
     with listener, greeter:
-        serve(settings, listener, lambda: greeter.send(os.getpid()))
+        try:
+            artefact = load_artefact(settings.model)
+        except ArtefactError as error:
+            logger.error("cannot use the model", extra={"detail": str(error)})
+            sys.exit(1)
+        serve(settings, artefact, listener, lambda: greeter.send(os.getpid()))

@@ -87,6 +87,8 @@ def reply_media_type(accept: str | None, requested: str) -> str:
     if accept is None or accept == "*/*":
         return requested
     ranges = [_media_range(part) for part in accept.split(",") if part.strip()]
+    if not ranges:  # an empty list is as good as none
+        return requested
     qualities = {media_type: _quality(media_type, ranges) for media_type in (requested, *MEDIA_TYPES)}
     best = max(qualities, key=qualities.__getitem__)
     if qualities[best] <= 0:
@@ -179,6 +181,8 @@ def _read_npy(body: bytes, n_features: int, kind: _Kind) -> NDArray[Any]:
     stream = io.BytesIO(body)
     try:
         version = npy.read_magic(stream)
+        if b"L" in body[npy.MAGIC_LEN + 2 : body.find(b"}")]:  # numpy would read it, and warn on stderr
+            raise ValueError("its header is one of Python 2, which wrote 3L for 3; save the array again")
         read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         shape, fortran_order, dtype = read_header(stream)
     except Exception as error:  # the header is a Python literal, whose parsing fails in many ways, all the client's

@@ -78,6 +78,14 @@ def run_service(*flags: str, env: Mapping[str, str] | None = None) -> subprocess
 @contextmanager
 def live_service(model: Path | str, *flags: str, env: Mapping[str, str] | None = None) -> Iterator[LiveService]:
     """Serve `model` until the end of the block; the service is ready at its start."""
+    with starting_service(model, *flags, env=env) as service:
+        service.base_url = service.wait_for("ready")["url"]
+        yield service
+
+
+@contextmanager
+def starting_service(model: Path | str, *flags: str, env: Mapping[str, str] | None = None) -> Iterator[LiveService]:
+    """Serve `model` until the end of the block; the process has only just been started at its start."""
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory, "log")
         with log.open("wb") as stderr:
@@ -86,10 +94,8 @@ def live_service(model: Path | str, *flags: str, env: Mapping[str, str] | None =
                 env={**_environment(), **(env or {})},
                 stderr=stderr,
             )
-        service = LiveService(process, log)
         try:
-            service.base_url = service.wait_for("ready")["url"]
-            yield service
+            yield LiveService(process, log)
         finally:
             if process.poll() is None:
                 process.terminate()

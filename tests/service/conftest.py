@@ -8,6 +8,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from service.app import create_app
+from service.artefact import Artefact, load_artefact
 from service.settings import Settings
 from tests.artefacts import write_artefact
 from tests.live import LiveService, live_service
@@ -22,9 +23,15 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def client(model_path: Path) -> Iterator[TestClient[Litestar]]:
+def artefact(model_path: Path) -> Artefact:
+    """Load it."""
+    return load_artefact(model_path)
+
+
+@pytest.fixture(scope="session")
+def client(artefact: Artefact) -> Iterator[TestClient[Litestar]]:
     """Serve it in this process."""
-    app = create_app(Settings(model=str(model_path), max_body_bytes=MAX_BODY_BYTES))
+    app = create_app(Settings(max_body_bytes=MAX_BODY_BYTES), artefact)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

@@ -10,6 +10,7 @@ from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
+from service.artefact import Artefact
 from service.settings import Settings
 from tests.artefacts import sample_events
 from tests.live import live_service
@@ -19,9 +20,9 @@ Client = TestClient[Litestar]
 
 
 @pytest.fixture
-def fresh(model_path: Path) -> Iterator[Client]:
+def fresh(artefact: Artefact) -> Iterator[Client]:
     """Serve anew, asked nothing so far."""
-    with TestClient(create_app(Settings(model=str(model_path))), raise_server_exceptions=False) as client:
+    with TestClient(create_app(Settings(), artefact), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -91,10 +92,10 @@ def test_the_model_in_use_is_named(fresh: Client) -> None:
     assert samples(fresh.get("/metrics").text)[f"anomaly_model_info model={identity}"] == 1
 
 
-def test_applications_count_for_themselves(fresh: Client, model_path: Path) -> None:
+def test_applications_count_for_themselves(fresh: Client, artefact: Artefact) -> None:
     """Two applications in one process have numbers of their own."""
     score(fresh, 3)
-    with TestClient(create_app(Settings(model=str(model_path)))) as other:
+    with TestClient(create_app(Settings(), artefact)) as other:
         assert samples(other.get("/metrics").text)["anomaly_events_scored_total"] == 0
 
 

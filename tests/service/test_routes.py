@@ -1,7 +1,6 @@
 """Each endpoint, asked rightly and wrongly."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,13 +10,13 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from service.app import create_app
-from service.artefact import load_artefact
+from service.artefact import Artefact, parse_artefact
 from service.routes import INLINE_EVENTS
 from service.settings import Settings
-from tests.artefacts import N_FEATURES, RTOL, metadata, model, oracle, sample_events, with_metadata, write_artefact
+from tests.artefacts import N_FEATURES, RTOL, metadata, model, oracle, sample_events, with_metadata
 from tests.live import LiveService
 from tests.service.conftest import MAX_BODY_BYTES
-from tests.service.formats import FORMATS, JSON, RAW, Format
+from tests.service.formats import FORMATS, JSON, MSGPACK, NPY, RAW, Format
 
 formats = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.media_type)
 
@@ -114,6 +113,32 @@ def test_an_unknown_working_point_is_refused(client: Client) -> None:
     assert detail(response, 400) == "working_point is 'lose', expected one of loose, tight"
 
 
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("workingpoint=loose", "unknown query parameter 'workingpoint', expected working_point"),
+        ("working_point=loose&verbose", "unknown query parameter 'verbose', expected working_point"),
+        ("%ff=1", "unknown query parameter '\N{REPLACEMENT CHARACTER}', expected working_point"),
+        ("working_point=loose&working_point=tight", "query parameter working_point is given 2 times, expected once"),
+        ("working_point", "working_point is '', expected one of loose, tight"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/score", "/score/batch"])
+def test_a_wrong_query_is_refused(client: Client, path: str, query: str, message: str) -> None:
+    """A misspelt or repeated parameter is not passed over: its sender would miss what it asked for."""
+    assert detail(post(client, f"{path}?{query}", b"{}", JSON.media_type), 400) == message
+
+
+def test_half_characters_of_a_client_are_shown_as_escapes(client: Client) -> None:
+    """A lone surrogate, which JSON can escape and UTF-8 cannot write, is refused like any other text."""
+    for body, message in (
+        (rb'{"\ud800": 1}', r'unknown key "\ud800", expected "events"'),
+        (rb'{"events": "\udfff"}', r'events is "\udfff", expected a list of events'),
+        (rb'{"events": [[1, 2, "\ud800", 4, 5]]}', r'events[0][2] (feature2) is "\ud800", expected a number'),
+    ):
+        assert detail(post(client, "/score/batch", body, JSON.media_type), 400) == message
+
+
 def test_a_wrong_body_is_refused_in_words(client: Client) -> None:
     """The message of the wire reaches the client whole, with the artefact's names."""
     body = b'{"events": [[1, 2, 3, 4, 5], [1, 2, "abc", 4, 5]]}'
@@ -127,6 +152,30 @@ def test_a_wrong_type_is_refused(client: Client) -> None:
     assert "no Content-Type" in detail(post(client, "/score", body, None), 415)
     assert '"text/csv"' in detail(post(client, "/score", body, "text/csv"), 415)
     assert '"text/csv"' in detail(post(client, "/score", body, JSON.media_type, Accept="text/csv"), 406)
+
+
+def test_lines_of_accept_are_one_list(live: LiveService) -> None:
+    """Several Accept lines are read as one, and an empty one asks for nothing."""
+    body, content_type = JSON.write("features", sample_events(1)[0]), ("Content-Type", JSON.media_type)
+    for lines, replied in (
+        (["text/html", RAW.media_type], RAW),
+        ([f"{RAW.media_type};q=0.5", NPY.media_type], NPY),
+        ([""], JSON),
+        (["", ""], JSON),
+    ):
+        headers = [content_type, *(("Accept", line) for line in lines)]
+        response = httpx.post(f"{live.base_url}/score", content=body, headers=headers)
+        assert response.headers["content-type"] == replied.media_type
+
+
+def test_only_one_content_type_is_taken(live: LiveService) -> None:
+    """Two that differ are a 415 that names both, for each could be meant; the same one twice is one."""
+    url, body = f"{live.base_url}/score", JSON.write("features", sample_events(1)[0])
+    twice = [("Content-Type", JSON.media_type)] * 2
+    assert httpx.post(url, content=body, headers=twice).status_code == 200
+    other = [("Content-Type", JSON.media_type), ("Content-Type", MSGPACK.media_type)]
+    message = detail(httpx.post(url, content=body, headers=other), 415)
+    assert message == "Content-Type is given as application/json and as application/msgpack, expected one"
 
 
 def test_a_body_over_the_limit_is_refused(client: Client) -> None:
@@ -144,8 +193,11 @@ def test_a_body_over_the_limit_is_refused(client: Client) -> None:
     [
         ("GET", "/score", {"POST", "OPTIONS"}),
         ("PUT", "/score/batch", {"POST", "OPTIONS"}),
-        ("POST", "/health", {"GET", "OPTIONS"}),
-        ("DELETE", "/model", {"GET", "OPTIONS"}),
+        ("HEAD", "/score", {"POST", "OPTIONS"}),
+        ("POST", "/health", {"GET", "HEAD", "OPTIONS"}),
+        ("DELETE", "/model", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/docs", {"GET", "HEAD", "OPTIONS"}),
+        ("PUT", "/schema", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
 def test_another_method_is_refused_with_those_allowed(
@@ -153,9 +205,23 @@ def test_another_method_is_refused_with_those_allowed(
 ) -> None:
     """A 405 names the allowed methods in its header and its detail."""
     response = client.request(method, path)
-    message = detail(response, 405)
-    assert message.startswith(f"{path} does not take {method}, expected ")
-    assert set(response.headers["allow"].split(", ")) == allowed
+    assert response.status_code == 405
+    assert sorted(response.headers["allow"].split(", ")) == sorted(allowed)
+    if method != "HEAD":
+        expected = response.headers["allow"]
+        assert detail(response, 405) == f"{path} does not take {method}, expected {expected}"
+
+
+@pytest.mark.parametrize("path", ["/health", "/model", "/metrics", "/docs", "/schema", "/docs/assets/swagger-ui.css"])
+def test_head_is_get_without_the_body(client: Client, path: str) -> None:
+    """HEAD is answered on every route of GET, with the same status and headers, and nothing after them."""
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert got.content
+    differing = {"content-length"} if path == "/metrics" else set()  # the numbers went on
+    kept = [{name: value for name, value in reply.headers.items() if name not in differing} for reply in (got, head)]
+    assert kept[0] == kept[1]
+    assert client.head("/nope").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/nope", "/score/nope", "/schema/nope", "/docs/assets/nope.js", "/docs/nope"])
@@ -173,17 +239,17 @@ def test_a_score_that_is_not_finite_is_no_answer(client: Client) -> None:
         assert detail(response, 500) == "the model gave the score inf for events[1]; no score was sent"
 
 
-def test_an_unexpected_exception_says_nothing_of_the_inside(model_path: Path) -> None:
+def test_an_unexpected_exception_says_nothing_of_the_inside(artefact: Artefact) -> None:
     """A fault of the service's own is a 500 without a message, a path or a traceback."""
-    app = create_app(Settings(model=str(model_path)))
+    app = create_app(Settings(), artefact)
     with TestClient(app, raise_server_exceptions=False) as client:
         app.state["deployment"] = None  # nothing works without it
         assert detail(client.get("/model"), 500) == "internal error"
 
 
-def test_health_follows_the_service(model_path: Path) -> None:
+def test_health_follows_the_service(artefact: Artefact) -> None:
     """Health is 503 until the model is loaded, 200 while it can score, and 503 with the reason while draining."""
-    app = create_app(Settings(model=str(model_path)))
+    app = create_app(Settings(), artefact)
     before = TestClient(app)
     assert detail(before.get("/health"), 503) == "starting"
     assert detail(before.get("/model"), 503) == "starting"
@@ -198,9 +264,9 @@ def test_health_follows_the_service(model_path: Path) -> None:
         assert post(client, "/score", body, JSON.media_type).status_code == 200
 
 
-def test_the_model_describes_itself(client: Client, model_path: Path) -> None:
+def test_the_model_describes_itself(client: Client, artefact: Artefact) -> None:
     """GET /model tells identity, features, working points and the facts of the training."""
-    artefact, described = load_artefact(model_path), metadata()
+    described = metadata()
     reply: dict[str, Any] = client.get("/model").json()
     assert reply["identity"] == artefact.identity
     assert reply["sha256"] == artefact.sha256
@@ -213,11 +279,11 @@ def test_the_model_describes_itself(client: Client, model_path: Path) -> None:
     assert reply["code_version"] == described.code_version
 
 
-def test_any_model_is_served_as_it_is(tmp_path: Path) -> None:
+def test_any_model_is_served_as_it_is() -> None:
     """Three features of other names work unchanged: the service knows only what the file says."""
-    path = write_artefact(tmp_path / "weather.onnx", model(metadata(names=["wind", "rain", "cloud"])))
+    artefact = parse_artefact(model(metadata(names=["wind", "rain", "cloud"])).SerializeToString())
     events = sample_events(4, n_features=3)
-    with TestClient(create_app(Settings(model=str(path)))) as client:
+    with TestClient(create_app(Settings(), artefact)) as client:
         for fmt in FORMATS:
             response = post(client, "/score/batch", fmt.write("events", events), fmt.media_type)
             np.testing.assert_allclose(fmt.read("anomaly_scores", response.content), oracle(events), rtol=RTOL)
@@ -227,10 +293,10 @@ def test_any_model_is_served_as_it_is(tmp_path: Path) -> None:
         assert [feature["name"] for feature in client.get("/model").json()["features"]] == ["wind", "rain", "cloud"]
 
 
-def test_a_model_without_working_points_says_so(tmp_path: Path) -> None:
+def test_a_model_without_working_points_says_so() -> None:
     """A request for a working point is refused in words where the model has none."""
-    path = write_artefact(tmp_path / "none.onnx", with_metadata(working_points=[]))
-    with TestClient(create_app(Settings(model=str(path)))) as client:
+    artefact = parse_artefact(with_metadata(working_points=[]).SerializeToString())
+    with TestClient(create_app(Settings(), artefact)) as client:
         response = post(client, "/score?working_point=loose", b"{}", JSON.media_type)
         assert "expected one of none: this model has no working points" in detail(response, 400)
 

@@ -2,21 +2,26 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.artefacts import N_FEATURES, metadata, sample_events, with_metadata, write_artefact
-from tests.live import LiveService, live_service, run_service
+from tests.live import LiveService, live_service, run_service, starting_service
 from tests.service.formats import JSON, RAW
 
 PATIENCE_S = 30
+
+
+def _write_another(path: Path) -> Path:
+    return write_artefact(path, with_metadata(model_name="another"))
 
 
 def last_line(stderr: str) -> dict[str, str]:
@@ -113,11 +118,58 @@ def test_a_request_in_flight_is_answered_before_the_end(model_path: Path, worker
         assert service.process.wait(PATIENCE_S) == 0
 
 
-def test_a_request_that_never_ends_does_not_keep_the_service(model_path: Path) -> None:
-    """After --shutdown-s the service leaves without the client that is still sending."""
-    with live_service(model_path, "--shutdown-s", "1") as service, connect(service) as connection:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_request_that_never_ends_does_not_keep_the_service(model_path: Path, workers: str) -> None:
+    """After --shutdown-s the service leaves without the client that is still sending, and both are told in words."""
+    flags = ("--shutdown-s", "1", "--workers", workers)
+    with live_service(model_path, *flags) as service, connect(service) as connection:
         send_half(connection)
         assert service.stop() == 0
+        reply = connection.recv(4096)
+        assert reply.startswith(b"HTTP/1.1 503 Service Unavailable")
+        assert b'"detail":"the service stopped before it had scored; send the request again"' in reply
+        [line] = [line for line in service.log_lines if line["level"] != "INFO"]
+        assert line["event"] == "Cancel 1 running task(s), timeout graceful shutdown exceeded"
+        assert "exc_info" not in service.log_text
+
+
+def children(pid: int) -> set[int]:
+    """Find the processes that a process has started."""
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def wait_until_importing(pids: Callable[[], set[int]], count: int) -> None:
+    """Wait until so many of the processes are in the middle of their imports."""
+    deadline = time.monotonic() + PATIENCE_S
+    while sum("_multiarray_umath" in Path(f"/proc/{pid}/maps").read_text() for pid in pids()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_start_ends_the_service_cleanly(
+    model_path: Path, workers: int, sig: signal.Signals
+) -> None:
+    """A signal while modules are imported is neither a death by signal nor a traceback."""
+    with starting_service(model_path, "--workers", str(workers)) as service:
+        wait_until_importing(lambda: {service.process.pid}, 1)
+        service.signal(sig)
+        assert service.process.wait(PATIENCE_S) == 0
+        assert service.log_lines[-1]["event"] == "stopped"
+        assert {line["level"] for line in service.log_lines} == {"INFO"}
+        assert not service.events("ready")
+
+
+def test_ctrl_c_while_workers_start_is_for_their_parent(model_path: Path) -> None:
+    """A terminal sends SIGINT to every process: workers in the middle of their imports leave it to the parent."""
+    with starting_service(model_path, "--workers", "2") as service:
+        wait_until_importing(lambda: children(service.process.pid), 2)
+        for pid in children(service.process.pid):
+            os.kill(pid, signal.SIGINT)
+        service.wait_for("ready")
+        assert service.stop() == 0
+        assert {line["level"] for line in service.log_lines} == {"INFO"}
 
 
 def test_a_draining_service_scores_on_with_health_at_503(model_path: Path) -> None:
@@ -268,14 +320,42 @@ def test_a_killed_worker_is_replaced(model_path: Path) -> None:
         assert service.stop() == 0
 
 
-def test_a_worker_that_cannot_start_ends_the_service(model_path: Path, tmp_path: Path) -> None:
-    """A replacement that fails to start is not tried for ever: the service stops with status 1 and says so."""
-    path = tmp_path / "model.onnx"
-    shutil.copy(model_path, path)
+@pytest.mark.parametrize("overwrite", [lambda path: path.write_bytes(b""), _write_another], ids=["broken", "another"])
+def test_all_workers_serve_the_model_of_the_start(tmp_path: Path, overwrite: Callable[[Path], object]) -> None:
+    """A worker that replaces another serves what the others serve, whatever lies at the model's path by then."""
+    path = write_artefact(tmp_path / "model.onnx")
     with live_service(path, "--workers", "2") as service:
-        path.write_bytes(b"overwritten")
+        overwrite(path)
+        os.kill(service.wait_for("Application startup complete.", 2)["pid"], signal.SIGKILL)
+        service.wait_for("Application startup complete.", 3)
+        assert {score(service).headers["model-version"] for _ in range(40)} == {service.events("ready")[0]["model"]}
+        assert service.stop() == 0
+
+
+@pytest.mark.parametrize("facts", [{}, {"history": "x" * 500_000}], ids=["small", "more-than-a-pipe-holds"])
+def test_a_worker_that_cannot_start_ends_the_service(tmp_path: Path, facts: dict[str, str]) -> None:
+    """A replacement that dies before it is ready is not tried for ever: the service stops with status 1 and says so."""
+    path = write_artefact(tmp_path / "model.onnx", with_metadata(training=facts))
+    with live_service(path, "--workers", "2") as service:
+        first = children(service.process.pid)
+        os.kill(service.wait_for("Application startup complete.", 2)["pid"], signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE_S
+        while not (replacement := children(service.process.pid) - first):
+            assert time.monotonic() < deadline
+        os.kill(replacement.pop(), signal.SIGKILL)
+        assert service.process.wait(PATIENCE_S) == 1
+        assert service.events("worker cannot start; all stop")
+        assert "Traceback" not in service.log_text
+
+
+def test_a_worker_without_its_model_ends_the_service(model_path: Path, tmp_path: Path) -> None:
+    """Where somebody cleans the temporary directory up, the log says what is missing."""
+    with live_service(model_path, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
+        [copy] = tmp_path.glob("anomaly-workers-*/model.onnx")
+        copy.unlink()
         os.kill(service.wait_for("Application startup complete.", 2)["pid"], signal.SIGKILL)
         assert service.process.wait(PATIENCE_S) == 1
+        assert "No such file" in service.events("cannot use the model")[0]["detail"]
         assert service.events("worker cannot start; all stop")
 
 
@@ -292,9 +372,20 @@ def test_workers_do_not_outlive_their_parent(model_path: Path) -> None:
             score(service)
 
 
-def test_the_directory_of_the_metrics_is_removed(model_path: Path, tmp_path: Path) -> None:
-    """Several workers keep their numbers in a temporary directory, which is gone at the end."""
+def test_the_directory_of_the_workers_is_removed(model_path: Path, tmp_path: Path) -> None:
+    """Several workers keep their numbers and their model in a temporary directory, which is gone at the end."""
     with live_service(model_path, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
-        assert list(tmp_path.glob("anomaly-metrics-*/*.db"))
+        assert list(tmp_path.glob("anomaly-workers-*/*.db"))
         assert service.stop() == 0
-        assert not list(tmp_path.glob("anomaly-metrics-*"))
+        assert not list(tmp_path.glob("anomaly-workers-*"))
+
+
+def test_warnings_are_lines_of_the_log() -> None:
+    """A warning of any library, which Python prints as plain text, is JSON on stderr like all else."""
+    script = (
+        "import warnings; from service.logs import configure_logging; configure_logging('info'); warnings.warn('old')"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    line = last_line(ended.stderr)
+    assert (line["level"], line["logger"]) == ("WARNING", "py.warnings")
+    assert "UserWarning: old" in line["event"]

@@ -3,6 +3,8 @@
 import io
 import json
 import struct
+import tracemalloc
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -112,12 +114,36 @@ def test_numbers_beyond_float32_are_refused(fmt: Format) -> None:
     assert refusal(fmt.write("events", events), fmt) == expected
 
 
-@pytest.mark.parametrize("text", ["1e400", "-1E+999999999999999999999", "1" * 400, "3.5e38"])
+@pytest.mark.parametrize("text", ["1e400", "-1E+999999999999999999999", "1" * 400, "9" * 5000, "3.5e38"])
 def test_numbers_beyond_float64_are_refused_as_they_were_written(text: str) -> None:
     """A JSON number too large for any float is shown in the client's own digits, cut if long."""
     shown = text if len(text) <= 60 else text[:60] + "..."
-    message = refusal(b'{"features": [1, 2, %b]}' % text.encode(), JSON, batch=False)
-    assert message == f"features[2] (tau2j1) is {shown}, which is not finite as float32"
+    expected = f"[2] (tau2j1) is {shown}, which is not finite as float32"
+    event = f"[1, 2, {text}]"
+    assert refusal(f'{{"features": {event}}}'.encode(), JSON, batch=False) == f"features{expected}"
+    assert refusal(f'{{"events": [[1, 2, 3], {event}, {event}]}}'.encode(), JSON) == f"events[1]{expected}"
+
+
+def test_two_faults_are_no_worse_than_one() -> None:
+    """Where the text of a number cannot be had, as JSON of Python's own comes later, it is refused by its value."""
+    expected = "events[0][1] (pzj1) is inf, expected a finite number"
+    assert refusal(b'{"events": [[1, 1e400, 3], [1, 2, NaN]]}', JSON) == expected
+
+
+@documents
+def test_a_fault_at_the_end_of_many_events_is_found_without_an_object_for_each_number(fmt: Format) -> None:
+    """Explaining a refusal takes little more memory than reading the events does, wherever the fault is."""
+    rows = [[row + 0.5, 2.25, 3.125] for row in range(20_000)]
+    good, wrong = (document(fmt, {"events": [*rows, [1.0, 2.0, last]]}) for last in (3.0, "x"))
+    tracemalloc.start()
+    try:
+        wire.decode_events(good, fmt.media_type, NAMES)
+        reading = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        assert refusal(wrong, fmt) == 'events[20000][2] (tau2j1) is "x", expected a number'
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * reading
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -313,6 +339,16 @@ def test_a_broken_npy_file_is_refused(body: bytes) -> None:
     assert refusal(body, NPY).startswith("the body is not an .npy file of version 1 or 2: ")
 
 
+@pytest.mark.parametrize("shape", ["(2L, 3L)", "(2, 3 L)", "(2,\n3L)"])
+def test_an_npy_header_of_python_2_is_refused(shape: str) -> None:
+    """NumPy reads such a header with a warning, which a client could make the service print."""
+    header = npy_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}")
+    with warnings.catch_warnings(record=True) as printed:
+        warnings.simplefilter("always")
+        assert "its header is one of Python 2" in refusal(header + bytes(24), NPY)
+    assert not printed
+
+
 @pytest.mark.parametrize("rows", [1, 3, 10**15])
 def test_npy_that_promises_other_data_than_it_holds_is_refused(rows: int) -> None:
     """The data's length is checked before memory is taken for what the header promises."""
@@ -370,6 +406,8 @@ def test_an_unknown_content_type_is_refused(content_type: str | None) -> None:
     ("accept", "requested", "replied"),
     [
         (None, wire.RAW, wire.RAW),
+        ("", wire.RAW, wire.RAW),
+        (" , ", wire.MSGPACK, wire.MSGPACK),
         ("*/*", wire.NPY, wire.NPY),
         ("application/*", wire.MSGPACK, wire.MSGPACK),
         ("application/json", wire.RAW, wire.JSON),
@@ -389,7 +427,7 @@ def test_accept_chooses_the_reply(accept: str | None, requested: str, replied: s
     assert wire.reply_media_type(accept, requested) == replied
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/json;q=0", "", "application/json;q=nan", "image/*"])
+@pytest.mark.parametrize("accept", ["text/html", "application/json;q=0", "application/json;q=nan", "image/*"])
 def test_an_accept_header_without_a_known_format_is_refused(accept: str) -> None:
     """The message names the header and the known types."""
     with pytest.raises(NotAcceptableError, match=r"Accept is .*expected one of application/json, .*x-npy"):
