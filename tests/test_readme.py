@@ -81,7 +81,7 @@ def test_every_training_command_is_named() -> None:
 
 def test_every_make_target_exists() -> None:
     """Every `make` target that README or the architecture page names is in the Makefile."""
-    named = set(re.findall(r"`?make ([a-z]+)", README + (ROOT / "ARCHITECTURE.md").read_text()))
+    named = set(re.findall(r"(?:`|^)make ([a-z]+)", README + (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE))
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert named - targets == set()
 
