@@ -194,7 +194,7 @@ def summary(artefact: Artefact) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `python -m training export`."""
-    parser = argparse.ArgumentParser(prog="python -m training export", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m training export", description=__doc__.partition(";")[0])
     parser.add_argument("run", type=Path, metavar="RUN/", help="folder that `train` wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="MODEL.onnx", help="artefact to write")
     parser.add_argument(

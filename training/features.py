@@ -110,7 +110,7 @@ def _check_label(part: Slice, column: str, label: NDArray[np.float64]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `python -m training features`."""
-    parser = argparse.ArgumentParser(prog="python -m training features", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m training features", description=__doc__.partition(";")[0])
     parser.add_argument("raw", type=Path, metavar="RAW.h5", help="particle-level file in the published layout")
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
     parser.add_argument("--key", help="group in RAW.h5, where it holds several")

@@ -93,7 +93,7 @@ WRITERS: dict[str, Callable[[Path, Iterator[Columns]], None]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `python -m training score`."""
-    parser = argparse.ArgumentParser(prog="python -m training score", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m training score", description=__doc__.partition(";")[0])
     parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file to score")
     parser.add_argument("--model", type=Path, default=Path("exported/autoencoder.onnx"), metavar="MODEL.onnx")
     parser.add_argument(

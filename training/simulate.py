@@ -81,7 +81,7 @@ def simulate(background: int, signal: int, seed: int, processes: int, out: Path)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `python -m training simulate`."""
-    parser = argparse.ArgumentParser(prog="python -m training simulate", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m training simulate", description=__doc__.partition(";")[0])
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
     parser.add_argument("--background", type=int, default=10_000, metavar="N", help="QCD events (default 10000)")
     parser.add_argument("--signal", type=int, default=1_000, metavar="M", help="W' -> XY events (default 1000)")

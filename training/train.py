@@ -236,7 +236,7 @@ def _draw(run: Run, folder: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `python -m training train`."""
-    parser = argparse.ArgumentParser(prog="python -m training train", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m training train", description=__doc__.partition(";")[0])
     parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file; with labels, label 0 is used")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
     parser.add_argument("--key", help="group in the HDF5 file, where it holds several")

@@ -17,7 +17,7 @@ Object = tuple[float, float, float]
 """pT in GeV, eta, phi."""
 
 PT, MASS, TAU21, TAU32, MJJ = "pT", "m", "tau2/tau1", "tau3/tau2", "mJJ"
-# 5, 50 and 95 % quantiles of the 1000 published events, as /work/shared/lhco/README.md prints them.
+# 5, 50 and 95 % quantiles of the first 1000 published events: background (0) and signal (1), jets 1 and 2.
 PUBLISHED = {
     (0, 0, PT): "1213/1354/1827",
     (0, 1, PT): "1010/1246/1716",
