@@ -155,6 +155,16 @@ def parse_artefact(graph: bytes) -> Artefact:
     return Artefact(graph=graph, metadata=metadata, sha256=hashlib.sha256(graph).hexdigest())
 
 
+def with_metadata(model: onnx.ModelProto, metadata: Metadata) -> Artefact:
+    """Give `model` this metadata and no other, and verify it as `load_artefact` does: its bytes are a file to write.
+
+    Raises ArtefactError. The same model and metadata give the same bytes, and so the same identity.
+    """
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, metadata.to_props())
+    return parse_artefact(model.SerializeToString(deterministic=True))
+
+
 def check_domains(model: onnx.ModelProto) -> None:
     """Refuse operators outside the ONNX standard: they are code of somebody else's."""
     for message in _messages(model):

@@ -30,6 +30,7 @@ COMMANDS = {
     "train": Command("background events -> a trained run", "train", "go on from the last epoch with --resume"),
     "evaluate": Command("an artefact on labelled events: AUC, efficiencies, plots, model card", "train"),
     "export": Command("a trained run -> one ONNX file with its working points", "train"),
+    "calibrate": Command("an artefact and background -> the same model with new working points", "train"),
     "score": Command("a whole events file through an artefact -> CSV, Parquet or HDF5", "train"),
 }
 

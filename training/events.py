@@ -3,6 +3,7 @@
 Does not know how a file is laid out (see `training.hdf5`), nor what is anomalous.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,22 @@ def read_events(path: str | Path, key: str | None = None) -> Events:
     """
     with open_frame(path, key) as frame:
         return _read(frame, 0, frame.rows, np.float32)
+
+
+def read_background(path: str | Path, key: str | None = None) -> NDArray[np.float32]:
+    """Return the features of the background events of a file, (n, 14): labels select, and go no further.
+
+    Raises EventsError as `read_events` does, and when there is no background.
+    """
+    features: NDArray[np.float32] = read_events(path, key).background.features
+    if not len(features):
+        raise EventsError(f"{path} holds no background event (label 0), expected some. Give a file that does.")
+    return features
+
+
+def digest(features: NDArray[np.float32]) -> str:
+    """Return the SHA-256 of features (n, 14) in hexadecimal: the identity of a sample, whatever file it came from."""
+    return hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").tobytes()).hexdigest()
 
 
 def count_events(path: str | Path, key: str | None = None) -> int:

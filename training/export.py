@@ -26,16 +26,15 @@ from service.artefact import (
     GoldenPairs,
     Metadata,
     Scaler,
-    WorkingPoint,
-    parse_artefact,
+    with_metadata,
 )
 from service.scorer import Scorer
 from training.errors import EventsError, ExportError
-from training.events import FEATURE_NAMES, FEATURE_UNITS
+from training.events import FEATURE_NAMES, FEATURE_UNITS, digest, read_background
 from training.files import atomic_write, require_output
 from training.model import AnomalyScorer
-from training.train import Run, digest, load_background, load_run, split
-from training.working_points import derive_working_points
+from training.train import Run, load_run, split
+from training.working_points import derive_working_points, working_points_table
 
 OPSET = 20
 
@@ -57,10 +56,10 @@ def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Ar
     scorer = run.best_scorer()
     graph = to_onnx(scorer)
     metadata = describe(run, scorer, model_version, calibration)
-    exported = Scorer(_with_metadata(graph, metadata))
+    exported = Scorer(with_metadata(graph, metadata))
     check_parity(exported, scorer, calibration)
     points = derive_working_points(exported.score(calibration), digest(calibration))
-    return _with_metadata(graph, msgspec.structs.replace(metadata, working_points=points))
+    return with_metadata(graph, msgspec.structs.replace(metadata, working_points=points))
 
 
 def to_onnx(scorer: AnomalyScorer) -> onnx.ModelProto:
@@ -173,25 +172,6 @@ def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: N
     )
 
 
-def _with_metadata(graph: onnx.ModelProto, metadata: Metadata) -> Artefact:
-    """Return the graph with this metadata and no other, verified as the service verifies it."""
-    del graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, metadata.to_props())
-    return parse_artefact(graph.SerializeToString(deterministic=True))
-
-
-def summary(artefact: Artefact) -> str:
-    """Return the artefact's identity and working points as a few lines for people."""
-
-    def line(point: WorkingPoint) -> str:
-        return (
-            f"  {point.name:<10} background efficiency {point.background_efficiency:g}: "
-            f"score > {point.threshold:.6g} +- {point.threshold_uncertainty:.2g}"
-        )
-
-    return "\n".join([artefact.identity, *map(line, artefact.metadata.working_points)])
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `python -m training export`."""
     parser = argparse.ArgumentParser(prog="python -m training export", description=__doc__.partition(";")[0])
@@ -210,11 +190,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--key chooses in the --calibration file, and there is none: leave it out")
     require_output(args.out)
     run = load_run(args.run)
-    calibration = load_background(args.calibration, args.key) if args.calibration else _held_out(run)
+    calibration = read_background(args.calibration, args.key) if args.calibration else _held_out(run)
     artefact = export(run, calibration, args.model_version)
     with atomic_write(args.out) as path:
         path.write_bytes(artefact.graph)
-    print(f"{args.out}: {summary(artefact)}")
+    print(f"{args.out}: {working_points_table(artefact)}")
     return 0
 
 
@@ -222,7 +202,7 @@ def _held_out(run: Run) -> NDArray[np.float32]:
     """Return the features of the run's held-out part, read again from where they were."""
     path = Path(run.source.path)
     try:
-        features = load_background(path, run.source.key)
+        features = read_background(path, run.source.key)
     except EventsError as error:
         raise ExportError(
             f"the events that the run was trained on are not there: {error} Or give background with --calibration."

@@ -6,7 +6,6 @@ python -m training train EVENTS.h5 --out RUN/
 import argparse
 import csv
 import dataclasses
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from training.config import PRESETS, TrainingConfig
 from training.errors import CheckpointError, TrainingError
-from training.events import read_events
+from training.events import digest, read_background
 from training.files import atomic_write
 from training.model import AnomalyScorer
 from training.plots import plot_learning_curve
@@ -87,19 +86,6 @@ def split(events: int, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArr
             "expected at least one event in either part; use more events"
         )
     return order[held_out:], order[:held_out]
-
-
-def digest(features: NDArray[np.float32]) -> str:
-    """Return the SHA-256 of features (n, 14): the identity of a sample, whatever file it came from."""
-    return hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").tobytes()).hexdigest()
-
-
-def load_background(path: Path, key: str | None = None) -> NDArray[np.float32]:
-    """Return the features of the background events in a file, (n, 14): labels select, and go no further."""
-    background = read_events(path, key).background
-    if len(background) == 0:
-        raise CheckpointError(f"{path} holds no background event (label 0): training needs background alone")
-    return background.features
 
 
 def train(source: Source, features: NDArray[np.float32], config: TrainingConfig, folder: Path, device: str) -> Run:
@@ -261,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = dataclasses.replace(preset, **overrides)
     _check_knobs(parser, config)
     torch.set_num_threads(1)  # the layers are too small to share: a second thread only waits for the first
-    features = load_background(args.events, args.key)
+    features = read_background(args.events, args.key)
     source = Source(str(args.events.resolve()), args.key, len(features), digest(features))
     run = train(source, features, config, args.out, args.device)
     best = min(run.curve, key=lambda epoch: epoch.validation_loss)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artefact import WorkingPoint
+from service.artefact import Artefact, WorkingPoint
 
 BACKGROUND_EFFICIENCIES = {"loose": 1e-1, "medium": 1e-2, "tight": 1e-3, "very_tight": 1e-4}
 
@@ -30,6 +30,16 @@ def derive_working_points(scores: NDArray[np.float32], calibration_sha256: str) 
         for name, efficiency in BACKGROUND_EFFICIENCIES.items()
         if int(len(scores) * efficiency) >= MIN_EVENTS_ABOVE
     ]
+
+
+def working_points_table(artefact: Artefact) -> str:
+    """Return the artefact's identity and working points as a few lines for people."""
+    lines = [
+        f"  {point.name:<10} background efficiency {point.background_efficiency:g}: "
+        f"score > {point.threshold:.6g} +- {point.threshold_uncertainty:.2g}"
+        for point in artefact.metadata.working_points
+    ]
+    return "\n".join([artefact.identity, *(lines or ["  no working point: the calibration sample is too small"])])
 
 
 def _threshold(ordered: NDArray[np.float32], efficiency: float) -> np.float32:

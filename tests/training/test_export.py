@@ -17,7 +17,7 @@ from training import export as exporter
 from training.__main__ import main
 from training.config import TrainingConfig
 from training.errors import ExportError
-from training.events import FEATURE_NAMES, FEATURE_UNITS, write_events
+from training.events import FEATURE_NAMES, FEATURE_UNITS, digest, write_events
 from training.export import (
     PARITY_ATOL,
     PARITY_BATCHES,
@@ -30,7 +30,7 @@ from training.export import (
     torch_scores,
 )
 from training.model import AnomalyScorer
-from training.train import Run, Source, digest, load_run, split, train
+from training.train import Run, Source, load_run, split, train
 
 EVENTS = 3000
 HELD_OUT = 300

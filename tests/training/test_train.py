@@ -19,8 +19,8 @@ from tests.training import samples
 from training.__main__ import main
 from training.config import TrainingConfig
 from training.errors import CheckpointError, TrainingError
-from training.events import Events, read_events, write_events
-from training.train import CHECKPOINT, Run, Source, digest, load_background, load_run, split, train
+from training.events import Events, digest, read_background, read_events, write_events
+from training.train import CHECKPOINT, Run, Source, load_run, split, train
 
 EVENTS = 2000
 QUICK = TrainingConfig(name="quick", epochs=2, batch_size=256)
@@ -396,16 +396,16 @@ def test_a_file_without_background_is_refused(tmp_path: Path, capsys: pytest.Cap
     write_events(events, samples.mixed(5, 20).signal)
     assert main(["train", str(events), "--out", str(tmp_path / "run")]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"error: {events} holds no background event (label 0): training needs background alone"
+        f"error: {events} holds no background event (label 0), expected some. Give a file that does."
     ]
     assert not (tmp_path / "run").exists()
 
 
 def test_background_is_all_of_an_unlabelled_file(tmp_path: Path, features: NDArray[np.float32]) -> None:
     """Without labels every event is background; with labels, those with label 0, in their order."""
-    np.testing.assert_array_equal(load_background(samples.written(tmp_path / "a.h5", features)), features)
+    np.testing.assert_array_equal(read_background(samples.written(tmp_path / "a.h5", features)), features)
     write_events(tmp_path / "b.h5", samples.mixed(EVENTS, 100))
-    np.testing.assert_array_equal(load_background(tmp_path / "b.h5"), features)
+    np.testing.assert_array_equal(read_background(tmp_path / "b.h5"), features)
     assert len(read_events(tmp_path / "b.h5")) == EVENTS + 100
 
 
