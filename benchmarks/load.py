@@ -12,34 +12,43 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.request import urlopen
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the load test; gives Locust's exit status, which is 1 after any failure, or else the service's."""
+    """Run the load test; gives Locust's exit status, which is 1 after any failure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description="Load-test the service.")
     parser.add_argument("--users", type=int, default=8, help="clients at once (default: 8)")
     parser.add_argument("--seconds", type=int, default=30, help="how long (default: 30)")
     parser.add_argument("--model", default="exported/autoencoder.onnx", help="artefact (default: %(default)s)")
     flags = parser.parse_args(argv)
-    command = [sys.executable, "-m", "service", "--model", flags.model, "--port", "0", "--log-level", "info"]
+    with running_service(flags.model) as (url, _):
+        return run_locust(url, flags.model, flags.users, flags.seconds)
+
+
+@contextmanager
+def running_service(model: str) -> Iterator[tuple[str, int]]:
+    """Serve `model` on a free port until the end of the block, which gets the URL and the process's number.
+
+    Raises SystemExit if the service does not start, or stops with another status than 0.
+    """
+    command = [sys.executable, "-m", "service", "--model", model, "--port", "0", "--log-level", "info"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
         assert service.stderr is not None
         try:
             url = wait_until_ready(service.stderr)
             # Somebody has to read on, or the service stands still once the pipe is full.
             threading.Thread(target=sys.stderr.writelines, args=(service.stderr,), daemon=True).start()
-            with urlopen(f"{url}/health") as response:
-                assert response.status == 200
-            status = run_locust(url, flags.model, flags.users, flags.seconds)
+            yield url, service.pid
         finally:
             service.send_signal(signal.SIGTERM)
-            service_status = service.wait(60)
-    return status or service_status
+            status = service.wait(60)
+    if status != 0:
+        raise SystemExit(f"the service stopped with status {status}, expected 0")
 
 
 def wait_until_ready(log: Iterable[str]) -> str:

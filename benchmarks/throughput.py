@@ -11,9 +11,7 @@ import http.client
 import json
 import os
 import platform
-import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.load import wait_until_ready
+from benchmarks.load import running_service
 from service.artefact import GOLDEN_ATOL, GOLDEN_RTOL, load_artefact
 from service.scorer import Scorer
 from training.events import read_events
@@ -106,19 +104,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     events = np.resize(read_events(SAMPLE).features, (BATCH_EVENTS, scorer.artefact.n_features))
     cores = os.sched_getaffinity(0)
     service_core, client_core = (core if core in cores else min(cores) for core in (SERVICE_CORE, CLIENT_CORE))
-    command = [sys.executable, "-m", "service", "--model", args.model, "--port", "0", "--log-level", "info"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
-        assert service.stderr is not None
-        try:
-            address = wait_until_ready(service.stderr).removeprefix("http://")
-            os.sched_setaffinity(service.pid, {service_core})
-            os.sched_setaffinity(0, {client_core})
-            connection = http.client.HTTPConnection(address)
-            rates = measure(cases(scorer, connection, events), scorer.score(events), args.rounds, args.seconds)
-            connection.close()
-        finally:
-            service.send_signal(signal.SIGTERM)
-            service.wait(60)
+    with running_service(args.model) as (url, pid):
+        os.sched_setaffinity(pid, {service_core})
+        os.sched_setaffinity(0, {client_core})
+        connection = http.client.HTTPConnection(url.removeprefix("http://"))
+        rates = measure(cases(scorer, connection, events), scorer.score(events), args.rounds, args.seconds)
+        connection.close()
     ceiling = rates["in process"]
     print(f"{scorer.artefact.identity}, batches of {BATCH_EVENTS:,} events where not said otherwise")
     for name, rate in rates.items():

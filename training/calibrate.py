@@ -15,47 +15,40 @@ from numpy.typing import NDArray
 from service.artefact import Artefact, load_artefact, with_metadata
 from service.scorer import Scorer
 from training.errors import ExportError
-from training.events import FEATURE_NAMES, digest, read_background
+from training.events import digest, read_background, require_features
 from training.files import atomic_write, require_output
 from training.metrics import efficiency
 from training.working_points import derive_working_points, working_points_table
 
 
-def calibrate(artefact: Artefact, background: NDArray[np.float32], model_version: str) -> Artefact:
-    """Return the same graph with working points from background features (n, 14), as another version of the model.
+def calibrate(artefact: Artefact, scores: NDArray[np.float32], calibration_sha256: str, model_version: str) -> Artefact:
+    """Return the same graph with working points from its scores (n,) of background, as another version of the model.
 
-    Thresholds belong to one version: raises ExportError when the version stays the same, when the sample is too small
-    for any working point, and when the model takes other features than these.
+    Thresholds belong to one version: raises ExportError when the version stays the same, and when the sample is too
+    small for any working point.
     """
-    metadata = artefact.metadata
-    if model_version == metadata.model_version:
+    if model_version == artefact.metadata.model_version:
         raise ExportError(
             f"{artefact.identity} is version {model_version!r} already, expected another: new thresholds are a new "
             "version of the model; give one with --model-version"
         )
-    if tuple(metadata.feature_names) != FEATURE_NAMES:
-        raise ExportError(
-            f"{artefact.identity} takes the features {', '.join(metadata.feature_names)}, and an events file has "
-            f"{', '.join(FEATURE_NAMES)}: calibrate a model that was trained on them"
-        )
-    points = derive_working_points(Scorer(artefact).score(background), digest(background))
+    points = derive_working_points(scores, calibration_sha256)
     if not points:
-        raise ExportError(f"{len(background)} background events support no working point: give a larger sample")
-    changed = msgspec.structs.replace(metadata, model_version=model_version, working_points=points)
+        raise ExportError(f"{len(scores)} background events support no working point: give a larger sample")
+    changed = msgspec.structs.replace(artefact.metadata, model_version=model_version, working_points=points)
     return with_metadata(onnx.load_model_from_string(artefact.graph), changed)
 
 
-def check_table(artefact: Artefact, background: NDArray[np.float32]) -> str:
-    """Return what share of background features (n, 14) passes each of the artefact's working points, as text.
+def check_table(artefact: Artefact, scores: NDArray[np.float32]) -> str:
+    """Return what share of the scores (n,) of background passes each of the artefact's working points, as text.
 
     The error is that of this sample; "promised" carries that of the sample that the threshold came from.
     """
-    scores = Scorer(artefact).score(background).astype(np.float64)
-    lines = [f"{artefact.identity} on {len(background):,} background events"]
+    lines = [f"{artefact.identity} on {len(scores):,} background events"]
     for point in artefact.metadata.working_points:
         promised = point.background_efficiency
         error = np.sqrt(promised * (1 - promised) / point.calibration_events)
-        measured = efficiency(scores, point.threshold)
+        measured = efficiency(scores.astype(np.float64), point.threshold)
         lines.append(f"  {point.name:<10} promised {promised:g} ± {error:.2g}, measured {measured}")
     return "\n".join(lines)
 
@@ -71,9 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     require_output(args.out, args.model, args.events)
     artefact = load_artefact(args.model)
+    require_features(artefact.identity, artefact.metadata.feature_names)
     background = read_background(args.events, args.key)
-    calibrated = calibrate(artefact, background, args.model_version)
-    print(check_table(artefact, background))
+    scores = Scorer(artefact).score(background)
+    calibrated = calibrate(artefact, scores, digest(background), args.model_version)
+    print(check_table(artefact, scores))
     with atomic_write(args.out) as path:
         path.write_bytes(calibrated.graph)
     print(f"{args.out}: {working_points_table(calibrated)}")

@@ -16,7 +16,8 @@ TOO_LITTLE = "not measured: fewer than 100 background events"
 
 INTENDED_USE = """\
 Ranks dijet events with a leading jet of pT > 1.2 TeV by how unlike QCD they are, for selections at a fixed background
-rate. It was trained on background alone: no signal and no label took part in it."""
+rate. It was trained on background alone: no signal and no label took part in the training. Simulated signal served to
+choose among a few configurations (ARCHITECTURE.md, "Which preset is shipped")."""
 
 LIMITS = """\
 - The background is simulated: Pythia 8 with a parametric copy of a Delphes CMS detector, without pile-up and without

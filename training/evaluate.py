@@ -17,7 +17,7 @@ from service.artefact import Artefact, load_artefact
 from service.scorer import Scorer
 from training.card import TOO_LITTLE, model_card
 from training.errors import EventsError
-from training.events import Events, read_events
+from training.events import Events, read_events, require_features
 from training.files import atomic_write, sha256_of
 from training.metrics import Measured, auc, efficiency, max_significance_improvement, rejection, roc
 from training.plots import plot_roc, plot_scores
@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len({path.stem for path in args.events}) < len(args.events):
         parser.error("EVENTS.h5: two files have the same name, by which the results tell them apart; rename one")
     scorer = Scorer(load_artefact(args.model))
+    require_features(scorer.artefact.identity, scorer.artefact.metadata.feature_names)
     evaluations, scores = [], {}
     for path in args.events:
         events = load_labelled(path, args.key)

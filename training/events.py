@@ -85,6 +85,15 @@ def digest(features: NDArray[np.float32]) -> str:
     return hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").tobytes()).hexdigest()
 
 
+def require_features(model: str, names: Sequence[str]) -> None:
+    """Raise EventsError when a model takes other features, or in another order, than an events file has."""
+    if tuple(names) != FEATURE_NAMES:
+        raise EventsError(
+            f"{model} takes the features {', '.join(names)}, and an events file has {', '.join(FEATURE_NAMES)}: use a "
+            "model that was trained on them"
+        )
+
+
 def count_events(path: str | Path, key: str | None = None) -> int:
     """Return how many events a file has. Raises EventsError when it cannot be read (see `open_frame`)."""
     with open_frame(path, key) as frame:

@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from service.artefact import OUTPUT_NAME, load_artefact
 from service.scorer import Scorer
-from training.errors import EventsError
-from training.events import FEATURE_NAMES, LABEL, count_events, stream_events
+from training.events import FEATURE_NAMES, LABEL, count_events, require_features, stream_events
 from training.files import atomic_write, require_output
 from training.hdf5_writer import write_frame
 
@@ -33,12 +32,7 @@ def score_file(scorer: Scorer, events: Path, out: Path, key: str | None = None) 
     The format follows the ending of `out`, one of WRITERS. The file is streamed and appears whole or not at all.
     Raises EventsError when the events cannot be read, or the model takes other features than the published ones.
     """
-    names = tuple(scorer.artefact.metadata.feature_names)
-    if names != FEATURE_NAMES:
-        raise EventsError(
-            f"{scorer.artefact.identity} takes the features {', '.join(names)}, and an events file has "
-            f"{', '.join(FEATURE_NAMES)}: score with a model that was trained on them"
-        )
+    require_features(scorer.artefact.identity, scorer.artefact.metadata.feature_names)
     require_output(out, events)
     scores: list[NDArray[np.float32]] = []
 

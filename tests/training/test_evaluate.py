@@ -8,6 +8,7 @@ import pytest
 
 from service.artefact import load_artefact
 from service.scorer import Scorer
+from tests.artefacts import write_artefact
 from training.__main__ import main
 from training.events import Events, read_events, write_events
 
@@ -67,6 +68,14 @@ def test_events_without_labels_cannot_be_evaluated(tmp_path: Path, capsys: pytes
     assert "score" in error
 
 
+def test_a_model_of_other_features_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that does not take the features of an events file is an error of one line, and nothing is written."""
+    other = write_artefact(tmp_path / "other.onnx")
+    assert main(["evaluate", str(other), str(SAMPLE), "--out", str(tmp_path / "out")]) == 1
+    assert "use a model that was trained on them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_samples_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two files of the same name could not be told apart in the results, so they are refused."""
     with pytest.raises(SystemExit) as stop:
@@ -93,6 +102,6 @@ def test_the_shipped_thresholds_hold_on_the_sample() -> None:
 
 
 def test_the_shipped_model_is_trained_as_promised() -> None:
-    """The shipped model saw at least 300 000 background events and no label."""
+    """The shipped model was trained on at least 300 000 background events."""
     training = load_artefact(MODEL).metadata.training
     assert training["training_events"] >= 300_000
