@@ -4,12 +4,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# What the shipped model is made of: seeds, so that anyone can make it again.
+# What the shipped models are made of: seeds, so that anyone can make them again.
 TRAIN_EVENTS := data/train.h5
 TEST_EVENTS := data/test.h5
 CALIBRATION_EVENTS := data/calibration.h5
+CHECK_EVENTS := data/check.h5
+DRIFT_EVENTS := data/drift.h5
+COCKTAIL_EVENTS := data/cocktail.h5
+# Signals to report on, as training/cocktail.py lists them: W', X and Y in GeV, and the prongs of either decay.
+SIGNALS := $(patsubst %,data/signals/%prong.h5,3500_500_100_3 3823_732_378_2 3500_80_80_2 5000_200_200_2 2800_400_60_2 \
+	3000_250_250_3 4500_800_173_3)
+EVALUATION_EVENTS := $(TEST_EVENTS) $(REAL)
+REPORT_EVENTS := $(TEST_EVENTS) $(REAL) $(SIGNALS) $(CHECK_EVENTS) $(DRIFT_EVENTS)
 RUN ?= runs/default
-PRESET ?= substructure
+PRESET ?= density
 RESUME = $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
 
 .DEFAULT_GOAL := help
@@ -44,22 +52,50 @@ train: .venv/everything ## train on EVENTS= (default: the simulated training sam
 	$(BIN)/python -m training train $(or $(EVENTS),$(TRAIN_EVENTS)) --out $(RUN) --preset $(PRESET) $(RESUME)
 
 .PHONY: model
-model: .venv/everything $(TRAIN_EVENTS) $(CALIBRATION_EVENTS) $(TEST_EVENTS) ## make the shipped model again from nothing, about an hour on 2 cores (REAL= adds events to its card)
-	$(BIN)/python -m training train $(TRAIN_EVENTS) --out $(RUN) --preset $(PRESET) $(RESUME)
-	$(BIN)/python -m training export $(RUN) --out exported/autoencoder.onnx --calibration $(CALIBRATION_EVENTS)
-	$(BIN)/python -m training evaluate exported/autoencoder.onnx $(TEST_EVENTS) $(REAL) --out exported
+model: .venv/everything data ## make both shipped models again from nothing, about two hours on 2 cores (REAL= adds events to card and report)
+	$(BIN)/python -m training train $(TRAIN_EVENTS) --out runs/density --preset density $(if $(wildcard runs/density/checkpoint.pt),--resume)
+	$(BIN)/python -m training train $(TRAIN_EVENTS) --exposure $(COCKTAIL_EVENTS) --out runs/exposed --preset exposed $(if $(wildcard runs/exposed/checkpoint.pt),--resume)
+	mkdir -p exported/exposed
+	$(BIN)/python -m training export runs/density --out exported/autoencoder.onnx --calibration $(CALIBRATION_EVENTS)
+	$(BIN)/python -m training export runs/exposed --out exported/exposed/autoencoder.onnx --calibration $(CALIBRATION_EVENTS)
+	$(MAKE) report
+
+.PHONY: report
+report: .venv/everything data ## judge both shipped models: cards and reports (REAL= adds events)
+	$(BIN)/python -m training evaluate exported/autoencoder.onnx $(EVALUATION_EVENTS) --out exported
+	$(BIN)/python -m training evaluate exported/exposed/autoencoder.onnx $(EVALUATION_EVENTS) --out exported/exposed
+	$(BIN)/python -m training report exported/autoencoder.onnx $(REPORT_EVENTS) --out exported/report
+	$(BIN)/python -m training report exported/exposed/autoencoder.onnx $(REPORT_EVENTS) --out exported/exposed/report
+
+.PHONY: compare
+compare: .venv/everything $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(TEST_EVENTS) $(SIGNALS) ## all presets beside public detectors, a quarter of an hour on 2 cores (REAL= adds events)
+	$(BIN)/python -m training compare $(TRAIN_EVENTS) $(TEST_EVENTS) $(REAL) $(SIGNALS) --exposure $(COCKTAIL_EVENTS) --out exported/comparison
+
+.PHONY: data
+data: $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(CALIBRATION_EVENTS) $(CHECK_EVENTS) $(DRIFT_EVENTS) $(TEST_EVENTS) $(SIGNALS) ## simulate all samples, resumable
+
+SIMULATE = @mkdir -p $(@D) && $(BIN)/python -m training simulate $@
 
 $(TRAIN_EVENTS): | .venv/everything
-	mkdir -p data
-	$(BIN)/python -m training simulate --background 350000 --signal 0 --seed 1 $@
+	$(SIMULATE) --background 350000 --signal 0 --seed 1
 
 $(TEST_EVENTS): | .venv/everything
-	mkdir -p data
-	$(BIN)/python -m training simulate --background 50000 --signal 20000 --seed 2 $@
+	$(SIMULATE) --background 50000 --signal 20000 --seed 2
 
 $(CALIBRATION_EVENTS): | .venv/everything
-	mkdir -p data
-	$(BIN)/python -m training simulate --background 100000 --signal 0 --seed 4 $@
+	$(SIMULATE) --background 300000 --signal 0 --seed 4
+
+$(CHECK_EVENTS): | .venv/everything
+	$(SIMULATE) --background 250000 --signal 0 --seed 5
+
+$(COCKTAIL_EVENTS): | .venv/everything
+	$(SIMULATE) --background 0 --signal 100000 --cocktail --seed 7
+
+$(DRIFT_EVENTS): | .venv/everything
+	$(SIMULATE) --background 10000 --signal 0 --other-shower --seed 8
+
+data/signals/%prong.h5: | .venv/everything
+	$(SIMULATE) --background 0 --signal 8000 --masses $(wordlist 1,3,$(subst _, ,$*)) --prongs $(word 4,$(subst _, ,$*)) --seed 2
 
 exported/sample.h5: | .venv/everything
 	$(BIN)/python -m training simulate --background 3000 --signal 300 --seed 3 $@
@@ -85,5 +121,5 @@ clean: ## remove the environment and caches; data and runs stay
 	@touch $@
 
 .venv/everything: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,simulate,bench,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,simulate,compare,bench,dev]'
 	@touch $@ .venv/service

@@ -1,6 +1,6 @@
 """Proton-proton collisions from Pythia 8, as flat arrays of stable particles; knows no detector and no jet."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import awkward as ak
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 # Both samples: 13 TeV, no multiparton interactions and no pile-up, as the LHC Olympics R&D events were made.
-COLLISIONS = ("Beams:eCM = 13000.", "PartonLevel:MPI = off", "Print:quiet = on", "Random:setSeed = on")
+COLLISION_ENERGY_GEV = 13_000.0
+COLLISIONS = (f"Beams:eCM = {COLLISION_ENERGY_GEV}", "PartonLevel:MPI = off", "Print:quiet = on", "Random:setSeed = on")
 
 # Emissions softer than this hardly change a jet of 1.2 TeV; harder ones come first, and are cheap.
 VETO_SCALE_GEV = 100.0
@@ -43,28 +44,54 @@ BACKGROUND = Process(
     min_parton_jet_pt_gev=1000.0,
 )
 
-# W' (3500 GeV) -> X (500 GeV) Y (100 GeV), each to two quarks; W and Z stand in for X and Y with other masses.
-SIGNAL = Process(
-    "signal",
-    1,
-    (
-        "NewGaugeBoson:ffbar2Wprime = on",
-        "PhaseSpace:pTHatMin = 500.",
-        "34:m0 = 3500.",
-        "24:m0 = 500.",
-        "23:m0 = 100.",
-        "Wprime:vq = 1e-7",
-        "Wprime:aq = 0.",
-        "Wprime:vl = 0.",
-        "Wprime:al = 0.",
-        "Wprime:coup2WZ = 1.",
-        "24:onMode = off",
-        "24:onIfAny = -1 2",
-        "24:onIfAny = -3 4",
-        "23:onMode = off",
-        "23:onIfAny = 1 2 3 4",
-    ),
+# Another shower: the settings that the published black box 3 was made with.
+OTHER_SHOWER = (
+    "Tune:pp = 10",
+    "PDF:pSet = 5",
+    "TimeShower:alphaSvalue = 0.16",
+    "SpaceShower:alphaSvalue = 0.16",
+    "TimeShower:renormMultFac = 2.",
+    "SpaceShower:renormMultFac = 2.",
+    "TimeShower:factorMultFac = 0.5",
+    "SpaceShower:factorMultFac = 0.5",
+    "TimeShower:pTmaxMatch = 1",
+    "SpaceShower:pTmaxMatch = 1",
 )
+DRIFTED_BACKGROUND = replace(BACKGROUND, settings=(*BACKGROUND.settings, *OTHER_SHOWER))
+
+# Pythia makes no W and no Z lighter than this, whatever mass it is told.
+MIN_DAUGHTER_MASS_GEV = 10.0
+
+# How X and Y decay, by number of prongs; W and Z stand in for them, with other masses.
+DECAYS = {
+    2: ("24:onMode = off", "24:onIfAny = -1 2", "24:onIfAny = -3 4", "23:onMode = off", "23:onIfAny = 1 2 3 4"),
+    3: ("24:oneChannel = 1 1. 100 -1 2 21", "23:oneChannel = 1 1. 100 1 -1 21"),  # q qbar g, by phase space alone
+}
+
+
+def w_prime(mass_gev: float, x_mass_gev: float, y_mass_gev: float, prongs: int = 2) -> Process:
+    """Return the signal W' -> X Y with these masses, where X and Y each decay to that many partons (2 or 3)."""
+    return Process(
+        "signal",
+        1,
+        (
+            "NewGaugeBoson:ffbar2Wprime = on",
+            "PhaseSpace:pTHatMin = 500.",
+            f"34:m0 = {mass_gev}",
+            f"24:m0 = {x_mass_gev}",
+            f"23:m0 = {y_mass_gev}",
+            "Wprime:vq = 1e-7",
+            "Wprime:aq = 0.",
+            "Wprime:vl = 0.",
+            "Wprime:al = 0.",
+            "Wprime:coup2WZ = 1.",
+            *DECAYS[prongs],
+        ),
+    )
+
+
+# The signal of the published R&D events.
+SIGNAL = w_prime(3500, 500, 100)
 
 
 @dataclass(frozen=True)

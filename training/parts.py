@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from itertools import islice, takewhile
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -26,6 +26,8 @@ from training.errors import PartsError
 from training.events import FEATURE_NAMES, LABEL
 from training.files import atomic_write, require_output
 from training.hdf5_writer import write_frame
+
+QUOTED_CHARACTERS = 100  # of a value in an error
 
 
 class Part(Protocol):
@@ -44,30 +46,36 @@ class Part(Protocol):
 
 
 def assemble(out: Path, parts: Sequence[Part], stamp: dict[str, Any], processes: int) -> None:
-    """Make the parts that are not there yet, then write the file whole and remove them.
-
-    `stamp` tells one file's parts from another's: PartsError when the folder holds parts made under another stamp, or
-    when a process is killed. An interruption loses the parts under way at most, and the same call goes on from the
-    others.
-    """
+    """Make the parts that are not there yet, as `make_parts` does, then write the file whole and remove them."""
     require_output(out)
     folder = out.with_name(out.name + ".parts")
-    _claim(folder, stamp)
-    missing = [part for part in parts if not (folder / part.name).exists()]
-    total, left = sum(part.events for part in parts), sum(part.events for part in missing)
-    with tqdm(total=total, initial=total - left, unit=" events", smoothing=0.05) as progress:
-        try:
-            for events in _make_all(missing, folder, processes):
-                progress.update(events)
-        except BrokenProcessPool as error:
-            raise PartsError(
-                f"{out}: a process was killed while it made a part, perhaps because memory ran out; the finished parts "
-                "are kept. Repeat the same command to go on, with fewer --processes if it happens again."
-            ) from error
+    make_parts(folder, parts, stamp, processes)
     write_frame(out, (_columns(np.load(folder / part.name)) for part in parts))
     for path in folder.glob("*.npy"):  # before the stamp: parts without one could be taken for another file's
         path.unlink()
     shutil.rmtree(folder)
+
+
+def make_parts(
+    folder: Path, parts: Sequence[Part], stamp: dict[str, Any], processes: int, unit: str | None = None
+) -> None:
+    """Make the parts that are not in the folder yet, under a bar that counts their events, or them by that unit.
+
+    `stamp` tells one folder's parts from another's: PartsError when it holds parts made under another stamp, or when a
+    process is killed. An interruption loses the parts under way at most, and the same call goes on from the others.
+    """
+    _claim(folder, stamp)
+    missing = [part for part in parts if not (folder / part.name).exists()]
+    total, left = (sum(part.events if unit is None else 1 for part in some) for some in (parts, missing))
+    with tqdm(total=total, initial=total - left, unit=f" {unit or 'events'}", smoothing=0.05) as progress:
+        try:
+            for events in _make_all(missing, folder, processes):
+                progress.update(events if unit is None else 1)
+        except BrokenProcessPool as error:
+            raise PartsError(
+                f"{folder}: a process was killed while it made a part, perhaps because memory ran out; the finished "
+                "parts are kept. Repeat the same command to go on, with fewer --processes if it happens again."
+            ) from error
 
 
 def _make_all(missing: Sequence[Part], folder: Path, processes: int) -> Iterator[int]:
@@ -122,10 +130,23 @@ def _claim(folder: Path, stamp: dict[str, Any]) -> None:
     found = json.loads(path.read_text())
     for name, expected in stamp.items():
         if found.get(name) != expected:
+            is_now, should_be = _quoted(str(found.get(name)), str(expected))
             raise PartsError(
-                f"{folder} holds parts of another file: its {name} is {found.get(name)}, expected {expected}. "
+                f"{folder} holds parts of another file: its {name} is {is_now}, expected {should_be}. "
                 "Repeat the command that began it, or remove the folder to start anew."
             )
+
+
+def _quoted(found: str, expected: str) -> list[str]:
+    """Shorten each long value to what surrounds the first difference: a cocktail's physics has 150 kB."""
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(found, expected, strict=False)))
+    start = max(0, same - QUOTED_CHARACTERS // 2)
+    return [value if len(value) <= QUOTED_CHARACTERS else _excerpt(value, start) for value in (found, expected)]
+
+
+def _excerpt(value: str, start: int) -> str:
+    stop = start + QUOTED_CHARACTERS
+    return ("..." if start else "") + value[start:stop] + ("..." if stop < len(value) else "")
 
 
 def _columns(rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:

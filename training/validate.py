@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training import kinematics
 from training.events import FEATURE_NAMES, Events, read_events
 from training.files import atomic_write
 from training.plots import plot_comparison
@@ -41,20 +42,18 @@ RANGES = {
 
 
 def quantities(events: Events) -> dict[str, Floats]:
-    """Return pT, mass and subjettiness ratios of both jets and the dijet mass of events (n, 14): each (n,), GeV."""
-    jets = events.features.astype(np.float64).reshape(-1, 2, 7)
-    momentum, mass, tau = jets[..., :3], jets[..., 3], jets[..., 4:]
-    energy = np.sqrt((momentum**2).sum(axis=-1) + mass**2)
-    dijet_mass = np.sqrt(energy.sum(axis=1) ** 2 - (momentum.sum(axis=1) ** 2).sum(axis=-1))
-    of_jets = {
-        "pT": np.hypot(momentum[..., 0], momentum[..., 1]),
-        "m": mass,
-        "tau2/tau1": tau[..., 1] / (tau[..., 0] + 1e-5),  # a jet of one object has no subjettiness
-        "tau3/tau2": tau[..., 2] / (tau[..., 1] + 1e-5),
-    }
-    return {f"{name} j{jet + 1}": values[:, jet] for jet in (0, 1) for name, values in of_jets.items()} | {
-        "mJJ": dijet_mass
-    }
+    """Return pT, mass and subjettiness ratios of both jets and the dijet mass of events (n, 14): each (n,), GeV.
+
+    What an event lacks counts as 0, so that a quantile is one of all events.
+    """
+    found = {name: np.nan_to_num(values) for name, values in kinematics.quantities(events.features).items()}
+    tau = events.features.astype(np.float64).reshape(-1, 2, 7)[..., 4:]
+    ratio = tau[..., 1:] / (tau[..., :-1] + 1e-5)  # a jet of one object has no subjettiness
+    made: dict[str, Floats] = {}
+    for jet in (1, 2):
+        made |= {f"pT j{jet}": found[f"ptj{jet}"], f"m j{jet}": found[f"mj{jet}"]}
+        made |= {f"tau2/tau1 j{jet}": ratio[:, jet - 1, 0], f"tau3/tau2 j{jet}": ratio[:, jet - 1, 1]}
+    return made | {"mJJ": found["mjj"]}
 
 
 def moments_table(background: Events) -> str:

@@ -1,22 +1,65 @@
-"""Collisions are reproducible, conserve momentum, and lose nothing to the early veto."""
+"""Collisions are reproducible, conserve momentum, hold what was asked for, and lose nothing to the early veto."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import pythia8mc
+from numpy.typing import NDArray
 
 from training import generator
 from training.detector import reconstruct
-from training.generator import BACKGROUND, SIGNAL, Generator, Particles, PartonJetVeto, Process
+from training.generator import (
+    BACKGROUND,
+    COLLISIONS,
+    DRIFTED_BACKGROUND,
+    MIN_DAUGHTER_MASS_GEV,
+    OTHER_SHOWER,
+    SIGNAL,
+    Generator,
+    Particles,
+    PartonJetVeto,
+    Process,
+    w_prime,
+)
 from training.jets import jet_features, leading_jet
+from training.kinematics import quantities
 from training.simulate import MAX_LEADING_ETA, MIN_LEADING_PT_GEV
 
 BEAM_ENERGY_GEV = 13_000.0
-# Hard enough that a decent share is selected, and near enough to the threshold that the veto has work to do.
-HARD = replace(BACKGROUND, name="hard", settings=(*BACKGROUND.settings, "PhaseSpace:pTHatMin = 1000."))
 NEUTRINO, PHOTON, PION, PROTON = 12, 22, 211, 2212
+GLUON, Z, W, W_PRIME = 21, 23, 24, 34
+# How Pythia marks what the hard process and the decays of its resonances give.
+RESONANCE, DECAY_PRODUCT = 22, 23
+
+
+def hard(process: Process) -> Process:
+    """Make collisions hard enough that a decent share is selected, and soft enough that the veto has work to do."""
+    return replace(process, settings=(*process.settings, "PhaseSpace:pTHatMin = 1000."))
+
+
+def pythia(process: Process, seed: int) -> "pythia8mc.Pythia":
+    """Set up Pythia by hand, to see in its record what stable particles no longer tell."""
+    made = pythia8mc.Pythia("", False)
+    for setting in (*COLLISIONS, f"Random:seed = {seed}", *process.settings, "HadronLevel:all = off"):
+        assert made.readString(setting)
+    assert made.init()
+    return made
+
+
+def records(process: Process, seed: int, collisions: int) -> Iterator[list["pythia8mc.Particle"]]:
+    """Yield the whole record of each collision."""
+    made = pythia(process, seed)
+    for _ in range(collisions):
+        assert made.next()
+        yield list(made.event)
+
+
+def selected_jets(process: Process, seed: int, collisions: int) -> NDArray[np.float64]:
+    """Return the features of the selected events among that many collisions."""
+    objects = reconstruct(Generator(process, seed).collide(collisions), np.random.default_rng(seed))
+    return jet_features(objects, MIN_LEADING_PT_GEV)
 
 
 def same(one: Particles, other: Particles) -> bool:
@@ -78,6 +121,82 @@ def test_a_seed_beyond_pythias_largest_is_an_error() -> None:
         Generator(SIGNAL, generator.MAX_SEED + 1)
 
 
+def test_the_default_signal_is_that_of_the_published_events() -> None:
+    """The published W' has 3500 GeV, its X 500 GeV, its Y 100 GeV, and each of these decays to two quarks."""
+    assert w_prime(3500, 500, 100, prongs=2) == SIGNAL
+    assert {"34:m0 = 3500", "24:m0 = 500", "23:m0 = 100"} < set(SIGNAL.settings)
+
+
+@pytest.mark.parametrize("prongs", [2, 3])
+def test_resonances_have_their_masses_and_prongs(prongs: int) -> None:
+    """Half the W', X and Y lie around the masses asked for; X and Y decay to two quarks, or to two and a gluon."""
+    masses: dict[int, list[float]] = {W_PRIME: [], W: [], Z: []}
+    for record in records(w_prime(4500, 300, 150, prongs), 5, 40):
+        resonances = {particle.idAbs(): particle for particle in record if particle.statusAbs() == RESONANCE}
+        for kind, particle in resonances.items():
+            masses[kind].append(particle.m())
+        for kind in (W, Z):
+            products = [
+                particle.idAbs()
+                for particle in record
+                if particle.statusAbs() == DECAY_PRODUCT and record[particle.mother1()].idAbs() == kind
+            ]
+            assert products.count(GLUON) == prongs - 2
+            assert len([product for product in products if 1 <= product <= 5]) == 2
+            assert len(products) == prongs
+    for kind, mass in ((W_PRIME, 4500), (W, 300), (Z, 150)):
+        assert len(masses[kind]) == 40
+        assert np.median(masses[kind]) == pytest.approx(mass, rel=0.02)
+
+
+def test_three_prongs_are_seen_in_the_jets() -> None:
+    """At equal masses, jets of three prongs need a third axis more than those of two: tau3/tau2 falls, tau2/tau1 rises.
+
+    The mass of the jets is that of X and Y in either case.
+    """
+    medians: dict[str, list[float]] = {"tau21": [], "tau32": [], "m": []}
+    for prongs in (2, 3):
+        of_jets = quantities(selected_jets(w_prime(3500, 500, 500, prongs), 1, 100))
+        assert len(of_jets["mjj"]) > 60
+        for name, found in medians.items():
+            found.append(float(np.nanmedian([of_jets[f"{name}j1"], of_jets[f"{name}j2"]])))
+    tau21, tau32, mass = medians.values()
+    assert tau21[1] > 1.5 * tau21[0]
+    assert tau32[1] < 0.95 * tau32[0]
+    assert mass == pytest.approx([500.0, 500.0], rel=0.05)
+
+
+@pytest.mark.parametrize("mass_gev", [0.7 * MIN_DAUGHTER_MASS_GEV, 1.5 * MIN_DAUGHTER_MASS_GEV])
+def test_pythia_makes_no_lighter_daughter(mass_gev: float) -> None:
+    """No X and no Y is lighter than MIN_DAUGHTER_MASS_GEV: a mass below it is not obeyed, one above it is."""
+    found = [
+        particle.m()
+        for record in records(w_prime(3500, mass_gev, mass_gev), 1, 30)
+        for particle in record
+        if particle.statusAbs() == RESONANCE and particle.idAbs() in (W, Z)
+    ]
+    assert len(found) == 60
+    assert min(found) >= MIN_DAUGHTER_MASS_GEV
+    obeyed = abs(np.median(found) / mass_gev - 1) < 0.05
+    assert bool(obeyed) is (mass_gev > MIN_DAUGHTER_MASS_GEV)
+
+
+def test_pythia_takes_the_other_shower() -> None:
+    """Every setting of the other shower is in force in the end, and some are not those of the default."""
+    other, default = (Generator(process, 1)._pythia.settings for process in (DRIFTED_BACKGROUND, BACKGROUND))
+    assert other.parm("TimeShower:alphaSvalue") == other.parm("SpaceShower:alphaSvalue") == 0.16
+    assert default.parm("TimeShower:alphaSvalue") == default.parm("SpaceShower:alphaSvalue") == 0.1365
+    for name, value in (setting.split(" = ") for setting in OTHER_SHOWER):
+        assert float(other.output(name, False)) == float(value)
+
+
+def test_the_other_shower_radiates_more() -> None:
+    """Under the same seed the collisions are others, and with the larger alpha_s have more particles."""
+    default, other = (Generator(process, 1).collide(40) for process in (BACKGROUND, DRIFTED_BACKGROUND))
+    assert not same(default, other)
+    assert other.counts.mean() > 1.1 * default.counts.mean()
+
+
 class Recording(PartonJetVeto):
     """Give up nothing, and note what the veto would have judged by."""
 
@@ -89,15 +208,16 @@ class Recording(PartonJetVeto):
         return False
 
 
-def test_the_early_veto_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("process", [BACKGROUND, DRIFTED_BACKGROUND], ids=["default shower", "other shower"])
+def test_the_early_veto_loses_nothing(monkeypatch: pytest.MonkeyPatch, process: Process) -> None:
     """Of collisions left alone, each that is selected in the end would have passed the veto at every stage."""
     monkeypatch.setattr(generator, "PartonJetVeto", Recording)
     monkeypatch.setattr(Recording, "judged", [], raising=False)
-    hard = Generator(HARD, 11)
+    generator_of_hard = Generator(hard(process), 11)
     lowest, collisions = [], []
     for _ in range(400):
         Recording.judged.clear()
-        collisions.append(hard.collide(1))
+        collisions.append(generator_of_hard.collide(1))
         lowest.append(min(Recording.judged))
     pt, eta = leading_jet(jet_features(reconstruct(joined(collisions), np.random.default_rng(11))))
     selected = (pt > MIN_LEADING_PT_GEV) & (np.abs(eta) < MAX_LEADING_ETA)

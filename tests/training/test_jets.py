@@ -168,6 +168,29 @@ def test_an_event_does_not_depend_on_its_batch() -> None:
         np.testing.assert_array_equal(jet_features(objects(event))[0], features)
 
 
+@pytest.mark.parametrize(("least_gev", "events_left"), [(0.0, 19), (1.0, 17), (1150.0, 9), (1450.0, 8), (5000.0, 0)])
+def test_a_least_pt_leaves_events_out_and_changes_nothing(least_gev: float, events_left: int) -> None:
+    """What is left are the same bits in the same order as without: the events whose first jet has more pT."""
+    events = [[(pt * shrink, eta, phi) for pt, eta, phi in dijet(seed)] for seed, shrink in enumerate((1.0, 0.7) * 8)]
+    batch = objects([], *events[:5], RIGHT, [], *events[5:])
+    everything = jet_features(batch)
+    pt, _ = leading_jet(everything)
+    expected = everything[pt > least_gev] if least_gev > 0 else everything
+    left = jet_features(batch, least_gev)
+    assert len(left) == events_left
+    assert left.dtype == expected.dtype
+    assert left.shape == expected.shape
+    assert left.tobytes() == expected.tobytes()
+
+
+def test_a_least_pt_must_be_exceeded() -> None:
+    """An event whose first jet has the very pT that was asked for is left out; one rounding step below, it stays."""
+    batch = objects(LEFT + RIGHT)
+    pt, _ = leading_jet(jet_features(batch))
+    assert jet_features(batch, float(pt[0])).shape == (0, 14)
+    assert jet_features(batch, float(np.nextafter(pt[0], 0.0))).shape == (1, 14)
+
+
 def test_the_order_of_objects_does_not_matter() -> None:
     """Shuffled objects give the same features within rounding, and angles may be given any number of turns."""
     events = [dijet(seed) for seed in range(12)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from training.errors import EventsError, PartsError
 from training.events import FEATURE_NAMES, read_events
-from training.parts import assemble
+from training.parts import QUOTED_CHARACTERS, assemble, make_parts
 
 STAMP = {"seed": 1, "settings": ("a", "b"), "versions": {"numpy": "2"}}
 DEADLINE_S = 60.0
@@ -154,6 +154,45 @@ def test_parts_of_another_file_are_refused(tmp_path: Path, key: str, value: obje
     assert message in str(caught.value)
     assert sorted(path.name for path in folder.iterdir()) == before
     assert not out.exists()
+
+
+def test_a_long_difference_is_quoted_where_it_differs(tmp_path: Path) -> None:
+    """Of values that are longer than a line the message has what surrounds the first difference, with ellipses."""
+    settings = [f"setting {number}" for number in range(1000)]
+    make_parts(tmp_path / "parts", [], {"settings": settings}, 1)
+    for place, (before, after) in {0: ("", "..."), 500: ("...", "..."), 999: ("...", "")}.items():
+        with pytest.raises(PartsError) as caught:
+            make_parts(tmp_path / "parts", [], {"settings": [*settings[:place], "another", *settings[place + 1 :]]}, 1)
+        found, wanted = str(caught.value).split(" its settings is ")[1].split(". Repeat ")[0].split(", expected ")
+        assert f"'setting {place}'" in found
+        assert "'another'" in wanted
+        for quoted in (found, wanted):
+            assert len(quoted) <= QUOTED_CHARACTERS + len(before + after)
+            assert quoted.startswith(before or "['")
+            assert quoted.endswith(after or "']")
+    with pytest.raises(PartsError, match=r"expected \['a'\]\. Repeat"):
+        make_parts(tmp_path / "parts", [], {"settings": ["a"]}, 1)
+
+
+def test_parts_are_made_without_a_file(tmp_path: Path) -> None:
+    """Each part lies in the folder under its name, and stays there; the same call again makes none."""
+    made = parts(tmp_path, 3)
+    rows = expected(made, tmp_path / "scratch")
+    for _ in range(2):
+        make_parts(tmp_path / "parts", made, STAMP, 2)
+    np.testing.assert_array_equal(np.concatenate([np.load(tmp_path / "parts" / part.name) for part in made]), rows)
+    assert [part.times_made for part in made] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("unit", "counted"), [(None, "12/12"), ("detectors", "3/3")])
+def test_the_bar_counts_events_or_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], unit: str | None, counted: str
+) -> None:
+    """Work of many rows is counted by them, and parts that are one thing each by what they are called."""
+    make_parts(tmp_path / "parts", parts(tmp_path, 3), STAMP, 1, unit)
+    bar = capsys.readouterr().err
+    assert counted in bar
+    assert f" {unit or 'events'}/s" in bar or f"s/ {unit or 'events'}" in bar
 
 
 def test_parts_without_a_stamp_are_refused(tmp_path: Path) -> None:

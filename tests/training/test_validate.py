@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training import samples
 from training.__main__ import main
 from training.events import FEATURE_NAMES, Events, read_events
-from training.validate import PUBLISHED_MOMENTS, quantities
+from training.validate import PUBLISHED_MOMENTS, RANGES, quantities
 
 SAMPLE = Path(__file__).parents[2] / "exported" / "sample.h5"
 
@@ -29,6 +30,17 @@ def test_a_jet_without_substructure_has_finite_ratios() -> None:
     event = np.zeros((1, 14), dtype=np.float32)
     event[0, [0, 7]] = 1300, -1300
     assert all(np.isfinite(values).all() for values in quantities(Events(event)).values())
+
+
+def test_what_an_event_lacks_counts_as_0() -> None:
+    """Without a second jet its quantities and the dijet mass are 0, and those of the first jet are as they were."""
+    whole = samples.background(1)
+    lacking = whole.copy()
+    lacking[:, 7:] = 0.0
+    found, expected = quantities(Events(lacking)), quantities(Events(whole))
+    assert list(found) == list(RANGES)
+    for name, values in found.items():
+        assert values == (expected[name] if name.endswith("j1") else 0.0), name
 
 
 def test_both_samples_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,61 @@
+"""What a physicist reads off the features of an event: pT, eta, masses, subjettiness; knows no file and no model."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Quantity -> its name and unit on an axis.
+OF_JETS = {
+    "pt": "$p_{{T}}$ of jet {jet} [GeV]",
+    "eta": r"$\eta$ of jet {jet}",
+    "m": "mass of jet {jet} [GeV]",
+    "tau1": r"$\tau_{{1}}$ of jet {jet} [GeV]",
+    "tau21": r"$\tau_{{2}}/\tau_{{1}}$ of jet {jet}",
+    "tau32": r"$\tau_{{3}}/\tau_{{2}}$ of jet {jet}",
+}
+OF_EVENTS = {
+    "mjj": "dijet mass $m_{JJ}$ [GeV]",
+    "m_heavier": "mass of the heavier jet [GeV]",
+    "m_lighter": "mass of the lighter jet [GeV]",
+}
+AXIS_LABELS = {f"{name}j{jet}": label.format(jet=jet) for jet in (1, 2) for name, label in OF_JETS.items()} | OF_EVENTS
+
+
+def quantities(features: NDArray[np.floating]) -> dict[str, Floats]:
+    """Return every quantity of AXIS_LABELS for features (n, 14), each (n,), masses and momenta in GeV.
+
+    What an event does not have is NaN: all of a jet without pT, the dijet and the lighter mass of an event that lacks
+    one, and a ratio over a subjettiness of 0.
+    """
+    jets = features.astype(np.float64).reshape(-1, 2, 7)  # (n, jet, (px, py, pz, m, tau1, tau2, tau3))
+    pt = np.hypot(jets[..., 0], jets[..., 1])
+    jets[pt == 0] = np.nan
+    pt[pt == 0] = np.nan
+    momentum, mass, tau = jets[..., :3], jets[..., 3], jets[..., 4:]
+    of_jets = {
+        "pt": pt,
+        "eta": np.arcsinh(jets[..., 2] / pt),
+        "m": mass,
+        "tau1": tau[..., 0],
+        "tau21": _ratio(tau[..., 1], tau[..., 0]),
+        "tau32": _ratio(tau[..., 2], tau[..., 1]),
+    }
+    of_events = {
+        "mjj": dijet_mass(momentum, mass),
+        "m_heavier": np.fmax(mass[:, 0], mass[:, 1]),  # with one jet, its own
+        "m_lighter": np.minimum(mass[:, 0], mass[:, 1]),
+    }
+    return {f"{name}j{jet}": values[:, jet - 1] for jet in (1, 2) for name, values in of_jets.items()} | of_events
+
+
+def dijet_mass(momentum: Floats, mass: Floats) -> Floats:
+    """Return the invariant mass of two jets, m^2 = (E1 + E2)^2 - |p1 + p2|^2: (n, 2, 3) and (n, 2) in GeV -> (n,)."""
+    energy = np.sqrt((momentum**2).sum(axis=-1) + mass**2)
+    squared = energy.sum(axis=1) ** 2 - (momentum.sum(axis=1) ** 2).sum(axis=-1)
+    root: Floats = np.sqrt(np.maximum(squared, 0))  # rounding can take parallel massless jets below 0
+    return root
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    return np.divide(above, below, out=np.full_like(below, np.nan), where=below > 0)
