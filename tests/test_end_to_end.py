@@ -13,7 +13,8 @@ from service.artefact import load_artefact
 from service.scorer import Scorer
 from tests.live import LiveService, live_service
 from training.__main__ import main
-from training.events import read_events
+from training.config import PRESETS
+from training.events import read_events, write_events
 from training.export import PARITY_ATOL, PARITY_RTOL, torch_scores
 from training.metrics import auc
 from training.train import load_run
@@ -27,12 +28,16 @@ needs_real_events = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", params=["classic", "variational", "substructure"])
+@pytest.fixture(scope="module", params=PRESETS)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Train each preset briefly on the shipped sample and export it, as a user would: (run, model)."""
     folder = tmp_path_factory.mktemp(request.param)
     run, model = folder / "run", folder / "model.onnx"
-    assert main(["train", str(SAMPLE), "--out", str(run), "--preset", request.param, "--epochs", "2"]) == 0
+    exposure = []
+    if PRESETS[request.param].exposed:
+        write_events(folder / "cocktail.h5", read_events(SAMPLE).signal)
+        exposure = ["--exposure", str(folder / "cocktail.h5")]
+    assert main(["train", str(SAMPLE), "--out", str(run), "--preset", request.param, "--epochs", "2", *exposure]) == 0
     assert main(["export", str(run), "--out", str(model)]) == 0
     return run, model
 

@@ -159,6 +159,7 @@ def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: N
         working_points=[],
         training={
             "configuration": asdict(run.config),
+            "exposure": {"events": run.exposure.events, "sha256": run.exposure.sha256} if run.exposure else None,
             "training_events": len(training_rows),
             "held_out_events": len(held_out_rows),
             "epochs": len(run.curve),

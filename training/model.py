@@ -1,13 +1,15 @@
 """The detector as torch modules, from raw features to anomaly score; knows no file and no training loop.
 
-    features (batch, 14) -> FeatureMap -> Scaler -> autoencoder -> anomaly score (batch,)
+    features (batch, 14) -> FeatureMap -> Scaler -> network -> anomaly score (batch,)
 
 AnomalyScorer is that chain, and the module that is exported: every constant travels inside it.
 """
 
+import math
 from itertools import pairwise
 
 import torch
+from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,9 +19,20 @@ from training.events import FEATURE_NAMES
 # Masses and subjettiness can be 0 or, by rounding, slightly negative: floors in GeV below any that carries physics.
 MASS_FLOOR_GEV = 1.0
 TAU_FLOOR_GEV = 0.1
+PT_FLOOR_GEV = 1.0
+MAX_MOMENTUM_GEV = 1e15  # the square of a larger one could overflow
 
 # Beyond this an event is as far out as any; the square of a larger number could overflow and lose the score.
 MAX_DEVIATIONS = 1e4
+
+# Below this mean squared error an event is restored as well as any, and the logarithm stays finite.
+ERROR_FLOOR = 1e-6
+
+# What makes a jet simple: two prongs rather than one cloud, three rather than two and a cloud.
+SIMPLE = ("ln_tau21", "ln_tau32")
+
+# Enough for some hundred constants; more make the fit slow and change no digit that counts.
+MAX_DENSITY_EVENTS = 100_000
 
 
 class FeatureMap(nn.Module):
@@ -51,7 +64,23 @@ class Substructure(FeatureMap):
         return torch.stack([ln_m, ln_tau1, ln_tau2 - ln_tau1, ln_tau3 - ln_tau2], dim=-1).flatten(1)
 
 
-FEATURE_MAPS: dict[str, type[FeatureMap]] = {"raw": RawFeatures, "substructure": Substructure}
+class Jets(FeatureMap):
+    """Shape and hardness of both jets, in logarithms: m/pT, tau1/m, tau21, tau32 and pT; no azimuth and no mJJ."""
+
+    names = tuple(f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m_pt", "ln_tau1_m", *SIMPLE, "ln_pt"))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the mapped features (batch, 10) of features (batch, 14)."""
+        jets = features.reshape(-1, 2, 7)  # (batch, jet, (px, py, pz, m, tau1, tau2, tau3))
+        transverse = jets[..., :2].clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)
+        ln_pt = 0.5 * transverse.square().sum(dim=-1).clamp(min=PT_FLOOR_GEV**2).log()
+        ln_m = jets[..., 3].clamp(min=MASS_FLOOR_GEV).log()
+        ln_tau1, ln_tau2, ln_tau3 = jets[..., 4:].clamp(min=TAU_FLOOR_GEV).log().unbind(-1)
+        mapped = [ln_m - ln_pt, ln_tau1 - ln_m, ln_tau2 - ln_tau1, ln_tau3 - ln_tau2, ln_pt]
+        return torch.stack(mapped, dim=-1).flatten(1)
+
+
+FEATURE_MAPS: dict[str, type[FeatureMap]] = {"raw": RawFeatures, "substructure": Substructure, "jets": Jets}
 
 
 class Scaler(nn.Module):
@@ -88,8 +117,9 @@ def perceptron(widths: tuple[int, ...]) -> nn.Sequential:
 class Autoencoder(nn.Module):
     """Compress and restore standardised values; what is badly restored is unlike the training sample."""
 
-    def __init__(self, width: int, config: TrainingConfig) -> None:
+    def __init__(self, names: tuple[str, ...], config: TrainingConfig) -> None:
         super().__init__()
+        width = len(names)
         self.encoder = perceptron((width, *config.hidden, config.latent))
         self.decoder = perceptron((config.latent, *reversed(config.hidden), width))
 
@@ -105,8 +135,9 @@ class Autoencoder(nn.Module):
 class VariationalAutoencoder(nn.Module):
     """An autoencoder whose latent space is held to a unit Gaussian (Kingma and Welling, arXiv:1312.6114)."""
 
-    def __init__(self, width: int, config: TrainingConfig) -> None:
+    def __init__(self, names: tuple[str, ...], config: TrainingConfig) -> None:
         super().__init__()
+        width = len(names)
         self.kl_weight = config.kl_weight
         self.encoder = perceptron((width, *config.hidden, 2 * config.latent))
         self.decoder = perceptron((config.latent, *reversed(config.hidden), width))
@@ -127,30 +158,124 @@ class VariationalAutoencoder(nn.Module):
         return mean, log_variance.clamp(-10.0, 10.0)  # exp of an untrained or extreme value must stay finite
 
 
-ARCHITECTURES: dict[str, type[Autoencoder] | type[VariationalAutoencoder]] = {
+class DensityAutoencoder(Autoencoder):
+    """An autoencoder that asks how improbable latent vector and restoration error are together, among background.
+
+    Signal jets can be simpler than QCD jets and be restored well, so an error alone looks in one direction only. A
+    Gaussian mixture on (latent, ln error), as in Zong et al., "Deep Autoencoding Gaussian Mixture Model" (ICLR 2018),
+    looks in all; but it is fitted once the autoencoder is trained. `simplicity` makes the score a likelihood ratio:
+    background against a reference that falls as a power of tau21 and tau32, from simple jets to clouds.
+    """
+
+    projections: Tensor  # (latent + 1, components * (latent + 1)), whitens the differences from each Gaussian's mean
+    offsets: Tensor  # (components * (latent + 1),)
+    sums: Tensor  # (components * (latent + 1), components), adds up -1/2 of the squares of each Gaussian
+    log_weights: Tensor  # (components,)
+    simplicity: Tensor  # (k, 1), score for each standard deviation
+
+    def __init__(self, names: tuple[str, ...], config: TrainingConfig) -> None:
+        super().__init__(names, config)
+        width = config.latent + 1
+        self.register_buffer("projections", torch.zeros(width, config.components * width))
+        self.register_buffer("offsets", torch.zeros(config.components * width))
+        sums = torch.eye(config.components).repeat_interleave(width, dim=0)
+        self.register_buffer("sums", -0.5 * sums)
+        self.register_buffer("log_weights", torch.zeros(config.components))
+        weights = [-config.simplicity if name.startswith(SIMPLE) else 0.0 for name in names]
+        self.register_buffer("simplicity", torch.tensor(weights)[:, None])
+
+    def loss(self, values: Tensor) -> Tensor:
+        """Return the mean squared error of values (batch, k): the density is fitted afterwards."""
+        return _squared_error(self.decoder(self.encoder(values)), values).mean()
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a density to score by."""
+        return bool(self.projections.any())
+
+    def fit_density(self, values: Tensor, seed: int) -> None:
+        """Fit the Gaussian mixture to values (n, k) by expectation maximisation, to at most MAX_DENSITY_EVENTS."""
+        with torch.no_grad():
+            seen = self._condense(values[:MAX_DENSITY_EVENTS]).cpu().double()
+        mean, deviation = seen.mean(dim=0), seen.std(dim=0)
+        components, width = len(self.log_weights), len(mean)
+        mixture = GaussianMixture(components, random_state=seed, tol=1e-4, max_iter=500)
+        mixture.fit(((seen - mean) / deviation).numpy())
+        whitening = torch.from_numpy(mixture.precisions_cholesky_) / deviation[:, None]  # (components, width, width)
+        centres = mean + torch.from_numpy(mixture.means_) * deviation
+        normalisation = whitening.diagonal(dim1=1, dim2=2).log().sum(dim=1) - 0.5 * width * math.log(2 * math.pi)
+        self.projections.copy_(whitening.permute(1, 0, 2).reshape(width, -1))
+        self.offsets.copy_(-torch.einsum("ci,cij->cj", centres, whitening).flatten())
+        self.log_weights.copy_(torch.from_numpy(mixture.weights_).log() + normalisation)
+
+    def score(self, values: Tensor) -> Tensor:
+        """Return softplus of -ln density + simplicity of each row of values (batch, k): (batch,)."""
+        # Matrix products throughout: ONNX Runtime sums over groups of columns, and squares by Pow, far more slowly.
+        whitened = torch.addmm(self.offsets, self._condense(values), self.projections)
+        exponents = torch.addmm(self.log_weights, whitened * whitened, self.sums)
+        largest = exponents.amax(dim=1, keepdim=True)
+        log_density = largest[:, 0] + (exponents - largest).exp().sum(dim=1).log()
+        return functional.softplus((values @ self.simplicity)[:, 0] - log_density)
+
+    def _condense(self, values: Tensor) -> Tensor:
+        """Return latent vector and ln error of values (batch, k): (batch, latent + 1)."""
+        latent = self.encoder(values)
+        error = _squared_error(self.decoder(latent), values)
+        return torch.cat([latent, error.clamp(min=ERROR_FLOOR).log()[:, None]], dim=1)
+
+
+class Classifier(nn.Module):
+    """Tell background from a cocktail of simulated signals, a prior for what is unlike background.
+
+    After Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure", arXiv:1812.04606.
+    """
+
+    def __init__(self, names: tuple[str, ...], config: TrainingConfig) -> None:
+        super().__init__()
+        self.layers = perceptron((len(names), *config.hidden, 1))
+
+    def loss(self, values: Tensor, exposure: Tensor) -> Tensor:
+        """Return the cross-entropy of background values (batch, k) and exposure (other, k), of equal weight."""
+        return functional.softplus(self._logit(values)).mean() + functional.softplus(-self._logit(exposure)).mean()
+
+    def score(self, values: Tensor) -> Tensor:
+        """Return -ln of the probability to be background for each row of values (batch, k): (batch,)."""
+        return functional.softplus(self._logit(values))
+
+    def _logit(self, values: Tensor) -> Tensor:
+        logit: Tensor = self.layers(values)[:, 0]
+        return logit
+
+
+Network = Autoencoder | VariationalAutoencoder | DensityAutoencoder | Classifier
+
+ARCHITECTURES: dict[str, type[Network]] = {
     "autoencoder": Autoencoder,
     "variational": VariationalAutoencoder,
+    "density": DensityAutoencoder,
+    "classifier": Classifier,
 }
 
 
 class AnomalyScorer(nn.Module):
     """Raw features in, anomaly score out: the whole detector, and what is exported."""
 
+    network: Network
+
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__()
         self.feature_map = FEATURE_MAPS[config.feature_map]()
-        width = len(self.feature_map.names)
-        self.scaler = Scaler(width)
-        self.autoencoder = ARCHITECTURES[config.architecture](width, config)
+        self.scaler = Scaler(len(self.feature_map.names))
+        self.network = ARCHITECTURES[config.architecture](self.feature_map.names, config)
 
     def standardise(self, features: Tensor) -> Tensor:
-        """Return what the autoencoder sees of features (batch, 14): (batch, k)."""
+        """Return what the network sees of features (batch, 14): (batch, k)."""
         standardised: Tensor = self.scaler(self.feature_map(features))
         return standardised
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the anomaly score of features (batch, 14), in GeV: (batch,), higher is more anomalous."""
-        return self.autoencoder.score(self.standardise(features))
+        return self.network.score(self.standardise(features))
 
 
 def _squared_error(restored: Tensor, values: Tensor) -> Tensor:

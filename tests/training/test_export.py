@@ -1,7 +1,7 @@
 """What is exported scores as torch does, says all about itself, and holds nothing of the machine that made it."""
 
 import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from service.scorer import Scorer
 from tests.training import samples
 from training import export as exporter
 from training.__main__ import main
-from training.config import TrainingConfig
+from training.config import PRESETS, TrainingConfig
 from training.errors import ExportError
 from training.events import FEATURE_NAMES, FEATURE_UNITS, digest, write_events
 from training.export import (
@@ -30,13 +30,16 @@ from training.export import (
     torch_scores,
 )
 from training.model import AnomalyScorer
-from training.train import Run, Source, load_run, split, train
+from training.train import Exposure, Run, Source, load_run, split, train
 
 EVENTS = 3000
 HELD_OUT = 300
+EXPOSURE = 500
 CONFIGS = {
     "classic": TrainingConfig(epochs=2),
     "substructure": TrainingConfig(name="sub", feature_map="substructure", architecture="variational", epochs=2),
+    "density": replace(PRESETS["density"], epochs=2),
+    "exposed": replace(PRESETS["exposed"], epochs=2),
 }
 
 
@@ -45,7 +48,9 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """Train each architecture for two epochs."""
     features = samples.background(EVENTS)
     source = Source("events.h5", None, EVENTS, digest(features))
-    return train(source, features, CONFIGS[request.param], tmp_path_factory.mktemp("run"), "cpu")
+    config, signals = CONFIGS[request.param], samples.signal(EXPOSURE)
+    exposure = (Exposure("cocktail.h5", EXPOSURE, digest(signals)), signals) if config.exposed else None
+    return train(source, features, config, tmp_path_factory.mktemp("run"), "cpu", exposure)
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +169,7 @@ def test_the_metadata_is_complete(run: Run, artefact: Artefact, calibration: NDA
     losses = [epoch.validation_loss for epoch in run.curve]
     assert metadata.training == {
         "configuration": {**asdict(run.config), "hidden": list(run.config.hidden)},
+        "exposure": ({"events": EXPOSURE, "sha256": digest(samples.signal(EXPOSURE))} if run.config.exposed else None),
         "training_events": EVENTS - HELD_OUT,
         "held_out_events": HELD_OUT,
         "epochs": 2,

@@ -8,17 +8,25 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
+from torch.nn import functional
 
 from tests.training import samples
 from training.config import PRESETS, TrainingConfig
 from training.events import FEATURE_NAMES
 from training.model import (
+    ERROR_FLOOR,
     MASS_FLOOR_GEV,
     MAX_DEVIATIONS,
+    MAX_MOMENTUM_GEV,
+    PT_FLOOR_GEV,
     TAU_FLOOR_GEV,
     AnomalyScorer,
     Autoencoder,
+    Classifier,
+    DensityAutoencoder,
     FeatureMap,
+    Jets,
     RawFeatures,
     Scaler,
     Substructure,
@@ -27,6 +35,10 @@ from training.model import (
 
 RTOL = 1e-4
 """Agreement of float32 in torch with float64 below: sums of some hundred terms, and differences of logarithms."""
+DENSITY = TrainingConfig(
+    feature_map="jets", architecture="density", hidden=(8, 6), latent=2, components=4, simplicity=2.0
+)
+CLASSIFIER = TrainingConfig(feature_map="jets", architecture="classifier", hidden=(8, 4))
 EVERY_CONFIG = pytest.mark.parametrize(
     "config",
     [
@@ -35,18 +47,30 @@ EVERY_CONFIG = pytest.mark.parametrize(
         TrainingConfig(feature_map="substructure", hidden=(5,), latent=2),
         TrainingConfig(feature_map="substructure", architecture="variational", latent=4, kl_weight=0.1),
         TrainingConfig(hidden=(), latent=3),
+        TrainingConfig(feature_map="jets", hidden=(6,), latent=2),
+        DENSITY,
+        TrainingConfig(architecture="density", hidden=(8,), latent=3, components=2),
+        CLASSIFIER,
     ],
-    ids=["classic", "variational", "substructure", "substructure-variational", "linear"],
+    ids=[
+        "classic",
+        "variational",
+        "substructure",
+        "substructure-variational",
+        "linear",
+        "jets",
+        "density",
+        "density-raw",
+        "classifier",
+    ],
 )
 
 
 def layers(scorer: AnomalyScorer, half: str) -> list[tuple[list[list[float]], list[float]]]:
-    """Return the weights (out, in) and biases (out,) of the encoder or the decoder as plain lists."""
+    """Return the weights (out, in) and biases (out,) of encoder, decoder or classifier as plain lists."""
     state = {name: value.tolist() for name, value in scorer.state_dict().items()}
-    numbers = sorted({int(name.split(".")[2]) for name in state if name.startswith(f"autoencoder.{half}.")})
-    return [
-        (state[f"autoencoder.{half}.{number}.weight"], state[f"autoencoder.{half}.{number}.bias"]) for number in numbers
-    ]
+    numbers = sorted({int(name.split(".")[2]) for name in state if name.startswith(f"network.{half}.")})
+    return [(state[f"network.{half}.{number}.weight"], state[f"network.{half}.{number}.bias"]) for number in numbers]
 
 
 def slow_perceptron(values: Sequence[float], network: Sequence[tuple[list[list[float]], list[float]]]) -> list[float]:
@@ -73,8 +97,36 @@ def slow_map(features: Sequence[float], name: str) -> list[float]:
     for jet in (features[:7], features[7:]):
         mass = max(jet[3], MASS_FLOOR_GEV)
         tau1, tau2, tau3 = (max(tau, TAU_FLOOR_GEV) for tau in jet[4:])
+        if name == "jets":
+            px, py = (min(max(component, -MAX_MOMENTUM_GEV), MAX_MOMENTUM_GEV) for component in jet[:2])
+            pt = max(math.sqrt(px**2 + py**2), PT_FLOOR_GEV)
+            ratios = (mass / pt, tau1 / mass, tau2 / tau1, tau3 / tau2, pt)
+            seen += [math.log(ratio) for ratio in ratios]
+            continue
         seen += [math.log(mass), math.log(tau1), math.log(tau2 / tau1), math.log(tau3 / tau2)]
     return seen
+
+
+def slow_softplus(value: float) -> float:
+    """Return ln(1 + e^value), the part below 1 added to the larger of value and 0."""
+    return max(value, 0.0) + math.log1p(math.exp(-abs(value)))
+
+
+def slow_log_density(scorer: AnomalyScorer, point: Sequence[float]) -> float:
+    """Return the logarithm of a sum of Gaussians at one point, from the constants that travel with the detector."""
+    state = {name: value.tolist() for name, value in scorer.state_dict().items()}
+    width = len(point)
+    exponents: list[float] = []
+    for gaussian, log_weight in enumerate(state["network.log_weights"]):
+        squares = 0.0
+        for column in range(gaussian * width, (gaussian + 1) * width):
+            whitened = state["network.offsets"][column]
+            for row, value in enumerate(point):
+                whitened += value * state["network.projections"][row][column]
+            squares += whitened**2
+        exponents.append(log_weight - 0.5 * squares)
+    largest = max(exponents)
+    return largest + math.log(sum(math.exp(exponent - largest) for exponent in exponents))
 
 
 def slow_score(scorer: AnomalyScorer, config: TrainingConfig, features: Sequence[float]) -> float:
@@ -83,6 +135,9 @@ def slow_score(scorer: AnomalyScorer, config: TrainingConfig, features: Sequence
     constants = zip(scorer.scaler.mean.tolist(), scorer.scaler.scale.tolist(), strict=True)
     for value, (mean, scale) in zip(slow_map(features, config.feature_map), constants, strict=True):
         values.append(min(max((value - mean) / scale, -MAX_DEVIATIONS), MAX_DEVIATIONS))
+    if config.architecture == "classifier":
+        (logit,) = slow_perceptron(values, layers(scorer, "layers"))
+        return slow_softplus(logit)
     latent = slow_perceptron(values, layers(scorer, "encoder"))
     divergence = 0.0
     if config.architecture == "variational":
@@ -92,15 +147,25 @@ def slow_score(scorer: AnomalyScorer, config: TrainingConfig, features: Sequence
         latent = latent[: config.latent]
     restored = slow_perceptron(latent, layers(scorer, "decoder"))
     squared = sum((one - other) ** 2 for one, other in zip(restored, values, strict=True))
+    if config.architecture == "density":
+        error = max(squared / len(values), ERROR_FLOOR)
+        tilt = 0.0
+        for name, value in zip(scorer.feature_map.names, values, strict=True):
+            if "tau21" in name or "tau32" in name:
+                tilt -= config.simplicity * value
+        return slow_softplus(tilt - slow_log_density(scorer, [*latent, math.log(error)]))
     weight = config.kl_weight if config.architecture == "variational" else 0.0
     return float(squared / len(values) + weight * divergence)
 
 
 def untrained(config: TrainingConfig, seed: int = 1) -> AnomalyScorer:
-    """Return a detector with random weights and the scaler of the background."""
+    """Return a detector with random weights, the scaler of the background and, where it has one, its density."""
     torch.manual_seed(seed)
     scorer = AnomalyScorer(config)
-    scorer.scaler.fit(scorer.feature_map(torch.from_numpy(samples.background(500))))
+    background = torch.from_numpy(samples.background(500))
+    scorer.scaler.fit(scorer.feature_map(background))
+    if isinstance(scorer.network, DensityAutoencoder):
+        scorer.network.fit_density(scorer.standardise(background), seed)
     return scorer.eval()
 
 
@@ -117,6 +182,15 @@ def seen(feature_map: FeatureMap, features: NDArray[np.float32]) -> NDArray[np.f
     return mapped
 
 
+def turned(events: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return events (n, 14) turned about the beam and seen in a mirror across it."""
+    jets = events.copy().reshape(-1, 2, 7)
+    cos, sin = math.cos(1.234), math.sin(1.234)
+    px, py = jets[..., 0].copy(), jets[..., 1].copy()
+    jets[..., 0], jets[..., 1], jets[..., 2] = cos * px - sin * py, sin * px + cos * py, -jets[..., 2]
+    return jets.reshape(-1, 14)
+
+
 EVERYTHING = np.concatenate([samples.background(40, seed=3), samples.signal(20), samples.degenerate()])
 
 
@@ -128,9 +202,11 @@ def test_the_score_is_the_slow_one(config: TrainingConfig) -> None:
     np.testing.assert_allclose(scores(scorer, EVERYTHING), expected, rtol=RTOL)
 
 
-@pytest.mark.parametrize(("name", "feature_map"), [("raw", RawFeatures()), ("substructure", Substructure())])
+@pytest.mark.parametrize(
+    ("name", "feature_map"), [("raw", RawFeatures()), ("substructure", Substructure()), ("jets", Jets())]
+)
 def test_the_feature_map_is_the_slow_one(name: str, feature_map: FeatureMap) -> None:
-    """Raw features pass unchanged; substructure is four logarithms for each jet."""
+    """Raw features pass unchanged; substructure is four logarithms for each jet, and jets are five."""
     expected = [slow_map(event, name) for event in EVERYTHING.astype(np.float64).tolist()]
     mapped = seen(feature_map, EVERYTHING)
     assert mapped.shape == (len(EVERYTHING), len(feature_map.names))
@@ -143,6 +219,10 @@ def test_features_are_named_in_order() -> None:
     assert Substructure.names == (
         *("ln_mj1", "ln_tau1j1", "ln_tau21j1", "ln_tau32j1"),
         *("ln_mj2", "ln_tau1j2", "ln_tau21j2", "ln_tau32j2"),
+    )
+    assert Jets.names == (
+        *("ln_m_ptj1", "ln_tau1_mj1", "ln_tau21j1", "ln_tau32j1", "ln_ptj1"),
+        *("ln_m_ptj2", "ln_tau1_mj2", "ln_tau21j2", "ln_tau32j2", "ln_ptj2"),
     )
 
 
@@ -192,11 +272,14 @@ def test_azimuth_does_not_change_a_substructure_score(config: TrainingConfig) ->
     """Whatever the architecture, an event turned about the beam, or seen in a mirror, keeps its score."""
     config = replace(config, feature_map="substructure")
     scorer, events = untrained(config), samples.background(50)
-    turned = events.copy().reshape(-1, 2, 7)
-    cos, sin = math.cos(1.234), math.sin(1.234)
-    px, py = turned[..., 0].copy(), turned[..., 1].copy()
-    turned[..., 0], turned[..., 1], turned[..., 2] = cos * px - sin * py, sin * px + cos * py, -turned[..., 2]
-    np.testing.assert_array_equal(scores(scorer, turned.reshape(-1, 14)), scores(scorer, events))
+    np.testing.assert_array_equal(scores(scorer, turned(events)), scores(scorer, events))
+
+
+@EVERY_CONFIG
+def test_azimuth_does_not_change_a_score_of_jets(config: TrainingConfig) -> None:
+    """Seen by pT instead of its components, an event turned about the beam, or in a mirror, keeps its score."""
+    scorer, events = untrained(replace(config, feature_map="jets")), samples.background(50)
+    np.testing.assert_allclose(scores(scorer, turned(events)), scores(scorer, events), rtol=RTOL, atol=1e-5)
 
 
 def test_classic_has_the_published_widths() -> None:
@@ -209,7 +292,7 @@ def test_classic_has_the_published_widths() -> None:
         out * (into + 1) for into, out in ((14, 64), (64, 32), (32, 16), (16, 32), (32, 64), (64, 14))
     )
     assert isinstance(scorer.feature_map, RawFeatures)
-    assert isinstance(scorer.autoencoder, Autoencoder)
+    assert isinstance(scorer.network, Autoencoder)
 
 
 @EVERY_CONFIG
@@ -230,7 +313,7 @@ def test_a_score_is_not_a_draw(config: TrainingConfig) -> None:
 def test_the_loss_of_an_autoencoder_is_the_mean_score() -> None:
     """What is minimised is the mean of what is scored."""
     values = torch.from_numpy(np.random.default_rng(1).normal(size=(50, 14)).astype(np.float32))
-    model = Autoencoder(14, TrainingConfig())
+    model = Autoencoder(FEATURE_NAMES, TrainingConfig())
     assert model.loss(values).item() == pytest.approx(model.score(values).mean().item(), rel=1e-6)
 
 
@@ -238,7 +321,108 @@ def test_the_variational_loss_draws_around_the_centre() -> None:
     """One draw from each latent Gaussian makes the loss: other draws, other losses, near the score of the centre."""
     values = torch.from_numpy(np.random.default_rng(1).normal(size=(2000, 14)).astype(np.float32))
     torch.manual_seed(1)
-    model = VariationalAutoencoder(14, TrainingConfig(architecture="variational"))
+    model = VariationalAutoencoder(FEATURE_NAMES, TrainingConfig(architecture="variational"))
     losses = [model.loss(values).item() for _ in range(3)]
     assert len(set(losses)) == 3
     assert losses == pytest.approx([model.score(values).mean().item()] * 3, rel=0.2)
+
+
+# The density
+
+
+def fitted(config: TrainingConfig) -> tuple[AnomalyScorer, DensityAutoencoder]:
+    """Return a detector with a density, and its network."""
+    scorer = untrained(config)
+    assert isinstance(scorer.network, DensityAutoencoder)
+    return scorer, scorer.network
+
+
+def before_softplus(found: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return what the scores are the softplus of."""
+    wide = found.astype(np.float64)
+    return wide + np.log(-np.expm1(-wide))
+
+
+def test_the_density_is_that_of_scikit_learn() -> None:
+    """The score is minus the log-likelihood of scikit-learn's mixture, fitted to the same latent vectors and errors."""
+    scorer, network = fitted(replace(DENSITY, simplicity=0.0))
+    points = []
+    for features in (samples.background(500), samples.background(200, seed=3), samples.signal(200)):
+        with torch.no_grad():
+            values = scorer.standardise(torch.from_numpy(features))
+            latent = network.encoder(values)
+            error = (network.decoder(latent) - values).square().mean(dim=1, keepdim=True)
+        points.append(torch.cat([latent, error.log()], dim=1).double().numpy())
+    fitted_to, *tested = points
+    mean, deviation = fitted_to.mean(axis=0), fitted_to.std(axis=0, ddof=1)
+    mixture = GaussianMixture(DENSITY.components, random_state=1, tol=1e-4, max_iter=500)
+    mixture.fit((fitted_to - mean) / deviation)
+    for seen_by_density, features in zip(tested, (samples.background(200, seed=3), samples.signal(200)), strict=True):
+        expected = mixture.score_samples((seen_by_density - mean) / deviation) - np.log(deviation).sum()
+        np.testing.assert_allclose(-before_softplus(scores(scorer, features)), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_without_a_fit_there_is_no_density() -> None:
+    """A new network says that it cannot score yet; after the fit, that it can, and so does a copy of its weights."""
+    scorer, network = fitted(DENSITY)
+    new = AnomalyScorer(DENSITY)
+    assert isinstance(new.network, DensityAutoencoder)
+    assert (network.fitted, new.network.fitted) == (True, False)
+    new.load_state_dict(scorer.state_dict())
+    assert new.network.fitted
+
+
+def test_the_density_of_a_seed_is_the_same_bits() -> None:
+    """Fitted twice to the same values, every constant is the same."""
+    (one, _), (other, _) = fitted(DENSITY), fitted(DENSITY)
+    for name, values in one.state_dict().items():
+        assert torch.equal(values, other.state_dict()[name]), name
+
+
+def test_simplicity_raises_the_score_of_simple_jets() -> None:
+    """Each standard deviation of tau21 or tau32 below the mean adds `simplicity` to what is minus ln density."""
+    (tilted, _), (plain, _) = fitted(DENSITY), fitted(replace(DENSITY, simplicity=0.0))
+    events = np.concatenate([samples.background(100, seed=4), samples.signal(100)])
+    with torch.no_grad():
+        values = tilted.standardise(torch.from_numpy(events)).double().numpy()
+    below = -values[:, [name.startswith(("ln_tau21", "ln_tau32")) for name in Jets.names]]
+    assert below.shape == (200, 4)
+    with_it, without = scores(tilted, events), scores(plain, events)
+    simple, cloudy = (below > 0).all(axis=1), (below < 0).all(axis=1)
+    assert simple.any()
+    assert cloudy.any()
+    assert np.all(with_it[simple] > without[simple])
+    assert np.all(with_it[cloudy] < without[cloudy])
+    told_apart = (with_it > 0.1) & (without > 0.1)  # nearer to 0 the softplus cannot be undone in float32
+    assert told_apart.sum() > 20
+    np.testing.assert_allclose(
+        (before_softplus(with_it) - before_softplus(without))[told_apart],
+        DENSITY.simplicity * below.sum(axis=1)[told_apart],
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def test_the_loss_of_a_density_is_the_restoration_error() -> None:
+    """Training minimises what a plain autoencoder of the same weights minimises; the density comes afterwards."""
+    scorer, network = fitted(DENSITY)
+    plain = Autoencoder(Jets.names, DENSITY)
+    plain.load_state_dict(network.state_dict(), strict=False)
+    with torch.no_grad():
+        values = scorer.standardise(torch.from_numpy(samples.background(50)))
+        assert network.loss(values).item() == pytest.approx(plain.loss(values).item(), rel=1e-6)
+
+
+def test_the_loss_of_a_classifier_is_the_cross_entropy() -> None:
+    """Background is 0 and exposure is 1, and either kind counts the same however many events it has."""
+    scorer = untrained(CLASSIFIER)
+    assert isinstance(scorer.network, Classifier)
+    with torch.no_grad():
+        background, exposure = (
+            scorer.standardise(torch.from_numpy(features)) for features in (samples.background(60), samples.signal(20))
+        )
+        expected = sum(
+            functional.binary_cross_entropy_with_logits(logit := scorer.network.layers(values)[:, 0], logit * 0 + label)
+            for values, label in ((background, 0.0), (exposure, 1.0))
+        )
+        assert scorer.network.loss(background, exposure).item() == pytest.approx(float(expected), rel=1e-6)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,26 +18,53 @@ from numpy.typing import NDArray
 
 from tests.training import samples
 from training.__main__ import main
-from training.config import TrainingConfig
+from training.config import PRESETS, TrainingConfig
 from training.errors import CheckpointError, TrainingError
 from training.events import Events, digest, read_background, read_events, write_events
-from training.train import CHECKPOINT, Run, Source, load_run, split, train
+from training.metrics import auc
+from training.model import DensityAutoencoder
+from training.train import CHECKPOINT, Exposure, Run, Source, learning_rate, load_run, split, train
 
 EVENTS = 2000
 QUICK = TrainingConfig(name="quick", epochs=2, batch_size=256)
+DENSITY = replace(QUICK, feature_map="jets", architecture="density", latent=2, components=4, simplicity=2.0)
+CLASSIFIER = replace(QUICK, feature_map="jets", architecture="classifier")
 DEADLINE_S = 120.0
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 EVERY_ARCHITECTURE = pytest.mark.parametrize(
     "config",
-    [QUICK, replace(QUICK, architecture="variational"), replace(QUICK, feature_map="substructure", latent=3)],
-    ids=["autoencoder", "variational", "substructure"],
+    [
+        QUICK,
+        replace(QUICK, architecture="variational"),
+        replace(QUICK, feature_map="substructure", latent=3),
+        DENSITY,
+        CLASSIFIER,
+    ],
+    ids=["autoencoder", "variational", "substructure", "density", "classifier"],
 )
 
 
 def trained(folder: Path, features: NDArray[np.float32], config: TrainingConfig = QUICK) -> Run:
-    """Train on features (n, 14) in `folder`, from its checkpoint if it has one."""
-    return train(Source("events.h5", None, len(features), digest(features)), features, config, folder, "cpu")
+    """Train on features (n, 14) in `folder`, from its checkpoint if it has one; what is exposed sees some signal."""
+    source = Source("events.h5", None, len(features), digest(features))
+    return train(source, features, config, folder, "cpu", exposure() if config.exposed else None)
+
+
+def exposure(events: int = 400, seed: int = 5) -> tuple[Exposure, NDArray[np.float32]]:
+    """Return signal events to learn beside background, and where they came from."""
+    signals = samples.signal(events, seed)
+    return Exposure("cocktail.h5", events, digest(signals)), signals
+
+
+def interrupted(folder: Path, features: NDArray[np.float32], config: TrainingConfig) -> None:
+    """Train until the first checkpoint is written, and stop there: the curve cannot be, for a folder in its place."""
+    curve = folder / "learning_curve.csv"
+    curve.mkdir(parents=True)
+    with pytest.raises(OSError, match="Not a regular file"):
+        trained(folder, features, config)
+    curve.rmdir()
+    assert len(load_run(folder).curve) == 1
 
 
 def assert_same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> None:
@@ -69,8 +97,16 @@ def run(tmp_path_factory: pytest.TempPathFactory, features: NDArray[np.float32])
 # What is seen
 
 
-def test_the_label_is_never_an_input(tmp_path: Path) -> None:
-    """Background with labels and signal among it, with other signal, and without labels trains the same weights."""
+@pytest.mark.parametrize("preset", ["classic", "density", "exposed"])
+def test_the_label_is_never_an_input(tmp_path: Path, preset: str) -> None:
+    """Background with labels and signal among it, with other signal, and without labels trains the same weights.
+
+    The signals that an exposed preset learns are those of its own file, never those of the training file.
+    """
+    write_events(tmp_path / "cocktail.h5", samples.mixed(50, 300, seed=5))
+    knobs = ["--preset", preset, "--epochs", "1"]
+    if PRESETS[preset].exposed:
+        knobs += ["--exposure", str(tmp_path / "cocktail.h5")]
     labelled = samples.mixed(EVENTS, 300)
     assert labelled.labels is not None
     other = Events(labelled.features.copy(), labelled.labels)
@@ -84,10 +120,9 @@ def test_the_label_is_never_an_input(tmp_path: Path) -> None:
     runs = {}
     for name, events in files.items():
         write_events(tmp_path / f"{name}.h5", events)
-        arguments = ["train", str(tmp_path / f"{name}.h5"), "--out", str(tmp_path / name), "--epochs", "1"]
-        assert main(arguments) == 0
+        assert main(["train", str(tmp_path / f"{name}.h5"), "--out", str(tmp_path / name), *knobs]) == 0
         runs[name] = load_run(tmp_path / name)
-    assert runs["labelled"].scorer.scaler.mean.shape == (14,)
+    assert len(runs) == len(files)
     for run in runs.values():
         assert_same_run(run, runs["labelled"])
         assert run.source.sha256 == runs["labelled"].source.sha256
@@ -111,7 +146,7 @@ def test_the_split_is_disjoint_complete_and_seeded(events: int) -> None:
 @pytest.mark.parametrize(("events", "fraction"), [(1, 0.5), (4, 0.1), (10, 0.0), (10, 1.0), (10, 1.5), (10, -0.5)])
 def test_an_impossible_split_is_refused(events: int, fraction: float) -> None:
     """A part without events is an error that states both numbers."""
-    with pytest.raises(CheckpointError, match=f"^{events} background events cannot be split .* {fraction}"):
+    with pytest.raises(CheckpointError, match=f"^{events} events cannot be split .* {fraction}"):
         split(events, TrainingConfig(validation_fraction=fraction))
 
 
@@ -145,7 +180,7 @@ def test_the_digest_is_of_the_numbers(features: NDArray[np.float32]) -> None:
 
 @EVERY_ARCHITECTURE
 def test_training_lowers_the_loss(tmp_path: Path, features: NDArray[np.float32], config: TrainingConfig) -> None:
-    """Both architectures, on raw features or substructure, learn from one epoch to the next."""
+    """Every architecture, whatever it sees of the features, learns from one epoch to the next."""
     run = trained(tmp_path / "run", features, config)
     assert len(run.curve) == 2
     assert run.curve[1].training_loss < run.curve[0].training_loss
@@ -157,7 +192,7 @@ def test_the_seed_decides_the_weights(tmp_path: Path, features: NDArray[np.float
     one, again = (trained(tmp_path / name, features) for name in ("one", "again"))
     assert_same_run(one, again)
     other = trained(tmp_path / "other", features, replace(QUICK, seed=2))
-    assert not torch.equal(other.best["autoencoder.encoder.0.weight"], one.best["autoencoder.encoder.0.weight"])
+    assert not torch.equal(other.best["network.encoder.0.weight"], one.best["network.encoder.0.weight"])
 
 
 def test_the_best_weights_are_those_of_the_lowest_validation_loss(
@@ -207,7 +242,62 @@ def test_a_run_is_read_as_it_was_left(run: tuple[Run, Path]) -> None:
     read = load_run(folder)
     assert read.config == result.config
     assert read.source == result.source
+    assert read.exposure is result.exposure is None
     assert_same_run(read, result)
+
+
+def test_a_run_knows_what_it_was_exposed_to(tmp_path: Path, features: NDArray[np.float32]) -> None:
+    """The checkpoint holds where the signals came from, how many they were, and their digest."""
+    result = trained(tmp_path / "run", features, CLASSIFIER)
+    assert load_run(tmp_path / "run").exposure == result.exposure == exposure()[0]
+
+
+def test_the_exposure_decides_the_weights(tmp_path: Path, features: NDArray[np.float32]) -> None:
+    """Other signals train other weights, and what is like the exposure scores above background."""
+    config = replace(CLASSIFIER, epochs=6)
+    run = trained(tmp_path / "run", features, config)
+    source = Source("events.h5", None, len(features), digest(features))
+    other = train(source, features, config, tmp_path / "other", "cpu", exposure(seed=6))
+    assert not torch.equal(other.best["network.layers.0.weight"], run.best["network.layers.0.weight"])
+    with torch.no_grad():
+        ordinary, odd = (
+            run.best_scorer()(torch.from_numpy(events)).numpy()
+            for events in (samples.background(500, seed=8), samples.signal(500, seed=8))
+        )
+    assert auc(ordinary.astype(np.float64), odd.astype(np.float64)).value > 0.9
+
+
+def test_the_density_belongs_to_the_best_weights(tmp_path: Path, features: NDArray[np.float32]) -> None:
+    """A finished run's density is that of its best autoencoder on the training part; the last weights have none."""
+    run = trained(tmp_path / "run", features[:500], replace(DENSITY, epochs=60, patience=2, learning_rate=0.1))
+    losses = [epoch.validation_loss for epoch in run.curve]
+    assert losses.index(min(losses)) < len(losses) - 1, "the last epoch is not the best: the two can be told apart"
+    assert isinstance(run.scorer.network, DensityAutoencoder)
+    assert not run.scorer.network.fitted
+    scorer, again = run.best_scorer(), run.best_scorer()
+    assert isinstance(again.network, DensityAutoencoder)
+    with torch.no_grad():
+        values = again.standardise(torch.from_numpy(features[:500][split(500, run.config)[0]]))
+    again.network.fit_density(values, run.config.seed)
+    assert_same(again.state_dict(), scorer.state_dict())
+
+
+def test_the_cosine_goes_down_from_the_learning_rate() -> None:
+    """A cosine starts at the learning rate, is half of it half-way and nearly 0 at the end; constant stays."""
+    constant = TrainingConfig(epochs=8, learning_rate=0.002)
+    cosine = replace(constant, schedule="cosine")
+    assert [learning_rate(constant, epoch) for epoch in range(8)] == [0.002] * 8
+    steps = [learning_rate(cosine, epoch) for epoch in range(9)]
+    assert (steps[0], steps[4], steps[8]) == pytest.approx((0.002, 0.001, 0.0))
+    assert steps[2] == pytest.approx(0.001 * (1 + 0.5**0.5))
+    assert steps == sorted(steps, reverse=True)
+
+
+def test_the_schedule_reaches_the_optimiser(tmp_path: Path, features: NDArray[np.float32]) -> None:
+    """After its last epoch the optimiser holds that epoch's step size."""
+    config = replace(QUICK, schedule="cosine", learning_rate=0.002)
+    (group,) = trained(tmp_path / "run", features[:200], config).optimiser.param_groups
+    assert group["lr"] == learning_rate(config, 1) == pytest.approx(0.001)
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path, features: NDArray[np.float32]) -> None:
@@ -234,6 +324,38 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     resumed = trained(tmp_path / "resumed", features, replace(config, epochs=4))
     assert_same_run(resumed, whole)
     assert_same_run(load_run(tmp_path / "resumed"), load_run(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@EVERY_ARCHITECTURE
+def test_a_run_that_was_cut_short_ends_as_an_uninterrupted_one(
+    tmp_path: Path, features: NDArray[np.float32], config: TrainingConfig, schedule: Literal["constant", "cosine"]
+) -> None:
+    """Left after one epoch of three and resumed, a run has the very weights, density and curve of one left alone."""
+    config = replace(config, epochs=3, schedule=schedule)
+    interrupted(tmp_path / "resumed", features, config)
+    torch.rand(1000)  # what else was drawn meanwhile makes no difference
+    trained(tmp_path / "resumed", features, config)
+    trained(tmp_path / "whole", features, config)
+    assert_same_run(load_run(tmp_path / "resumed"), load_run(tmp_path / "whole"))
+
+
+def test_an_unfinished_density_cannot_be_exported(
+    tmp_path: Path, features: NDArray[np.float32], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until its density is fitted a run gives no detector: one line says to finish it, and no file appears."""
+    folder, out = tmp_path / "run", tmp_path / "model.onnx"
+    interrupted(folder, features, DENSITY)
+    with pytest.raises(CheckpointError, match="'quick' has no density yet after 1 epochs: finish it, with `train --re"):
+        load_run(folder).best_scorer()
+    calibration = ["--calibration", str(samples.written(tmp_path / "calibration.h5", features))]
+    capsys.readouterr()
+    assert main(["export", str(folder), "--out", str(out), *calibration]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the run 'quick' has no density yet after 1 epochs")
+    assert not out.exists()
+    trained(folder, features, DENSITY)
+    assert main(["export", str(folder), "--out", str(out), *calibration]) == 0
 
 
 def test_a_killed_command_goes_on(tmp_path: Path, features: NDArray[np.float32]) -> None:
@@ -301,11 +423,12 @@ def test_a_curve_that_was_not_drawn_is_drawn(tmp_path: Path, features: NDArray[n
     assert (tmp_path / "run" / "learning_curve.png").exists()
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path: Path, features: NDArray[np.float32]) -> None:
+@EVERY_ARCHITECTURE
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path, features: NDArray[np.float32], config: TrainingConfig) -> None:
     """Resuming a run that has all its epochs changes no byte."""
-    trained(tmp_path / "run", features)
+    trained(tmp_path / "run", features, config)
     before = (tmp_path / "run" / CHECKPOINT).read_bytes()
-    trained(tmp_path / "run", features)
+    trained(tmp_path / "run", features, config)
     assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
 
 
@@ -333,6 +456,25 @@ def test_other_events_do_not_resume(tmp_path: Path, features: NDArray[np.float32
     trained(tmp_path / "run", features)
     with pytest.raises(CheckpointError, match="holds a run with other events"):
         trained(tmp_path / "run", samples.background(EVENTS, seed=9))
+
+
+def test_other_signals_do_not_resume(tmp_path: Path, features: NDArray[np.float32]) -> None:
+    """A run goes on with its own exposure alone, and stays as it was."""
+    trained(tmp_path / "run", features, CLASSIFIER)
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    source = Source("events.h5", None, len(features), digest(features))
+    with pytest.raises(CheckpointError, match="holds a run with other exposure: resume it with its own"):
+        train(source, features, CLASSIFIER, tmp_path / "run", "cpu", exposure(seed=6))
+    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
+
+
+def test_a_cosine_does_not_change_its_length(tmp_path: Path, features: NDArray[np.float32]) -> None:
+    """The number of epochs is part of a cosine: a run that has one ends there, but may be more patient."""
+    cosine = replace(QUICK, schedule="cosine")
+    trained(tmp_path / "run", features, cosine)
+    with pytest.raises(CheckpointError, match="holds a run with other epochs:"):
+        trained(tmp_path / "run", features, replace(cosine, epochs=4))
+    assert len(trained(tmp_path / "run", features, replace(cosine, patience=20)).curve) == 2
 
 
 def test_a_run_is_not_overwritten(
@@ -401,6 +543,29 @@ def test_a_file_without_background_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_an_exposure_without_signal_is_refused(
+    tmp_path: Path, features: NDArray[np.float32], capsys: pytest.CaptureFixture[str], labelled: bool
+) -> None:
+    """Background alone, or events without labels, are nothing to be exposed to: one line, exit code 1, no folder."""
+    cocktail = tmp_path / "cocktail.h5"
+    write_events(cocktail, Events(features, np.zeros(EVENTS, np.int8) if labelled else None))
+    events = samples.written(tmp_path / "events.h5", features)
+    arguments = ["train", str(events), "--out", str(tmp_path / "run"), "--preset", "exposed"]
+    assert main([*arguments, "--exposure", str(cocktail)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {cocktail} has no event with label 1, expected signals; `simulate --cocktail` makes some"
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_events_for_a_density_are_refused(tmp_path: Path, features: NDArray[np.float32]) -> None:
+    """A mixture needs an event for each component: said before the training, and not after it."""
+    with pytest.raises(CheckpointError, match=r"^9 events to train on cannot make a density of 15 components"):
+        trained(tmp_path / "run", features[:10], replace(DENSITY, components=15))
+    assert not (tmp_path / "run").exists()
+
+
 def test_background_is_all_of_an_unlabelled_file(tmp_path: Path, features: NDArray[np.float32]) -> None:
     """Without labels every event is background; with labels, those with label 0, in their order."""
     np.testing.assert_array_equal(read_background(samples.written(tmp_path / "a.h5", features)), features)
@@ -425,6 +590,12 @@ def test_background_is_all_of_an_unlabelled_file(tmp_path: Path, features: NDArr
         (["--learning-rate", "-1"], "--learning-rate is -1.0, expected"),
         (["--learning-rate", "nan"], "--learning-rate is nan, expected"),
         (["--kl-weight", "-1"], "--kl-weight is -1.0, expected 0 or more"),
+        (["--components", "0"], "--components is 0, expected 1 or more"),
+        (["--schedule", "other"], "invalid choice: 'other'"),
+        (["--preset", "exposed"], "--architecture classifier learns signals too; give some with --exposure"),
+        (["--architecture", "classifier"], "--architecture classifier learns signals too; give some with --exposure"),
+        (["--exposure", "C.h5"], "--exposure is C.h5, but --architecture autoencoder learns background alone"),
+        (["--preset", "density", "--exposure", "C.h5"], "but --architecture density learns background alone"),
         (["--seed", "-1"], "--seed is -1, expected 0 or more"),
     ],
 )
