@@ -29,6 +29,8 @@ COMMANDS = {
     "validate": Command("simulated events beside the published sample", "train"),
     "train": Command("background events -> a trained run", "train", "go on from the last epoch with --resume"),
     "evaluate": Command("an artefact on labelled events: AUC, efficiencies, plots, model card", "train"),
+    "report": Command("an artefact on many samples -> one page of tables and figures", "train"),
+    "compare": Command("our presets beside public detectors, on the same events", "compare", RESUMABLE),
     "export": Command("a trained run -> one ONNX file with its working points", "train"),
     "calibrate": Command("an artefact and background -> the same model with new working points", "train"),
     "score": Command("a whole events file through an artefact -> CSV, Parquet or HDF5", "train"),
