@@ -92,7 +92,7 @@ $(COCKTAIL_EVENTS): | .venv/everything
 	$(SIMULATE) --background 0 --signal 100000 --cocktail --seed 7
 
 $(DRIFT_EVENTS): | .venv/everything
-	$(SIMULATE) --background 10000 --signal 0 --other-shower --seed 8
+	$(SIMULATE) --background 5000 --signal 0 --other-shower --seed 8
 
 data/signals/%prong.h5: | .venv/everything
 	$(SIMULATE) --background 0 --signal 8000 --masses $(wordlist 1,3,$(subst _, ,$*)) --prongs $(word 4,$(subst _, ,$*)) --seed 2
