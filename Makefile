@@ -15,7 +15,8 @@ COCKTAIL_EVENTS := data/cocktail.h5
 SIGNALS := $(patsubst %,data/signals/%prong.h5,3500_500_100_3 3823_732_378_2 3500_80_80_2 5000_200_200_2 2800_400_60_2 \
 	3000_250_250_3 4500_800_173_3)
 EVALUATION_EVENTS := $(TEST_EVENTS) $(REAL)
-REPORT_EVENTS := $(TEST_EVENTS) $(REAL) $(SIGNALS) $(CHECK_EVENTS) $(DRIFT_EVENTS)
+JUDGING_EVENTS := $(TEST_EVENTS) $(SIGNALS) $(CHECK_EVENTS) $(DRIFT_EVENTS)
+REPORT_EVENTS := $(EVALUATION_EVENTS) $(filter-out $(TEST_EVENTS),$(JUDGING_EVENTS))
 RUN ?= runs/default
 PRESET ?= density
 RESUME = $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
@@ -61,7 +62,7 @@ model: .venv/everything data ## make both shipped models again from nothing, abo
 	$(MAKE) report
 
 .PHONY: report
-report: .venv/everything data ## judge both shipped models: cards and reports (REAL= adds events)
+report: .venv/everything $(JUDGING_EVENTS) ## judge both shipped models: cards and reports (REAL= adds events)
 	$(BIN)/python -m training evaluate exported/autoencoder.onnx $(EVALUATION_EVENTS) --out exported
 	$(BIN)/python -m training evaluate exported/exposed/autoencoder.onnx $(EVALUATION_EVENTS) --out exported/exposed
 	$(BIN)/python -m training report exported/autoencoder.onnx $(REPORT_EVENTS) --out exported/report
@@ -72,7 +73,7 @@ compare: .venv/everything $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(TEST_EVENTS) $(SI
 	$(BIN)/python -m training compare $(TRAIN_EVENTS) $(TEST_EVENTS) $(REAL) $(SIGNALS) --exposure $(COCKTAIL_EVENTS) --out exported/comparison
 
 .PHONY: data
-data: $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(CALIBRATION_EVENTS) $(CHECK_EVENTS) $(DRIFT_EVENTS) $(TEST_EVENTS) $(SIGNALS) ## simulate all samples, resumable
+data: $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(CALIBRATION_EVENTS) $(JUDGING_EVENTS) ## simulate all samples, resumable
 
 SIMULATE = @mkdir -p $(@D) && $(BIN)/python -m training simulate $@
 

@@ -80,21 +80,27 @@ class Preset:
 
 
 @dataclass(frozen=True)
-class Public:
-    """A detector of others, on one view of the features."""
+class _OnView:
+    """A contestant that is not ours, on one view of the features."""
 
-    rival: str
     view: str
-
-    @property
-    def title(self) -> str:
-        """Name of detector and view."""
-        return f"{self.rival} {self.view}"
 
     @property
     def code(self) -> tuple[Any, ...]:
         """All rivals, and the feature map."""
         return rivals, FEATURE_MAPS[self.view]
+
+
+@dataclass(frozen=True)
+class Public(_OnView):
+    """A detector of others."""
+
+    rival: str
+
+    @property
+    def title(self) -> str:
+        """Name of detector and view."""
+        return f"{self.rival} {self.view}"
 
     def score(self, contest: Contest, seed: int) -> Floats:
         """Fit to standardised background and return the scores: (n,)."""
@@ -102,21 +108,15 @@ class Public:
 
 
 @dataclass(frozen=True)
-class Supervised:
-    """Boosted trees that learn the signal of a sample, on one view of the features."""
+class Supervised(_OnView):
+    """Boosted trees that learn the signal of a sample."""
 
     sample: str
-    view: str
 
     @property
     def title(self) -> str:
         """Name of method, sample and view."""
         return f"boosted trees {self.sample} {self.view}"
-
-    @property
-    def code(self) -> tuple[Any, ...]:
-        """All rivals, and the feature map."""
-        return rivals, FEATURE_MAPS[self.view]
 
     def score(self, contest: Contest, seed: int) -> Floats:
         """Learn training background and either half of the sample in turn, and return the scores: (n,)."""
@@ -166,7 +166,7 @@ def entries(contest: Contest) -> list[Entry]:
                 view,
                 f"{min(len(contest.background), rival.most_events or len(contest.background)):,}",
                 ours=False,
-                contestants=dict.fromkeys(names, Public(name, view)),
+                contestants=dict.fromkeys(names, Public(view, name)),
                 varies=rival.varies,
             )
             for name, rival in RIVALS.items()
@@ -204,9 +204,9 @@ def _supervised(view: str, contest: Contest) -> list[Entry]:
     learned = f"{min(len(contest.background), SUPERVISED_BACKGROUND):,} and half of"
     # Another sample with its own background is not simulated like the training background, and could be told by that.
     same = {
-        sample.name: Supervised(sample.name, view) for sample in (first, *others) if sample is first or sample.alone
+        sample.name: Supervised(view, sample.name) for sample in (first, *others) if sample is first or sample.alone
     }
-    elsewhere = {sample.name: Supervised(first.name, view) for sample in others}
+    elsewhere = {sample.name: Supervised(view, first.name) for sample in others}
     return [
         Entry(
             Knowledge.SUPERVISED,

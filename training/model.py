@@ -124,8 +124,8 @@ class Autoencoder(nn.Module):
         self.decoder = perceptron((config.latent, *reversed(config.hidden), width))
 
     def loss(self, values: Tensor) -> Tensor:
-        """Return the training loss on values (batch, k): a scalar."""
-        return self.score(values).mean()
+        """Return the training loss on values (batch, k), their mean squared error: a scalar."""
+        return _squared_error(self.decoder(self.encoder(values)), values).mean()
 
     def score(self, values: Tensor) -> Tensor:
         """Return the mean squared error of each row of values (batch, k): (batch,)."""
@@ -183,10 +183,6 @@ class DensityAutoencoder(Autoencoder):
         self.register_buffer("log_weights", torch.zeros(config.components))
         weights = [-config.simplicity if name.startswith(SIMPLE) else 0.0 for name in names]
         self.register_buffer("simplicity", torch.tensor(weights)[:, None])
-
-    def loss(self, values: Tensor) -> Tensor:
-        """Return the mean squared error of values (batch, k): the density is fitted afterwards."""
-        return _squared_error(self.decoder(self.encoder(values)), values).mean()
 
     @property
     def fitted(self) -> bool:
