@@ -71,7 +71,8 @@ def create_app(settings: Settings, artefact: Artefact) -> Litestar:
     )
     app.state["deployment"] = deployment
     # Around the whole application: Litestar's own middleware does not see requests that match no route.
-    app.asgi_handler = routes.answer_head(metrics.measure(app.asgi_handler))
+    measured = routes.answer_head(metrics.measure(app.asgi_handler))
+    app.asgi_handler = routes.scoring_first(measured, deployment)
     return app
 
 

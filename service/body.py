@@ -1,37 +1,39 @@
-"""The body of a request, read up to a limit.
+"""The body of a request, in the pieces in which it arrives, up to a limit.
 
 It does not know what the body holds.
 """
 
-from typing import Any
+from collections.abc import AsyncIterator
 
-from litestar import Request
+from litestar.types import Receive
 
 from service.errors import BodyTooLargeError, ClientDisconnectedError
 
 
-async def read_body(request: Request[Any, Any, Any], limit: int) -> bytes:
-    """Read the whole body, of at most `limit` bytes.
+async def pieces(receive: Receive, announced: bytes, limit: int) -> AsyncIterator[tuple[bytes, bool]]:
+    """Give each piece of the body, of at most `limit` bytes together, and whether it is the last.
 
-    Raises BodyTooLargeError as soon as the limit is passed, announced or not, and ClientDisconnectedError if the client
-    leaves. Litestar's own reader makes the latter a 500.
+    Raises BodyTooLargeError as soon as the limit is passed, announced in Content-Length or not, and
+    ClientDisconnectedError if the client leaves.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(f"{announced} bytes", limit)
-    chunks: list[bytes] = []
+    if announced.isdigit() and int(announced) > limit:
+        raise _too_large(f"{announced.decode()} bytes", limit)
     size = 0
-    while True:
-        message = await request.receive()
+    more = True
+    while more:
+        message = await receive()
         if message["type"] != "http.request":
             raise ClientDisconnectedError("the client left before its request had arrived")
-        chunk = message["body"]
-        size += len(chunk)
+        piece, more = message["body"], message["more_body"]
+        size += len(piece)
         if size > limit:
             raise _too_large(f"longer than {limit} bytes", limit)
-        chunks.append(chunk)
-        if not message["more_body"]:
-            return b"".join(chunks)
+        yield piece, not more
+
+
+async def whole(receive: Receive, announced: bytes, limit: int) -> bytes:
+    """Give the whole body; raises as `pieces` does."""
+    return b"".join([piece async for piece, _ in pieces(receive, announced, limit)])
 
 
 def _too_large(found: str, limit: int) -> BodyTooLargeError:

@@ -14,6 +14,8 @@ It does not know what causes them.
 """
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -72,6 +74,12 @@ STATUS: dict[type[ServiceError], int] = {
 }
 
 
+NOT_KEPT = "no-store"
+"""The Cache-Control of every error."""
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
 class ErrorReply(msgspec.Struct, frozen=True):
     """The body of every reply that is an error."""
 
@@ -79,49 +87,45 @@ class ErrorReply(msgspec.Struct, frozen=True):
     detail: str
 
 
-def error_reply(status: int, detail: str, headers: dict[str, str] | None = None) -> Response[ErrorReply]:
-    """Build the reply for an error; no cache may keep it."""
-    # A client's text may hold half a character, as JSON's "\ud800" does, which UTF-8 cannot write.
-    detail = detail.encode(errors="backslashreplace").decode()
-    return Response(
-        ErrorReply(status, detail),
-        status_code=status,
-        headers={"Cache-Control": "no-store", **(headers or {})},
-        media_type="application/json",
-    )
-
-
-def handle_service_error(request: Request[Any, Any, Any], error: ServiceError) -> Response[ErrorReply]:
-    """Reply with the error's own message."""
+def describe(error: Exception, method: str, path: str) -> ErrorReply:
+    """Say what the client is told of an error; what is not the client's doing goes to the log as well."""
     if isinstance(error, NonFiniteScoreError):
-        logger.error("non-finite score", extra={"path": request.scope["path"], "detail": str(error)})
-    return error_reply(STATUS[type(error)], str(error))
+        logger.error("non-finite score", extra={"path": path, "detail": str(error)})
+    if isinstance(error, ServiceError):
+        # A client's text may hold half a character, as JSON's "\ud800" does, which UTF-8 cannot write.
+        return ErrorReply(STATUS[type(error)], str(error).encode(errors="backslashreplace").decode())
+    logger.error("unexpected exception", exc_info=error, extra={"method": method, "path": path})
+    return ErrorReply(500, "internal error")
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorReply]:
+    """Reply with what the client is told of an error."""
+    return _response(describe(error, request.method, request.scope["path"]))
 
 
 def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorReply]:
     """Reply to what Litestar itself refuses; its 5xx are as unexpected as any other exception."""
     if error.status_code >= 500:
-        return handle_unexpected(request, error)
+        return handle(request, error)
     path, headers = request.scope["path"], error.headers or {}
     if isinstance(error, NotFoundException):
-        return error_reply(404, f"{path} is not a route; /docs lists the routes")
+        return _response(ErrorReply(404, f"{path} is not a route; /docs lists the routes"))
     if isinstance(error, MethodNotAllowedException):
         methods = dict.fromkeys(headers["allow"].split(", "))
         # Any GET is answered to HEAD too, of which the router knows nothing.
         allowed = ", ".join(methods | {"HEAD": None} if "GET" in methods else methods)
-        return error_reply(405, f"{path} does not take {request.method}, expected {allowed}", {"Allow": allowed})
-    return error_reply(error.status_code, error.detail, headers)
+        detail = f"{path} does not take {request.method}, expected {allowed}"
+        return _response(ErrorReply(405, detail), {"Allow": allowed})
+    return _response(ErrorReply(error.status_code, error.detail), headers)
 
 
-def handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorReply]:
-    """Log the exception with its traceback, and tell the client no more than that there was one."""
-    extra = {"method": request.method, "path": request.scope["path"]}
-    logger.error("unexpected exception", exc_info=error, extra=extra)
-    return error_reply(500, "internal error")
+def _response(reply: ErrorReply, headers: Mapping[str, str] = NO_HEADERS) -> Response[ErrorReply]:
+    return Response(
+        reply,
+        status_code=reply.status_code,
+        headers={"Cache-Control": NOT_KEPT, **headers},
+        media_type="application/json",
+    )
 
 
-HANDLERS: ExceptionHandlersMap = {
-    ServiceError: handle_service_error,
-    HTTPException: handle_http_exception,
-    Exception: handle_unexpected,
-}
+HANDLERS: ExceptionHandlersMap = {HTTPException: handle_http_exception, Exception: handle}

@@ -5,6 +5,7 @@ This is the slow path, taken only by wrong requests. It does not know HTTP and r
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -30,36 +31,53 @@ class Written(str):
     __slots__ = ()
 
 
-def json_fault(body: bytes, key: Key, feature_names: Sequence[str]) -> str | None:
-    """Find the first fault of a JSON body; None if it has none that can be found here."""
+def json_fault(
+    body: bytes, key: Key, feature_names: Sequence[str], cut_rows: int = 0, cut_bytes: int = 0
+) -> str | None:
+    """Find the first fault of a JSON body; None if it has none that can be found here.
+
+    `cut_rows` good rows of `cut_bytes` have been cut out of the body, before its first row.
+    """
     try:
         document = _parse_json(body.decode())
     except UnicodeDecodeError as error:
-        return f"the body is not UTF-8: {error.reason} at byte {error.start}"
+        return f"the body is not UTF-8: {error.reason} at byte {cut_bytes + error.start}"
     except json.JSONDecodeError as error:
-        return f"the body is not valid JSON: {error.msg} at byte {len(error.doc[: error.pos].encode())}"
+        place = cut_bytes + len(error.doc[: error.pos].encode())
+        return f"the body is not valid JSON: {error.msg} at byte {place}"
     except RecursionError:
         return "the body is not valid JSON for this service: it is nested too deeply"
-    return document_fault(document, key, feature_names, lambda row: _event_as_written(body, key, row))
+    return document_fault(document, key, feature_names, lambda row: _event_as_written(body, key, row), cut_rows)
 
 
-def msgpack_fault(body: bytes, key: Key, feature_names: Sequence[str]) -> str | None:
-    """Find the first fault of a MessagePack body; None if it has none that can be found here."""
+def msgpack_fault(
+    body: bytes, key: Key, feature_names: Sequence[str], cut_rows: int = 0, cut_bytes: int = 0
+) -> str | None:
+    """Find the first fault of a MessagePack body; None if it has none that can be found here.
+
+    `cut_rows` and `cut_bytes` are those of `json_fault`.
+    """
     try:
         document = msgspec.msgpack.decode(body)
     except RecursionError:
         return "the body is not valid MessagePack for this service: it is nested too deeply"
     except ValueError as error:  # msgspec's own errors, and text that is not UTF-8
-        return f"the body is not valid MessagePack: {error}"
-    return document_fault(document, key, feature_names)
+        reason = re.sub(r"(?<=\(byte )\d+", lambda place: str(cut_bytes + int(place[0])), str(error))
+        return f"the body is not valid MessagePack: {reason}"
+    return document_fault(document, key, feature_names, cut_rows=cut_rows)
 
 
 def document_fault(
-    document: Any, key: Key, feature_names: Sequence[str], read_again: Callable[[int], Any] | None = None
+    document: Any,
+    key: Key,
+    feature_names: Sequence[str],
+    read_again: Callable[[int], Any] | None = None,
+    cut_rows: int = 0,
 ) -> str | None:
     """Find the first fault of a decoded JSON or MessagePack body, or None.
 
     The row of the first wrong event goes to `read_again`, which gives the event as the message shall show it, or None.
+    The row in the message is `cut_rows` more.
     """
     if not isinstance(document, dict):
         return f'the body is {shown(document)}, expected an object with the key "{key}"'
@@ -76,7 +94,7 @@ def document_fault(
     for row, event in enumerate(events):
         if not is_event(event, len(feature_names)):
             shown_event = read_again(row) if read_again else None
-            place = "features" if key == "features" else f"events[{row}]"
+            place = "features" if key == "features" else f"events[{cut_rows + row}]"
             return event_fault(event if shown_event is None else shown_event, place, feature_names)
     return None
 
@@ -117,10 +135,15 @@ def number_fault(value: Any, place: str) -> str | None:
     return f"{place} is {shown(value)}, which is not finite as float32"
 
 
-def array_fault(given: NDArray[Any], features: NDArray[np.float32], key: Key, feature_names: Sequence[str]) -> str:
-    """Name the first number of `given`, of any shape, that is not finite in `features` (n, n_features)."""
+def array_fault(
+    given: NDArray[Any], features: NDArray[np.float32], key: Key, feature_names: Sequence[str], cut_rows: int = 0
+) -> str:
+    """Name the first number of `given`, of any shape, that is not finite in `features` (n, n_features).
+
+    The row in the message is `cut_rows` more.
+    """
     row, column = np.argwhere(~np.isfinite(features))[0]
-    place = f"features[{column}]" if key == "features" else f"events[{row}][{column}]"
+    place = f"features[{column}]" if key == "features" else f"events[{cut_rows + row}][{column}]"
     value = given.reshape(features.shape)[row, column].item()
     return number_fault(value, f"{place} ({feature_names[column]})") or f"{place} is not finite"
 

@@ -1,61 +1,55 @@
 """The endpoints: each reads a request, has it scored, and writes the reply.
 
-They do no arithmetic, and know neither the formats nor the model.
+They do no arithmetic, and know neither the formats nor the model. Requests to score come to their endpoints by a short
+cut past Litestar's router, which would cost more than the score: see `scoring_first`.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from time import perf_counter
+from typing import Any, Final, Literal, NamedTuple
+from urllib.parse import parse_qsl
 
 import msgspec
 import numpy as np
 from litestar import Request, Response, get, post
 from litestar.enums import HttpMethod, ScopeType
 from litestar.response.base import ASGIResponse
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from numpy.typing import NDArray
 
-from service import wire
+from service import errors, wire
 from service.artefact import WorkingPoint
-from service.body import read_body
+from service.body import pieces, whole
 from service.errors import InvalidRequestError, NotReadyError, UnknownWorkingPointError, UnsupportedMediaTypeError
 from service.metrics import CONTENT_TYPE, Metrics
-from service.scorer import CHUNK_EVENTS, Scorer
-
-# A batch of one chunk takes well under a millisecond; a longer one would keep the event loop's other clients waiting.
-INLINE_EVENTS = CHUNK_EVENTS
+from service.scheduling import MicroBatch, Turns
+from service.scorer import Scorer
 
 SCORING, OPERATIONS = "scoring", "operations"
-WORKING_POINT = "working_point"
+WORKING_POINT: Final = "working_point"
+
+LONG_PIECE_BYTES: Final = 32_768
+"""Work on a piece of a body that is longer waits for its turn."""
+
+CONTENT_TYPE_HEADERS: Final = {name: (b"content-type", name.encode()) for name in wire.MEDIA_TYPES}
 
 ServiceRequest = Request[Any, Any, Any]
-Decode = Callable[[bytes, str, Sequence[str]], NDArray[np.float32]]
 Encode = Callable[[NDArray[np.float32], str, NDArray[np.bool_] | None], bytes]
 
 
-class Deployment:
-    """What the endpoints share: the model in use, and whether the service takes requests yet or still."""
+class Model:
+    """A model in use, and what requests need of it ready to hand."""
 
-    def __init__(self, max_body_bytes: int, metrics: Metrics) -> None:
-        self.max_body_bytes = max_body_bytes
-        self.metrics = metrics
-        self.status: Literal["starting", "ok", "draining"] = "starting"
-        self._scorer: Scorer | None = None
-        self._working_points: dict[str, WorkingPoint] = {}
-
-    def open(self, scorer: Scorer) -> None:
-        """Take requests from now on."""
-        self._scorer = scorer
-        self._working_points = {point.name: point for point in scorer.artefact.metadata.working_points}
-        self.metrics.use_model(scorer.artefact.identity)
-        self.status = "ok"
-
-    @property
-    def scorer(self) -> Scorer:
-        """The scorer; raises NotReadyError before there is one."""
-        if self._scorer is None:
-            raise NotReadyError(self.status)
-        return self._scorer
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.artefact = scorer.artefact
+        self.feature_names = scorer.artefact.metadata.feature_names
+        self.micro_batch = MicroBatch(scorer)
+        self.readers = wire.BatchReaders(self.feature_names)
+        self.version_header = (b"model-version", self.artefact.identity.encode())
+        self._working_points = {point.name: point for point in self.artefact.metadata.working_points}
 
     def working_point(self, name: str | None) -> WorkingPoint | None:
         """Find the working point that a request names, if it names one; raises UnknownWorkingPointError."""
@@ -65,6 +59,30 @@ class Deployment:
             known = ", ".join(self._working_points) or "none: this model has no working points"
             raise UnknownWorkingPointError(f"working_point is {name[:60]!r}, expected one of {known}")
         return self._working_points[name]
+
+
+class Deployment:
+    """What the endpoints share: the model in use, and whether the service takes requests yet or still."""
+
+    def __init__(self, max_body_bytes: int, metrics: Metrics) -> None:
+        self.max_body_bytes = max_body_bytes
+        self.metrics = metrics
+        self.turns = Turns()
+        self.status: Literal["starting", "ok", "draining"] = "starting"
+        self._model: Model | None = None
+
+    def open(self, scorer: Scorer) -> None:
+        """Take requests from now on."""
+        self._model = Model(scorer)
+        self.metrics.use_model(scorer.artefact.identity)
+        self.status = "ok"
+
+    @property
+    def model(self) -> Model:
+        """The model; raises NotReadyError before there is one."""
+        if self._model is None:
+            raise NotReadyError(self.status)
+        return self._model
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -80,8 +98,8 @@ class Feature(msgspec.Struct, frozen=True):
     unit: str
 
 
-class Model(msgspec.Struct, frozen=True):
-    """The model in use."""
+class ModelFacts(msgspec.Struct, frozen=True):
+    """What clients are told of the model in use."""
 
     identity: str
     name: str
@@ -97,13 +115,13 @@ class Model(msgspec.Struct, frozen=True):
 @post("/score", status_code=200, operation_id="score", summary="Score one event", tags=[SCORING])
 async def score(request: ServiceRequest) -> ASGIResponse:
     """Score one event."""
-    return await _score(request, wire.decode_event, wire.encode_score)
+    return (await _score(_deployment(request), request.scope, request.receive)).response()
 
 
 @post("/score/batch", status_code=200, operation_id="score_batch", summary="Score many events", tags=[SCORING])
 async def score_batch(request: ServiceRequest) -> ASGIResponse:
     """Score many events; the scores come in the events' order."""
-    return await _score(request, wire.decode_events, wire.encode_scores)
+    return (await _score_batch(_deployment(request), request.scope, request.receive)).response()
 
 
 @get("/health", operation_id="health", summary="Health", tags=[OPERATIONS])
@@ -116,11 +134,11 @@ async def health(request: ServiceRequest) -> Response[Health]:
 
 
 @get("/model", operation_id="model", summary="The model in use", tags=[SCORING])
-async def model(request: ServiceRequest) -> Model:
+async def model(request: ServiceRequest) -> ModelFacts:
     """Describe the model in use: its features, working points and training."""
-    artefact = _deployment(request).scorer.artefact
+    artefact = _deployment(request).model.artefact
     metadata = artefact.metadata
-    return Model(
+    return ModelFacts(
         identity=artefact.identity,
         name=metadata.model_name,
         version=metadata.model_version,
@@ -159,54 +177,150 @@ def _deployment(request: ServiceRequest) -> Deployment:
     return deployment
 
 
-async def _score(request: ServiceRequest, decode: Decode, encode: Encode) -> ASGIResponse:
-    deployment = _deployment(request)
-    artefact = deployment.scorer.artefact
-    requested = wire.request_media_type(_content_type(request))
-    replied = wire.reply_media_type(_accept(request), requested)
-    point = deployment.working_point(_working_point(request))
+class _Reply(NamedTuple):
+    """What the client gets."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    def response(self) -> ASGIResponse:
+        return ASGIResponse(body=self.body, encoded_headers=self.headers[:-1], status_code=self.status, media_type="")
+
+
+class _Asked(NamedTuple):
+    """What a request's head asks for."""
+
+    requested: str
+    replied: str
+    point: WorkingPoint | None
+    announced_bytes: bytes
+
+
+Answer = Callable[[Deployment, HTTPScope, Receive], Awaitable[_Reply]]
+
+
+def scoring_first(app: ASGIApp, deployment: Deployment) -> ASGIApp:
+    """Wrap `app` so that requests to score pass by its router, its exception handlers and its responses."""
+    answers: dict[str, Answer] = {"/score": _score, "/score/batch": _score_batch}
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP or scope["path"] not in answers or scope["method"] != HttpMethod.POST:
+            await app(scope, receive, send)
+            return
+        started, path = perf_counter(), scope["path"]
+        try:
+            reply = await answers[path](deployment, scope, receive)
+        except Exception as error:
+            reply = _error_reply(errors.describe(error, HttpMethod.POST, path))
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+        deployment.metrics.note_request(path, reply.status, perf_counter() - started)
+
+    return answered
+
+
+async def _score(deployment: Deployment, scope: HTTPScope, receive: Receive) -> _Reply:
+    model = deployment.model
+    asked = _asked(scope, model)
     try:
-        body = await read_body(request, deployment.max_body_bytes)
-        features = decode(body, requested, artefact.metadata.feature_names)
-        scores = await _scores(deployment.scorer, features)
-    except asyncio.CancelledError as error:  # the server gives up waiting for the requests in flight
-        raise NotReadyError("the service stopped before it had scored; send the request again") from error
-    headers = {"Model-Version": artefact.identity}
+        body = await whole(receive, asked.announced_bytes, deployment.max_body_bytes)
+        features = wire.decode_event(body, asked.requested, model.feature_names)
+        scores = await model.micro_batch.score(features)
+    except CancelledError as error:
+        raise _stopped() from error
+    reply = _reply(model, asked, scores, wire.encode_score)
+    deployment.metrics.note_events(1)
+    return reply
+
+
+async def _score_batch(deployment: Deployment, scope: HTTPScope, receive: Receive) -> _Reply:
+    model = deployment.model
+    asked = _asked(scope, model)
+    reader = model.readers.open(asked.requested)
+    scored: list[NDArray[np.float32]] = []
+    try:
+        async for piece, last in pieces(receive, asked.announced_bytes, deployment.max_body_bytes):
+            turns = 0
+            long = len(piece) > LONG_PIECE_BYTES
+            if long:
+                await deployment.turns.wait()
+            for block in reader.feed(piece, last):
+                if turns:
+                    await deployment.turns.wait()
+                turns += long
+                if last and not scored and len(block) <= MicroBatch.CAPACITY_EVENTS // 2:
+                    scored.append(await model.micro_batch.score(block))
+                else:
+                    scored.append(model.scorer.score(block))
+    except CancelledError as error:
+        raise _stopped() from error
+    scores = scored[0] if len(scored) == 1 else np.concatenate(scored)
+    reply = _reply(model, asked, scores, wire.encode_scores)
+    deployment.metrics.note_events(len(scores))
+    return reply
+
+
+def _stopped() -> NotReadyError:
+    """Say that the server gave up waiting for the requests in flight."""
+    return NotReadyError("the service stopped before it had scored; send the request again")
+
+
+def _reply(model: Model, asked: _Asked, scores: NDArray[np.float32], encode: Encode) -> _Reply:
+    point = asked.point
+    body = encode(scores, asked.replied, None if point is None else point.accepts(scores))
+    headers = [model.version_header]
     if point is not None:
-        headers["Score-Threshold"] = repr(point.threshold)
-    reply = encode(scores, replied, None if point is None else point.accepts(scores))
-    deployment.metrics.count_events(len(scores))
-    return ASGIResponse(body=reply, headers=headers, media_type=replied)
+        headers.append((b"score-threshold", repr(point.threshold).encode()))
+    headers += [CONTENT_TYPE_HEADERS[asked.replied], (b"content-length", b"%d" % len(body))]
+    return _Reply(200, headers, body)
 
 
-def _content_type(request: ServiceRequest) -> str | None:
-    """Find the request's Content-Type; raises UnsupportedMediaTypeError if it has several that differ."""
-    found = dict.fromkeys(request.headers.getall("content-type", []))
-    if len(found) > 1:
-        raise UnsupportedMediaTypeError(f"Content-Type is given as {' and as '.join(found)}, expected one")
-    return next(iter(found), None)
+def _error_reply(error: errors.ErrorReply) -> _Reply:
+    body = msgspec.json.encode(error)
+    headers = [
+        (b"cache-control", errors.NOT_KEPT.encode()),
+        CONTENT_TYPE_HEADERS[wire.JSON],
+        (b"content-length", b"%d" % len(body)),
+    ]
+    return _Reply(error.status_code, headers, body)
 
 
-def _accept(request: ServiceRequest) -> str | None:
-    """Join the lines of the Accept header, which are one list to HTTP."""
-    return ", ".join(request.headers.getall("accept", [])) or None
+def _asked(scope: HTTPScope, model: Model) -> _Asked:
+    """Read a request's head; raises ServiceError for what cannot be given."""
+    content_types, accepts, announced_bytes = [], [], b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            content_types.append(value)
+        elif name == b"accept":
+            accepts.append(value)
+        elif name == b"content-length":
+            announced_bytes = value
+    requested, replied = _media_types(tuple(content_types), tuple(accepts))
+    query = scope["query_string"]
+    point = model.working_point(_working_point(query)) if query else None
+    return _Asked(requested, replied, point, announced_bytes)
 
 
-def _working_point(request: ServiceRequest) -> str | None:
+@lru_cache(maxsize=256)
+def _media_types(content_types: tuple[bytes, ...], accepts: tuple[bytes, ...]) -> tuple[str, str]:
+    """Name the formats of the request and of the reply."""
+    given = [value.decode("latin-1") for value in dict.fromkeys(content_types)]
+    if len(given) > 1:
+        raise UnsupportedMediaTypeError(f"Content-Type is given as {' and as '.join(given)}, expected one")
+    requested = wire.request_media_type(given[0] if given else None)
+    # Its lines are one list to HTTP.
+    accept = ", ".join(value.decode("latin-1") for value in accepts)
+    return requested, wire.reply_media_type(accept or None, requested)
+
+
+@lru_cache(maxsize=256)
+def _working_point(query: bytes) -> str | None:
     """Find the name in the query; raises InvalidRequestError for other parameters, and for more than one of it."""
-    if not request.scope["query_string"]:
-        return None
-    parameters = list(request.query_params.items())
+    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     for parameter, _ in parameters:
         if parameter != WORKING_POINT:
             raise InvalidRequestError(f"unknown query parameter {parameter[:60]!r}, expected {WORKING_POINT}")
     if len(parameters) > 1:
         raise InvalidRequestError(f"query parameter {WORKING_POINT} is given {len(parameters)} times, expected once")
     return next((name for _, name in parameters), None)
-
-
-async def _scores(scorer: Scorer, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Score on the event loop where that is quick, else in a thread: the runtime frees the interpreter as it runs."""
-    if len(features) <= INLINE_EVENTS:
-        return scorer.score(features)
-    return await asyncio.to_thread(scorer.score, features)

@@ -3,6 +3,7 @@
 It does not know requests, formats or what the application does with them.
 """
 
+import asyncio
 import logging
 import math
 import multiprocessing
@@ -14,7 +15,7 @@ import tempfile
 import time
 from asyncio import get_running_loop
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -27,6 +28,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from service.app import create_app
 from service.artefact import Artefact, ArtefactError, load_artefact
+from service.connections import Intake, Outlet, spread
 from service.logs import configure_logging
 from service.metrics import MULTIPROCESS_VARIABLE
 from service.routes import Deployment
@@ -36,6 +38,9 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
+
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""A container's share of time, in microseconds of each period of microseconds."""
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
 """What stops the service; they wait, blocked, until a process has its handlers for them."""
@@ -47,6 +52,7 @@ def run(settings: Settings) -> int:
     It is 0 after a signal, and 1, with one line in the log, where the model, the address or a worker's start fails.
     """
     configure_logging(settings.log_level)
+    settings = msgspec.structs.replace(settings, workers=settings.workers or usable_cores())
     try:
         artefact = load_artefact(settings.model)
         Scorer(artefact)  # a model that cannot score is refused here, once, rather than by each worker
@@ -65,7 +71,7 @@ def run(settings: Settings) -> int:
 
     with listener:
         if settings.workers == 1:
-            serve(settings, artefact, listener, log_ready)
+            serve(settings, artefact, log_ready, listener)
             status = 0
         else:
             status = supervise(settings, artefact, listener, log_ready)
@@ -85,8 +91,26 @@ def url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(settings: Settings, artefact: Artefact, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve in this process until it is told to stop; exits the process with 3 if the application cannot start."""
+def usable_cores() -> int:
+    """Count the cores that this process may use: those it may run on, or as many as its container is given time for."""
+    cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):  # no control group of version 2, or one without a limit: "max"
+        quota_us, period_us = map(int, CPU_LIMIT.read_text().split())
+        cores = min(cores, math.ceil(quota_us / period_us))
+    return cores
+
+
+def serve(
+    settings: Settings,
+    artefact: Artefact,
+    on_ready: Callable[[], None],
+    listener: socket.socket | None = None,
+    channel: socket.socket | None = None,
+) -> None:
+    """Serve in this process, from a listener or what comes by the channel, until it is told to stop.
+
+    Exits the process with 3 if the application cannot start.
+    """
     app = create_app(settings, artefact)
     config = uvicorn.Config(
         app,
@@ -105,7 +129,8 @@ def serve(settings: Settings, artefact: Artefact, listener: socket.socket, on_re
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_s,
     )
-    Server(config, app.state["deployment"], settings.drain_s, on_ready).run(sockets=[listener])
+    server = Server(config, app.state["deployment"], settings.drain_s, on_ready, channel)
+    server.run(sockets=[listener] if listener else [])
 
 
 def supervise(settings: Settings, artefact: Artefact, listener: socket.socket, on_ready: Callable[[], None]) -> int:
@@ -126,9 +151,16 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, deployment: Deployment, drain_s: float, on_ready: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        deployment: Deployment,
+        drain_s: float,
+        on_ready: Callable[[], None],
+        channel: socket.socket | None,
     ) -> None:
         super().__init__(config)
+        self._channel = channel
+        self._intake: Intake | None = None
         self._deployment = deployment
         self._drain_s = drain_s
         self._on_ready = on_ready
@@ -139,6 +171,9 @@ class Server(uvicorn.Server):
         if self.should_exit:
             return
         await super().startup(sockets)
+        if self._channel is not None:
+            self._intake = Intake(self._channel, self._make_protocol)
+            self.servers.append(self._intake)  # type: ignore[arg-type]
         parent = multiprocessing.parent_process()
         if parent is not None:
             get_running_loop().add_reader(parent.sentinel, self._stop_orphaned, parent.sentinel)
@@ -156,7 +191,10 @@ class Server(uvicorn.Server):
                 signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
     async def on_tick(self, counter: int) -> bool:
-        """Tell whether to close, ten times a second."""
+        """Tell whether to close, and others how it goes, ten times a second."""
+        self._deployment.metrics.fold()
+        if self._intake is not None:
+            self._intake.report(len(self.server_state.connections))
         if time.monotonic() >= self._closes_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -178,6 +216,12 @@ class Server(uvicorn.Server):
         else:
             self.force_exit = True
 
+    def _make_protocol(self) -> asyncio.Protocol:
+        """Make what speaks HTTP on a new connection, as uvicorn does for those of a listener."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
     def _stop_orphaned(self, sentinel: int) -> None:
         get_running_loop().remove_reader(sentinel)
         logger.error("the parent process died; this worker stops")
@@ -187,13 +231,15 @@ class Server(uvicorn.Server):
 class Worker:
     """A process that serves; `ready` once it has said so."""
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings) -> None:
         # A new interpreter for each: a fork would copy the runtime's locks without its threads.
         spawn = multiprocessing.get_context("spawn")
         self.greeting, greeter = spawn.Pipe(duplex=False)
-        self.process: SpawnProcess = spawn.Process(target=_work, args=(settings, listener, greeter))
+        self.outlet = Outlet()
+        self.process: SpawnProcess = spawn.Process(target=_work, args=(settings, self.outlet.workers_end, greeter))
         self.process.start()
         greeter.close()
+        self.outlet.workers_end.close()
         self.ready = False
 
 
@@ -210,12 +256,13 @@ class Supervisor:
         self._announced = False
 
     def run(self) -> int:
-        """Start the workers, replace those that die, and give the exit status once all have stopped."""
+        """Start workers, give them connections, replace those that die, and give the exit status when all are gone."""
         for sig in SIGNALS:
             signal.signal(sig, lambda *_: self._stop())
         # Else it is started with the first worker, and lets the signals through to that.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._listener.setblocking(False)
         for _ in range(self._settings.workers):
             if not self._stopping:
                 self._start()
@@ -224,7 +271,7 @@ class Supervisor:
         return self._status
 
     def _start(self) -> None:
-        self._workers.append(Worker(self._settings, self._listener))
+        self._workers.append(Worker(self._settings))
 
     def _stop(self) -> None:
         """Tell every worker to stop; told again, they hurry."""
@@ -233,15 +280,24 @@ class Supervisor:
             worker.process.terminate()
 
     def _watch(self) -> None:
-        """Wait until a worker is ready or has died.
+        """Wait until there is a connection, or a worker is ready, has news or has died.
 
         Signals come here alone: whom they stop is settled, and a worker is born with them waiting for its own handlers.
         """
+        ready = [worker for worker in self._workers if worker.ready and worker.outlet.taken_from]
+        watched: list[int | Connection | socket.socket] = [worker.process.sentinel for worker in self._workers]
+        watched += [worker.greeting for worker in self._workers if not worker.ready]
+        watched += [worker.outlet.channel for worker in ready]
+        if ready:
+            watched.append(self._listener)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        happened = wait(
-            [*(w.process.sentinel for w in self._workers), *(w.greeting for w in self._workers if not w.ready)]
-        )
+        happened = wait(watched)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        for worker in ready:
+            if worker.outlet.channel in happened:
+                worker.outlet.read_reports()
+        if self._listener in happened:
+            spread(self._listener, [worker.outlet for worker in ready])
         for worker in list(self._workers):
             if worker.greeting in happened:
                 self._greet(worker)
@@ -261,6 +317,7 @@ class Supervisor:
     def _replace(self, worker: Worker) -> None:
         worker.process.join()
         worker.greeting.close()
+        worker.outlet.close()
         self._workers.remove(worker)
         pid, exit_code = worker.process.pid, worker.process.exitcode
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
@@ -275,13 +332,13 @@ class Supervisor:
             self._stop()
 
 
-def _work(settings: Settings, listener: socket.socket, greeter: Connection) -> None:
+def _work(settings: Settings, channel: socket.socket, greeter: Connection) -> None:
     """Serve as a worker: the whole of a child process."""
     configure_logging(settings.log_level)
-    with listener, greeter:
+    with channel, greeter:
         try:
             artefact = load_artefact(settings.model)
         except ArtefactError as error:
             logger.error("cannot use the model", extra={"detail": str(error)})
             sys.exit(1)
-        serve(settings, artefact, listener, lambda: greeter.send(os.getpid()))
+        serve(settings, artefact, lambda: greeter.send(os.getpid()), channel=channel)

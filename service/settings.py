@@ -24,7 +24,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: Annotated[str, Meta(min_length=1, description="Address or name to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535, description="TCP port to listen on; 0 takes a free one.")] = 8000
     model: Annotated[str, Meta(min_length=1, description="Path of the exported model.")] = "exported/autoencoder.onnx"
-    workers: Annotated[Count, Meta(description="Server processes; each loads the model.")] = 1
+    workers: Annotated[
+        int, Meta(ge=0, le=1024, description="Server processes; 0 is one for each core that it may use.")
+    ] = 0
     max_body_bytes: Annotated[Count, Meta(description="Largest request body in bytes; more is a 413.")] = 64 * 2**20
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"], Meta(description="Least severe lines to log.")

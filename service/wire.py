@@ -1,20 +1,27 @@
 """Every request and reply format <-> NumPy: JSON, MessagePack, raw little-endian float32, and .npy.
 
-It does not know routes, statuses, models or what a feature means; it gets the features' names for its messages.
+One event is read here, batches are read by the readers of rows.py, json_rows.py and msgpack_rows.py. It does not know
+routes, statuses, models or what a feature means; it gets the features' names for its messages.
 """
 
 import io
+import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
+import orjson
+import simdjson
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from service import faults
 from service.errors import InvalidRequestError, NonFiniteScoreError, NotAcceptableError, UnsupportedMediaTypeError
+from service.json_rows import JsonReader
+from service.msgpack_rows import MsgpackReader
+from service.rows import LITTLE_FLOAT32, NpyReader, RawReader, RowReader, read_npy_header
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
@@ -26,44 +33,28 @@ MEDIA_TYPES: Final = (JSON, MSGPACK, RAW, NPY)
 ALIASES: Final = {"application/x-msgpack": MSGPACK, "application/vnd.msgpack": MSGPACK}
 KNOWN: Final = {**{media_type: media_type for media_type in MEDIA_TYPES}, **ALIASES}
 
-LITTLE_FLOAT32: Final = np.dtype("<f4")
+ONE_EVENT: Final = "expected 1 event"
+TAGGED_FLOAT32: Final = np.dtype([("tag", "u1"), ("value", ">f4")])
+"""A number of MessagePack."""
 
 
 class EventBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What a JSON or MessagePack request for one event holds."""
+    """What a JSON request for one event holds."""
 
     features: list[float]
 
 
-class EventsBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What a JSON or MessagePack request for a batch holds."""
+class PackedEventBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What a MessagePack request for one event holds."""
 
-    events: list[list[float]]
-
-
-class _Kind(NamedTuple):
-    """What sets the requests for one event and for a batch apart."""
-
-    key: faults.Key
-    ndim: int  # of the array in .npy
-    wanted: str
-    decode: dict[str, Callable[[bytes], Any]]
+    features: list[float] | bytes
 
 
-_EVENT: Final = _Kind(
-    "features",
-    1,
-    "1 event",
-    {JSON: msgspec.json.Decoder(EventBody).decode, MSGPACK: msgspec.msgpack.Decoder(EventBody).decode},
-)
-_EVENTS: Final = _Kind(
-    "events",
-    2,
-    "at least 1 event",
-    {JSON: msgspec.json.Decoder(EventsBody).decode, MSGPACK: msgspec.msgpack.Decoder(EventsBody).decode},
-)
+_DECODE_EVENT: Final[dict[str, Callable[[bytes], EventBody | PackedEventBody]]] = {
+    JSON: msgspec.json.Decoder(EventBody).decode,
+    MSGPACK: msgspec.msgpack.Decoder(PackedEventBody).decode,
+}
 _FAULT: Final = {JSON: faults.json_fault, MSGPACK: faults.msgpack_fault}
-_ENCODE: Final = {JSON: msgspec.json.Encoder().encode, MSGPACK: msgspec.msgpack.Encoder().encode}
 
 
 def request_media_type(content_type: str | None) -> str:
@@ -96,14 +87,42 @@ def reply_media_type(accept: str | None, requested: str) -> str:
     return best
 
 
+class BatchReaders:
+    """Makes a reader for each batch; what it costs to set up is kept from one to the next."""
+
+    def __init__(self, feature_names: Sequence[str]) -> None:
+        self._names = feature_names
+        # Its documents live no longer than the call that parses them, and so one serves all bodies of a thread.
+        self._parser = simdjson.Parser()
+
+    def open(self, media_type: str) -> RowReader:
+        """Make a reader for one body."""
+        if media_type == RAW:
+            return RawReader(self._names)
+        if media_type == JSON:
+            return JsonReader(self._names, self._parser)
+        if media_type == MSGPACK:
+            return MsgpackReader(self._names)
+        return NpyReader(self._names)
+
+
 def decode_event(body: bytes, media_type: str, feature_names: Sequence[str]) -> NDArray[np.float32]:
     """Read one event as (1, n_features) finite float32; raises InvalidRequestError."""
-    return _decode(body, media_type, feature_names, _EVENT)
-
-
-def decode_events(body: bytes, media_type: str, feature_names: Sequence[str]) -> NDArray[np.float32]:
-    """Read a batch of at least one event as (n, n_features) finite float32; raises InvalidRequestError."""
-    return _decode(body, media_type, feature_names, _EVENTS)
+    if not body:
+        raise InvalidRequestError(f"the body is empty, {ONE_EVENT}")
+    n_features = len(feature_names)
+    given: NDArray[Any]
+    if media_type == RAW:
+        given = _one_raw(body, n_features, "the body is")
+    elif media_type == NPY:
+        given = _one_npy(body, n_features)
+    else:
+        given = _one_document(body, media_type, feature_names)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        features = given.astype(np.float32).reshape(1, n_features)
+    if not np.isfinite(features).all():
+        raise InvalidRequestError(faults.array_fault(given, features, "features", feature_names))
+    return features
 
 
 def encode_score(scores: NDArray[np.float32], media_type: str, accepted: NDArray[np.bool_] | None = None) -> bytes:
@@ -112,12 +131,7 @@ def encode_score(scores: NDArray[np.float32], media_type: str, accepted: NDArray
     Raises NonFiniteScoreError.
     """
     _require_finite(scores)
-    if media_type in _ENCODE:
-        reply: dict[str, Any] = {"anomaly_score": scores[0].item()}
-        if accepted is not None:
-            reply["accepted"] = accepted[0].item()
-        return _ENCODE[media_type](reply)
-    return _encode_array(scores[0], media_type)
+    return _encode("anomaly_score", scores[0], media_type, None if accepted is None else accepted[0])
 
 
 def encode_scores(scores: NDArray[np.float32], media_type: str, accepted: NDArray[np.bool_] | None = None) -> bytes:
@@ -126,88 +140,79 @@ def encode_scores(scores: NDArray[np.float32], media_type: str, accepted: NDArra
     Raises NonFiniteScoreError.
     """
     _require_finite(scores)
-    if media_type in _ENCODE:
-        reply: dict[str, Any] = {"anomaly_scores": scores.tolist()}
-        if accepted is not None:
-            reply["accepted"] = accepted.tolist()
-        return _ENCODE[media_type](reply)
-    return _encode_array(scores, media_type)
+    return _encode("anomaly_scores", scores, media_type, accepted)
 
 
-def _decode(body: bytes, media_type: str, feature_names: Sequence[str], kind: _Kind) -> NDArray[np.float32]:
-    if not body:
-        raise InvalidRequestError(f"the body is empty, expected {kind.wanted}")
-    given: NDArray[Any]
-    if media_type == RAW:
-        given = _read_raw(body, len(feature_names), kind)
-    elif media_type == NPY:
-        given = _read_npy(body, len(feature_names), kind)
-    else:
-        given = _read_document(body, media_type, feature_names, kind)
-    with np.errstate(over="ignore"):  # what becomes infinite is refused below
-        features = np.ascontiguousarray(given, np.float32).reshape(-1, len(feature_names))
-    if not np.isfinite(features).all():
-        raise InvalidRequestError(faults.array_fault(given, features, kind.key, feature_names))
-    return features
-
-
-def _read_document(body: bytes, media_type: str, feature_names: Sequence[str], kind: _Kind) -> NDArray[np.float64]:
-    """Read JSON or MessagePack strictly, as (n_features,) or (n, n_features)."""
-    expected = (len(feature_names),)
+def _one_document(body: bytes, media_type: str, feature_names: Sequence[str]) -> NDArray[Any]:
+    """Read the event of a JSON or MessagePack body strictly, as (n_features,)."""
     reason = "it does not hold what this route expects"
     try:
-        given = np.array(getattr(kind.decode[media_type](body), kind.key), np.float64)
-        if len(given) and given.shape[kind.ndim - 1 :] == expected:
-            return given
-    except (ValueError, RecursionError) as error:  # msgspec's errors and those of UTF-8 and ragged rows are ValueErrors
+        features = _DECODE_EVENT[media_type](body).features
+        if isinstance(features, bytes):
+            return _one_raw(features, len(feature_names), "features is")
+        if len(features) == len(feature_names):
+            return np.array(features)
+    except (ValueError, RecursionError) as error:  # msgspec's errors and those of UTF-8 are ValueErrors
         reason = str(error)
-    fault = _FAULT[media_type](body, kind.key, feature_names)
+    fault = _FAULT[media_type](body, "features", feature_names)
     raise InvalidRequestError(fault or f"the body cannot be read: {reason}")
 
 
-def _read_raw(body: bytes, n_features: int, kind: _Kind) -> NDArray[np.float32]:
-    """Read little-endian float32 rows, as (n, n_features)."""
+def _one_raw(data: bytes, n_features: int, found: str) -> NDArray[np.float32]:
     event_bytes = n_features * LITTLE_FLOAT32.itemsize
-    event = f"{n_features} float32 ({event_bytes} bytes"
-    if kind.ndim == 1 and len(body) != event_bytes:
-        raise InvalidRequestError(f"the body is {len(body)} bytes, expected one event of {event})")
-    if len(body) % event_bytes:
-        raise InvalidRequestError(f"the body is {len(body)} bytes, not a whole number of events of {event} each)")
-    return np.frombuffer(body, LITTLE_FLOAT32).reshape(-1, n_features)
+    if len(data) != event_bytes:
+        raise InvalidRequestError(
+            f"{found} {len(data)} bytes, expected one event of {n_features} float32 ({event_bytes} bytes)"
+        )
+    return np.frombuffer(data, LITTLE_FLOAT32)
 
 
-def _read_npy(body: bytes, n_features: int, kind: _Kind) -> NDArray[Any]:
-    """Read an .npy array of real numbers, as (n_features,) or (n, n_features); never a pickle."""
-    stream = io.BytesIO(body)
-    try:
-        version = npy.read_magic(stream)
-        if b"L" in body[npy.MAGIC_LEN + 2 : body.find(b"}")]:  # numpy would read it, and warn on stderr
-            raise ValueError("its header is one of Python 2, which wrote 3L for 3; save the array again")
-        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-        shape, fortran_order, dtype = read_header(stream)
-    except Exception as error:  # the header is a Python literal, whose parsing fails in many ways, all the client's
-        raise InvalidRequestError(f"the body is not an .npy file of version 1 or 2: {error}") from error
-    if dtype.kind not in "fiu" or dtype.itemsize > 8:
-        raise InvalidRequestError(f"the array's dtype is {dtype}, expected float32, float64 or an integer type")
-    expected = f"({n_features},)" if kind.ndim == 1 else f"(n, {n_features})"
-    if len(shape) != kind.ndim or shape[-1] != n_features or shape[0] < 0:
-        raise InvalidRequestError(f"the array's shape is {faults.shown(shape)}, expected {expected}")
-    if shape[0] == 0:
-        raise InvalidRequestError(f"events is empty, expected {kind.wanted}")
-    data = memoryview(body)[stream.tell() :]
-    promised = dtype.itemsize * n_features * (shape[0] if kind.ndim == 2 else 1)
-    if len(data) != promised:
-        raise InvalidRequestError(f"the array holds {len(data)} bytes, expected {promised} for its shape {shape}")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+def _one_npy(body: bytes, n_features: int) -> NDArray[Any]:
+    shape, _, dtype, start = read_npy_header(body, 1, n_features, ONE_EVENT)
+    held, promised = len(body) - start, dtype.itemsize * n_features
+    if held != promised:
+        raise InvalidRequestError(f"the array holds {held} bytes, expected {promised} for its shape {shape}")
+    return np.frombuffer(body, dtype, offset=start)
 
 
-def _encode_array(scores: NDArray[np.float32] | np.float32, media_type: str) -> bytes:
+def _encode(
+    key: str, scores: NDArray[np.float32] | np.float32, media_type: str, accepted: NDArray[np.bool_] | np.bool_ | None
+) -> bytes:
+    """Write a score, or an array of them, without a Python object for each."""
+    if media_type == JSON:
+        reply = {key: scores} if accepted is None else {key: scores, "accepted": accepted}
+        return orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
+    if media_type == MSGPACK:
+        parts = [b"\x81" if accepted is None else b"\x82", msgspec.msgpack.encode(key)]
+        parts += _packed(np.asarray(scores), _packed_floats)
+        if accepted is not None:
+            parts += [b"\xa8accepted", *_packed(np.asarray(accepted), _packed_booleans)]
+        return b"".join(parts)
     array = np.asarray(scores, LITTLE_FLOAT32)
     if media_type == RAW:
         return array.tobytes()
     stream = io.BytesIO()
     npy.write_array(stream, array, version=(1, 0), allow_pickle=False)
     return stream.getvalue()
+
+
+def _packed(values: NDArray[Any], pack: Callable[[NDArray[Any]], bytes]) -> list[bytes]:
+    """Write one value or an array of them in MessagePack."""
+    if values.ndim == 0:
+        return [pack(values[np.newaxis])]
+    n = len(values)
+    head = bytes([0x90 | n]) if n < 16 else struct.pack(">BH", 0xDC, n) if n < 2**16 else struct.pack(">BI", 0xDD, n)
+    return [head, pack(values)]
+
+
+def _packed_floats(scores: NDArray[np.float32]) -> bytes:
+    tagged = np.empty(len(scores), TAGGED_FLOAT32)
+    tagged["tag"], tagged["value"] = 0xCA, scores
+    return tagged.tobytes()
+
+
+def _packed_booleans(accepted: NDArray[np.bool_]) -> bytes:
+    return np.where(accepted, np.uint8(0xC3), np.uint8(0xC2)).tobytes()
 
 
 def _require_finite(scores: NDArray[np.float32]) -> None:

@@ -107,5 +107,6 @@ def starting_service(model: Path | str, *flags: str, env: Mapping[str, str] | No
 
 
 def _environment() -> dict[str, str]:
-    """Give the tests' own environment, without settings of the service."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("ANOMALY_")}
+    """Give the tests' own environment, without settings of the service but one worker, whatever the machine has."""
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("ANOMALY_")}
+    return {**settings, "ANOMALY_WORKERS": "1"}

@@ -11,7 +11,7 @@ from litestar.testing import TestClient
 
 from service.app import create_app
 from service.artefact import Artefact, parse_artefact
-from service.routes import INLINE_EVENTS
+from service.rows import BLOCK_EVENTS
 from service.settings import Settings
 from tests.artefacts import N_FEATURES, RTOL, metadata, model, oracle, sample_events, with_metadata
 from tests.live import LiveService
@@ -42,9 +42,9 @@ def detail(response: httpx.Response, status: int) -> str:
 
 
 @formats
-@pytest.mark.parametrize("n_events", [1, 2, 7, INLINE_EVENTS, INLINE_EVENTS + 1])
+@pytest.mark.parametrize("n_events", [1, 2, 7, 200, BLOCK_EVENTS, 3 * BLOCK_EVENTS + 1])
 def test_a_batch_gets_its_scores_in_its_own_format(client: Client, fmt: Format, n_events: int) -> None:
-    """Scored on the loop or in a thread, each event gets its score, and the reply names the model."""
+    """Scored with others, in one block or in several, each event gets its score, and the reply names the model."""
     events = sample_events(n_events)
     response = post(client, "/score/batch", fmt.write("events", events), fmt.media_type)
     assert response.status_code == 200
@@ -83,7 +83,7 @@ def test_the_json_replies_are_these(client: Client) -> None:
     single = post(client, "/score?working_point=loose", b'{"features": [%b]}' % means, JSON.media_type)
     assert single.content == b'{"anomaly_score":0.0,"accepted":false}'
     batch = post(client, "/score/batch", b'{"events": [[%b], [-2.5, 7, 17, 27, 37]]}' % means, JSON.media_type)
-    assert batch.content == b'{"anomaly_scores":[0.0,0.20000000298023224]}'
+    assert batch.content == b'{"anomaly_scores":[0.0,0.2]}'
 
 
 @formats

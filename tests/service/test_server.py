@@ -62,6 +62,14 @@ def wait_until_health_is(service: LiveService, status: int) -> httpx.Response:
     return response
 
 
+def wait_until_counted(service: LiveService, n_events: int) -> None:
+    """Wait until all workers together count this many events: they tell their numbers ten times a second."""
+    deadline = time.monotonic() + PATIENCE_S
+    while f"anomaly_events_scored_total {n_events}.0" not in httpx.get(f"{service.base_url}/metrics").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def wait_until_gone(pid: int) -> None:
     """Wait until the process has ended."""
     deadline = time.monotonic() + PATIENCE_S
@@ -309,6 +317,7 @@ def test_a_killed_worker_is_replaced(model_path: Path) -> None:
     with live_service(model_path, "--workers", "2") as service:
         for _ in range(20):
             assert score(service).status_code == 200
+        wait_until_counted(service, 20)
         victim = service.wait_for("Application startup complete.", 2)["pid"]
         os.kill(victim, signal.SIGKILL)
         died = service.wait_for("worker died; another is started")
@@ -316,7 +325,7 @@ def test_a_killed_worker_is_replaced(model_path: Path) -> None:
         service.wait_for("Application startup complete.", 3)
         for _ in range(20):
             assert score(service).status_code == 200
-        assert "anomaly_events_scored_total 40.0" in httpx.get(f"{service.base_url}/metrics").text
+        wait_until_counted(service, 40)
         assert service.stop() == 0
 
 

@@ -26,7 +26,7 @@ def test_a_flag_beats_the_environment_which_beats_the_default() -> None:
     environ = {"ANOMALY_PORT": "8001", "ANOMALY_HOST": "::1"}
     assert parse_settings([], environ).port == 8001
     settings = parse_settings(["--port", "8002"], environ)
-    assert (settings.port, settings.host, settings.workers) == (8002, "::1", 1)
+    assert (settings.port, settings.host, settings.workers) == (8002, "::1", 0)
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False)])
@@ -45,7 +45,7 @@ def test_a_switch_has_two_flags_and_a_variable(text: str, value: bool) -> None:
         ("port", "-1", "a whole number from 0 to 65535"),
         ("port", "80.5", "a whole number from 0 to 65535"),
         ("port", "", "a whole number from 0 to 65535"),
-        ("workers", "0", "a whole number of at least 1"),
+        ("workers", "-1", "a whole number from 0 to 1024"),
         ("max_body_bytes", "64MiB", "a whole number of at least 1"),
         ("keep_alive_s", "nan", "a whole number from 0 to 86400"),
         ("drain_s", "-1", "a whole number from 0 to 86400"),

@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 import warnings
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -24,9 +25,30 @@ formats = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.media_type
 documents = pytest.mark.parametrize("fmt", [JSON, MSGPACK], ids=["json", "msgpack"])
 
 
+def decode_events(body: bytes, media_type: str, names: list[str]) -> NDArray[np.float32]:
+    """Read a batch as it would arrive: whole, and again in pieces, which makes no difference."""
+    whole = read_pieces([body], media_type, names)
+    cuts = np.random.default_rng(len(body)).integers(len(body) + 1, size=6)
+    edges = [0, *sorted(cuts.tolist()), len(body)]
+    pieces = [body[start:end] for start, end in pairwise(edges)]
+    np.testing.assert_array_equal(read_pieces(pieces, media_type, names), whole)
+    return whole
+
+
+def read_pieces(pieces: list[bytes], media_type: str, names: list[str]) -> NDArray[np.float32]:
+    """Read a batch that arrives in these pieces."""
+    reader = wire.BatchReaders(names).open(media_type)
+    blocks = [
+        block.copy()
+        for place, piece in enumerate(pieces)
+        for block in reader.feed(piece, last=place == len(pieces) - 1)
+    ]
+    return np.concatenate(blocks)
+
+
 def refusal(body: bytes, fmt: Format, *, batch: bool = True) -> str:
     """Give the message with which the body is refused."""
-    decode = wire.decode_events if batch else wire.decode_event
+    decode = decode_events if batch else wire.decode_event
     with pytest.raises(InvalidRequestError) as caught:
         decode(body, fmt.media_type, NAMES)
     return str(caught.value)
@@ -40,7 +62,7 @@ def document(fmt: Format, value: Any) -> bytes:
 @formats
 def test_events_arrive_as_they_were_sent(fmt: Format) -> None:
     """Each format carries a batch, and a single event, to the same float32 rows."""
-    events = wire.decode_events(fmt.write("events", EVENTS), fmt.media_type, NAMES)
+    events = decode_events(fmt.write("events", EVENTS), fmt.media_type, NAMES)
     assert events.dtype == np.float32
     np.testing.assert_array_equal(events, EVENTS)
     event = wire.decode_event(fmt.write("features", EVENTS[0]), fmt.media_type, NAMES)
@@ -137,7 +159,7 @@ def test_a_fault_at_the_end_of_many_events_is_found_without_an_object_for_each_n
     good, wrong = (document(fmt, {"events": [*rows, [1.0, 2.0, last]]}) for last in (3.0, "x"))
     tracemalloc.start()
     try:
-        wire.decode_events(good, fmt.media_type, NAMES)
+        decode_events(good, fmt.media_type, NAMES)
         reading = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
         assert refusal(wrong, fmt) == 'events[20000][2] (tau2j1) is "x", expected a number'
@@ -277,7 +299,7 @@ def test_npy_holds_any_real_numbers_in_any_order(dtype: str, order: str) -> None
     """Floats and integers of any width and byte order, by rows or by columns, are read as the same numbers."""
     array = np.arange(12).reshape(4, 3).astype(dtype)
     arranged = np.asfortranarray(array) if order == "F" else array
-    events = wire.decode_events(npy_bytes(arranged), wire.NPY, NAMES)
+    events = decode_events(npy_bytes(arranged), wire.NPY, NAMES)
     np.testing.assert_array_equal(events, np.arange(12).reshape(4, 3))
     event = wire.decode_event(npy_bytes(array[1]), wire.NPY, NAMES)
     np.testing.assert_array_equal(event, [[3, 4, 5]])
@@ -287,7 +309,7 @@ def test_npy_of_format_version_2_is_read() -> None:
     """The newer header is as good as the old one."""
     stream = io.BytesIO()
     np.lib.format.write_array(stream, EVENTS, version=(2, 0))
-    np.testing.assert_array_equal(wire.decode_events(stream.getvalue(), wire.NPY, NAMES), EVENTS)
+    np.testing.assert_array_equal(decode_events(stream.getvalue(), wire.NPY, NAMES), EVENTS)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +395,7 @@ def test_random_bytes_are_read_or_refused() -> None:
             for place in generator.integers(len(body), size=generator.integers(1, 4)):
                 body[place] = generator.integers(256)
             with suppress(InvalidRequestError):
-                events = wire.decode_events(bytes(body), fmt.media_type, NAMES)
+                events = decode_events(bytes(body), fmt.media_type, NAMES)
                 assert events.shape[1:] == (3,)
                 assert np.isfinite(events).all()
 
