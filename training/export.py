@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from onnxscript import opset20
 
 from service.artefact import (
     INPUT_NAME,
@@ -78,6 +79,8 @@ def to_onnx(scorer: AnomalyScorer) -> onnx.ModelProto:
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],
             dynamic_shapes={"features": {0: torch.export.Dim("batch")}},
+            # The exporter's own adds a comparison and a choice, for numbers that the operator is exact for anyway.
+            custom_translation_table={torch.ops.aten.softplus.default: opset20.Softplus},
             verbose=False,
         )
     if program is None:

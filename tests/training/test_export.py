@@ -153,6 +153,15 @@ def test_the_batch_is_symbolic(artefact: Artefact) -> None:
     assert [value.name for value in (*graph.input, *graph.output)] == ["features", "anomaly_score"]
 
 
+def test_the_graph_works_on_whole_columns(artefact: Artefact) -> None:
+    """Seen by jets, columns are picked by matrix products, one by one never, and the softplus is a single operator."""
+    if artefact.metadata.training["configuration"]["feature_map"] != "jets":
+        pytest.skip("seen as in the file, or by substructure, which is not shipped")
+    operators = [node.op_type for node in onnx.load_model_from_string(artefact.graph).graph.node]
+    assert not {"Slice", "Split", "Gather", "Reshape", "Pow", "Div", "Greater", "Where"} & set(operators)
+    assert operators.count("Softplus") == 1
+
+
 def test_the_metadata_is_complete(run: Run, artefact: Artefact, calibration: NDArray[np.float32]) -> None:
     """The file says what it is, what it takes, how it was trained and on what, without any other file."""
     metadata = artefact.metadata

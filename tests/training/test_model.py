@@ -213,6 +213,20 @@ def test_the_feature_map_is_the_slow_one(name: str, feature_map: FeatureMap) -> 
     np.testing.assert_allclose(mapped, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("feature_map", [RawFeatures(), Substructure(), Jets()], ids=["raw", "substructure", "jets"])
+def test_mapped_features_are_counted_from_an_origin(feature_map: FeatureMap) -> None:
+    """Counted from an origin, the mapped features are what they are without one, less the origin."""
+    features = torch.from_numpy(EVERYTHING)
+    origin = torch.linspace(-2.0, 3.0, len(feature_map.names))
+    torch.testing.assert_close(feature_map(features, origin), feature_map(features) - origin, rtol=1e-6, atol=1e-5)
+
+
+def test_a_checkpoint_holds_what_is_fitted() -> None:
+    """The state is weights, the scaler's constants and the density's: the matrices of a feature map are code."""
+    state = AnomalyScorer(DENSITY).state_dict()
+    assert {name.partition(".")[0] for name in state} == {"network", "scaler"}
+
+
 def test_features_are_named_in_order() -> None:
     """The map's names say which column is which: one jet after the other."""
     assert RawFeatures.names == FEATURE_NAMES
@@ -234,7 +248,7 @@ def test_the_scaler_takes_mean_and_standard_deviation() -> None:
     wide = values.astype(np.float64)
     np.testing.assert_allclose(scaler.mean, wide.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(scaler.scale, wide.std(axis=0), rtol=1e-6)
-    standardised = scaler(torch.from_numpy(values)).double().numpy()
+    standardised = scaler(torch.from_numpy(values) - scaler.mean).double().numpy()
     np.testing.assert_allclose(standardised.mean(axis=0), 0.0, atol=1e-5)
     np.testing.assert_allclose(standardised.std(axis=0), 1.0, rtol=1e-5)
 
@@ -246,14 +260,14 @@ def test_a_constant_quantity_keeps_its_scale() -> None:
     scaler = Scaler(14)
     scaler.fit(torch.from_numpy(values))
     assert scaler.scale[5] == 1.0
-    assert torch.all(scaler(torch.from_numpy(values))[:, 5] == 0.0)
+    assert torch.all(scaler(torch.from_numpy(values) - scaler.mean)[:, 5] == 0.0)
 
 
 def test_an_event_far_out_is_bounded() -> None:
     """A quantity counts as at most MAX_DEVIATIONS standard deviations from the mean, either way."""
     scaler = Scaler(2)
     scaler.fit(torch.tensor([[0.0, 10.0], [2.0, 30.0]]))
-    found = scaler(torch.tensor([[1e38, -1e38], [1.0 + 5e3, 20.0]]))
+    found = scaler(torch.tensor([[1e38, -1e38], [1.0 + 5e3, 20.0]]) - scaler.mean)
     np.testing.assert_array_equal(found, [[MAX_DEVIATIONS, -MAX_DEVIATIONS], [5e3, 0.0]])
 
 
