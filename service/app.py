@@ -3,7 +3,6 @@
 It does not know sockets, processes or signals, and holds no logic of its own.
 """
 
-import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -56,9 +55,6 @@ def create_app(settings: Settings, artefact: Artefact) -> Litestar:
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
         scorer = Scorer(artefact)
         describe(app.openapi_schema, artefact)
-        # What lives as long as the process is never garbage: without it, collections are short and so are the tails.
-        gc.collect()
-        gc.freeze()
         deployment.open(scorer)
         yield
 

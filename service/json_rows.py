@@ -1,9 +1,12 @@
-"""Batches in JSON: `{"events": [[numbers], ...]}`, read in segments of whole rows.
+"""Batches in JSON: `{"events": [[numbers], ...]}`.
 
-It does not know other formats, nor what is wrong with a segment that it cannot read: see faults.py.
+The rows are read by _json_rows.c where it could be built, else by simdjson, to the same numbers. It does not know other
+formats, nor what is wrong with rows that it cannot read: see faults.py.
 """
 
+import json
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -14,14 +17,23 @@ from numpy.typing import NDArray
 
 from service import faults
 from service.errors import InvalidRequestError
-from service.rows import RowReader
+from service.rows import BLOCK_EVENTS, RowReader
+
+try:
+    from service import _json_rows
+except ImportError:  # there was no compiler when the service was installed
+    _json_rows = None  # type: ignore[assignment]
+
+COMPILED: Final = _json_rows is not None
 
 SPACE: Final = b" \t\n\r"
 HEAD: Final = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"events"[ \t\n\r]*:[ \t\n\r]*\[')
+TAIL: Final = re.compile(rb"[ \t\n\r]*\}[ \t\n\r]*")
 HEAD_BYTES: Final = 1024
 """A body that has not come to its first row by then is read as a whole."""
 
 SEGMENT_BYTES: Final = 65_536
+"""simdjson reads so much at once; and what is wrong with a row shows within so many bytes."""
 
 NUMBERS: Final = b"0123456789+-.eE" + SPACE
 """What a row's text has beside its brackets and commas."""
@@ -37,7 +49,95 @@ DECODE_BODY: Final = msgspec.json.Decoder(EventsBody).decode
 
 
 class JsonReader(RowReader):
-    """Reads a batch in JSON.
+    """Reads a batch in JSON: its head and end, and a body that does not start as most do."""
+
+    def __init__(self, feature_names: Sequence[str]) -> None:
+        super().__init__(feature_names)
+        self._head = b""
+        self._rest = b""
+        self._passed_bytes = 0
+        self._whole: bytearray | None = None
+
+    def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
+        data = self._rest + piece if self._rest else piece
+        self._rest = b""
+        if self._whole is None and not self._head:
+            head = HEAD.match(data)
+            if head is not None:
+                self._head, data = head.group(), data[head.end() :]
+            elif last or len(data) >= HEAD_BYTES:
+                self._whole = bytearray()
+            else:
+                self._rest = data
+                return
+        if self._whole is None:
+            yield from self._listed_rows(data, last)
+            return
+        self._whole += data
+        if last:
+            yield self._read_document(bytes(self._whole))
+
+    @abstractmethod
+    def _listed_rows(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
+        """Give the rows at the start of `data`, and leave what is not complete in `_rest`."""
+
+    def _read_document(self, document: bytes) -> NDArray[np.float64]:
+        """Read the body, or what is left of it after the rows that have passed, number by number."""
+        reason = "it does not hold what this route expects"
+        try:
+            rows = np.array(DECODE_BODY(document).events, np.float64)
+            if rows.ndim == 2 and rows.shape[1] == len(self._names):
+                return rows
+        except (ValueError, RecursionError) as error:  # msgspec's and those of UTF-8 and ragged rows are ValueErrors
+            reason = str(error)
+        raise self._refusal(document, reason)
+
+    def _refusal(self, document: bytes, reason: str = "it does not hold rows of numbers") -> InvalidRequestError:
+        """Name the first fault of a document that is the body without the rows that have passed."""
+        fault = faults.json_fault(document, "events", self._names, self._read, self._passed_bytes)
+        return InvalidRequestError(fault or f"the body cannot be read: {reason}")
+
+
+class CompiledReader(JsonReader):
+    """Reads rows by _json_rows.c, which takes all that JSON allows: what it does not take is wrong."""
+
+    def __init__(self, feature_names: Sequence[str]) -> None:
+        super().__init__(feature_names)
+        self._parsed = np.empty((BLOCK_EVENTS, len(feature_names)), np.float32)
+        self._state = _json_rows.MORE
+
+    def _listed_rows(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
+        start = 0
+        while self._state == _json_rows.MORE:
+            n_rows, stop, self._state = _json_rows.read_rows(data, start, self._parsed, 0)
+            self._passed_bytes += stop - start
+            start = stop
+            yield self._parsed[:n_rows]
+            if self._state == _json_rows.FULL:
+                self._state = _json_rows.MORE
+            elif self._state == _json_rows.MORE:
+                break
+        self._rest = data[start:]
+        if self._state == _json_rows.END:
+            if last and not TAIL.fullmatch(self._rest):
+                raise self._refusal(self._head + b"]" + self._rest)
+        elif last:
+            raise self._refusal(self._head + self._rest)
+        elif len(self._rest) > SEGMENT_BYTES:
+            raise self._row_refusal(self._rest[:SEGMENT_BYTES])
+
+    def _row_refusal(self, text: bytes) -> InvalidRequestError:
+        """Name the fault of the row that `text` starts with; what follows the row goes on somewhere else."""
+        characters = text.decode(errors="replace").lstrip()
+        try:
+            _, end = json.JSONDecoder().raw_decode(characters)
+        except (ValueError, RecursionError):
+            return self._refusal(self._head + text)
+        return self._refusal(self._head + characters[:end].encode() + b"]}")
+
+
+class SimdjsonReader(JsonReader):
+    """Reads rows by simdjson, in segments of whole rows.
 
     simdjson parses a segment's numbers straight into one array, whatever the rows' lengths. So the segment's text
     without its numbers must be, byte for byte, that of rows of the right length.
@@ -46,35 +146,15 @@ class JsonReader(RowReader):
     def __init__(self, feature_names: Sequence[str], parser: simdjson.Parser) -> None:
         super().__init__(feature_names)
         self._parser = parser
-        self._head = b""
-        self._passed_bytes = 0
-        self._rest = b""
-        self._whole: bytearray | None = None
         self._row = b"[" + b"," * (len(feature_names) - 1) + b"],"
 
-    def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        if self._whole is None and not self._head:
-            self._rest += piece
-            piece = b""
-            head = HEAD.match(self._rest)
-            if head is not None:
-                self._head, self._rest = head.group(), self._rest[head.end() :]
-            elif last or len(self._rest) >= HEAD_BYTES:
-                self._whole = bytearray(self._rest)
-            else:
-                return
-        if self._whole is not None:
-            self._whole += piece
-            if last:
-                yield self._read_whole(bytes(self._whole))
-            return
-        data = self._rest + piece
+    def _listed_rows(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
         start = 0
         while len(data) - start > SEGMENT_BYTES:
             # A row starts at this bracket: before it are whole rows, each with its comma.
             end = data.rfind(b"[", start + 1, start + SEGMENT_BYTES)
             if end < 0:
-                raise self._refusal(self._head + data[start:] + b"]}")
+                raise self._refusal(self._head + data[start : start + SEGMENT_BYTES])
             yield self._read_segment(data[start:end])
             self._passed_bytes += end - start
             start = end
@@ -93,7 +173,7 @@ class JsonReader(RowReader):
         stripped = text.rstrip(SPACE)
         if not stripped.endswith(b","):
             raise self._refusal(self._head + text + b"[]]}")
-        return self._read_odd_rows(stripped[:-1] + b"]}")
+        return self._read_document(self._head + stripped[:-1] + b"]}")
 
     def _read_last_segment(self, text: bytes) -> NDArray[Any]:
         """Read the last rows, and the brackets that end their list and the object."""
@@ -104,7 +184,7 @@ class JsonReader(RowReader):
             numbers = self._parse(b"[" + stripped[:-1])
             if numbers is not None:
                 return numbers.reshape(n_rows, -1)
-        return self._read_odd_rows(text)
+        return self._read_document(self._head + text)
 
     def _parse(self, text: bytes) -> NDArray[np.float64] | None:
         """Parse nested arrays into the numbers in them; None for what simdjson does not read, as very long integers."""
@@ -113,23 +193,3 @@ class JsonReader(RowReader):
             return np.frombuffer(parsed.as_buffer(of_type="d")) if isinstance(parsed, simdjson.Array) else None
         except (ValueError, TypeError, RuntimeError):
             return None
-
-    def _read_odd_rows(self, tail: bytes) -> NDArray[np.float64]:
-        """Read rows number by number; `tail` ends the list and the object."""
-        return self._read_whole(self._head + tail)
-
-    def _read_whole(self, document: bytes) -> NDArray[np.float64]:
-        """Read a whole document, number by number."""
-        reason = "it does not hold what this route expects"
-        try:
-            rows = np.array(DECODE_BODY(document).events, np.float64)
-            if rows.ndim == 2 and rows.shape[1] == len(self._names):
-                return rows
-        except (ValueError, RecursionError) as error:  # msgspec's and those of UTF-8 and ragged rows are ValueErrors
-            reason = str(error)
-        raise self._refusal(document, reason)
-
-    def _refusal(self, document: bytes, reason: str = "") -> InvalidRequestError:
-        """Name the first fault of a document that is the body without the rows that have passed."""
-        fault = faults.json_fault(document, "events", self._names, self._read, self._passed_bytes)
-        return InvalidRequestError(fault or f"the body cannot be read: {reason}")

@@ -92,7 +92,8 @@ class MsgpackReader(RowReader):
 
     def __init__(self, feature_names: Sequence[str]) -> None:
         super().__init__(feature_names)
-        self._read_on = self._read_head
+        # Plain functions: methods bound to the reader would keep it, and its block, until garbage is collected.
+        self._read_on = MsgpackReader._read_head
         self._rest = b""
         self._rows_left = 0
         self._layout: RowLayout | None = None
@@ -101,14 +102,14 @@ class MsgpackReader(RowReader):
 
     def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
         data, self._rest = self._rest + piece, b""
-        return self._read_on(data, last)
+        return self._read_on(self, data, last)
 
     def _read_head(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
         """Find out how the rows are written."""
         head = HEAD.match(data)
         if head is None:
             if last or len(data) >= HEAD_BYTES:
-                self._read_on = self._read_whole
+                self._read_on = MsgpackReader._read_whole
                 yield from self._read_whole(data, last)
             else:
                 self._rest = data
@@ -116,12 +117,12 @@ class MsgpackReader(RowReader):
         kind, length = head.lastgroup or "", int.from_bytes(head[head.lastindex or 0])
         if kind.startswith("binary"):
             self._rows_left = whole_events(length, len(self._names), "events is")
-            self._read_on = self._read_binary
+            self._read_on = MsgpackReader._read_binary
         else:
             self._rows_left = length & 0x0F if kind == "list4" else length
             self._passed_bytes = head.end()
-            self._read_on = self._read_alike
-        yield from self._read_on(data[head.end() :], last)
+            self._read_on = MsgpackReader._read_alike
+        yield from self._read_on(self, data[head.end() :], last)
 
     def _read_binary(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
         """Read raw float32 rows."""
@@ -153,7 +154,7 @@ class MsgpackReader(RowReader):
                 return
             if last and not data and not self._rows_left:
                 return
-        self._read_on = self._read_whole
+        self._read_on = MsgpackReader._read_whole
         yield from self._read_whole(data, last)
 
     def _read_whole(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:

@@ -24,6 +24,7 @@ from service.artefact import WorkingPoint
 from service.body import pieces, whole
 from service.errors import InvalidRequestError, NotReadyError, UnknownWorkingPointError, UnsupportedMediaTypeError
 from service.metrics import CONTENT_TYPE, Metrics
+from service.replies import Reply
 from service.scheduling import MicroBatch, Turns
 from service.scorer import Scorer
 
@@ -45,9 +46,10 @@ class Model:
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.artefact = scorer.artefact
-        self.feature_names = scorer.artefact.metadata.feature_names
+        names = scorer.artefact.metadata.feature_names
         self.micro_batch = MicroBatch(scorer)
-        self.readers = wire.BatchReaders(self.feature_names)
+        self.event_reader = wire.EventReader(names)
+        self.batch_readers = wire.BatchReaders(names)
         self.version_header = (b"model-version", self.artefact.identity.encode())
         self._working_points = {point.name: point for point in self.artefact.metadata.working_points}
 
@@ -115,13 +117,13 @@ class ModelFacts(msgspec.Struct, frozen=True):
 @post("/score", status_code=200, operation_id="score", summary="Score one event", tags=[SCORING])
 async def score(request: ServiceRequest) -> ASGIResponse:
     """Score one event."""
-    return (await _score(_deployment(request), request.scope, request.receive)).response()
+    return (await _score(_deployment(request), request.scope, request.receive)).to_response()
 
 
 @post("/score/batch", status_code=200, operation_id="score_batch", summary="Score many events", tags=[SCORING])
 async def score_batch(request: ServiceRequest) -> ASGIResponse:
     """Score many events; the scores come in the events' order."""
-    return (await _score_batch(_deployment(request), request.scope, request.receive)).response()
+    return (await _score_batch(_deployment(request), request.scope, request.receive)).to_response()
 
 
 @get("/health", operation_id="health", summary="Health", tags=[OPERATIONS])
@@ -177,17 +179,6 @@ def _deployment(request: ServiceRequest) -> Deployment:
     return deployment
 
 
-class _Reply(NamedTuple):
-    """What the client gets."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-    def response(self) -> ASGIResponse:
-        return ASGIResponse(body=self.body, encoded_headers=self.headers[:-1], status_code=self.status, media_type="")
-
-
 class _Asked(NamedTuple):
     """What a request's head asks for."""
 
@@ -197,7 +188,7 @@ class _Asked(NamedTuple):
     announced_bytes: bytes
 
 
-Answer = Callable[[Deployment, HTTPScope, Receive], Awaitable[_Reply]]
+Answer = Callable[[Deployment, HTTPScope, Receive], Awaitable[Reply]]
 
 
 def scoring_first(app: ASGIApp, deployment: Deployment) -> ASGIApp:
@@ -213,19 +204,18 @@ def scoring_first(app: ASGIApp, deployment: Deployment) -> ASGIApp:
             reply = await answers[path](deployment, scope, receive)
         except Exception as error:
             reply = _error_reply(errors.describe(error, HttpMethod.POST, path))
-        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-        await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+        await reply.send(scope, send)
         deployment.metrics.note_request(path, reply.status, perf_counter() - started)
 
     return answered
 
 
-async def _score(deployment: Deployment, scope: HTTPScope, receive: Receive) -> _Reply:
+async def _score(deployment: Deployment, scope: HTTPScope, receive: Receive) -> Reply:
     model = deployment.model
     asked = _asked(scope, model)
     try:
         body = await whole(receive, asked.announced_bytes, deployment.max_body_bytes)
-        features = wire.decode_event(body, asked.requested, model.feature_names)
+        features = model.event_reader.read(body, asked.requested)
         scores = await model.micro_batch.score(features)
     except CancelledError as error:
         raise _stopped() from error
@@ -234,10 +224,10 @@ async def _score(deployment: Deployment, scope: HTTPScope, receive: Receive) -> 
     return reply
 
 
-async def _score_batch(deployment: Deployment, scope: HTTPScope, receive: Receive) -> _Reply:
+async def _score_batch(deployment: Deployment, scope: HTTPScope, receive: Receive) -> Reply:
     model = deployment.model
     asked = _asked(scope, model)
-    reader = model.readers.open(asked.requested)
+    reader = model.batch_readers.open(asked.requested)
     scored: list[NDArray[np.float32]] = []
     try:
         async for piece, last in pieces(receive, asked.announced_bytes, deployment.max_body_bytes):
@@ -266,24 +256,19 @@ def _stopped() -> NotReadyError:
     return NotReadyError("the service stopped before it had scored; send the request again")
 
 
-def _reply(model: Model, asked: _Asked, scores: NDArray[np.float32], encode: Encode) -> _Reply:
+def _reply(model: Model, asked: _Asked, scores: NDArray[np.float32], encode: Encode) -> Reply:
     point = asked.point
     body = encode(scores, asked.replied, None if point is None else point.accepts(scores))
     headers = [model.version_header]
     if point is not None:
         headers.append((b"score-threshold", repr(point.threshold).encode()))
-    headers += [CONTENT_TYPE_HEADERS[asked.replied], (b"content-length", b"%d" % len(body))]
-    return _Reply(200, headers, body)
+    headers.append(CONTENT_TYPE_HEADERS[asked.replied])
+    return Reply(200, headers, body)
 
 
-def _error_reply(error: errors.ErrorReply) -> _Reply:
-    body = msgspec.json.encode(error)
-    headers = [
-        (b"cache-control", errors.NOT_KEPT.encode()),
-        CONTENT_TYPE_HEADERS[wire.JSON],
-        (b"content-length", b"%d" % len(body)),
-    ]
-    return _Reply(error.status_code, headers, body)
+def _error_reply(error: errors.ErrorReply) -> Reply:
+    headers = [(b"cache-control", errors.NOT_KEPT.encode()), CONTENT_TYPE_HEADERS[wire.JSON]]
+    return Reply(error.status_code, headers, msgspec.json.encode(error))
 
 
 def _asked(scope: HTTPScope, model: Model) -> _Asked:
