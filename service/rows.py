@@ -21,7 +21,7 @@ Rows = NDArray[np.float32]
 
 LITTLE_FLOAT32: Final = np.dtype("<f4")
 
-BLOCK_EVENTS: Final = 2048
+BLOCK_EVENTS: Final = 4096
 """What is scored at once: enough for the runtime, little enough for the cache and for others to have their turn."""
 
 AT_LEAST_ONE: Final = "expected at least 1 event"
@@ -47,13 +47,16 @@ class RowReader(ABC):
 
         Raises InvalidRequestError at the first fault.
         """
-        self.n_bytes += len(piece)
-        if last and not self.n_bytes:
-            raise InvalidRequestError(f"the body is empty, {AT_LEAST_ONE}")
+        self._count_bytes(piece, last)
         for given in self._rows(piece, last):
             yield from self._gather(given)
         if last and self._filled:
             yield self._block[: self._filled]
+
+    def _count_bytes(self, piece: bytes, last: bool) -> None:
+        self.n_bytes += len(piece)
+        if last and not self.n_bytes:
+            raise InvalidRequestError(f"the body is empty, {AT_LEAST_ONE}")
 
     @abstractmethod
     def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:

@@ -63,23 +63,24 @@ class Turns:
 
     def __init__(self) -> None:
         self._waiting: deque[Future[None]] = deque()
-        self._armed = False
+        self._taken = False
 
     async def wait(self) -> None:
-        """Wait for the next turn that is free."""
+        """Wait until a turn of the loop is free; at once, if this one is."""
         loop = get_running_loop()
+        if not self._taken:
+            self._taken = True
+            loop.call_soon(self._next)
+            return
         turn: Future[None] = loop.create_future()
         self._waiting.append(turn)
-        if not self._armed:
-            self._armed = True
-            loop.call_soon(self._next)
         await turn
 
     def _next(self) -> None:
-        while self._waiting:
+        self._taken = False
+        while self._waiting and not self._taken:
             turn = self._waiting.popleft()
             if not turn.done():  # its client may have left
                 turn.set_result(None)
+                self._taken = True
                 get_running_loop().call_soon(self._next)
-                return
-        self._armed = False

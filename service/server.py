@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 BACKLOG = 2048
 
 GARBAGE_OBJECTS = 50_000
-"""New objects, less those that are gone again, before a search for cycles; thirty requests at once make 700, the default."""
+"""New objects, less those gone again, before a search for cycles; thirty requests at once make the default of 700."""
 
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 """A container's share of time, in microseconds of each period of microseconds."""
@@ -106,7 +106,7 @@ def usable_cores() -> int:
 
 
 def collect_garbage_rarely() -> None:
-    """Spare requests the search for cycles in what lives as long as the process, and in each other's working objects."""
+    """Spare requests the search for cycles among what lives as long as the process, and among each other's objects."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS)
