@@ -106,21 +106,37 @@ load: .venv/everything ## locust against a service that it starts, every answer 
 	$(BIN)/python -m benchmarks.load $(if $(SECONDS),--seconds $(SECONDS)) $(if $(USERS),--users $(USERS)) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench
-bench: .venv/everything ## events/s over HTTP beside the scorer's own, into benchmarks/results/
-	$(BIN)/python -m benchmarks.throughput $(if $(MODEL),--model $(MODEL))
+bench: .venv/everything ## the service beside its ceilings, three minutes, every answer checked (needs wrk)
+	$(BIN)/python -m benchmarks.bench $(if $(MODEL),--model $(MODEL))
+
+.PHONY: bench-peers
+bench-peers: .venv/everything ## other ways to serve the same model beside this one, each in its own environment, ten minutes (needs wrk)
+	$(BIN)/python -m benchmarks.peers
+
+.PHONY: bench-memory
+bench-memory: .venv/everything ## memory under the largest bodies of every format, ten minutes (MINUTES=)
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
+
+.PHONY: bench-tables
+bench-tables: .venv/everything ## write the benchmarks' tables anew from their results
+	$(BIN)/python -m benchmarks.tables
+
+.PHONY: profile
+profile: .venv/everything ## a flame graph of one case of the benchmark, as CASE=json-10k OUT=profile.svg (needs wrk)
+	$(BIN)/python -m benchmarks.bench --profile $(or $(CASE),json-10k) --out $(or $(OUT),profile.svg) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: clean
 clean: ## remove the environment and caches; data and runs stay
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache service/*.so
 
 # A stamp is newer than pyproject.toml when the environment has what it asks for.
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/service: pyproject.toml | .venv/bin/python
+.venv/service: pyproject.toml service/_json_rows.c | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-.venv/everything: pyproject.toml | .venv/bin/python
+.venv/everything: pyproject.toml service/_json_rows.c | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,simulate,compare,bench,dev]'
 	@touch $@ .venv/service

@@ -155,7 +155,7 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, Written):
-        text = str(value)
+        text = value.replace("e+", "e")
     elif isinstance(value, str):
         text = json.dumps(value[: SHOWN_CHARACTERS + 1], ensure_ascii=False)
     elif value is None or isinstance(value, bool):

@@ -28,7 +28,7 @@ COMPILED: Final = _json_rows is not None
 
 SPACE: Final = b" \t\n\r"
 HEAD: Final = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"events"[ \t\n\r]*:[ \t\n\r]*\[')
-TAIL: Final = re.compile(rb"[ \t\n\r]*\}[ \t\n\r]*")
+TAIL: Final = re.compile(rb"\][ \t\n\r]*\}[ \t\n\r]*")
 HEAD_BYTES: Final = 1024
 """A body that has not come to its first row by then is read as a whole."""
 
@@ -86,7 +86,9 @@ class JsonReader(RowReader):
         reason = "it does not hold what this route expects"
         try:
             rows = np.array(DECODE_BODY(document).events, np.float64)
-            if rows.ndim == 2 and rows.shape[1] == len(self._names):
+            if document.count(b'"') > 2:  # numbers have none
+                reason = 'the key "events" is there more than once'
+            elif rows.ndim == 2 and rows.shape[1] == len(self._names):
                 return rows
         except (ValueError, RecursionError) as error:  # msgspec's and those of UTF-8 and ragged rows are ValueErrors
             reason = str(error)
@@ -110,6 +112,8 @@ class CompiledReader(JsonReader):
         start = 0
         while self._state == _json_rows.MORE:
             n_rows, stop, self._state = _json_rows.read_rows(data, start, self._parsed, 0)
+            if self._state == _json_rows.END:
+                stop -= 1  # the bracket is left for the tail
             self._passed_bytes += stop - start
             start = stop
             yield self._parsed[:n_rows]
@@ -119,12 +123,19 @@ class CompiledReader(JsonReader):
                 break
         self._rest = data[start:]
         if self._state == _json_rows.END:
-            if last and not TAIL.fullmatch(self._rest):
-                raise self._refusal(self._head + b"]" + self._rest)
-        elif last:
-            raise self._refusal(self._head + self._rest)
+            if not last and self._rest.translate(None, SPACE) in (b"]", b"]}"):
+                tail = self._rest.rstrip(SPACE)  # of which there may be any amount
+                self._passed_bytes += len(self._rest) - len(tail)
+                self._rest = tail
+            elif (last or len(self._rest) > SEGMENT_BYTES) and not TAIL.fullmatch(self._rest):
+                raise self._refusal(self._head + self._rest)
         elif len(self._rest) > SEGMENT_BYTES:
             raise self._row_refusal(self._rest[:SEGMENT_BYTES])
+        elif last:
+            # Only a comma, which has passed, makes the list's end wrong after rows.
+            comma = b"0," if self._read and self._rest.lstrip(SPACE).startswith(b"]") else b""
+            self._passed_bytes -= len(comma)
+            raise self._refusal(self._head + comma + self._rest)
 
     def _row_refusal(self, text: bytes) -> InvalidRequestError:
         """Name the fault of the row that `text` starts with; what follows the row goes on somewhere else."""

@@ -147,7 +147,8 @@ class MsgpackReader(RowReader):
             n_alike = layout.count_alike(data, n_whole)
             self._rows_left -= n_alike
             self._passed_bytes += n_alike * layout.row_bytes
-            yield layout.numbers(data, n_alike)
+            if n_alike:
+                yield layout.numbers(data, n_alike)
             data = data[n_alike * layout.row_bytes :]
             if n_alike == n_whole and len(data) < layout.row_bytes and not last:
                 self._rest = data

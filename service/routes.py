@@ -48,6 +48,7 @@ class Model:
         self.artefact = scorer.artefact
         names = scorer.artefact.metadata.feature_names
         self.micro_batch = MicroBatch(scorer)
+        self.turns = Turns(self.micro_batch)
         self.event_reader = wire.EventReader(names)
         self.batch_readers = wire.BatchReaders(names)
         self.version_header = (b"model-version", self.artefact.identity.encode())
@@ -69,7 +70,6 @@ class Deployment:
     def __init__(self, max_body_bytes: int, metrics: Metrics) -> None:
         self.max_body_bytes = max_body_bytes
         self.metrics = metrics
-        self.turns = Turns()
         self.status: Literal["starting", "ok", "draining"] = "starting"
         self._model: Model | None = None
 
@@ -231,18 +231,19 @@ async def _score_batch(deployment: Deployment, scope: HTTPScope, receive: Receiv
     scored: list[NDArray[np.float32]] = []
     try:
         async for piece, last in pieces(receive, asked.announced_bytes, deployment.max_body_bytes):
-            turns = 0
             long = len(piece) > LONG_PIECE_BYTES
             if long:
-                await deployment.turns.wait()
+                await model.turns.wait()
+            fresh = True
             for block in reader.feed(piece, last):
-                if turns:
-                    await deployment.turns.wait()
-                turns += long
                 if last and not scored and len(block) <= MicroBatch.CAPACITY_EVENTS // 2:
                     scored.append(await model.micro_batch.score(block))
-                else:
-                    scored.append(model.scorer.score(block))
+                    break
+                for rows in model.turns.pieces(block):
+                    if long and not fresh:
+                        await model.turns.wait()
+                    fresh = False
+                    scored.append(model.scorer.score(rows))
     except CancelledError as error:
         raise _stopped() from error
     scores = scored[0] if len(scored) == 1 else np.concatenate(scored)

@@ -13,6 +13,15 @@ from service.artefact import GOLDEN_ATOL, GOLDEN_RTOL, INPUT_NAME, OUTPUT_NAME, 
 # Larger calls fall out of the processor's cache and make the runtime's memory arena grow for good.
 CHUNK_EVENTS = 4096
 
+# The runtime treats the last rows of a call otherwise where they do not fill its vectors, and their scores differ in
+# the last bit. Calls of whole vectors, the longest of any processor in use, give an event the same bits in any batch.
+VECTOR_EVENTS = 16
+
+
+def whole_vectors(n_events: int) -> int:
+    """Round a number of events up to one that fills the runtime's vectors."""
+    return -(-n_events // VECTOR_EVENTS) * VECTOR_EVENTS
+
 
 class Scorer:
     """One ONNX Runtime session on one thread; `score` may be called from several threads at once."""
@@ -61,20 +70,27 @@ class Scorer:
         return scores
 
     def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        n_events = len(features)
+        if n_events % VECTOR_EVENTS:
+            filled = np.zeros((whole_vectors(n_events), self.artefact.n_features), np.float32)
+            filled[:n_events] = features
+            features = filled
         scores: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: features})[0]
-        return scores
+        if scores.shape != (len(features),):
+            raise ArtefactError(
+                f"{self.artefact.identity} gives scores of shape {scores.shape} for {len(features)} events, "
+                f"expected one score for each event; export the model again"
+            )
+        return scores[:n_events]
 
     def _reproduce_golden_pairs(self) -> None:
         golden = self.artefact.metadata.golden
         try:
             scores = self.score(np.array(golden.features, np.float32))
+        except ArtefactError:
+            raise
         except Exception as error:
             raise ArtefactError(f"ONNX Runtime cannot run {self.artefact.identity}: {error}") from error
-        if scores.shape != (len(golden.features),):
-            raise ArtefactError(
-                f"{self.artefact.identity} gives scores of shape {scores.shape} for {len(golden.features)} events, "
-                f"expected one score for each event; export the model again"
-            )
         close = np.isclose(scores, golden.anomaly_scores, rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL)
         for pair in np.flatnonzero(~close):
             raise ArtefactError(

@@ -14,6 +14,8 @@ from service.artefact import ArtefactError, load_artefact, parse_artefact
 from service.scorer import CHUNK_EVENTS, Scorer
 from tests.artefacts import N_FEATURES, RTOL, metadata, model, oracle, sample_events, with_metadata
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def scorer(model_path: Path) -> Scorer:
@@ -37,6 +39,17 @@ def test_the_score_of_an_event_does_not_depend_on_its_batch(scorer: Scorer) -> N
     alone = np.concatenate([scorer.score(event[np.newaxis]) for event in events])
     np.testing.assert_allclose(scorer.score(events), alone, rtol=RTOL)
     np.testing.assert_allclose(scorer.score(events[::-1]), alone[::-1], rtol=RTOL)
+
+
+@pytest.mark.parametrize("path", ["exported/autoencoder.onnx", "exported/exposed/autoencoder.onnx"])
+def test_a_shipped_model_scores_an_event_alike_in_any_batch(path: str) -> None:
+    """The matrix products and logarithms of the shipped graphs, too, give the same bits alone and among others."""
+    scorer = Scorer(load_artefact(ROOT / path))
+    golden = np.array(scorer.artefact.metadata.golden.features, np.float32)
+    events = np.resize(golden, (CHUNK_EVENTS + 70, golden.shape[1]))
+    scores = scorer.score(events)
+    for n_events in range(1, 71):
+        np.testing.assert_array_equal(scorer.score(events[:n_events]), scores[:n_events])
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
