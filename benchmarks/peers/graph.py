@@ -1,0 +1,21 @@
+"""The exported graph in ONNX Runtime, as the peers' processes open it; it does not know HTTP.
+
+ONNX Runtime is imported from the environment of the peer.
+"""
+
+import os
+
+import numpy as np
+
+from benchmarks.peers.surface import Score
+
+
+def open_graph(model: str) -> Score:
+    """Open the graph at the path `model` and return what scores float32 events with it."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one core: more threads would only wait
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda events: session.run(["anomaly_score"], {"features": np.ascontiguousarray(events, np.float32)})[0]

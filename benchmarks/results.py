@@ -1,0 +1,164 @@
+"""What a benchmark found, as it lies in results/*.json.
+
+It does not know how it was measured, or how it is shown.
+"""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from benchmarks.machine import Machine
+from benchmarks.openloop import Latency
+from benchmarks.workers import Shares
+from training.files import atomic_write
+
+FOLDER = Path(__file__).parent / "results"
+BENCH = FOLDER / "bench.json"
+MEMORY = FOLDER / "memory.json"
+PEERS = FOLDER / "peers.json"
+LATENCY_FIGURE = FOLDER / "latency.png"
+MEMORY_FIGURE = FOLDER / "memory.png"
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One turn of a case, or the median of each number over its turns; a reply's latency in ms, memory in MB."""
+
+    requests_per_s: float
+    events_per_s: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    cpu_s_per_million_events: float
+    peak_mb: float
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A case, its turns, and its rate over its ceilings'."""
+
+    name: str
+    server: str
+    fmt: str
+    events: int
+    connections: int
+    body_bytes: int
+    reply_bytes: int
+    turns: list[Turn]
+    median: Turn
+    to_bare: float | None = None
+    to_in_process: float | None = None
+    to_plain: float | None = None
+
+
+class Point(msgspec.Struct, frozen=True):
+    """The latencies at one offered rate: of each turn, and the median of each number."""
+
+    turns: list[Latency]
+    median: Latency
+
+
+class InProcess(msgspec.Struct, frozen=True):
+    """Events per second without HTTP, by the way of calling the runtime; `best` is the ceiling."""
+
+    turns: dict[str, list[float]]
+    median: dict[str, float]
+    best: str
+
+    @property
+    def events_per_s(self) -> float:
+        """Give the ceiling."""
+        return self.median[self.best]
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """Single events while other clients keep posting large batches."""
+
+    batch: str
+    batch_connections: int
+    batch_events_per_s: float
+    batches_checked: int
+    single_connections: int
+    latency: Latency
+
+
+class Results(msgspec.Struct, frozen=True):
+    """A whole run."""
+
+    model: str
+    commit: str
+    command: str
+    wrk: str
+    started: str
+    minutes: float
+    machine: Machine
+    versions: dict[str, str]
+    server_core: int
+    load_core: int
+    events: str
+    in_process: InProcess
+    cases: dict[str, Measured]
+    beside: list[Beside]
+    workers: list[Shares]
+    latency: dict[str, list[Point]]
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The service's memory in MB at one time; `peak_mb` is the most since its start."""
+
+    seconds: float
+    resident_mb: float
+    peak_mb: float
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """A long run with bodies of the largest size."""
+
+    model: str
+    commit: str
+    command: str
+    started: str
+    machine: Machine
+    versions: dict[str, str]
+    load: str
+    replies: dict[str, int]
+    idle_mb: float
+    peak_mb: float
+    samples: list[Sample]
+
+
+def median_of(turns: Sequence[S]) -> S:
+    """Take the median of each number over the turns."""
+    numbers = [msgspec.structs.astuple(turn) for turn in turns]
+    return type(turns[0])(*map(statistics.median, zip(*numbers, strict=True)))
+
+
+def write(path: Path, results: Any) -> None:
+    """Write results as JSON, rounded to what can be read of them."""
+    document = msgspec.json.format(msgspec.json.encode(_rounded(msgspec.to_builtins(results))), indent=1)
+    path.parent.mkdir(exist_ok=True)
+    with atomic_write(path) as whole:
+        whole.write_bytes(document + b"\n")
+
+
+def read(path: Path, kind: type[T]) -> T:
+    """Read what `write` wrote; raises SystemExit where there is nothing, or something else."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise SystemExit(f"{path} is missing; measure first: make bench, make bench-memory") from None
+    except msgspec.DecodeError as error:
+        raise SystemExit(f"{path} holds no results of this version: {error}; measure again") from None
+
+
+def _rounded(value: Any) -> Any:
+    """Round every number to five digits."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Tests of the benchmarks, of all that is not timed."""
