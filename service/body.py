@@ -16,29 +16,38 @@ async def pieces(receive: Receive, announced: bytes, limit: int) -> AsyncIterato
     Raises BodyTooLargeError as soon as the limit is passed, announced in Content-Length or not, and
     ClientDisconnectedError if the client leaves.
     """
-    if announced.isdigit() and int(announced) > limit:
-        raise _too_large(f"{announced.decode()} bytes", limit)
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientDisconnectedError("the client left before its request had arrived")
-        piece, more = message["body"], message["more_body"]
+    _check_announced(announced, limit)
+    size, last = 0, False
+    while not last:
+        piece, last = await _next_piece(receive)
         size += len(piece)
         if size > limit:
             raise _too_large(f"longer than {limit} bytes", limit)
-        yield piece, not more
+        yield piece, last
 
 
 async def whole(receive: Receive, announced: bytes, limit: int) -> bytes:
     """Give the whole body; raises as `pieces` does."""
-    gathered = b""
-    async for piece, last in pieces(receive, announced, limit):
-        if last and not gathered:  # as nearly all do, it came in one piece
-            return piece
-        gathered += piece
-    return gathered
+    _check_announced(announced, limit)
+    body, last = await _next_piece(receive)
+    while not last and len(body) <= limit:
+        piece, last = await _next_piece(receive)
+        body += piece
+    if len(body) > limit:
+        raise _too_large(f"longer than {limit} bytes", limit)
+    return body
+
+
+async def _next_piece(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ClientDisconnectedError("the client left before its request had arrived")
+    return message["body"], not message["more_body"]
+
+
+def _check_announced(announced: bytes, limit: int) -> None:
+    if announced.isdigit() and int(announced) > limit:
+        raise _too_large(f"{announced.decode()} bytes", limit)
 
 
 def _too_large(found: str, limit: int) -> BodyTooLargeError:

@@ -4,6 +4,7 @@ It does not know what they say.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +27,7 @@ class Reply(NamedTuple):
     """What a client gets: `headers` but for Content-Length."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
     def to_response(self) -> ASGIResponse:
@@ -38,10 +39,15 @@ class Reply(NamedTuple):
         length = b"%d" % len(self.body)
         extensions: dict[str, Any] | None = scope.get("extensions")
         if extensions is not None and WHOLE_REPLY in extensions:
-            lines = [b"%b: %b\r\n" % header for header in self.headers]
-            head = b"%b%bcontent-length: %b\r\n" % (STATUS_LINES[self.status], b"".join(lines), length)
+            head = b"%bcontent-length: %b\r\n" % (_head(self.status, self.headers), length)
             if extensions[WHOLE_REPLY](head, self.body):
                 return
         headers = [*self.headers, (b"content-length", length)]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+@lru_cache(maxsize=256)
+def _head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Write what replies have in common."""
+    return b"%b%b" % (STATUS_LINES[status], b"".join([b"%b: %b\r\n" % header for header in headers]))

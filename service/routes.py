@@ -260,15 +260,15 @@ def _stopped() -> NotReadyError:
 def _reply(model: Model, asked: _Asked, scores: NDArray[np.float32], encode: Encode) -> Reply:
     point = asked.point
     body = encode(scores, asked.replied, None if point is None else point.accepts(scores))
-    headers = [model.version_header]
-    if point is not None:
-        headers.append((b"score-threshold", repr(point.threshold).encode()))
-    headers.append(CONTENT_TYPE_HEADERS[asked.replied])
-    return Reply(200, headers, body)
+    content_type = CONTENT_TYPE_HEADERS[asked.replied]
+    if point is None:
+        return Reply(200, (model.version_header, content_type), body)
+    threshold = (b"score-threshold", repr(point.threshold).encode())
+    return Reply(200, (model.version_header, threshold, content_type), body)
 
 
 def _error_reply(error: errors.ErrorReply) -> Reply:
-    headers = [(b"cache-control", errors.NOT_KEPT.encode()), CONTENT_TYPE_HEADERS[wire.JSON]]
+    headers = ((b"cache-control", errors.NOT_KEPT.encode()), CONTENT_TYPE_HEADERS[wire.JSON])
     return Reply(error.status_code, headers, msgspec.json.encode(error))
 
 
