@@ -238,7 +238,8 @@ class DensityAutoencoder(Autoencoder):
         exponents = torch.addmm(self.log_weights, whitened * whitened, self.sums)
         largest = exponents.amax(dim=1, keepdim=True)
         below = torch.addmm(exponents, largest, exponents.new_full((1, len(self.log_weights)), -1.0))
-        log_density = largest + below.exp().sum(dim=1, keepdim=True).log()
+        # A product and no sum, which would add a row's terms in an order that depends on the row's place in the batch.
+        log_density = largest + (below.exp() @ below.new_ones((len(self.log_weights), 1))).log()
         return functional.softplus(values @ self.simplicity - log_density).squeeze(1)
 
     def _condense(self, values: Tensor) -> Tensor:
