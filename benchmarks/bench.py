@@ -32,7 +32,7 @@ MODEL = "exported/autoencoder.onnx"
 BESIDE_CASE, BESIDE = "single-32", ("raw-100k", "json-100k")
 BESIDE_REQUESTS_PER_S, BESIDE_CONNECTIONS, BESIDE_S = 200, 4, 10
 
-CURVE_CASE, CURVE_TURNS, CURVE_S = "single-32", 3, 0.5
+CURVE_CASE, CURVE_TURNS, CURVE_S = "single-32", 5, 0.5
 CURVE_FIRST_PER_S = 1_000
 CURVE_PARTS = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)
 """The offered rates, after the first, as parts of the rate that the server reached when asked without pause."""

@@ -127,8 +127,10 @@ class CompiledReader(JsonReader):
                 tail = self._rest.rstrip(SPACE)  # of which there may be any amount
                 self._passed_bytes += len(self._rest) - len(tail)
                 self._rest = tail
-            elif (last or len(self._rest) > SEGMENT_BYTES) and not TAIL.fullmatch(self._rest):
-                raise self._refusal(self._head + self._rest)
+            elif not TAIL.fullmatch(self._rest):  # what else it is can be said once all of it is here
+                self._whole, self._rest = bytearray(self._head + self._rest), b""
+                if last:
+                    yield self._read_document(bytes(self._whole))
         elif len(self._rest) > SEGMENT_BYTES:
             raise self._row_refusal(self._rest[:SEGMENT_BYTES])
         elif last:

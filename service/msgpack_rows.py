@@ -22,6 +22,7 @@ HEAD: Final = re.compile(
     rb"(?:(?P<list4>[\x90-\x9f])|\xdc(?P<list16>..)|\xdd(?P<list32>....)"
     rb"|\xc4(?P<binary8>.)|\xc5(?P<binary16>..)|\xc6(?P<binary32>....))"
 )
+ONE_KEY: Final = re.compile(rb"\x81|\xde\x00\x01|\xdf\x00\x00\x00\x01")
 HEAD_BYTES: Final = 32
 """No head is longer: a body without one by then is read as a whole."""
 
@@ -169,7 +170,9 @@ class MsgpackReader(RowReader):
         reason = "it does not hold what this route expects"
         try:
             rows = np.array(DECODE_BODY(document).events, np.float64)
-            if rows.ndim == 2 and rows.shape[1] == len(self._names):
+            if not ONE_KEY.match(document):
+                reason = 'the key "events" is there more than once'
+            elif rows.ndim == 2 and rows.shape[1] == len(self._names):
                 yield rows
                 return
         except (ValueError, RecursionError) as error:  # msgspec's and those of UTF-8 and ragged rows are ValueErrors

@@ -17,7 +17,17 @@ from service.replies import WHOLE_REPLY
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol with the extension, unless each request is to be logged."""
 
+    _answered: RequestResponseCycle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that is being answered: uvicorn tells the last one read, where several came at once."""
+        if self._answered is not None:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+        super().connection_lost(exc)
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
         if not self.access_log:
             # Weakly, for the cycle holds the scope: together they would wait for the garbage collection.
             extensions: dict[str, Any] = {WHOLE_REPLY: partial(_send_whole, ref(cycle))}

@@ -68,7 +68,7 @@ class RowReader(ABC):
         while start < len(given):
             taken = min(len(given) - start, BLOCK_EVENTS - self._filled)
             rows, place = given[start : start + taken], self._block[self._filled : self._filled + taken]
-            with np.errstate(over="ignore"):  # what becomes infinite is refused
+            with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused, as NaN is
                 np.copyto(place, rows, casting="unsafe")
             if not np.isfinite(place).all():
                 raise InvalidRequestError(faults.array_fault(rows, place, "events", self._names, self._read))

@@ -134,7 +134,7 @@ class EventReader:
             given = _one_npy(body, n_features)
         else:
             given = _one_document(body, media_type, self._names)
-        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused below, as NaN is
             features = given.astype(np.float32).reshape(1, n_features)
         if not np.isfinite(features).all():
             raise InvalidRequestError(faults.array_fault(given, features, "features", self._names))

@@ -50,3 +50,10 @@ FORMATS = [
     ),
 ]
 JSON, MSGPACK, RAW, NPY = FORMATS
+
+PACKED = Format(
+    MSGPACK.media_type,
+    lambda key, array: msgspec.msgpack.encode({key: array.astype("<f4").tobytes()}),
+    MSGPACK.read,
+)
+"""MessagePack with raw float32 numbers in one binary string."""

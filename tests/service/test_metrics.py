@@ -1,5 +1,6 @@
 """Prometheus reads what was asked of the service, and how long it took."""
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
 from service.artefact import Artefact
+from service.metrics import EVENTS, NOTED, SECONDS, Metrics
 from service.settings import Settings
 from tests.artefacts import sample_events
 from tests.live import live_service
@@ -87,6 +89,56 @@ def test_unknown_paths_share_one_label(fresh: Client) -> None:
     assert not any("/b/c" in name for name in counted)
 
 
+@pytest.mark.parametrize("n_requests", [1, NOTED - 1, NOTED, NOTED + 1, 2 * NOTED + 500])
+def test_no_request_is_lost_or_counted_twice(n_requests: int) -> None:
+    """However many requests are noted before somebody looks, each counts once: in its status, bucket and sum."""
+    metrics = Metrics(["/score", "/score/batch"])
+    seconds = [SECONDS[place % len(SECONDS)] * (0.5 + place % 3 / 2) for place in range(n_requests)]
+    sizes = [10 ** (place % 8) - place % 2 for place in range(n_requests)]
+    for place in range(n_requests):
+        metrics.note_request("/score", 400 if place % 4 == 0 else 200, seconds[place])
+        metrics.note_request("/nowhere", 404, 1.0)
+        metrics.note_events(sizes[place])
+    for _ in range(2):
+        counted = samples(metrics.render().decode())
+        n_wrong = len(range(0, n_requests, 4))
+        assert counted.get("anomaly_requests_total route=/score status=200", 0) == n_requests - n_wrong
+        assert counted["anomaly_requests_total route=/score status=400"] == n_wrong
+        assert counted["anomaly_requests_total route=other status=404"] == n_requests
+        assert counted["anomaly_request_seconds_count route=/score"] == n_requests
+        assert counted["anomaly_request_seconds_sum route=/score"] == pytest.approx(sum(seconds))
+        for bound in SECONDS:
+            within = sum(value <= bound for value in seconds)
+            assert counted[f"anomaly_request_seconds_bucket le={bound} route=/score"] == within
+        assert counted["anomaly_request_seconds_bucket le=+Inf route=/score"] == n_requests
+        assert counted["anomaly_request_seconds_count route=/score/batch"] == 0
+        assert counted["anomaly_events_scored_total"] == counted["anomaly_batch_events_sum"] == sum(sizes)
+        bucket = "anomaly_batch_events_bucket le="
+        counts = {float(name.removeprefix(bucket)): n for name, n in counted.items() if name.startswith(bucket)}
+        assert counts == {bound: sum(size <= bound for size in sizes) for bound in (*EVENTS, math.inf)}
+        assert counted["anomaly_worker_requests"] == 2 * n_requests
+
+
+def test_what_was_sent_is_what_is_counted(fresh: Client) -> None:
+    """The requests, the events and their buckets are those of the requests, more of them than are noted at once."""
+    sizes = [1] * 700 + [7] * 300 + [101] * 20
+    for size in sizes:
+        score(fresh, size)
+    counted = samples(fresh.get("/metrics").text)
+    assert counted["anomaly_requests_total route=/score/batch status=200"] == len(sizes) > NOTED
+    assert counted["anomaly_request_seconds_count route=/score/batch"] == len(sizes)
+    assert counted["anomaly_request_seconds_bucket le=+Inf route=/score/batch"] == len(sizes)
+    assert counted["anomaly_request_seconds_sum route=/score/batch"] > 0
+    assert counted["anomaly_events_scored_total"] == counted["anomaly_batch_events_sum"] == sum(sizes)
+    assert [counted[f"anomaly_batch_events_bucket le={bound}"] for bound in ("1.0", "10.0", "100.0", "1000.0")] == [
+        700,
+        1000,
+        1000,
+        1020,
+    ]
+    assert counted["anomaly_worker_requests"] == len(sizes)
+
+
 def test_the_model_in_use_is_named(fresh: Client) -> None:
     """The model's identity is a label, so that a graph shows when it changed."""
     identity = fresh.get("/model").json()["identity"]
@@ -113,4 +165,7 @@ def test_workers_count_together(model_path: Path) -> None:
             counted = samples(httpx.get(f"{service.base_url}/metrics").text)
             assert counted["anomaly_events_scored_total"] == 400
             assert counted["anomaly_requests_total route=/score/batch status=200"] == 40
+            by_worker = [value for name, value in counted.items() if name.startswith("anomaly_worker_requests pid=")]
+            assert len(by_worker) == 2
+            assert sum(by_worker) >= 40  # and those to /metrics
             assert [counted[name] for name in counted if name.startswith("anomaly_model_info")] == [1]
