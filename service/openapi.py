@@ -24,6 +24,9 @@ from service.artefact import Artefact
 
 FORMATS = ", ".join(wire.MEDIA_TYPES)
 
+PACKED = {"Event": "PackedEvent", "Events": "PackedEvents"}
+"""The schemas of what MessagePack has more ways to write than JSON."""
+
 
 class Fault(NamedTuple):
     """An error reply: when a client gets it, and an example of its detail."""
@@ -132,11 +135,10 @@ def _set_responses(operation: Operation, faults: dict[int, Fault], success: Open
 
 
 def _content(name: str, example: dict[str, Any], *, raw: str, npy: str) -> dict[str, OpenAPIMediaType]:
-    schema = _reference(name)
     examples: dict[str, Example | Reference] = {"model": Example(summary="From the model's file", value=example)}
     return {
-        wire.JSON: OpenAPIMediaType(schema=schema, examples=examples),
-        wire.MSGPACK: OpenAPIMediaType(schema=schema, examples=examples),
+        wire.JSON: OpenAPIMediaType(schema=_reference(name), examples=examples),
+        wire.MSGPACK: OpenAPIMediaType(schema=_reference(PACKED.get(name, name)), examples=examples),
         wire.RAW: OpenAPIMediaType(schema=_binary(raw)),
         wire.NPY: OpenAPIMediaType(schema=_binary(npy)),
     }
@@ -163,9 +165,13 @@ def _schemas(artefact: Artefact) -> dict[str, Schema]:
         max_items=n_features,
         description=", ".join(artefact.metadata.feature_names),
     )
+    events = Schema(type=OpenAPIType.ARRAY, items=event, min_items=1)
+    packed = _binary("MessagePack's binary type, of little-endian float32, row after row.")
     return {
         "Event": _object({"features": event}),
-        "Events": _object({"events": Schema(type=OpenAPIType.ARRAY, items=event, min_items=1)}),
+        "Events": _object({"events": events}),
+        PACKED["Event"]: _object({"features": Schema(one_of=[event, packed])}),
+        PACKED["Events"]: _object({"events": Schema(one_of=[events, packed])}),
         "Score": _object({"anomaly_score": number}, {"accepted": boolean}),
         "Scores": _object(
             {"anomaly_scores": Schema(type=OpenAPIType.ARRAY, items=number)},

@@ -99,6 +99,16 @@ def test_the_schema_knows_the_size_of_an_event(schema: dict[str, Any]) -> None:
     assert features["description"] == ", ".join(metadata().feature_names)
 
 
+@pytest.mark.parametrize(("path", "key"), [("/score", "features"), ("/score/batch", "events")])
+def test_messagepack_may_hold_binary_rows(schema: dict[str, Any], path: str, key: str) -> None:
+    """The request in MessagePack is documented as lists or one binary string, that in JSON as lists alone."""
+    content = schema["paths"][path]["post"]["requestBody"]["content"]
+    packed = resolved(schema, content["application/msgpack"]["schema"])["properties"][key]
+    listed = resolved(schema, content["application/json"]["schema"])["properties"][key]
+    assert packed["oneOf"][0] == listed
+    assert (packed["oneOf"][1]["type"], packed["oneOf"][1]["format"]) == ("string", "binary")
+
+
 @pytest.mark.parametrize("path", ["/score", "/score/batch"])
 def test_the_examples_work_as_they_stand(client: Client, schema: dict[str, Any], path: str) -> None:
     """Sending the documented example gives the documented reply."""
