@@ -14,7 +14,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.static_files import create_static_files_router
 
-from service import routes
+from service import routes, scoring
 from service.artefact import Artefact
 from service.errors import HANDLERS
 from service.metrics import Metrics
@@ -49,7 +49,7 @@ def create_app(settings: Settings, artefact: Artefact) -> Litestar:
     """Build the application; its lifespan opens a scorer for `artefact`, and raises ArtefactError where that fails."""
     paths = [path for handler in (*routes.ROUTES, docs) for path in handler.paths]
     metrics = Metrics([*paths, SCHEMA])
-    deployment = routes.Deployment(settings.max_body_bytes, metrics)
+    deployment = scoring.Deployment(settings.max_body_bytes, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
@@ -68,7 +68,7 @@ def create_app(settings: Settings, artefact: Artefact) -> Litestar:
     app.state["deployment"] = deployment
     # Around the whole application: Litestar's own middleware does not see requests that match no route.
     measured = routes.answer_head(metrics.measure(app.asgi_handler))
-    app.asgi_handler = routes.scoring_first(measured, deployment)
+    app.asgi_handler = scoring.scoring_first(measured, deployment)
     return app
 
 

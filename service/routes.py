@@ -1,90 +1,25 @@
-"""The endpoints: each reads a request, has it scored, and writes the reply.
+"""The endpoints: each reads a request, has it scored or looked up, and writes the reply.
 
-They do no arithmetic, and know neither the formats nor the model. Requests to score come to their endpoints by a short
-cut past Litestar's router, which would cost more than the score: see `scoring_first`.
+They do no arithmetic, and know neither the formats nor the model.
 """
 
-from asyncio import CancelledError
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
-from time import perf_counter
-from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import parse_qsl
+from typing import Any, Literal
 
 import msgspec
-import numpy as np
 from litestar import Request, Response, get, post
 from litestar.enums import HttpMethod, ScopeType
 from litestar.response.base import ASGIResponse
-from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
-from numpy.typing import NDArray
+from litestar.types import ASGIApp, Receive, Scope, Send
 
-from service import errors, wire
+from service import scoring
 from service.artefact import WorkingPoint
-from service.body import pieces, whole
-from service.errors import InvalidRequestError, NotReadyError, UnknownWorkingPointError, UnsupportedMediaTypeError
-from service.metrics import CONTENT_TYPE, Metrics
-from service.replies import Reply
-from service.scheduling import MicroBatch, Turns
-from service.scorer import Scorer
+from service.errors import NotReadyError
+from service.metrics import CONTENT_TYPE
+from service.scoring import SCORE, SCORE_BATCH, Deployment
 
 SCORING, OPERATIONS = "scoring", "operations"
-WORKING_POINT: Final = "working_point"
-
-LONG_PIECE_BYTES: Final = 32_768
-"""Work on a piece of a body that is longer waits for its turn."""
-
-CONTENT_TYPE_HEADERS: Final = {name: (b"content-type", name.encode()) for name in wire.MEDIA_TYPES}
 
 ServiceRequest = Request[Any, Any, Any]
-Encode = Callable[[NDArray[np.float32], str, NDArray[np.bool_] | None], bytes]
-
-
-class Model:
-    """A model in use, and what requests need of it ready to hand."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self.scorer = scorer
-        self.artefact = scorer.artefact
-        names = scorer.artefact.metadata.feature_names
-        self.micro_batch = MicroBatch(scorer)
-        self.turns = Turns(self.micro_batch)
-        self.event_reader = wire.EventReader(names)
-        self.batch_readers = wire.BatchReaders(names)
-        self.version_header = (b"model-version", self.artefact.identity.encode())
-        self._working_points = {point.name: point for point in self.artefact.metadata.working_points}
-
-    def working_point(self, name: str | None) -> WorkingPoint | None:
-        """Find the working point that a request names, if it names one; raises UnknownWorkingPointError."""
-        if name is None:
-            return None
-        if name not in self._working_points:
-            known = ", ".join(self._working_points) or "none: this model has no working points"
-            raise UnknownWorkingPointError(f"working_point is {name[:60]!r}, expected one of {known}")
-        return self._working_points[name]
-
-
-class Deployment:
-    """What the endpoints share: the model in use, and whether the service takes requests yet or still."""
-
-    def __init__(self, max_body_bytes: int, metrics: Metrics) -> None:
-        self.max_body_bytes = max_body_bytes
-        self.metrics = metrics
-        self.status: Literal["starting", "ok", "draining"] = "starting"
-        self._model: Model | None = None
-
-    def open(self, scorer: Scorer) -> None:
-        """Take requests from now on."""
-        self._model = Model(scorer)
-        self.metrics.use_model(scorer.artefact.identity)
-        self.status = "ok"
-
-    @property
-    def model(self) -> Model:
-        """The model; raises NotReadyError before there is one."""
-        if self._model is None:
-            raise NotReadyError(self.status)
-        return self._model
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -114,16 +49,16 @@ class ModelFacts(msgspec.Struct, frozen=True):
     code_version: str
 
 
-@post("/score", status_code=200, operation_id="score", summary="Score one event", tags=[SCORING])
+@post(SCORE, status_code=200, operation_id="score", summary="Score one event", tags=[SCORING])
 async def score(request: ServiceRequest) -> ASGIResponse:
     """Score one event."""
-    return (await _score(_deployment(request), request.scope, request.receive)).to_response()
+    return (await scoring.score(_deployment(request), request.scope, request.receive)).to_response()
 
 
-@post("/score/batch", status_code=200, operation_id="score_batch", summary="Score many events", tags=[SCORING])
+@post(SCORE_BATCH, status_code=200, operation_id="score_batch", summary="Score many events", tags=[SCORING])
 async def score_batch(request: ServiceRequest) -> ASGIResponse:
     """Score many events; the scores come in the events' order."""
-    return (await _score_batch(_deployment(request), request.scope, request.receive)).to_response()
+    return (await scoring.score_batch(_deployment(request), request.scope, request.receive)).to_response()
 
 
 @get("/health", operation_id="health", summary="Health", tags=[OPERATIONS])
@@ -177,136 +112,3 @@ def answer_head(app: ASGIApp) -> ASGIApp:
 def _deployment(request: ServiceRequest) -> Deployment:
     deployment: Deployment = request.app.state["deployment"]
     return deployment
-
-
-class _Asked(NamedTuple):
-    """What a request's head asks for."""
-
-    requested: str
-    replied: str
-    point: WorkingPoint | None
-    announced_bytes: bytes
-
-
-Answer = Callable[[Deployment, HTTPScope, Receive], Awaitable[Reply]]
-
-
-def scoring_first(app: ASGIApp, deployment: Deployment) -> ASGIApp:
-    """Wrap `app` so that requests to score pass by its router, its exception handlers and its responses."""
-    answers: dict[str, Answer] = {"/score": _score, "/score/batch": _score_batch}
-
-    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or scope["path"] not in answers or scope["method"] != HttpMethod.POST:
-            await app(scope, receive, send)
-            return
-        started, path = perf_counter(), scope["path"]
-        try:
-            reply = await answers[path](deployment, scope, receive)
-        except Exception as error:
-            reply = _error_reply(errors.describe(error, HttpMethod.POST, path))
-        await reply.send(scope, send)
-        deployment.metrics.note_request(path, reply.status, perf_counter() - started)
-
-    return answered
-
-
-async def _score(deployment: Deployment, scope: HTTPScope, receive: Receive) -> Reply:
-    model = deployment.model
-    asked = _asked(scope, model)
-    try:
-        body = await whole(receive, asked.announced_bytes, deployment.max_body_bytes)
-        features = model.event_reader.read(body, asked.requested)
-        scores = await model.micro_batch.score(features)
-    except CancelledError as error:
-        raise _stopped() from error
-    reply = _reply(model, asked, scores, wire.encode_score)
-    deployment.metrics.note_events(1)
-    return reply
-
-
-async def _score_batch(deployment: Deployment, scope: HTTPScope, receive: Receive) -> Reply:
-    model = deployment.model
-    asked = _asked(scope, model)
-    reader = model.batch_readers.open(asked.requested)
-    scored: list[NDArray[np.float32]] = []
-    try:
-        async for piece, last in pieces(receive, asked.announced_bytes, deployment.max_body_bytes):
-            long = len(piece) > LONG_PIECE_BYTES
-            if long:
-                await model.turns.wait()
-            fresh = True
-            for block in reader.feed(piece, last):
-                if last and not scored and len(block) <= MicroBatch.CAPACITY_EVENTS // 2:
-                    scored.append(await model.micro_batch.score(block))
-                    break
-                for rows in model.turns.pieces(block):
-                    if long and not fresh:
-                        await model.turns.wait()
-                    fresh = False
-                    scored.append(model.scorer.score(rows))
-    except CancelledError as error:
-        raise _stopped() from error
-    scores = scored[0] if len(scored) == 1 else np.concatenate(scored)
-    reply = _reply(model, asked, scores, wire.encode_scores)
-    deployment.metrics.note_events(len(scores))
-    return reply
-
-
-def _stopped() -> NotReadyError:
-    """Say that the server gave up waiting for the requests in flight."""
-    return NotReadyError("the service stopped before it had scored; send the request again")
-
-
-def _reply(model: Model, asked: _Asked, scores: NDArray[np.float32], encode: Encode) -> Reply:
-    point = asked.point
-    body = encode(scores, asked.replied, None if point is None else point.accepts(scores))
-    content_type = CONTENT_TYPE_HEADERS[asked.replied]
-    if point is None:
-        return Reply(200, (model.version_header, content_type), body)
-    threshold = (b"score-threshold", repr(point.threshold).encode())
-    return Reply(200, (model.version_header, threshold, content_type), body)
-
-
-def _error_reply(error: errors.ErrorReply) -> Reply:
-    headers = ((b"cache-control", errors.NOT_KEPT.encode()), CONTENT_TYPE_HEADERS[wire.JSON])
-    return Reply(error.status_code, headers, msgspec.json.encode(error))
-
-
-def _asked(scope: HTTPScope, model: Model) -> _Asked:
-    """Read a request's head; raises ServiceError for what cannot be given."""
-    content_types, accepts, announced_bytes = [], [], b""
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            content_types.append(value)
-        elif name == b"accept":
-            accepts.append(value)
-        elif name == b"content-length":
-            announced_bytes = value
-    requested, replied = _media_types(tuple(content_types), tuple(accepts))
-    query = scope["query_string"]
-    point = model.working_point(_working_point(query)) if query else None
-    return _Asked(requested, replied, point, announced_bytes)
-
-
-@lru_cache(maxsize=256)
-def _media_types(content_types: tuple[bytes, ...], accepts: tuple[bytes, ...]) -> tuple[str, str]:
-    """Name the formats of the request and of the reply."""
-    given = [value.decode("latin-1") for value in dict.fromkeys(content_types)]
-    if len(given) > 1:
-        raise UnsupportedMediaTypeError(f"Content-Type is given as {' and as '.join(given)}, expected one")
-    requested = wire.request_media_type(given[0] if given else None)
-    # Its lines are one list to HTTP.
-    accept = ", ".join(value.decode("latin-1") for value in accepts)
-    return requested, wire.reply_media_type(accept or None, requested)
-
-
-@lru_cache(maxsize=256)
-def _working_point(query: bytes) -> str | None:
-    """Find the name in the query; raises InvalidRequestError for other parameters, and for more than one of it."""
-    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    for parameter, _ in parameters:
-        if parameter != WORKING_POINT:
-            raise InvalidRequestError(f"unknown query parameter {parameter[:60]!r}, expected {WORKING_POINT}")
-    if len(parameters) > 1:
-        raise InvalidRequestError(f"query parameter {WORKING_POINT} is given {len(parameters)} times, expected once")
-    return next((name for _, name in parameters), None)

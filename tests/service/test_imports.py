@@ -43,7 +43,13 @@ assert logging.root.handlers == handlers and logging.root.level == logging.WARNI
         ("metrics", {"uvicorn", "msgspec", "onnxruntime", "service"}),
         ("wire", {"litestar", "uvicorn", "onnxruntime", "service.artefact", "service.scorer", "service.routes"}),
         ("settings", {"litestar", "uvicorn", "os", "service"}),
-        ("routes", {"uvicorn", "onnxruntime", "service.server", "service.settings", "service.app"}),
+        (
+            "routes",
+            {"uvicorn", "onnxruntime", "numpy", "service.wire", "service.scorer", "service.server", "service.app"},
+        ),
+        ("scoring", {"uvicorn", "onnxruntime", "msgspec.msgpack", "service.routes", "service.server", "service.app"}),
+        ("server", {"litestar", "onnxruntime", "numpy", "service.processes", "service.wire"}),
+        ("processes", {"litestar", "uvicorn", "onnxruntime", "numpy", "service.app", "service.wire"}),
         ("app", {"uvicorn", "onnxruntime", "service.server"}),
     ],
 )
