@@ -37,9 +37,13 @@ def open_module(model: str) -> Score:
 
     torch.set_num_threads(1)  # one core: more threads would only wait
     exported = onnx.load(model)
-    training = next(prop.value for prop in exported.metadata_props if prop.key == "training")
-    module = AnomalyScorer(TrainingConfig(**json.loads(training)["configuration"])).eval()
+    described = {
+        prop.key: json.loads(prop.value) for prop in exported.metadata_props if prop.key in ("training", "scaler")
+    }
+    module = AnomalyScorer(TrainingConfig(**described["training"]["configuration"])).eval()
     constants = {tensor.name: torch.tensor(numpy_helper.to_array(tensor)) for tensor in exported.graph.initializer}
+    # The graph has the scaler's constants folded into a product.
+    constants |= {f"scaler.{name}": torch.tensor(described["scaler"][name]) for name in ("mean", "scale")}
     module.load_state_dict({name: constants[name] for name in module.state_dict()})
 
     @torch.inference_mode()
