@@ -12,7 +12,18 @@ from pathlib import Path
 import msgspec
 
 SERVER_CORE, LOAD_CORE = 0, 1
-PACKAGES = ("lhc-anomaly", "litestar", "uvicorn", "uvloop", "httptools", "msgspec", "numpy", "onnxruntime")
+PACKAGES = (
+    "lhc-anomaly",
+    "litestar",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "msgspec",
+    "orjson",
+    "pysimdjson",
+    "numpy",
+    "onnxruntime",
+)
 
 
 class Machine(msgspec.Struct, frozen=True):
