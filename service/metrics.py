@@ -69,7 +69,7 @@ class Metrics:
             self.fold()
 
     def fold(self) -> None:
-        """Count what was noted: together, for a counter that all workers share costs as much as scoring an event."""
+        """Count what was noted, together: a counter that all workers share is slow, whatever is added to it."""
         noted, self._noted = self._noted, []
         events, self._noted_events = self._noted_events, []
         self._worker_requests.inc(len(noted))

@@ -86,9 +86,9 @@ def row_layout(row: bytes, n_features: int) -> RowLayout | None:
 class MsgpackReader(RowReader):
     """Reads a batch in MessagePack.
 
-    Encoders write all numbers of a batch alike, so that every row has the same length and the same bytes between its
-    numbers. Such rows are read as one array once these bytes are checked; from the first other row on, the body is read
-    as a whole, number by number.
+    Most encoders write all numbers of a batch alike, so that every row has the same length and the same bytes between
+    its numbers. Such rows are read as one array once these bytes are checked; from the first other row on, the body is
+    read as a whole, number by number.
     """
 
     def __init__(self, feature_names: Sequence[str]) -> None:

@@ -168,8 +168,8 @@ class Supervisor:
         for worker in ready:
             if worker.outlet.channel in happened:
                 worker.outlet.read_reports()
-        if self._listener in happened:
-            spread(self._listener, [worker.outlet for worker in ready])
+        if self._listener in happened and not spread(self._listener, [worker.outlet for worker in ready]):
+            logger.warning("no worker could take a connection; its client was disconnected")
         for worker in list(self._workers):
             if worker.greeting in happened:
                 self._greet(worker)
