@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+TOOLS := build/tools
+INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 # What the shipped models are made of: seeds, so that anyone can make them again.
 TRAIN_EVENTS := data/train.h5
@@ -41,6 +43,10 @@ check: .venv/everything ## lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+.PHONY: fuzz
+fuzz: .venv/fuzz ## bodies made by coverage against the decoders (MINUTES=)
+	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: format
 format: .venv/everything ## format the code
@@ -105,6 +111,10 @@ exported/sample.h5: | .venv/everything
 load: .venv/everything ## locust against a service that it starts, every answer checked (SECONDS=, USERS=)
 	$(BIN)/python -m benchmarks.load $(if $(SECONDS),--seconds $(SECONDS)) $(if $(USERS),--users $(USERS)) $(if $(MODEL),--model $(MODEL))
 
+.PHONY: soak
+soak: .venv/everything ## load, faults, reloads and bad input at once, 20 minutes, every request counted (MINUTES=)
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
+
 .PHONY: bench
 bench: .venv/everything ## the service beside its ceilings, three minutes, every answer checked (needs wrk)
 	$(BIN)/python -m benchmarks.bench $(if $(MODEL),--model $(MODEL))
@@ -115,7 +125,7 @@ bench-peers: .venv/everything ## other ways to serve the same model beside this 
 
 .PHONY: bench-memory
 bench-memory: .venv/everything ## memory under the largest bodies of every format, ten minutes (MINUTES=)
-	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python -m benchmarks.memory $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-tables
 bench-tables: .venv/everything ## write the benchmarks' tables anew from their results
@@ -125,18 +135,55 @@ bench-tables: .venv/everything ## write the benchmarks' tables anew from their r
 profile: .venv/everything ## a flame graph of one case of the benchmark, as CASE=json-10k OUT=profile.svg (needs wrk)
 	$(BIN)/python -m benchmarks.bench --profile $(or $(CASE),json-10k) --out $(or $(OUT),profile.svg) $(if $(MODEL),--model $(MODEL))
 
+# Every version and hash of what the image has (service.txt) and of the tools that make it (tools.txt).
+LOCK = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+
+.PHONY: lock
+lock: $(TOOLS)/ready ## requirements/*.txt anew from pyproject.toml; UPGRADE=1 takes the newest versions (needs a network)
+	$(LOCK) pyproject.toml -o requirements/service.txt
+	$(LOCK) --group tools -o requirements/tools.txt
+
+.PHONY: sbom
+sbom: build/sbom.json ## what the service consists of, with licences, as CycloneDX: build/sbom.json
+
+.PHONY: audit
+audit: $(TOOLS)/ready ## ask PyPI for known vulnerabilities of the locked versions; fails where it cannot ask (needs a network)
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/service.txt
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/tools.txt
+
 .PHONY: clean
-clean: ## remove the environment and caches; data and runs stay
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache service/*.so
+clean: ## remove the environments, caches and what is built; data and runs stay
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis service/*.so
 
 # A stamp is newer than pyproject.toml when the environment has what it asks for.
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/service: pyproject.toml service/_json_rows.c | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+.venv/service: pyproject.toml service/_json_rows.c requirements/service.txt | .venv/bin/python
+	$(BIN)/$(INSTALL) --require-hashes --no-deps -r requirements/service.txt
+	$(BIN)/$(INSTALL) --editable .
 	@touch $@
 
-.venv/everything: pyproject.toml service/_json_rows.c | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,simulate,compare,bench,dev]'
-	@touch $@ .venv/service
+.venv/everything: .venv/service
+	$(BIN)/$(INSTALL) --editable '.[train,simulate,compare,bench,dev]'
+	@touch $@
+
+.venv/fuzz: .venv/everything
+	$(BIN)/$(INSTALL) --editable '.[fuzz]'
+	@touch $@
+
+# The tools bring a pip of their own, which fills the environment that the bill of materials is of: it has the service's alone.
+$(TOOLS)/ready: requirements/tools.txt
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/$(INSTALL) --require-hashes --no-deps -r requirements/tools.txt
+	@touch $@
+
+build/sbom.json: pyproject.toml requirements/service.txt $(TOOLS)/ready
+	$(PYTHON) -m venv --clear --without-pip build/locked
+	$(TOOLS)/bin/pip --quiet --python build/locked install --require-hashes --no-deps -r requirements/service.txt
+	$(TOOLS)/bin/pip --python build/locked check
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --gather-license-texts --output-reproducible -o $@ build/locked
+	@test $$(grep -c '"purl"' $@) -eq $$($(TOOLS)/bin/pip --python build/locked list --format freeze | wc -l) || \
+		{ echo '$@ has not every package of build/locked' >&2; exit 1; }
+	@echo $@
