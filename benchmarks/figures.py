@@ -1,11 +1,13 @@
-"""Figures of a benchmark, as PNG: latency against offered load, memory over time.
+"""Figures of a benchmark, as PNG: latency against offered load, memory over time, a soak.
 
 It does not know how they were measured.
 """
 
 from pathlib import Path
 
-from benchmarks.results import Memory, Point
+import numpy as np
+
+from benchmarks.results import Memory, Point, Soak
 from training.files import atomic_write
 from training.plots import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save
 
@@ -43,5 +45,53 @@ def plot_memory(memory: Memory, path: Path) -> None:
     ax.set_xlim(left=0)
     label(ax, "time [minutes]", "memory of the service [MB]")
     ax.legend(fontsize=12, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    with atomic_write(path) as whole:
+        save(made, whole)
+
+
+EVENTS = {
+    "reload": ("#999999", ":"),
+    "refused file": ("#7b3294", "--"),
+    "burst": ("#e6ab02", "-."),
+    "kill": ("#c51b7d", "-"),
+}
+
+
+def plot_soak(soak: Soak, path: Path) -> None:
+    """Plot memory, descriptors, latency and rate over time, with what was done to the service."""
+    made, axes = figure(columns=2, rows=2)
+    memory, latency, descriptors, rate = axes
+    workers = [name for name in soak.vitals if name != "parent"]
+    for name, vitals in soak.vitals.items():
+        minutes = [vital.second / 60 for vital in vitals]
+        place = workers.index(name) if name in workers else None
+        colour, shown = ("black", name) if place is None else (f"C{place}", f"worker {place + 1}")
+        memory.plot(minutes, [vital.resident_mb for vital in vitals], color=colour, linewidth=1.2, label=shown)
+        descriptors.plot(minutes, [vital.descriptors for vital in vitals], color=colour, linewidth=1.2)
+    minutes = [second.second / 60 for second in soak.seconds]
+    latency.plot(minutes, [second.p50_ms or np.nan for second in soak.seconds], color=BACKGROUND_COLOUR, label="median")
+    latency.plot(minutes, [second.p99_ms or np.nan for second in soak.seconds], color=SIGNAL_COLOUR, label="99 %")
+    latency.set_yscale("log")
+    for outcome, colour in {"answered": BACKGROUND_COLOUR, "refused": SIGNAL_COLOUR}.items():
+        counts = [second.outcomes.get(outcome, 0) for second in soak.seconds]
+        if any(counts):
+            rate.plot(minutes, counts, color=colour, label=outcome)
+    for ax, name in (
+        (memory, "resident memory [MB]"),
+        (descriptors, "open descriptors"),
+        (latency, "latency of small requests [ms]"),
+        (rate, "small requests [1/s]"),
+    ):
+        label(ax, "time [minutes]", name)
+        ax.set_xlim(0, soak.minutes)
+        if ax is not latency:
+            ax.set_ylim(bottom=0)
+        for event in soak.events:
+            colour, line = EVENTS[event.what]
+            ax.axvline(event.second / 60, color=colour, linestyle=line, linewidth=0.9, zorder=0)
+    for what, (colour, line) in EVENTS.items():
+        descriptors.plot([], [], color=colour, linestyle=line, label=what)
+    for ax in axes:
+        ax.legend(fontsize=10, frameon=False, ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     with atomic_write(path) as whole:
         save(made, whole)

@@ -6,12 +6,14 @@ It does not know how it was measured, or how it is shown.
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 from benchmarks.machine import Machine
 from benchmarks.openloop import Latency
+from benchmarks.tally import Report, Second
+from benchmarks.vitals import Growth, Vital
 from benchmarks.workers import Shares
 from training.files import atomic_write
 
@@ -19,8 +21,10 @@ FOLDER = Path(__file__).parent / "results"
 BENCH = FOLDER / "bench.json"
 MEMORY = FOLDER / "memory.json"
 PEERS = FOLDER / "peers.json"
+SOAK = FOLDER / "soak.json"
 LATENCY_FIGURE = FOLDER / "latency.png"
 MEMORY_FIGURE = FOLDER / "memory.png"
+SOAK_FIGURE = FOLDER / "soak.png"
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -129,6 +133,54 @@ class Memory(msgspec.Struct, frozen=True):
     idle_mb: float
     peak_mb: float
     samples: list[Sample]
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How many requests of a kind ended how, and how many replies had each status."""
+
+    begun: int
+    outcomes: dict[str, int]
+    statuses: dict[str, int]
+
+    @classmethod
+    def of(cls, report: Report) -> Self:
+        """Take the counts of a report."""
+        outcomes = {str(outcome): count for outcome, count in report.outcomes.items() if count}
+        return cls(report.begun, outcomes, {str(status): report.statuses[status] for status in sorted(report.statuses)})
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What was done to the service, in seconds since the start: reload, refused file, burst, kill."""
+
+    second: float
+    what: str
+
+
+class Soak(msgspec.Struct, frozen=True):
+    """A long run with all that goes wrong; `vitals` and `seconds`, those of the small requests, are some of many."""
+
+    models: list[str]
+    commit: str
+    command: str
+    started: str
+    machine: Machine
+    versions: dict[str, str]
+    load: str
+    minutes: float
+    requests: dict[str, Counts]
+    left: dict[str, int]
+    log: dict[str, int]
+    cut_by_kills: int
+    failures: int
+    faults: list[str]
+    events: list[Event]
+    growths: list[Growth]
+    vitals: dict[str, list[Vital]]
+    seconds: list[Second]
+
+    def count(self, what: str) -> int:
+        """Count the events of a kind."""
+        return sum(event.what == what for event in self.events)
 
 
 def median_of(turns: Sequence[S]) -> S:

@@ -1,123 +1,123 @@
-"""The service's memory under the largest bodies of every format, with small requests beside them.
+"""A long run with everything that goes wrong: nothing may be lost, every score must be right, memory must stay.
 
-    python -m benchmarks.soak --minutes 10
+    python -m benchmarks.soak --minutes 20
 
-Every answer is checked. It does not know how fast the service is.
+Ctrl+C ends it early, with the report so far. It does not know how fast the service is.
 """
 
 import argparse
-import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks import machine, process, results
-from benchmarks.bodies import JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, Format
-from benchmarks.cases import Case, batch_case, single_case
-from benchmarks.figures import plot_memory
-from benchmarks.poster import Poster, exchange
-from benchmarks.results import Memory, Sample
-from benchmarks.servers import service_flags, serving
-from benchmarks.stage import read_sample
-from service.artefact import Artefact, load_artefact
-from service.scorer import Scorer
-from service.settings import Settings
+from benchmarks import machine, results
+from benchmarks.course import LOAD, Course, Findings
+from benchmarks.figures import plot_soak
+from benchmarks.results import Soak
+from benchmarks.tables import soak_text
+from benchmarks.tally import Failure, Outcome, Report, merged
+from benchmarks.vitals import growths
 
 MODEL = "exported/autoencoder.onnx"
-FORMATS = (RAW, JSON, MSGPACK, MSGPACK_BINARY, NPY)
-FULL = 0.995
-"""How much of the largest body that the service takes is used: events differ in their digits."""
-LOAD = (
-    "one client posts bodies of 64 MiB, raw, JSON, MessagePack, MessagePack with binary events and .npy in turn; "
-    "another posts single events and batches of 10 and 10 k events in JSON, and of 1 k raw; neither pauses"
-)
+LOST = {Outcome.RESET, Outcome.CUT}
+SHOWN = 50
+"""More failures than this are only counted."""
+POINTS = 240
+"""How many samples of each process, and of the latency, are kept."""
+
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write the results and the figure, and print the peak; 1 if any answer was wrong."""
+    """Run, write the results and the figure, and print the report; 1 if anything failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default=MODEL, help="artefact (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=10, help="how long (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=20, help="how long (default: %(default)s)")
     flags = parser.parse_args(argv)
-    try:
-        memory = run(flags.model, flags.minutes)
-    except (RuntimeError, OSError) as error:
-        print(f"the soak failed: {error}", file=sys.stderr)
+    begun = datetime.now(UTC)
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        course = Course(Path(folder), flags.model, flags.minutes)
+        try:
+            course.run()
+        except (RuntimeError, OSError) as error:
+            course.found.faults.append(str(error))
+        except KeyboardInterrupt:
+            print("ended before the first request, or before the last had its reply", file=sys.stderr)
+            return 1
+    for fault in judge(course.found):
+        print(f"FAULT: {fault}", file=sys.stderr)
+    if not course.found.reports:  # it never came to a request
         return 1
-    results.write(results.MEMORY, memory)
-    plot_memory(memory, results.MEMORY_FIGURE)
-    replies = ", ".join(f"{count} {name}" for name, count in memory.replies.items())
-    print(f"{memory.idle_mb:.0f} MB before the first request, {memory.peak_mb:.0f} MB at most; replies: {replies}")
-    return 0
+    soak = sum_up(course, begun, f"python -m benchmarks.soak --minutes {flags.minutes:g}")
+    results.write(results.SOAK, soak)
+    plot_soak(soak, results.SOAK_FIGURE)
+    print(soak_text(soak))
+    return 1 if soak.faults else 0
 
 
-def run(model: str, minutes: float) -> Memory:
-    """Load one worker and watch its memory; raises RuntimeError for a wrong answer, OSError for a broken connection."""
-    started = datetime.now(UTC)
-    server_core, load_core = machine.cores()
-    os.sched_setaffinity(0, {load_core})
-    artefact = load_artefact(model)
-    large, small = list(large_cases(artefact)), list(small_cases(artefact))
-    with serving("service", *service_flags(model), cores=[server_core]) as server:
-        idle_mb = process.resident_mb(server.pid)
-        posters = {
-            name: Poster(server.url, [exchange(server.url, case) for case in cases])
-            for name, cases in {"large": large, "small": small}.items()
-        }
-        with ExitStack() as stack:
-            for poster in posters.values():
-                stack.enter_context(poster)
-            samples = list(watch(server.pid, minutes * 60))
-        return Memory(
-            model=artefact.identity,
-            commit=machine.commit(),
-            command=f"python -m benchmarks.soak --minutes {minutes:g}",
-            started=started.isoformat(timespec="seconds"),
-            machine=machine.describe(),
-            versions=machine.versions(),
-            load=LOAD,
-            replies={name: poster.seen.replies for name, poster in posters.items()},
-            idle_mb=idle_mb,
-            peak_mb=process.peak_mb(server.pid),
-            samples=samples,
-        )
+def judge(found: Findings) -> list[str]:
+    """Give everything that is not in order."""
+    faults = list(found.faults)
+    cut, failed = failures(found)
+    faults += [f"{name}: {failure}" for name, failure in failed[:SHOWN]]
+    if len(failed) > SHOWN:
+        faults.append(f"{len(failed) - SHOWN} failures more")
+    if len(cut) > found.cut_at_most:
+        faults.append(f"{len(cut)} requests were lost at kills of workers that had {found.cut_at_most} sockets")
+    if found.bursts and not merged(found.bursts).outcomes[Outcome.REFUSED]:
+        faults.append("no burst was more than the service takes: no request was refused")
+    faults += [f"the memory grows: {growth}" for growth in growths(found.vitals) if not growth.flat]
+    return faults
 
 
-def large_cases(artefact: Artefact) -> Iterator[Case]:
-    """Make a body of about the largest size in every format."""
-    scorer, sample = Scorer(artefact), read_sample(artefact)
-    limit = Settings().max_body_bytes
-    for fmt in FORMATS:
-        per_event = len(fmt.write("events", sample)) / len(sample)
-        yield large_case(scorer, sample, fmt, int(limit * FULL / per_event))
+def failures(found: Findings) -> tuple[list[tuple[str, Failure]], list[tuple[str, Failure]]]:
+    """Give the requests that were lost in a worker that was killed, and those that failed without that excuse."""
+    kills = [event.second for event in found.events if event.what == "kill"]
+    # The clients' clocks began with the course's, but for those of bursts, which meet no kill.
+    steady = [(name, failure) for name, report in found.reports.items() for failure in report.failures]
+    burst = [("bursts", failure) for report in found.bursts for failure in report.failures]
+    cut = [one for one in steady if by_kill(one[1], kills)]
+    return cut, [one for one in steady if not by_kill(one[1], kills)] + burst
 
 
-def large_case(scorer: Scorer, sample: NDArray[np.float32], fmt: Format, n_events: int) -> Case:
-    """Make a case of so many events, the `sample` (n, n_features) repeated."""
-    events = np.resize(sample, (n_events, sample.shape[1]))
-    return Case(f"{fmt.name}, {n_events:,} events", fmt, fmt.write("events", events), scorer.score(events), 1)
+def sum_up(course: Course, begun: datetime, command: str) -> Soak:
+    """Make the results."""
+    found = course.found
+    reports: dict[str, Report] = {**found.reports, **({"bursts": merged(found.bursts)} if found.bursts else {})}
+    cut, failed = failures(found)
+    return Soak(
+        models=course.models,
+        commit=machine.commit(),
+        command=command,
+        started=begun.isoformat(timespec="seconds"),
+        machine=machine.describe(),
+        versions=machine.versions(),
+        load=LOAD,
+        minutes=found.seconds / 60,
+        requests={name: results.Counts.of(report) for name, report in reports.items()},
+        left=found.left,
+        log=dict(found.log),
+        cut_by_kills=len(cut),
+        failures=len(failed),
+        faults=judge(found),
+        events=found.events,
+        growths=growths(found.vitals),
+        vitals={name: thinned(seen) for name, seen in found.vitals.items()},
+        seconds=thinned(found.reports["small"].by_second),
+    )
 
 
-def small_cases(artefact: Artefact) -> Iterator[Case]:
-    """Make the small requests that go beside."""
-    scorer, sample = Scorer(artefact), read_sample(artefact)
-    yield single_case(scorer, sample, 1)
-    yield batch_case(scorer, sample[:10], "json")
-    yield batch_case(scorer, sample[:1_000], "raw")
-    yield batch_case(scorer, sample[:10_000], "json")
+def by_kill(failure: Failure, kills: Sequence[float]) -> bool:
+    """Tell whether a request was lost while a worker was killed."""
+    return failure.outcome in LOST and any(failure.began_s - 1 <= kill <= failure.ended_s + 1 for kill in kills)
 
 
-def watch(pid: int, seconds: float) -> Iterator[Sample]:
-    """Look at a process's memory every second."""
-    started = time.perf_counter()
-    while (passed := time.perf_counter() - started) < seconds:
-        yield Sample(passed, process.resident_mb(pid), process.peak_mb(pid))
-        time.sleep(1)
+def thinned(found: list[T]) -> list[T]:
+    """Keep some, evenly."""
+    return found[:: max(1, len(found) // POINTS)]
 
 
 if __name__ == "__main__":

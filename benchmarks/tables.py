@@ -2,7 +2,7 @@
 
     python -m benchmarks.tables
 
-It does not measure: it reads results/bench.json and, where they are there, memory.json and peers.json.
+It does not measure: it reads results/bench.json and, where they are there, memory.json, peers.json and soak.json.
 """
 
 import sys
@@ -15,7 +15,7 @@ from benchmarks.openloop import Latency
 from benchmarks.peers.results import OURS
 from benchmarks.peers.results import Results as Peers
 from benchmarks.peers.table import render
-from benchmarks.results import Measured, Memory, Results
+from benchmarks.results import Measured, Memory, Results, Soak
 from training.files import atomic_write
 
 ROOT = Path(__file__).parent.parent
@@ -57,8 +57,9 @@ def main() -> int:
     found = results.read(results.BENCH, Results)
     memory = results.read(results.MEMORY, Memory) if results.MEMORY.exists() else None
     peers = results.read(results.PEERS, Peers) if results.PEERS.exists() else None
+    soak = results.read(results.SOAK, Soak) if results.SOAK.exists() else None
     fill(ROOT / "README.md", goal_table(found, memory, peers) + "\n\n" + measured_on(found))
-    fill(ROOT / "benchmarks" / "README.md", whole(found, memory, peers))
+    fill(ROOT / "benchmarks" / "README.md", whole(found, memory, peers, soak))
     return 0
 
 
@@ -73,7 +74,7 @@ def fill(page: Path, tables: str) -> None:
         whole_page.write_text(f"{before}{start}\n{tables}\n{end}{after}")
 
 
-def whole(found: Results, memory: Memory | None = None, peers: Peers | None = None) -> str:
+def whole(found: Results, memory: Memory | None = None, peers: Peers | None = None, soak: Soak | None = None) -> str:
     """Write every table."""
     parts = [
         ("What must be reached", goal_table(found, memory, peers)),
@@ -87,6 +88,8 @@ def whole(found: Results, memory: Memory | None = None, peers: Peers | None = No
     ]
     if memory:
         parts.append(("Memory", memory_text(memory)))
+    if soak:
+        parts.append(("Soak", soak_text(soak)))
     if peers:
         parts.append(("Peers", render(peers).strip()))
     return "\n\n".join([measured_on(found), *(f"### {title}\n\n{text}" for title, text in parts)])
@@ -247,6 +250,37 @@ def memory_text(memory: Memory) -> str:
         f"`{memory.command}`: {memory.load}. {memory.idle_mb:.0f} MB before the first request, "
         f"{memory.peak_mb:.0f} MB at most; replies: {replies}, each checked."
     )
+
+
+def soak_text(soak: Soak) -> str:
+    """Show the figure, what became of all requests, and whether memory stayed."""
+    outcomes = list(dict.fromkeys(outcome for counts in soak.requests.values() for outcome in counts.outcomes))
+    rows = [
+        [name, f"{counts.begun:,}", *(f"{counts.outcomes.get(outcome, 0):,}" for outcome in outcomes)]
+        for name, counts in soak.requests.items()
+    ]
+    grown = [
+        [
+            *(one.process, f"{one.seconds / 60:.1f}", f"{one.second_quarter_mb:.0f}", f"{one.last_quarter_mb:.0f}"),
+            *(f"{one.second_quarter_descriptors:.0f}", f"{one.last_quarter_descriptors:.0f}"),
+        ]
+        for one in soak.growths
+    ]
+    left = ", ".join(f"{count:,} {how}" for how, count in soak.left.items())
+    logged = ", ".join(f"{count:,} {event!r}" for event, count in soak.log.items())
+    quarters = ["MB, second quarter", "MB, last quarter", "descriptors, second quarter", "descriptors, last quarter"]
+    parts = [
+        f"![Soak](results/{results.SOAK_FIGURE.name})",
+        f"`{soak.command}`, {soak.started[:10]}, commit {soak.commit[:10]}{soak.commit[40:]}: {soak.load}. "
+        f"{soak.minutes:.1f} minutes, {soak.count('reload')} reloads and {soak.count('refused file')} damaged files, "
+        f"{soak.count('kill')} workers killed, {soak.count('burst')} bursts. Clients that left: {left}. "
+        f"**{soak.failures} requests lost or answered wrongly**, but for {soak.cut_by_kills} in flight in a worker "
+        f"that was killed; {len(soak.faults)} faults in all. The log, beyond information: {logged or 'nothing'}.",
+        table(["requests", "begun", *outcomes], rows, "lr" + "r" * len(outcomes)),
+    ]
+    if grown:
+        parts.append(table(["process", "minutes", *quarters], grown, "lrrrrr"))
+    return "\n\n".join(parts)
 
 
 def measured_on(found: Results) -> str:

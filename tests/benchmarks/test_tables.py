@@ -75,12 +75,12 @@ def found() -> Results:
 
 @pytest.fixture(scope="module")
 def memory() -> Memory:
-    """Make the results of a soak."""
+    """Make the results of watching the memory."""
     samples = [Sample(0, 100, 100), Sample(1, 450, 500)]
     return Memory(
         model="density@0",
         commit="0" * 40,
-        command="python -m benchmarks.soak --minutes 1",
+        command="python -m benchmarks.memory --minutes 1",
         started="2030-01-01T00:00:00+00:00",
         machine=MACHINE,
         versions={},
