@@ -5,97 +5,104 @@ It does not know sockets, processes or signals, and holds no logic of its own.
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from typing import Any
 
-from litestar import Litestar, MediaType, Request, Response, Router, get
+from litestar import Litestar, Request, Response
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.static_files import create_static_files_router
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.serialization import encode_json
+from litestar.types import ASGIApp
 
-from service import routes, scoring
+from service import access, errors, openapi, pages, routes, scoring
 from service.artefact import Artefact
 from service.errors import HANDLERS
+from service.keys import KeyRing
 from service.metrics import Metrics
-from service.openapi import describe
 from service.scorer import Scorer
 from service.settings import Settings
 
 TITLE = "Anomaly detector"
 API_VERSION = "1"
-DOCS, SCHEMA, ASSETS = "/docs", "/schema", "/docs/assets"
 
-
-class Page(SwaggerRenderPlugin):
-    """The page to try the API on, in whose script no name out of a model's file can be markup."""
-
-    @staticmethod
-    def render_json(request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """Write the schema as JSON without a `<`."""
-        return SwaggerRenderPlugin.render_json(request, openapi_schema).replace(b"<", b"\\u003c")
-
-
-# All of it from here: the page works without internet.
-PAGE = Page(
-    js_url=f"{ASSETS}/swagger-ui-bundle.js",
-    css_url=f"{ASSETS}/swagger-ui.css",
-    standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
-    favicon="<link rel='icon' href='data:,'>",
-)
+OPERATIONS = (routes.health, routes.model, routes.metrics)
+"""What operators ask: on a port of its own, where there is one, and then, but for the health, nowhere else."""
 
 
 def create_app(settings: Settings, artefact: Artefact) -> Litestar:
-    """Build the application; its lifespan opens a scorer for `artefact`, and raises ArtefactError where that fails."""
-    paths = [path for handler in (*routes.ROUTES, docs) for path in handler.paths]
-    metrics = Metrics([*paths, SCHEMA])
-    deployment = scoring.Deployment(settings.max_body_bytes, metrics)
+    """Build the application; its lifespan opens a scorer for `artefact`, and raises ArtefactError where that fails.
+
+    Raises KeysError for wrong API keys. Its state has `deployment`; `describe`, to be called with the artefact of each
+    further model that the deployment opens; `keys`, the KeyRing to reload, or None; and `operations`, the ASGI
+    application of the operations port, or None: it shares all this, and needs no lifespan of its own.
+    """
+    apart = settings.ops_port is not None
+    handlers = [handler for handler in routes.ROUTES if not apart or handler not in {routes.model, routes.metrics}]
+    paths = [path for handler in (*routes.ROUTES, pages.docs) for path in handler.paths]
+    metrics = Metrics([*paths, pages.SCHEMA])
+    deployment = scoring.Deployment(settings, metrics)
+    keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
+
+    def describe(artefact: Artefact) -> None:
+        openapi.describe(app.openapi_schema, artefact)
+        app.state[pages.DESCRIPTION] = encode_json(app.openapi_schema.to_schema())
 
     @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+    async def lifespan(_: Litestar) -> AsyncGenerator[None]:
         scorer = Scorer(artefact)
-        describe(app.openapi_schema, artefact)
+        describe(artefact)
         deployment.open(scorer)
         yield
 
     app = Litestar(
-        route_handlers=[*routes.ROUTES, docs, _assets()],
+        route_handlers=[*handlers, pages.docs, pages.assets],
         lifespan=[lifespan],
         exception_handlers=HANDLERS,
-        openapi_config=_openapi_config(),
+        openapi_config=_openapi_config(with_keys=keys is not None),
         logging_config=None,  # the server sets logging up
     )
-    app.state["deployment"] = deployment
-    # Around the whole application: Litestar's own middleware does not see requests that match no route.
-    measured = routes.answer_head(metrics.measure(app.asgi_handler))
-    app.asgi_handler = scoring.scoring_first(measured, deployment)
+    operations = _operations(settings, deployment) if apart else None
+    app.state.update({"deployment": deployment, "describe": describe, "keys": keys, "operations": operations})
+    answered = scoring.scoring_first(_measured(app.asgi_handler, settings, metrics), deployment)
+    if keys is not None:
+        answered = access.with_key(answered, keys, metrics)
+    app.asgi_handler = access.logged(answered) if settings.access_log else answered
     return app
 
 
-@get(DOCS, media_type=MediaType.HTML, include_in_schema=False, sync_to_thread=False)
-def docs(request: Request[Any, Any, Any]) -> bytes:
-    """Show the API's description as a page to try it on."""
-    return PAGE.render(request, request.app.openapi_schema.to_schema())
-
-
-def _assets() -> Router:
-    return create_static_files_router(
-        path=ASSETS, directories=[str(files("litestar_offline_docs") / "static")], include_in_schema=False
+def _operations(settings: Settings, deployment: scoring.Deployment) -> Litestar:
+    app = Litestar(
+        route_handlers=OPERATIONS,
+        exception_handlers={**HANDLERS, NotFoundException: _not_here},
+        openapi_config=None,
+        logging_config=None,
     )
+    app.state["deployment"] = deployment
+    answered = _measured(app.asgi_handler, settings, deployment.metrics)
+    app.asgi_handler = access.logged(answered) if settings.access_log else answered
+    return app
 
 
-def _openapi_config() -> OpenAPIConfig:
+def _not_here(request: Request[Any, Any, Any], _: NotFoundException) -> Response[errors.ErrorReply]:
+    known = ", ".join(sorted(path for handler in OPERATIONS for path in handler.paths))
+    reply = errors.ErrorReply(404, f"{request.scope['path']} is not a route of this port, expected one of {known}")
+    return Response(reply, status_code=404, headers=errors.headers(404), media_type="application/json")
+
+
+def _measured(app: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
+    """Wrap a whole application: Litestar's own middleware does not see requests that match no route."""
+    https = pages.HTTPS_HEADERS if settings.tls_certificate is not None else ()
+    return routes.answer_head(metrics.measure(pages.with_headers(app, [*pages.ALL_HEADERS, *https])))
+
+
+def _openapi_config(*, with_keys: bool) -> OpenAPIConfig:
+    key = {"key": SecurityScheme(type="http", scheme="bearer", description="An API key, as the operator made it.")}
     return OpenAPIConfig(
         title=TITLE,
         version=API_VERSION,
         use_handler_docstrings=True,
-        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
-        openapi_router=Router(SCHEMA, route_handlers=[], include_in_schema=False, after_request=_without_html),
+        render_plugins=[pages.Description(path=["/", "/openapi.json"])],
+        openapi_router=pages.schema(),
+        components=Components(security_schemes={**key}) if with_keys else Components(),
+        security=[{"key": []}] if with_keys else None,
     )
-
-
-def _without_html(response: Response[Any]) -> Response[Any]:
-    """Make Litestar's own page for unknown paths under the schema an error like all others."""
-    if response.status_code == 404:
-        raise NotFoundException()
-    return response

@@ -10,7 +10,7 @@ from litestar.types import Receive
 from service.errors import BodyTooLargeError, ClientDisconnectedError
 
 
-async def pieces(receive: Receive, announced: bytes, limit: int) -> AsyncIterator[tuple[bytes, bool]]:
+async def pieces(receive: Receive, announced: int, limit: int) -> AsyncIterator[tuple[bytes, bool]]:
     """Give each piece of the body, of at most `limit` bytes together, and whether it is the last.
 
     Raises BodyTooLargeError as soon as the limit is passed, announced in Content-Length or not, and
@@ -26,7 +26,7 @@ async def pieces(receive: Receive, announced: bytes, limit: int) -> AsyncIterato
         yield piece, last
 
 
-async def whole(receive: Receive, announced: bytes, limit: int) -> bytes:
+async def whole(receive: Receive, announced: int, limit: int) -> bytes:
     """Give the whole body; raises as `pieces` does."""
     _check_announced(announced, limit)
     body, last = await _next_piece(receive)
@@ -45,9 +45,9 @@ async def _next_piece(receive: Receive) -> tuple[bytes, bool]:
     return message["body"], not message["more_body"]
 
 
-def _check_announced(announced: bytes, limit: int) -> None:
-    if announced.isdigit() and int(announced) > limit:
-        raise _too_large(f"{announced.decode()} bytes", limit)
+def _check_announced(announced: int, limit: int) -> None:
+    if announced > limit:
+        raise _too_large(f"{announced} bytes", limit)
 
 
 def _too_large(found: str, limit: int) -> BodyTooLargeError:

@@ -1,17 +1,162 @@
-"""Connections spread over workers: the parent accepts each, and hands it to the worker that has the fewest.
+"""Connections: accepted while there are descriptors for them, started, or spread over workers by a parent.
 
-Workers that accepted for themselves would share unevenly: whoever is idle takes all that come at once, and a socket for
-each (SO_REUSEPORT) draws lots. It does not know processes, signals or what is said on a connection.
+The parent accepts each, and hands it to the worker that has the fewest. Workers that accepted for themselves would
+share unevenly: whoever is idle takes all that come at once, and a socket for each (SO_REUSEPORT) draws lots. It does
+not know processes, signals or what is said on a connection.
 """
 
 import asyncio
+import errno
+import fcntl
+import logging
+import math
+import os
+import resource
 import socket
+import ssl
 import struct
+import termios
+import time
+from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Final
 
-CLOSED = struct.Struct("<Q")
+logger = logging.getLogger(__name__)
+
+CLOSED: Final = struct.Struct("<Q")
 """What a worker reports: how many of its connections have ended so far."""
+
+BATCH: Final = 64
+"""Connections that are taken before anything else is looked after."""
+
+REST_S: Final = 0.2
+"""How long none is taken where there is no descriptor or no worker for it; the clients wait in the backlog."""
+
+EPISODE_S: Final = 60
+"""A shortage is logged again after as long without one."""
+
+SPARE_DESCRIPTORS: Final = 16
+"""Those that clients leave to the operations port and to the files of a new model."""
+
+OWN_DESCRIPTORS: Final = 256
+"""Those that a process needs but for its clients."""
+
+EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+MakeProtocol = Callable[[], asyncio.Protocol]
+
+
+def allow_descriptors(n_connections: int) -> None:
+    """Raise this process' limit of descriptors, and its children's, to what the connections need, as far as allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = n_connections + OWN_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        needed = min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+class Shortage:
+    """What stops connections for a moment, logged once for as long as it lasts."""
+
+    def __init__(self) -> None:
+        self._seen_at = -math.inf
+
+    def note(self, event: str, detail: str) -> None:
+        """Log it, unless it was there a moment ago."""
+        now = time.monotonic()
+        if now - self._seen_at > EPISODE_S:
+            logger.warning(event, extra={"detail": detail})
+        self._seen_at = now
+
+
+class Descriptors:
+    """The descriptors that this process has left for connections, all but some to spare."""
+
+    def __init__(self, spare: int = SPARE_DESCRIPTORS) -> None:
+        self._spare = spare
+        self._shortage = Shortage()
+
+    def left(self, known: int) -> bool:
+        """Tell whether another connection may have one, for which `known`, an open one, is copied; logs if not."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(OSError):
+            # The lowest free one is given: no more are free than those from it up to the limit.
+            lowest = os.dup(known)
+            os.close(lowest)
+            if limit == resource.RLIM_INFINITY or lowest < limit - self._spare:
+                return True
+        self.ran_out()
+        return False
+
+    def ran_out(self) -> None:
+        """Log that there are too few."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        detail = f"this process may have {limit} open files, and new connections wait: raise `ulimit -n`"
+        self._shortage.note("file descriptors ran out", detail)
+
+
+class Entrance:
+    """A listening socket, which rests while there is nobody or nothing to take its connections with."""
+
+    def __init__(self, listener: socket.socket, spare: int = SPARE_DESCRIPTORS) -> None:
+        listener.setblocking(False)
+        self.listener = listener
+        self._descriptors = Descriptors(spare)
+        self._untaken = Shortage()
+        self._rests_until = -math.inf
+        self._kept: socket.socket | None = None
+
+    @property
+    def rest_s(self) -> float:
+        """How long it still rests in seconds; 0 where it does not."""
+        return max(self._rests_until - time.monotonic(), 0)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether a connection was accepted that no worker would take yet."""
+        return self._kept is not None
+
+    def accept(self) -> socket.socket | None:
+        """Accept a connection; None if nobody waits, or if there is no descriptor for it, and then it rests."""
+        if not self._descriptors.left(self.listener.fileno()):
+            self._rest()
+            return None
+        try:
+            connection, _ = self.listener.accept()
+        except OSError as error:  # nobody waits any more, or has left again
+            if error.errno in EXHAUSTED:
+                self._descriptors.ran_out()
+                self._rest()
+            return None
+        with suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def spread(self, outlets: Sequence["Outlet"]) -> None:
+        """Hand those who wait to the worker with the fewest each; whom none takes is kept, and it rests."""
+        for _ in range(BATCH):
+            connection = self._kept or self.accept()
+            if connection is None:
+                return
+            self._kept = connection
+            if not any(_handed(connection, outlet) for outlet in sorted(outlets, key=lambda o: o.open_connections)):
+                self._untaken.note("no worker takes connections", "new ones wait until one does")
+                self._rest()
+                return
+            self._kept = None
+            connection.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._kept is not None:
+            self._kept.close()
+        self.listener.close()
+
+    def _rest(self) -> None:
+        self._rests_until = time.monotonic() + REST_S
 
 
 class Outlet:
@@ -52,21 +197,113 @@ class Outlet:
         self.workers_end.close()
 
 
+class Welcome:
+    """How an accepted connection is started: by which protocol, and with the TLS of the moment."""
+
+    def __init__(
+        self,
+        make_protocol: MakeProtocol,
+        tls: Callable[[], ssl.SSLContext | None],
+        handshake_s: float,
+        close_s: float,
+    ) -> None:
+        """Give TLS so many seconds to begin with, and after the last reply to end with."""
+        self._make_protocol = make_protocol
+        self._tls = tls
+        self._handshake_s = handshake_s
+        self._close_s = close_s
+        self._starting: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def n_starting(self) -> int:
+        """How many connections are being started."""
+        return len(self._starting)
+
+    def start(self, connection: socket.socket) -> None:
+        """Start it as soon as the loop has time."""
+        start = get_running_loop().create_task(self._start(connection))
+        self._starting.add(start)
+        start.add_done_callback(self._starting.discard)
+
+    def close(self) -> None:
+        """Have those that are being started closed."""
+        self._closed = True
+
+    def cancel(self) -> None:
+        """Give up those that are being started."""
+        for start in self._starting:
+            start.cancel()
+
+    async def _start(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        tls = self._tls()
+        times: dict[str, float] = {}
+        if tls is not None:
+            times = {"ssl_handshake_timeout": self._handshake_s, "ssl_shutdown_timeout": self._close_s}
+        try:
+            transport, _ = await get_running_loop().connect_accepted_socket(
+                self._make_protocol, connection, ssl=tls, **times
+            )
+        except OSError as error:  # it left, or does not speak TLS, or none that is safe
+            logger.debug("connection not started", extra={"detail": str(error)})
+        else:
+            if self._closed:
+                transport.close()
+
+
+class Acceptor:
+    """Takes connections from an entrance in the process that serves them, and is closed like a server of asyncio."""
+
+    def __init__(self, entrance: Entrance, welcome: Welcome) -> None:
+        self._entrance = entrance
+        self._welcome = welcome
+        self._resumption: asyncio.TimerHandle | None = None
+        self._watch()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        if self._resumption is not None:
+            self._resumption.cancel()
+        get_running_loop().remove_reader(self._entrance.listener)
+        self._entrance.close()
+        self._welcome.close()
+
+    async def wait_closed(self) -> None:
+        """Wait for nobody: who has not started by now is given up."""
+        self._welcome.cancel()
+
+    def _watch(self) -> None:
+        self._resumption = None
+        get_running_loop().add_reader(self._entrance.listener, self._take)
+
+    def _take(self) -> None:
+        for _ in range(BATCH):
+            connection = self._entrance.accept()
+            if connection is None:
+                break
+            self._welcome.start(connection)
+        if rest_s := self._entrance.rest_s:
+            get_running_loop().remove_reader(self._entrance.listener)
+            self._resumption = get_running_loop().call_later(rest_s, self._watch)
+
+
 class Intake:
     """A worker's end: takes connections as a listening server does, and is closed like one."""
 
-    def __init__(self, channel: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, channel: socket.socket, welcome: Welcome, spare: int = SPARE_DESCRIPTORS) -> None:
         self._channel = channel
-        self._make_protocol = make_protocol
+        self._welcome = welcome
+        self._descriptors = Descriptors(spare)
+        self._resumption: asyncio.TimerHandle | None = None
         self._taken = 0
         self._reported = 0
-        self._starting: set[asyncio.Task[None]] = set()
         channel.setblocking(False)
-        asyncio.get_running_loop().add_reader(channel, self._take)
+        self._watch()
 
     def report(self, n_open: int) -> None:
         """Tell the parent how many connections have ended, where that is news."""
-        closed = self._taken - len(self._starting) - n_open
+        closed = self._taken - self._welcome.n_starting - n_open
         if closed > self._reported:
             with suppress(OSError):  # the parent is busy, or gone: the next report says as much
                 self._channel.send(CLOSED.pack(closed))
@@ -74,43 +311,46 @@ class Intake:
 
     def close(self) -> None:
         """Take no more connections."""
-        asyncio.get_running_loop().remove_reader(self._channel)
+        if self._resumption is not None:
+            self._resumption.cancel()
+        get_running_loop().remove_reader(self._channel)
         self._channel.close()
+        self._welcome.close()
 
     async def wait_closed(self) -> None:
-        """Wait for nothing: `close` is all."""
+        """Wait for nobody: who has not started by now is given up."""
+        self._welcome.cancel()
+
+    def _watch(self) -> None:
+        self._resumption = None
+        get_running_loop().add_reader(self._channel, self._take)
 
     def _take(self) -> None:
         with suppress(BlockingIOError):
-            while True:
-                _, fds, _, _ = socket.recv_fds(self._channel, 1, 1)
-                if not fds:  # the parent has gone
-                    asyncio.get_running_loop().remove_reader(self._channel)
+            for _ in range(BATCH):
+                # Else the kernel would close what it cannot give: so it stays in the channel, and then in the backlog.
+                if not self._descriptors.left(self._channel.fileno()):
+                    get_running_loop().remove_reader(self._channel)
+                    self._resumption = get_running_loop().call_later(REST_S, self._watch)
+                    return
+                message, fds, _, _ = socket.recv_fds(self._channel, 1, 1)
+                if not message:  # the parent has gone
+                    get_running_loop().remove_reader(self._channel)
                     return
                 self._taken += 1
-                start = asyncio.get_running_loop().create_task(self._start(socket.socket(fileno=fds[0])))
-                self._starting.add(start)
-                start.add_done_callback(self._starting.discard)
-
-    async def _start(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        await asyncio.get_running_loop().connect_accepted_socket(self._make_protocol, connection)
+                if fds:
+                    self._welcome.start(socket.socket(fileno=fds[0]))
+                else:  # a thread has taken the last one meanwhile
+                    self._descriptors.ran_out()
 
 
-def spread(listener: socket.socket, outlets: Sequence[Outlet]) -> bool:
-    """Accept what waits at the listener, of non-blocking mode, and hand each connection to the worker with the fewest.
-
-    Tells whether all of it found a worker; the client of one that did not is disconnected.
-    """
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:  # nobody waits any more, or has left again
-            return True
-        with connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if not any(_handed(connection, outlet) for outlet in sorted(outlets, key=lambda o: o.open_connections)):
-                return False
+def all_sent(transport: asyncio.BaseTransport) -> bool:
+    """Tell whether the client has all that was sent to it, of which a transport of TLS knows but a part."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.fileno() < 0:
+        return False
+    unsent = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    return not any(unsent)
 
 
 def _handed(connection: socket.socket, outlet: Outlet) -> bool:

@@ -5,10 +5,13 @@ ServiceError
 │   └── UnknownWorkingPointError
 ├── NotAcceptableError              no format that the client accepts
 ├── BodyTooLargeError
+│   └── TooManyEventsError
+├── DeadlineError                   the request did not arrive in time
 ├── UnsupportedMediaTypeError       no format that the service reads
 ├── ClientDisconnectedError         nobody is left to read the reply
 ├── NonFiniteScoreError             the model gave NaN or infinity
 └── NotReadyError                   starting or draining
+    └── OverloadedError             more work in flight than a worker takes
 
 It does not know what causes them.
 """
@@ -46,8 +49,16 @@ class BodyTooLargeError(ServiceError):
     """The request's body is longer than the service takes."""
 
 
+class TooManyEventsError(BodyTooLargeError):
+    """The request has more events than the service takes at once."""
+
+
+class DeadlineError(ServiceError):
+    """The request did not arrive in the time that it may take."""
+
+
 class UnsupportedMediaTypeError(ServiceError):
-    """The request's Content-Type is not one that the service reads."""
+    """The request's Content-Type, or its Content-Encoding, is not one that the service reads."""
 
 
 class ClientDisconnectedError(ServiceError):
@@ -62,20 +73,30 @@ class NotReadyError(ServiceError):
     """The service takes no work now: the message is the reason."""
 
 
+class OverloadedError(NotReadyError):
+    """The worker has as much work in flight as it takes: the request was not read, and is to be sent again later."""
+
+
 STATUS: dict[type[ServiceError], int] = {
     InvalidRequestError: 400,
     UnknownWorkingPointError: 400,
     NotAcceptableError: 406,
+    DeadlineError: 408,
     BodyTooLargeError: 413,
+    TooManyEventsError: 413,
     UnsupportedMediaTypeError: 415,
     ClientDisconnectedError: 499,  # as nginx has it: read by metrics alone
     NonFiniteScoreError: 500,
     NotReadyError: 503,
+    OverloadedError: 503,
 }
 
 
 NOT_KEPT = "no-store"
 """The Cache-Control of every error."""
+
+RETRY_AFTER_S = 1
+"""When a request that got a 503 may be sent again: what is in flight takes about as long."""
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -107,23 +128,29 @@ def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException)
     """Reply to what Litestar itself refuses; its 5xx are as unexpected as any other exception."""
     if error.status_code >= 500:
         return handle(request, error)
-    path, headers = request.scope["path"], error.headers or {}
+    path, given = request.scope["path"], error.headers or {}
     if isinstance(error, NotFoundException):
         return _response(ErrorReply(404, f"{path} is not a route; /docs lists the routes"))
     if isinstance(error, MethodNotAllowedException):
-        methods = dict.fromkeys(headers["allow"].split(", "))
+        methods = dict.fromkeys(given["allow"].split(", "))
         # Any GET is answered to HEAD too, of which the router knows nothing.
         allowed = ", ".join(methods | {"HEAD": None} if "GET" in methods else methods)
         detail = f"{path} does not take {request.method}, expected {allowed}"
         return _response(ErrorReply(405, detail), {"Allow": allowed})
-    return _response(ErrorReply(error.status_code, error.detail), headers)
+    return _response(ErrorReply(error.status_code, error.detail), given)
 
 
-def _response(reply: ErrorReply, headers: Mapping[str, str] = NO_HEADERS) -> Response[ErrorReply]:
+def headers(status: int) -> dict[str, str]:
+    """Give the headers of every error with this status."""
+    kept = {"Cache-Control": NOT_KEPT}
+    return {**kept, "Retry-After": str(RETRY_AFTER_S)} if status == 503 else kept
+
+
+def _response(reply: ErrorReply, more: Mapping[str, str] = NO_HEADERS) -> Response[ErrorReply]:
     return Response(
         reply,
         status_code=reply.status_code,
-        headers={"Cache-Control": NOT_KEPT, **headers},
+        headers={**headers(reply.status_code), **more},
         media_type="application/json",
     )
 

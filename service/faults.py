@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -21,8 +22,25 @@ FLOAT32_END = 2.0**128 - 2.0**103
 NUMBERS = frozenset({int, float})
 """The very types of decoded numbers: bool, a kind of int to Python, is none of them."""
 
+KINDS: dict[type, str] = {
+    list: "a list",
+    dict: "an object",
+    bytes: "bytes",
+    msgspec.msgpack.Ext: "an extension",
+    datetime: "a timestamp",
+}
+
 Key = Literal["features", "events"]
 """What a request carries: the features of one event, or events."""
+
+
+TOO_DEEP = "the body is not valid {} for this service: it is nested too deeply"
+MSGPACK_HEAD = re.compile(rb"(?s)[\x80-\x8f]|\xde(..)|\xdf(....)")
+"""The start of a map."""
+
+
+class RepeatedKeyError(Exception):
+    """A JSON object has a key more than once."""
 
 
 class Written(str):
@@ -46,7 +64,9 @@ def json_fault(
         place = cut_bytes + len(error.doc[: error.pos].encode())
         return f"the body is not valid JSON: {error.msg} at byte {place}"
     except RecursionError:
-        return "the body is not valid JSON for this service: it is nested too deeply"
+        return TOO_DEEP.format("JSON")
+    except RepeatedKeyError as error:
+        return str(error)
     return document_fault(document, key, feature_names, lambda row: _event_as_written(body, key, row), cut_rows)
 
 
@@ -60,10 +80,12 @@ def msgpack_fault(
     try:
         document = msgspec.msgpack.decode(body)
     except RecursionError:
-        return "the body is not valid MessagePack for this service: it is nested too deeply"
+        return TOO_DEEP.format("MessagePack")
     except ValueError as error:  # msgspec's own errors, and text that is not UTF-8
         reason = re.sub(r"(?<=\(byte )\d+", lambda place: str(cut_bytes + int(place[0])), str(error))
         return f"the body is not valid MessagePack: {reason}"
+    if isinstance(document, dict) and len(document) < n_keys(body):
+        return repeated(key) if key in document else "the body has a key more than once"
     return document_fault(document, key, feature_names, cut_rows=cut_rows)
 
 
@@ -149,11 +171,10 @@ def array_fault(
 
 
 def shown(value: Any) -> str:
-    """Write a value as a message shows it: lists and objects by their kind, long texts cut."""
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
+    """Write a value as a message shows it: numbers and texts cut if long, all else by its kind."""
+    for kind, name in KINDS.items():
+        if isinstance(value, kind):
+            return name
     if isinstance(value, Written):
         text = value.replace("e+", "e")
     elif isinstance(value, str):
@@ -163,18 +184,48 @@ def shown(value: Any) -> str:
     elif isinstance(value, float):
         text = repr(value).replace("e+", "e")
     else:
-        text = repr(value)
+        try:
+            text = repr(value)
+        except ValueError:  # Python writes no int of more than 4300 digits
+            text = "a number of more than 4300 digits"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """Take off the end of a long text."""
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 
 def _parse_json(text: str) -> Any:
     """Parse JSON with plain numbers; the errors are those of json.loads, and no others."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError:
         raise
     except ValueError:  # Python reads no int of more than 4300 digits, but any float
-        return json.loads(text, parse_int=float)
+        return json.loads(text, parse_int=float, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object; raises RepeatedKeyError."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise RepeatedKeyError(repeated(name))
+        found[name] = value
+    return found
+
+
+def repeated(name: str) -> str:
+    """Say that a key is there more than once."""
+    return f"the key {shown(name)} is there more than once"
+
+
+def n_keys(body: bytes) -> int:
+    """Tell how many keys a MessagePack body announces that is a map."""
+    head = MSGPACK_HEAD.match(body)
+    assert head is not None
+    return int.from_bytes(head[head.lastindex]) if head.lastindex else body[0] & 0x0F
 
 
 def _event_as_written(body: bytes, key: Key, row: int) -> Any:

@@ -15,9 +15,9 @@ import numpy as np
 import simdjson
 from numpy.typing import NDArray
 
-from service import faults
+from service import faults, starts
 from service.errors import InvalidRequestError
-from service.rows import BLOCK_EVENTS, RowReader
+from service.rows import BLOCK_EVENTS, RowReader, longest_event
 
 try:
     from service import _json_rows
@@ -27,13 +27,12 @@ except ImportError:  # there was no compiler when the service was installed
 COMPILED: Final = _json_rows is not None
 
 SPACE: Final = b" \t\n\r"
-HEAD: Final = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"events"[ \t\n\r]*:[ \t\n\r]*\[')
-TAIL: Final = re.compile(rb"\][ \t\n\r]*\}[ \t\n\r]*")
-HEAD_BYTES: Final = 1024
-"""A body that has not come to its first row by then is read as a whole."""
-
+# Each letter of the key may be an escape of four digits.
+KEY: Final = b"".join(rb"(?:%c|\\u00(?i:%02x))" % (letter, letter) for letter in b"events")
+HEAD: Final = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"' + KEY + rb'"[ \t\n\r]*:[ \t\n\r]*\[')
+TAIL: Final = re.compile(rb"\][ \t\n\r]*\}?[ \t\n\r]*")
 SEGMENT_BYTES: Final = 65_536
-"""simdjson reads so much at once; and what is wrong with a row shows within so many bytes."""
+"""simdjson reads so much at once, or one longer row."""
 
 NUMBERS: Final = b"0123456789+-.eE" + SPACE
 """What a row's text has beside its brackets and commas."""
@@ -49,46 +48,40 @@ DECODE_BODY: Final = msgspec.json.Decoder(EventsBody).decode
 
 
 class JsonReader(RowReader):
-    """Reads a batch in JSON: its head and end, and a body that does not start as most do."""
+    """Reads a batch in JSON: its head, and what is wrong with a body."""
 
-    def __init__(self, feature_names: Sequence[str]) -> None:
-        super().__init__(feature_names)
+    def __init__(self, feature_names: Sequence[str], max_events: int | None = None) -> None:
+        super().__init__(feature_names, max_events)
         self._head = b""
-        self._rest = b""
         self._passed_bytes = 0
-        self._whole: bytearray | None = None
+        self._longest_shown = longest_event(len(feature_names))
 
     def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
         data = self._rest + piece if self._rest else piece
         self._rest = b""
-        if self._whole is None and not self._head:
+        if not self._head:
             head = HEAD.match(data)
-            if head is not None:
-                self._head, data = head.group(), data[head.end() :]
-            elif last or len(data) >= HEAD_BYTES:
-                self._whole = bytearray()
-            else:
+            if head is None:  # what is wrong with it can be said once enough of it is here
+                if len(data) > self._longest_shown:
+                    raise InvalidRequestError(starts.json_start_fault(data[: self._longest_shown], "events"))
+                if last:
+                    raise self._refusal(data)
                 self._rest = data
                 return
-        if self._whole is None:
-            yield from self._listed_rows(data, last)
-            return
-        self._whole += data
-        if last:
-            yield self._read_document(bytes(self._whole))
+            self._head, data = head.group(), data[head.end() :]
+        yield from self._listed_rows(data, last)
 
     @abstractmethod
     def _listed_rows(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
         """Give the rows at the start of `data`, and leave what is not complete in `_rest`."""
 
     def _read_document(self, document: bytes) -> NDArray[np.float64]:
-        """Read the body, or what is left of it after the rows that have passed, number by number."""
+        """Read some of the rows, number by number."""
         reason = "it does not hold what this route expects"
         try:
             rows = np.array(DECODE_BODY(document).events, np.float64)
-            if document.count(b'"') > 2:  # numbers have none
-                reason = 'the key "events" is there more than once'
-            elif rows.ndim == 2 and rows.shape[1] == len(self._names):
+            # Numbers have no quotes: more of them are the same key again.
+            if rows.ndim == 2 and rows.shape[1] == len(self._names) and document.count(b'"') == 2:
                 return rows
         except (ValueError, RecursionError) as error:  # msgspec's and those of UTF-8 and ragged rows are ValueErrors
             reason = str(error)
@@ -99,12 +92,19 @@ class JsonReader(RowReader):
         fault = faults.json_fault(document, "events", self._names, self._read, self._passed_bytes)
         return InvalidRequestError(fault or f"the body cannot be read: {reason}")
 
+    def _cut_refusal(self, start: bytes) -> InvalidRequestError:
+        """Name the first fault of a document that goes on after `start`: where that has none, a row is too long."""
+        if starts.is_json_so_far(start):
+            found = f"events[{self._read}] does not end within {self._longest_shown} bytes"
+            return InvalidRequestError(f"{found}, expected a list of {len(self._names)} numbers")
+        return self._refusal(start)
+
 
 class CompiledReader(JsonReader):
     """Reads rows by _json_rows.c, which takes all that JSON allows: what it does not take is wrong."""
 
-    def __init__(self, feature_names: Sequence[str]) -> None:
-        super().__init__(feature_names)
+    def __init__(self, feature_names: Sequence[str], max_events: int | None = None) -> None:
+        super().__init__(feature_names, max_events)
         self._parsed = np.empty((BLOCK_EVENTS, len(feature_names)), np.float32)
         self._state = _json_rows.MORE
 
@@ -123,16 +123,17 @@ class CompiledReader(JsonReader):
                 break
         self._rest = data[start:]
         if self._state == _json_rows.END:
-            if not last and self._rest.translate(None, SPACE) in (b"]", b"]}"):
-                tail = self._rest.rstrip(SPACE)  # of which there may be any amount
-                self._passed_bytes += len(self._rest) - len(tail)
-                self._rest = tail
-            elif not TAIL.fullmatch(self._rest):  # what else it is can be said once all of it is here
-                self._whole, self._rest = bytearray(self._head + self._rest), b""
-                if last:
-                    yield self._read_document(bytes(self._whole))
-        elif len(self._rest) > SEGMENT_BYTES:
-            raise self._row_refusal(self._rest[:SEGMENT_BYTES])
+            spaced = TAIL.match(self._rest)[0]  # type: ignore[index]  # with any amount of space
+            tail = spaced.translate(None, SPACE)
+            self._passed_bytes += len(spaced) - len(tail)
+            self._rest = tail + self._rest[len(spaced) :]
+            # What is wrong with it can be said once enough of it is here.
+            if len(self._rest) > self._longest_shown:
+                raise self._end_refusal(self._rest[: self._longest_shown])
+            if last and self._rest != b"]}":
+                raise self._refusal(self._head + self._rest)
+        elif len(self._rest) > self._longest_shown:
+            raise self._row_refusal(self._rest[: self._longest_shown])
         elif last:
             # Only a comma, which has passed, makes the list's end wrong after rows.
             comma = b"0," if self._read and self._rest.lstrip(SPACE).startswith(b"]") else b""
@@ -145,8 +146,17 @@ class CompiledReader(JsonReader):
         try:
             _, end = json.JSONDecoder().raw_decode(characters)
         except (ValueError, RecursionError):
-            return self._refusal(self._head + text)
+            return self._cut_refusal(self._head + text)
         return self._refusal(self._head + characters[:end].encode() + b"]}")
+
+    def _end_refusal(self, text: bytes) -> InvalidRequestError:
+        """Name the fault of what follows the last row, of which `text` is the start."""
+        stripped = text[1:].lstrip(SPACE)
+        if stripped.startswith(b","):
+            fault = starts.json_key_fault(stripped[1:], "events")
+            if fault:
+                return InvalidRequestError(fault)
+        return self._refusal(self._head + text)
 
 
 class SimdjsonReader(JsonReader):
@@ -156,8 +166,8 @@ class SimdjsonReader(JsonReader):
     without its numbers must be, byte for byte, that of rows of the right length.
     """
 
-    def __init__(self, feature_names: Sequence[str], parser: simdjson.Parser) -> None:
-        super().__init__(feature_names)
+    def __init__(self, feature_names: Sequence[str], parser: simdjson.Parser, max_events: int | None = None) -> None:
+        super().__init__(feature_names, max_events)
         self._parser = parser
         self._row = b"[" + b"," * (len(feature_names) - 1) + b"],"
 
@@ -167,7 +177,11 @@ class SimdjsonReader(JsonReader):
             # A row starts at this bracket: before it are whole rows, each with its comma.
             end = data.rfind(b"[", start + 1, start + SEGMENT_BYTES)
             if end < 0:
-                raise self._refusal(self._head + data[start : start + SEGMENT_BYTES])
+                end = data.find(b"[", start + SEGMENT_BYTES, start + self._longest_shown)
+            if end < 0 and len(data) - start <= self._longest_shown:
+                break
+            if end < 0:
+                raise self._cut_refusal(self._head + data[start : start + self._longest_shown])
             yield self._read_segment(data[start:end])
             self._passed_bytes += end - start
             start = end

@@ -6,14 +6,16 @@ read, in the directory that the variable PROMETHEUS_MULTIPROC_DIR names.
 
 import os
 from collections import Counter as Counts
-from collections.abc import Iterable, Sequence
-from time import perf_counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter, time
 
 import numpy as np
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 OTHER_ROUTE = "other"
@@ -22,6 +24,11 @@ OTHER_ROUTE = "other"
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+MODEL_INFO = "anomaly_model_info"
+
+WORKER_BYTES = 5 * 2**20
+"""What `reserve` takes: a mebibyte each for the counters, the histograms and the gauges of each of three modes."""
+
 NOTED = 1000
 """Requests that are noted before they are counted at the latest."""
 
@@ -41,7 +48,23 @@ class Metrics:
         self._events = Counter("anomaly_events_scored", "Events scored.", registry=registry)
         self._batches = Histogram("anomaly_batch_events", "Events in a request.", buckets=EVENTS, registry=registry)
         self._model = Gauge(
-            "anomaly_model_info", "1 for the model in use.", ["model"], registry=registry, multiprocess_mode="livemax"
+            MODEL_INFO, "1 for the model in use.", ["model"], registry=registry, multiprocess_mode="livemax"
+        )
+        self._model_identity: str | None = None
+        # The least of all workers: a file is in use where it is in all of them.
+        self._reloaded = Gauge(
+            "anomaly_last_reload_successful",
+            "1 if the last look at the file found what is in use, 0 if it was refused.",
+            ["file"],
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._reloaded_at = Gauge(
+            "anomaly_last_reload_seconds",
+            "Unix time at which the file in use was loaded.",
+            ["file"],
+            registry=registry,
+            multiprocess_mode="livemin",
         )
         self._worker_requests = Gauge(
             "anomaly_worker_requests",
@@ -56,7 +79,19 @@ class Metrics:
 
     def use_model(self, identity: str) -> None:
         """Name the model in use."""
+        if self._model_identity is not None:
+            self._model.labels(self._model_identity).set(0)
         self._model.labels(identity).set(1)
+        self._model_identity = identity
+
+    def note_load(self, file: str) -> None:
+        """Note that a file, by its kind, was loaded just now."""
+        self._reloaded.labels(file).set(1)
+        self._reloaded_at.labels(file).set(time())
+
+    def note_reload(self, file: str, *, successful: bool) -> None:
+        """Note whether what is in use is what the last look at a file, by its kind, found there."""
+        self._reloaded.labels(file).set(successful)
 
     def note_events(self, n_events: int) -> None:
         """Note the events of one scored request, to be counted by `fold`."""
@@ -88,10 +123,8 @@ class Metrics:
         """Write the numbers, those of all workers together, in Prometheus' text format."""
         self.fold()
         if MULTIPROCESS_VARIABLE not in os.environ:
-            return generate_latest(self._registry)
-        together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together)
+            return generate_latest(_Current(self._registry))
+        return generate_latest(_Current(MultiProcessCollector(None)))  # type: ignore[no-untyped-call]
 
     def measure(self, app: ASGIApp) -> ASGIApp:
         """Wrap `app` so that each of its HTTP requests is counted and timed."""
@@ -116,6 +149,30 @@ class Metrics:
                 self.note_request(scope["path"], status, perf_counter() - started)
 
         return measured
+
+
+class _Current(Collector):
+    """What another collects, less the models that are not in use any more: a number in a shared file stays there."""
+
+    def __init__(self, source: Collector) -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the metrics."""
+        for metric in self._source.collect():
+            if metric.name == MODEL_INFO:
+                metric.samples = [sample for sample in metric.samples if sample.value]
+            yield metric
+
+
+def reserve() -> None:
+    """Have the disk keep room for the numbers of this process: a later write that found none would end it by SIGBUS.
+
+    Raises OSError where there is no room.
+    """
+    for path in Path(os.environ[MULTIPROCESS_VARIABLE]).glob(f"*_{os.getpid()}.db"):
+        with path.open("r+b") as kept:
+            os.posix_fallocate(kept.fileno(), 0, path.stat().st_size)
 
 
 def observe(histogram: Histogram, bounds: Sequence[float], values: Sequence[float]) -> None:

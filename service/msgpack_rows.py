@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service import faults
+from service import faults, starts
 from service.errors import InvalidRequestError
-from service.rows import LITTLE_FLOAT32, RowReader, whole_events
+from service.rows import AT_LEAST_ONE, BLOCK_EVENTS, LITTLE_FLOAT32, RowReader, longest_event, whole_events
 
 # A map of one, its key, and the start of its value, each in any of the lengths that MessagePack has for it.
 HEAD: Final = re.compile(
@@ -22,24 +22,15 @@ HEAD: Final = re.compile(
     rb"(?:(?P<list4>[\x90-\x9f])|\xdc(?P<list16>..)|\xdd(?P<list32>....)"
     rb"|\xc4(?P<binary8>.)|\xc5(?P<binary16>..)|\xc6(?P<binary32>....))"
 )
-ONE_KEY: Final = re.compile(rb"\x81|\xde\x00\x01|\xdf\x00\x00\x00\x01")
-HEAD_BYTES: Final = 32
-"""No head is longer: a body without one by then is read as a whole."""
-
 ROW_START_BYTES: Final = 4
 """A row's head and the tag of its first number are no longer."""
 
 LIST_START: Final = b"\x81\xa6events\xdd"
+LONGEST_LIST_HEAD_BYTES, LONGEST_NUMBER_BYTES = 5, 9
 NUMBER_TYPES: Final[dict[int, np.dtype[Any]]] = {0xCA: np.dtype(">f4"), 0xCB: np.dtype(">f8")}
 
 
-class EventsBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What a body with a list of lists holds."""
-
-    events: list[list[float]]
-
-
-DECODE_BODY: Final = msgspec.msgpack.Decoder(EventsBody).decode
+DECODE_ROWS: Final = msgspec.msgpack.Decoder(list[list[float]]).decode
 
 
 class RowLayout(NamedTuple):
@@ -87,19 +78,19 @@ class MsgpackReader(RowReader):
     """Reads a batch in MessagePack.
 
     Most encoders write all numbers of a batch alike, so that every row has the same length and the same bytes between
-    its numbers. Such rows are read as one array once these bytes are checked; from the first other row on, the body is
-    read as a whole, number by number.
+    its numbers. Such rows are read as one array once these bytes are checked; from the first other row on, rows are
+    read number by number, some at a time.
     """
 
-    def __init__(self, feature_names: Sequence[str]) -> None:
-        super().__init__(feature_names)
+    def __init__(self, feature_names: Sequence[str], max_events: int | None = None) -> None:
+        super().__init__(feature_names, max_events)
         # Plain functions: methods bound to the reader would keep it, and its block, until garbage is collected.
         self._read_on = MsgpackReader._read_head
-        self._rest = b""
         self._rows_left = 0
         self._layout: RowLayout | None = None
         self._passed_bytes = 0
-        self._pieces: list[bytes] = []
+        self._longest_row = LONGEST_LIST_HEAD_BYTES + LONGEST_NUMBER_BYTES * len(feature_names)
+        self._longest_shown = longest_event(len(feature_names))
 
     def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
         data, self._rest = self._rest + piece, b""
@@ -109,18 +100,23 @@ class MsgpackReader(RowReader):
         """Find out how the rows are written."""
         head = HEAD.match(data)
         if head is None:
-            if last or len(data) >= HEAD_BYTES:
-                self._read_on = MsgpackReader._read_whole
-                yield from self._read_whole(data, last)
-            else:
-                self._rest = data
+            # What is wrong with it can be said once enough of it is here.
+            if len(data) > self._longest_shown:
+                raise InvalidRequestError(starts.msgpack_start_fault(data[: self._longest_shown], "events"))
+            if last:
+                raise self._refusal(faults.msgpack_fault(data, "events", self._names))
+            self._rest = data
             return
         kind, length = head.lastgroup or "", int.from_bytes(head[head.lastindex or 0])
         if kind.startswith("binary"):
             self._rows_left = whole_events(length, len(self._names), "events is")
+            self._check_count(self._rows_left)
             self._read_on = MsgpackReader._read_binary
         else:
             self._rows_left = length & 0x0F if kind == "list4" else length
+            if not self._rows_left:
+                raise InvalidRequestError(f"events is empty, {AT_LEAST_ONE}")
+            self._check_count(self._rows_left)
             self._passed_bytes = head.end()
             self._read_on = MsgpackReader._read_alike
         yield from self._read_on(self, data[head.end() :], last)
@@ -154,29 +150,58 @@ class MsgpackReader(RowReader):
             if n_alike == n_whole and len(data) < layout.row_bytes and not last:
                 self._rest = data
                 return
-            if last and not data and not self._rows_left:
-                return
-        self._read_on = MsgpackReader._read_whole
-        yield from self._read_whole(data, last)
+        self._read_on = MsgpackReader._read_mixed
+        yield from self._read_mixed(data, last)
 
-    def _read_whole(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        """Read all that is left, number by number."""
-        self._pieces.append(data)
-        if not last:
-            return
-        document = b"".join(self._pieces)
-        if self._passed_bytes:
-            document = LIST_START + struct.pack(">I", self._rows_left) + document
-        reason = "it does not hold what this route expects"
-        try:
-            rows = np.array(DECODE_BODY(document).events, np.float64)
-            if not ONE_KEY.match(document):
-                reason = 'the key "events" is there more than once'
-            elif rows.ndim == 2 and rows.shape[1] == len(self._names):
+    def _read_mixed(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
+        """Read rows whose numbers are of several types, as many as are surely here; one by one around a wrong one."""
+        start, one_by_one = 0, False
+        while self._rows_left:
+            held = len(data) - start
+            if held < self._longest_row and not last:
+                break
+            n_rows = 1 if one_by_one else min(max(held // self._longest_row, 1), BLOCK_EVENTS, self._rows_left)
+            rows, n_bytes = self._decoded(data[start : start + n_rows * self._longest_row], n_rows)
+            if rows is not None:
+                start += n_bytes
+                self._rows_left -= n_rows
+                self._passed_bytes += n_bytes
                 yield rows
-                return
-        except (ValueError, RecursionError) as error:  # msgspec's and those of UTF-8 and ragged rows are ValueErrors
-            reason = str(error)
-        cut_bytes = self._passed_bytes - len(LIST_START) - 4 if self._passed_bytes else 0
-        fault = faults.msgpack_fault(document, "events", self._names, self._read, cut_bytes)
-        raise InvalidRequestError(fault or f"the body cannot be read: {reason}")
+            elif n_rows > 1:
+                one_by_one = True
+            elif held > self._longest_shown or last:
+                raise self._row_refusal(data[start : start + self._longest_shown], held > self._longest_shown)
+            else:  # what is wrong with it can be said once enough of it is here
+                break
+        self._rest = data[start:]
+        if self._rest and not self._rows_left:
+            raise InvalidRequestError("the body is not valid MessagePack: there are bytes after its end")
+
+    def _decoded(self, data: bytes, n_rows: int) -> tuple[NDArray[np.float64] | None, int]:
+        """Read the rows at the start, and tell where they end; None if one is wrong."""
+        try:
+            n_bytes = starts.msgpack_end(data, n_rows)
+            rows = np.array(DECODE_ROWS(b"\xdd" + struct.pack(">I", n_rows) + data[:n_bytes]), np.float64)
+        except (ValueError, RecursionError):  # msgspec's and those of UTF-8 and ragged rows are ValueErrors
+            return None, 0
+        return (rows, n_bytes) if rows.shape == (n_rows, len(self._names)) else (None, 0)
+
+    def _row_refusal(self, data: bytes, cut: bool) -> InvalidRequestError:
+        """Name the fault of the row that `data` starts with, which is all of the body that is left unless `cut`."""
+        try:
+            n_bytes = starts.msgpack_end(data)
+        except RecursionError:
+            n_bytes = len(data)
+        except ValueError as error:
+            if cut and "truncated" in str(error):
+                found = f"events[{self._read}] does not end within {len(data)} bytes"
+                return InvalidRequestError(f"{found}, expected a list of {len(self._names)} numbers")
+            n_bytes = len(data)
+        head = LIST_START + struct.pack(">I", 1)
+        row = head + data[:n_bytes]
+        return self._refusal(
+            faults.msgpack_fault(row, "events", self._names, self._read, self._passed_bytes - len(head))
+        )
+
+    def _refusal(self, fault: str | None) -> InvalidRequestError:
+        return InvalidRequestError(fault or "the body cannot be read: it does not hold what this route expects")

@@ -35,22 +35,41 @@ class Fault(NamedTuple):
     detail: str
 
 
+BODY_FAULT = Fault(
+    "The request is wrong; `detail` names the place, the value and what was expected.",
+    "the body is not valid JSON: Expecting value at byte 21",
+)
+KEY_FAULT = Fault(
+    "The request has no API key that the service knows.",
+    "the API key is not known; ask the operator of the service for one",
+)
+NOT_READY = Fault("The service has no model yet.", "starting")
+CROWDED = Fault(
+    "The service has no model yet, stops, or has as much in flight as it takes: send the request again.", "starting"
+)
+HEAD_FAULTS = {
+    400: Fault("The request is not HTTP.", "the request is not valid HTTP"),
+    408: Fault("The request took too long to arrive.", "the request's head took longer than 10 s"),
+    414: Fault("The URL is too long.", "the URL is 5000 bytes, expected at most 4096"),
+    431: Fault("The request's head is too long.", "the request's head is 20000 bytes, expected at most 16384"),
+    500: Fault("The service or its model is at fault.", "internal error"),
+}
+"""What any request may get."""
+
 SCORE_FAULTS = {
-    400: Fault(
-        "The request is wrong; `detail` names the place, the value and what was expected.",
-        "the body is not valid JSON: Expecting value at byte 21",
-    ),
+    **HEAD_FAULTS,
+    400: BODY_FAULT,
     406: Fault("`Accept` allows none of the formats.", f'Accept is "text/html", expected one of {FORMATS}'),
     413: Fault(
-        "The body is longer than the service takes.",
+        "The body is longer than the service takes, or has more events.",
         "the body is 70000000 bytes, expected at most 67108864: send smaller batches",
     ),
     415: Fault("`Content-Type` is none of the formats.", f'Content-Type is "text/csv", expected one of {FORMATS}'),
-    500: Fault("The service or its model is at fault.", "internal error"),
-    503: Fault("The service has no model yet.", "starting"),
+    503: CROWDED,
 }
-HEALTH_FAULTS = {503: Fault("Send no requests: `detail` is starting or draining.", "draining")}
-MODEL_FAULTS = {503: Fault("The service has no model yet.", "starting")}
+HEALTH_FAULTS = {**HEAD_FAULTS, 503: Fault("Send no requests: `detail` is starting or draining.", "draining")}
+MODEL_FAULTS = {**HEAD_FAULTS, 503: NOT_READY}
+METRICS_FAULTS = {**HEAD_FAULTS, 503: CROWDED}
 
 
 def describe(api: OpenAPI, artefact: Artefact) -> None:
@@ -59,11 +78,13 @@ def describe(api: OpenAPI, artefact: Artefact) -> None:
     assert components is not None
     assert components.schemas is not None
     components.schemas |= _schemas(artefact)
+    keyed = {401: KEY_FAULT} if api.security else {}
     events = artefact.metadata.golden.features
     scores = artefact.metadata.golden.anomaly_scores
     _describe_scoring(
         _operation(api, "post", "/score"),
         artefact,
+        SCORE_FAULTS | keyed,
         request="Event",
         reply="Score",
         shape="",
@@ -73,14 +94,18 @@ def describe(api: OpenAPI, artefact: Artefact) -> None:
     _describe_scoring(
         _operation(api, "post", "/score/batch"),
         artefact,
+        SCORE_FAULTS | keyed,
         request="Events",
         reply="Scores",
         shape="n, ",
         sent={"events": events[:2]},
         returned={"anomaly_scores": scores[:2]},
     )
-    _set_responses(_operation(api, "get", "/health"), HEALTH_FAULTS)
-    _set_responses(_operation(api, "get", "/model"), MODEL_FAULTS)
+    if keyed:
+        _operation(api, "get", "/health").security = []  # who asks whether the service lives has no key
+    for path, faults in {"/health": HEALTH_FAULTS, "/model": MODEL_FAULTS, "/metrics": METRICS_FAULTS}.items():
+        if path in (api.paths or {}):  # else it is on the operations port alone
+            _set_responses(_operation(api, "get", path), faults if path == "/health" else faults | keyed)
 
 
 def _operation(api: OpenAPI, method: str, path: str) -> Operation:
@@ -92,6 +117,7 @@ def _operation(api: OpenAPI, method: str, path: str) -> Operation:
 def _describe_scoring(
     operation: Operation,
     artefact: Artefact,
+    faults: dict[int, Fault],
     *,
     request: str,
     reply: str,
@@ -124,7 +150,7 @@ def _describe_scoring(
             npy="float32, one for each event.",
         ),
     )
-    _set_responses(operation, SCORE_FAULTS, success)
+    _set_responses(operation, faults, success)
 
 
 def _set_responses(operation: Operation, faults: dict[int, Fault], success: OpenAPIResponse | None = None) -> None:
@@ -207,4 +233,9 @@ def _header(description: str) -> OpenAPIHeader:
 def _error(status: int, fault: Fault) -> OpenAPIResponse:
     example = Example(value={"status_code": status, "detail": fault.detail})
     content = {wire.JSON: OpenAPIMediaType(schema=_reference("ErrorReply"), examples={"error": example})}
-    return OpenAPIResponse(description=fault.description, content=content)
+    headers: dict[str, OpenAPIHeader | Reference] = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = _header("Bearer.")
+    if status == 503:
+        headers["Retry-After"] = _header("Seconds after which to send the request again.")
+    return OpenAPIResponse(description=fault.description, content=content, headers=headers or None)

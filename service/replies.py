@@ -17,6 +17,9 @@ WHOLE_REPLY: Final = "lhc_anomaly.whole_reply"
 The head is the status line and the headers, each with its line's end. It gives False where it cannot do it now.
 """
 
+CROWDED: Final = "lhc_anomaly.crowded"
+"""An ASGI extension: its presence says that the server has more connections than it takes, this one among them."""
+
 WholeReply = Callable[[bytes, bytes], bool]
 
 STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}

@@ -18,13 +18,24 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from numpy.typing import NDArray
 
 from service import errors, wire
+from service.admission import Admission, Admitted
 from service.artefact import WorkingPoint
 from service.body import pieces, whole
-from service.errors import InvalidRequestError, NotReadyError, UnknownWorkingPointError, UnsupportedMediaTypeError
+from service.errors import (
+    ClientDisconnectedError,
+    InvalidRequestError,
+    NotReadyError,
+    OverloadedError,
+    ServiceError,
+    UnknownWorkingPointError,
+    UnsupportedMediaTypeError,
+)
 from service.metrics import Metrics
-from service.replies import Reply
+from service.replies import CROWDED, Reply
+from service.rows import LITTLE_FLOAT32
 from service.scheduling import MicroBatch, Turns
 from service.scorer import Scorer
+from service.settings import Settings
 
 SCORE, SCORE_BATCH = "/score", "/score/batch"
 WORKING_POINT: Final = "working_point"
@@ -40,15 +51,16 @@ Encode = Callable[[NDArray[np.float32], str, NDArray[np.bool_] | None], bytes]
 class Model:
     """A model in use, and what requests need of it ready to hand."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, max_events: int | None = None) -> None:
         self.scorer = scorer
         self.artefact = scorer.artefact
         names = scorer.artefact.metadata.feature_names
         self.micro_batch = MicroBatch(scorer)
         self.turns = Turns(self.micro_batch)
         self.event_reader = wire.EventReader(names)
-        self.batch_readers = wire.BatchReaders(names)
+        self.batch_readers = wire.BatchReaders(names, max_events)
         self.version_header = (b"model-version", self.artefact.identity.encode())
+        self.event_bytes = len(names) * LITTLE_FLOAT32.itemsize
         self._working_points = {point.name: point for point in self.artefact.metadata.working_points}
 
     def working_point(self, name: str | None) -> WorkingPoint | None:
@@ -62,17 +74,19 @@ class Model:
 
 
 class Deployment:
-    """What the endpoints share: the model in use, and whether the service takes requests yet or still."""
+    """What the endpoints share: the model in use, the work in flight, and whether requests are taken yet or still."""
 
-    def __init__(self, max_body_bytes: int, metrics: Metrics) -> None:
-        self.max_body_bytes = max_body_bytes
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.max_body_bytes = settings.max_body_bytes
+        self.max_events = settings.max_events
+        self.admission = Admission(settings.max_inflight_events, settings.max_inflight_bytes)
         self.metrics = metrics
         self.status: Literal["starting", "ok", "draining"] = "starting"
         self._model: Model | None = None
 
     def open(self, scorer: Scorer) -> None:
         """Take requests from now on."""
-        self._model = Model(scorer)
+        self._model = Model(scorer, self.max_events)
         self.metrics.use_model(scorer.artefact.identity)
         self.status = "ok"
 
@@ -90,7 +104,8 @@ class _Asked(NamedTuple):
     requested: str
     replied: str
     point: WorkingPoint | None
-    announced_bytes: bytes
+    announced_bytes: int
+    """The body's length by its head; 0 where that does not say."""
 
 
 Answer = Callable[[Deployment, HTTPScope, Receive], Awaitable[Reply]]
@@ -101,30 +116,37 @@ def scoring_first(app: ASGIApp, deployment: Deployment) -> ASGIApp:
     answers: dict[str, Answer] = {SCORE: score, SCORE_BATCH: score_batch}
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or scope["path"] not in answers or scope["method"] != HttpMethod.POST:
-            await app(scope, receive, send)
-            return
-        started, path = perf_counter(), scope["path"]
         try:
-            reply = await answers[path](deployment, scope, receive)
-        except Exception as error:
-            reply = _error_reply(errors.describe(error, HttpMethod.POST, path))
-        await reply.send(scope, send)
-        deployment.metrics.note_request(path, reply.status, perf_counter() - started)
+            if scope["type"] != ScopeType.HTTP or scope["path"] not in answers or scope["method"] != HttpMethod.POST:
+                await app(scope, receive, send)
+                return
+            started, path = perf_counter(), scope["path"]
+            try:
+                reply = await answers[path](deployment, scope, receive)
+            except Exception as error:
+                reply = _error_reply(errors.describe(error, HttpMethod.POST, path))
+            await reply.send(scope, send)
+            deployment.metrics.note_request(path, reply.status, perf_counter() - started)
+        except CancelledError as error:
+            if not isinstance(_reason(error), ClientDisconnectedError):
+                raise
 
     return answered
 
 
 async def score(deployment: Deployment, scope: HTTPScope, receive: Receive) -> Reply:
     """Score one event; raises ServiceError for what cannot be given."""
-    model = deployment.model
+    model, admission = deployment.model, deployment.admission
     asked = _asked(scope, model)
+    admission.enter(1, asked.announced_bytes)
     try:
         body = await whole(receive, asked.announced_bytes, deployment.max_body_bytes)
         features = model.event_reader.read(body, asked.requested)
         scores = await model.micro_batch.score(features)
     except CancelledError as error:
-        raise _stopped() from error
+        raise _reason(error) from error
+    finally:
+        admission.leave(1, asked.announced_bytes)
     reply = _reply(model, asked, scores, wire.encode_score)
     deployment.metrics.note_events(1)
     return reply
@@ -136,31 +158,38 @@ async def score_batch(deployment: Deployment, scope: HTTPScope, receive: Receive
     asked = _asked(scope, model)
     reader = model.batch_readers.open(asked.requested)
     scored: list[NDArray[np.float32]] = []
-    try:
-        async for piece, last in pieces(receive, asked.announced_bytes, deployment.max_body_bytes):
-            long = len(piece) > LONG_PIECE_BYTES
-            if long:
-                await model.turns.wait()
-            fresh = True
-            for block in reader.feed(piece, last):
-                if last and not scored and len(block) <= MicroBatch.CAPACITY_EVENTS // 2:
-                    scored.append(await model.micro_batch.score(block))
-                    break
-                for rows in model.turns.pieces(block):
-                    if long and not fresh:
-                        await model.turns.wait()
-                    fresh = False
-                    scored.append(model.scorer.score(rows))
-    except CancelledError as error:
-        raise _stopped() from error
+    n_events = 0
+    # Until it is read, as many events as its length would hold in the shortest format.
+    with Admitted(deployment.admission, asked.announced_bytes // model.event_bytes, asked.announced_bytes) as admitted:
+        try:
+            async for piece, last in pieces(receive, asked.announced_bytes, deployment.max_body_bytes):
+                long = len(piece) > LONG_PIECE_BYTES
+                if long:
+                    await model.turns.wait()
+                fresh = True
+                for block in reader.feed(piece, last):
+                    n_events += len(block)
+                    if last and not scored and len(block) <= MicroBatch.CAPACITY_EVENTS // 2:
+                        scored.append(await model.micro_batch.score(block))
+                        break
+                    for rows in model.turns.pieces(block):
+                        if long and not fresh:
+                            await model.turns.wait()
+                        fresh = False
+                        scored.append(model.scorer.score(rows))
+                admitted.grow(max(n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
+        except CancelledError as error:
+            raise _reason(error) from error
     scores = scored[0] if len(scored) == 1 else np.concatenate(scored)
     reply = _reply(model, asked, scores, wire.encode_scores)
-    deployment.metrics.note_events(len(scores))
+    deployment.metrics.note_events(n_events)
     return reply
 
 
-def _stopped() -> NotReadyError:
-    """Say that the server gave up waiting for the requests in flight."""
+def _reason(error: CancelledError) -> ServiceError:
+    """Find why a request was stopped: the server says so, unless it gave up waiting for all that are in flight."""
+    if error.args and isinstance(error.args[0], ServiceError):
+        return error.args[0]
     return NotReadyError("the service stopped before it had scored; send the request again")
 
 
@@ -175,20 +204,26 @@ def _reply(model: Model, asked: _Asked, scores: NDArray[np.float32], encode: Enc
 
 
 def _error_reply(error: errors.ErrorReply) -> Reply:
-    headers = ((b"cache-control", errors.NOT_KEPT.encode()), CONTENT_TYPE_HEADERS[wire.JSON])
-    return Reply(error.status_code, headers, msgspec.json.encode(error))
+    headers = [(name.lower().encode(), value.encode()) for name, value in errors.headers(error.status_code).items()]
+    return Reply(error.status_code, (*headers, CONTENT_TYPE_HEADERS[wire.JSON]), msgspec.json.encode(error))
 
 
 def _asked(scope: HTTPScope, model: Model) -> _Asked:
     """Read a request's head; raises ServiceError for what cannot be given."""
-    content_types, accepts, announced_bytes = [], [], b""
+    extensions = scope.get("extensions")
+    if extensions is not None and CROWDED in extensions:
+        raise OverloadedError("this worker has as many connections as it takes: connect again in a second")
+    content_types, accepts, announced_bytes = [], [], 0
     for name, value in scope["headers"]:
         if name == b"content-type":
             content_types.append(value)
         elif name == b"accept":
             accepts.append(value)
         elif name == b"content-length":
-            announced_bytes = value
+            announced_bytes = int(value)  # the server refuses what is no number
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            found = value.decode("latin-1")[:60]
+            raise UnsupportedMediaTypeError(f"Content-Encoding is {found!r}, expected none: send the body as it is")
     requested, replied = _media_types(tuple(content_types), tuple(accepts))
     query = scope["query_string"]
     point = model.working_point(_working_point(query)) if query else None

@@ -6,6 +6,7 @@ routes, statuses, models or what a feature means; it gets the features' names fo
 
 import io
 import math
+import re
 import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -19,10 +20,17 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from service import faults
-from service.errors import InvalidRequestError, NonFiniteScoreError, NotAcceptableError, UnsupportedMediaTypeError
+from service.errors import (
+    BodyTooLargeError,
+    InvalidRequestError,
+    NonFiniteScoreError,
+    NotAcceptableError,
+    UnsupportedMediaTypeError,
+)
 from service.json_rows import COMPILED, CompiledReader, SimdjsonReader
 from service.msgpack_rows import MsgpackReader
-from service.rows import LITTLE_FLOAT32, NpyReader, RawReader, RowReader, read_npy_header
+from service.npy_rows import NpyReader, read_npy_header
+from service.rows import LITTLE_FLOAT32, RawReader, RowReader, longest_event
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
@@ -35,6 +43,9 @@ ALIASES: Final = {"application/x-msgpack": MSGPACK, "application/vnd.msgpack": M
 KNOWN: Final = {**{media_type: media_type for media_type in MEDIA_TYPES}, **ALIASES}
 
 ONE_EVENT: Final = "expected 1 event"
+FIRST_KEY_BYTES: Final = len('{"features":[],"features')
+"""A quote of JSON that comes later ends another key than the first."""
+
 TAGGED_FLOAT32: Final = np.dtype([("tag", "u1"), ("value", ">f4")])
 """A number of MessagePack."""
 
@@ -55,6 +66,10 @@ DECODE_JSON_EVENT: Final = msgspec.json.Decoder(EventBody).decode
 _DECODE_EVENT: Final[dict[str, Callable[[bytes], EventBody | PackedEventBody]]] = {
     JSON: DECODE_JSON_EVENT,
     MSGPACK: msgspec.msgpack.Decoder(PackedEventBody).decode,
+}
+_ONE_KEY: Final[dict[str, Callable[[bytes], object]]] = {
+    JSON: lambda body: body.count(b'"') == 2,  # numbers have none
+    MSGPACK: re.compile(rb"\x81|\xde\x00\x01|\xdf\x00\x00\x00\x01").match,
 }
 _FAULT: Final = {JSON: faults.json_fault, MSGPACK: faults.msgpack_fault}
 
@@ -92,20 +107,23 @@ def reply_media_type(accept: str | None, requested: str) -> str:
 class BatchReaders:
     """Makes a reader for each batch; what it costs to set up is kept from one to the next."""
 
-    def __init__(self, feature_names: Sequence[str]) -> None:
+    def __init__(self, feature_names: Sequence[str], max_events: int | None = None) -> None:
         self._names = feature_names
+        self._max_events = max_events
         # Its documents live no longer than the call that parses them, and so one serves all bodies of a thread.
         self._parser = simdjson.Parser()
 
     def open(self, media_type: str) -> RowReader:
         """Make a reader for one body."""
         if media_type == RAW:
-            return RawReader(self._names)
+            return RawReader(self._names, self._max_events)
+        if media_type == JSON and COMPILED:
+            return CompiledReader(self._names, self._max_events)
         if media_type == JSON:
-            return CompiledReader(self._names) if COMPILED else SimdjsonReader(self._names, self._parser)
+            return SimdjsonReader(self._names, self._parser, self._max_events)
         if media_type == MSGPACK:
-            return MsgpackReader(self._names)
-        return NpyReader(self._names)
+            return MsgpackReader(self._names, self._max_events)
+        return NpyReader(self._names, self._max_events)
 
 
 class EventReader:
@@ -114,15 +132,24 @@ class EventReader:
     def __init__(self, feature_names: Sequence[str]) -> None:
         self._names = feature_names
         self._pack = struct.Struct(f"<{len(feature_names)}f").pack
+        self.max_bytes = longest_event(len(feature_names))
 
     def read(self, body: bytes, media_type: str) -> NDArray[np.float32]:
-        """Read one event as (1, n_features) finite float32; raises InvalidRequestError."""
+        """Read one event as (1, n_features) finite float32.
+
+        Raises InvalidRequestError, and BodyTooLargeError for more than `max_bytes`: no event takes as many.
+        """
         n_features = len(self._names)
+        if len(body) > self.max_bytes:
+            raise BodyTooLargeError(
+                f"the body is {len(body)} bytes, expected at most {self.max_bytes} for one event: send many as a batch"
+            )
         if media_type == JSON:
             # The hot path. Packing refuses another number of features, and what float32 would round to infinity.
             try:
                 row = self._pack(*DECODE_JSON_EVENT(body).features)
-                return np.frombuffer(row, LITTLE_FLOAT32).reshape(1, n_features)
+                if body.rfind(b'"') < FIRST_KEY_BYTES:
+                    return np.frombuffer(row, LITTLE_FLOAT32).reshape(1, n_features)
             except (ValueError, RecursionError, OverflowError, struct.error):
                 pass  # explained below
         if not body:
@@ -166,9 +193,11 @@ def _one_document(body: bytes, media_type: str, feature_names: Sequence[str]) ->
     reason = "it does not hold what this route expects"
     try:
         features = _DECODE_EVENT[media_type](body).features
-        if isinstance(features, bytes):
+        if not _ONE_KEY[media_type](body):
+            pass  # explained below
+        elif isinstance(features, bytes):
             return _one_raw(features, len(feature_names), "features is")
-        if len(features) == len(feature_names):
+        elif len(features) == len(feature_names):
             return np.array(features)
     except (ValueError, RecursionError) as error:  # msgspec's errors and those of UTF-8 are ValueErrors
         reason = str(error)
@@ -186,10 +215,10 @@ def _one_raw(data: bytes, n_features: int, found: str) -> NDArray[np.float32]:
 
 
 def _one_npy(body: bytes, n_features: int) -> NDArray[Any]:
-    shape, _, dtype, start = read_npy_header(body, 1, n_features, ONE_EVENT)
+    dtype, _, _, shape_text, start = read_npy_header(body, 1, n_features)
     held, promised = len(body) - start, dtype.itemsize * n_features
     if held != promised:
-        raise InvalidRequestError(f"the array holds {held} bytes, expected {promised} for its shape {shape}")
+        raise InvalidRequestError(f"the array holds {held} bytes, expected {promised} for its shape {shape_text}")
     return np.frombuffer(body, dtype, offset=start)
 
 

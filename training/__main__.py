@@ -5,12 +5,15 @@ python -m training COMMAND --help
 
 import argparse
 import importlib
+import multiprocessing
+import signal
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NamedTuple, NoReturn
 
-from service.artefact import ArtefactError
-from training.errors import TrainingError
+from training.errors import Terminated, TrainingError
 
 
 class Command(NamedTuple):
@@ -38,11 +41,18 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 1 for an error that the message explains, 130 when interrupted."""
+    """Run one command and return its exit code: 1 for an error that the message explains, 130 or 143 when stopped."""
     args = _parser("python -m training").parse_args(argv)
     command = COMMANDS[args.command]
     try:
-        return int(importlib.import_module(f"training.{args.command}").main(args.arguments))
+        with _stopped_by(signal.SIG_DFL, signal.SIG_DFL):  # at once, for there is nothing to leave tidy yet
+            from service.artefact import ArtefactError
+
+            module = importlib.import_module(f"training.{args.command}")
+        with _stopped_by(signal.default_int_handler, _terminate):
+            code = int(module.main(args.arguments))
+            sys.stdout.flush()  # here, where a full disk is an error that is explained
+            return code
     except ModuleNotFoundError as error:
         remedy = f"make .venv/everything, or pip install -e '.[{command.extra}]' in a checkout"
         print(f"error: {args.command} needs the package {error.name}: {remedy}", file=sys.stderr)
@@ -52,7 +62,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(f"interrupted: {command.interrupted}", file=sys.stderr)
-        return 130
+        return 128 + signal.SIGINT
+    except Terminated:
+        print(f"terminated: {command.interrupted}", file=sys.stderr)
+        return 128 + signal.SIGTERM
+
+
+Handler = Callable[[int, FrameType | None], object] | signal.Handlers
+
+
+@contextmanager
+def _stopped_by(interrupt: Handler, terminate: Handler) -> Iterator[None]:
+    """Handle both signals so until the context ends, but for one that this process was started to ignore."""
+    wanted = {signal.SIGINT: interrupt, signal.SIGTERM: terminate}
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in wanted.items()
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(*_: object) -> NoReturn:
+    for child in multiprocessing.active_children():
+        child.kill()  # what it is making would be waited for
+    raise Terminated
 
 
 def lhc_anomaly() -> int:
@@ -61,8 +99,13 @@ def lhc_anomaly() -> int:
         from service.__main__ import main as serve
 
         return serve(sys.argv[2:])
+    if sys.argv[1:2] == ["keys"]:
+        from service.keys import main as keys
+
+        return keys(sys.argv[2:])
     if sys.argv[1:] in ([], ["-h"], ["--help"]):
         print(_parser("lhc-anomaly").format_help() + "  serve      the service; see `lhc-anomaly serve --help`")
+        print("  keys       API keys of the service; see `lhc-anomaly keys --help`")
         return 0
     return main()
 

@@ -114,7 +114,7 @@ def test_metadata_of_a_wrong_type_is_refused(key: str, value: str, reason: str) 
     assert reason in message
 
 
-@pytest.mark.parametrize("name", ["", "two words", "modèle", "a\r\nSet-Cookie: b"])
+@pytest.mark.parametrize("name", ["", "two words", "modèle", "a\r\nSet-Cookie: b", "x" * 101])
 def test_the_name_can_stand_in_a_header(name: str) -> None:
     """A name that no header may hold is refused, rather than failing every reply."""
     assert f"model name: found {name!r}" in refusal(with_metadata(model_name=name))
@@ -156,6 +156,80 @@ def test_thresholds_are_numbers() -> None:
         props = metadata().to_props()
         props["working_points"] = props["working_points"].replace("2.0", text)
         assert "working_points" in refusal(model_described(props))
+
+
+@pytest.mark.parametrize("text", ["a\r\nSet-Cookie: b", 'x"} 1\nforged{a="', "\x1b[2J", "\0", "\u2028", "x" * 101])
+def test_texts_are_short_and_printable(text: str) -> None:
+    """No text that goes into logs, metrics, tables or replies may break a line, steer a terminal or be endless."""
+    point, scaler = metadata().working_points[0], metadata().scaler
+    names = [*feature_names(N_FEATURES - 1), text]
+    for rule, built in {
+        "model version": with_metadata(model_version=text),
+        "code version": with_metadata(code_version=text),
+        "data digest": with_metadata(data_sha256=text),
+        "feature name": with_metadata(feature_names=names),
+        "feature unit": with_metadata(feature_units=names),
+        "scaler name": with_metadata(scaler=msgspec.structs.replace(scaler, names=names)),
+        "working point": with_metadata(working_points=[msgspec.structs.replace(point, name=text)]),
+        "calibration digest": with_metadata(working_points=[msgspec.structs.replace(point, calibration_sha256=text)]),
+    }.items():
+        assert f"{rule}: found {text!r}, expected at most 100 printable characters" in refusal(built)
+
+
+def test_texts_need_not_be_english() -> None:
+    """Names in any script are fine where no header holds them."""
+    point = msgspec.structs.replace(metadata().working_points[0], name="τ₂₁ large")
+    built = with_metadata(working_points=[point], feature_units=["GeV/c²"] * N_FEATURES)
+    assert parse_artefact(built.SerializeToString()).metadata.working_points == [point]
+
+
+def test_lists_have_lengths_that_memory_has() -> None:
+    """More metadata, features, golden pairs or working points than any model has are refused before they are used."""
+    assert "metadata: found 5,0" in refusal(with_metadata(training={"notes": "x" * 5_000_000}))
+    many = [""] * 10_001
+    assert "feature names: found 10001, expected at most 10000" in refusal(
+        with_metadata(feature_names=many, feature_units=many)
+    )
+    pairs = GoldenPairs([[0.0] * N_FEATURES] * 10_001, [0.0] * 10_001)
+    assert "golden pairs: found 10001, expected at most 10000" in refusal(with_metadata(golden=pairs))
+    point = metadata().working_points[0]
+    points = [msgspec.structs.replace(point, name=str(number)) for number in range(1001)]
+    assert "working points: found 1001, expected at most 1000" in refusal(with_metadata(working_points=points))
+    unnamed = msgspec.structs.replace(point, name="")
+    assert "working points: found one without a name" in refusal(with_metadata(working_points=[unnamed]))
+
+
+def test_training_facts_are_not_deep() -> None:
+    """Facts that could be read here and not be written where the stack is deeper are refused."""
+    facts: dict[str, object] = {}
+    for _ in range(40):
+        facts = {"in": [facts]}
+    assert "training facts: found lists in lists, expected a depth of at most 32" in refusal(
+        with_metadata(training=facts)
+    )
+    fine = {"configuration": {"hidden": [64, 32], "none": None}}
+    assert parse_artefact(with_metadata(training=fine).SerializeToString()).metadata.training == fine
+
+
+def test_golden_numbers_are_float32() -> None:
+    """A golden feature or score beyond float32 is refused by its pair, rather than scored as an infinity."""
+    for golden in (GoldenPairs([[1e39] * N_FEATURES], [1.0]), GoldenPairs([[0.0] * N_FEATURES], [-1e39])):
+        assert "golden pair 0: found" in refusal(with_metadata(golden=golden))
+
+
+def test_metadata_keys_are_there_once() -> None:
+    """Of two entries of one name nobody can tell which one counts."""
+    built = model()
+    built.metadata_props.add(key="model_name", value='"other"')
+    assert "metadata keys: found two named 'model_name'" in refusal(built)
+
+
+def test_a_message_is_of_a_readable_length() -> None:
+    """What a file says in its own words comes into the message shortened."""
+    built = model()
+    built.graph.output[0].name = "x" * 100_000
+    assert len(refusal(built)) < 1000
+    assert len(refusal(model_described({**metadata().to_props(), "x" * 100_000: "", "model_name": "[1"}))) < 1000
 
 
 def test_the_signature_is_exact() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.connections import CLOSED, Intake, Outlet, spread
+from service.connections import CLOSED, Entrance, Intake, Outlet, Welcome
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
 from tests.service.formats import RAW
@@ -35,16 +35,16 @@ def outlets(count: int) -> Iterator[list[Outlet]]:
 
 
 @pytest.fixture
-def listener() -> Iterator[socket.socket]:
+def entrance() -> Iterator[Entrance]:
     """Listen as the parent of workers does."""
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
-        listener.setblocking(False)
-        yield listener
+    entrance = Entrance(socket.create_server(("127.0.0.1", 0), backlog=100))
+    yield entrance
+    entrance.close()
 
 
-def connect(listener: socket.socket) -> socket.socket:
-    """Open a connection, which the listener has by then."""
-    return socket.create_connection(listener.getsockname(), timeout=PATIENCE_S)
+def connect(entrance: Entrance) -> socket.socket:
+    """Open a connection, which the entrance has by then."""
+    return socket.create_connection(entrance.listener.getsockname(), timeout=PATIENCE_S)
 
 
 def take(outlet: Outlet) -> list[socket.socket]:
@@ -64,11 +64,12 @@ def close_all(connections: Sequence[socket.socket]) -> None:
 
 
 @pytest.mark.parametrize(("n_workers", "n_connections"), [(1, 3), (2, 8), (3, 33), (4, 6)])
-def test_connections_are_spread_evenly(listener: socket.socket, n_workers: int, n_connections: int) -> None:
+def test_connections_are_spread_evenly(entrance: Entrance, n_workers: int, n_connections: int) -> None:
     """However many come at once, no worker has more than one more than another."""
     with outlets(n_workers) as workers, ExitStack() as stack:
-        clients = [stack.enter_context(connect(listener)) for _ in range(n_connections)]
-        assert spread(listener, workers)
+        clients = [stack.enter_context(connect(entrance)) for _ in range(n_connections)]
+        entrance.spread(workers)
+        assert not entrance.rest_s
         shares = [worker.open_connections for worker in workers]
         assert sum(shares) == n_connections
         assert max(shares) - min(shares) <= 1
@@ -81,40 +82,42 @@ def test_connections_are_spread_evenly(listener: socket.socket, n_workers: int, 
         assert all(client.recv(5) == b"hello" for client in clients)
 
 
-def test_nobody_waiting_is_no_failure(listener: socket.socket) -> None:
+def test_nobody_waiting_is_no_failure(entrance: Entrance) -> None:
     """A listener without connections, or with one that has left, hands nothing out and fails for nobody."""
     with outlets(2) as workers:
-        assert spread(listener, workers)
+        entrance.spread(workers)
+        assert not entrance.rest_s
         assert [worker.open_connections for worker in workers] == [0, 0]
 
 
-def test_closed_connections_count_no_more(listener: socket.socket) -> None:
+def test_closed_connections_count_no_more(entrance: Entrance) -> None:
     """Whoever reports closed connections is given the next ones."""
     with outlets(2) as workers, ExitStack() as stack:
         first, second = workers
         for _ in range(6):
-            stack.enter_context(connect(listener))
-        spread(listener, workers)
+            stack.enter_context(connect(entrance))
+        entrance.spread(workers)
         first.workers_end.send(CLOSED.pack(1))
         first.workers_end.send(CLOSED.pack(3))  # all so far, not since the last report
         first.read_reports()
         second.read_reports()
         assert (first.open_connections, second.open_connections) == (0, 3)
         for _ in range(3):
-            stack.enter_context(connect(listener))
-        spread(listener, workers)
+            stack.enter_context(connect(entrance))
+        entrance.spread(workers)
         assert (first.open_connections, second.open_connections) == (3, 3)
         close_all(take(first) + take(second))
 
 
-def test_a_worker_that_has_gone_is_skipped(listener: socket.socket) -> None:
+def test_a_worker_that_has_gone_is_skipped(entrance: Entrance) -> None:
     """Its connections go to the others, whether it is known by then that it has gone or not."""
     with outlets(2) as workers, ExitStack() as stack:
         gone, there = workers
         gone.workers_end.close()
         for _ in range(3):
-            stack.enter_context(connect(listener))
-        assert spread(listener, workers)
+            stack.enter_context(connect(entrance))
+        entrance.spread(workers)
+        assert not entrance.rest_s
         assert (gone.open_connections, there.open_connections) == (0, 3)
         assert gone.taken_from
         for worker in workers:
@@ -123,28 +126,40 @@ def test_a_worker_that_has_gone_is_skipped(listener: socket.socket) -> None:
         close_all(take(there))
 
 
-def test_a_worker_that_died_with_connections_on_their_way_is_known_to_be_gone(listener: socket.socket) -> None:
+def test_a_worker_that_died_with_connections_on_their_way_is_known_to_be_gone(entrance: Entrance) -> None:
     """What it never took is no reason to hand it more."""
-    with outlets(1) as [worker], connect(listener):
-        assert spread(listener, [worker])
+    with outlets(1) as [worker], connect(entrance):
+        entrance.spread([worker])
+        assert not entrance.rest_s
         worker.workers_end.close()
         worker.read_reports()
         assert not worker.taken_from
 
 
-def test_the_client_of_a_connection_that_nobody_takes_is_disconnected(listener: socket.socket) -> None:
-    """Where all workers have gone, a client is not left waiting."""
-    with outlets(2) as workers, connect(listener) as client:
-        for worker in workers:
+def test_a_connection_that_nobody_takes_waits_for_somebody(
+    entrance: Entrance, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where all workers have gone, a client waits for the next one, and the log says so once."""
+    with outlets(3) as [*gone, next_one], connect(entrance) as client:
+        for worker in gone:
             worker.workers_end.close()
-        assert not spread(listener, workers)
-        assert client.recv(1) == b""
+        for _ in range(3):
+            entrance.spread(gone)
+            assert entrance.waited_for
+            assert entrance.rest_s
+        entrance.spread([next_one])
+        assert not entrance.waited_for
+        [taken] = take(next_one)
+        with taken:
+            taken.sendall(b"hello")
+        assert client.recv(5) == b"hello"
+        assert [record.message for record in caplog.records] == ["no worker takes connections"]
 
 
-def test_a_worker_that_takes_none_does_not_stop_the_others(listener: socket.socket) -> None:
+def test_a_worker_that_takes_none_does_not_stop_the_others(entrance: Entrance) -> None:
     """Once a worker has as many waiting as it may, the next one gets the connection."""
     with outlets(2) as [full, free], ExitStack() as stack:
-        one = stack.enter_context(connect(listener))
+        one = stack.enter_context(connect(entrance))
         n_handed = 0
         with suppress(OSError):
             while True:
@@ -153,10 +168,11 @@ def test_a_worker_that_takes_none_does_not_stop_the_others(listener: socket.sock
         full.workers_end.send(CLOSED.pack(n_handed))
         full.read_reports()
         assert full.open_connections == 0
-        spread(listener, [free])
+        entrance.spread([free])
         assert free.open_connections == 1
-        client = stack.enter_context(connect(listener))
-        assert spread(listener, [full, free])
+        client = stack.enter_context(connect(entrance))
+        entrance.spread([full, free])
+        assert not entrance.rest_s
         assert (full.open_connections, free.open_connections) == (0, 2)
         for connection in take(free):
             connection.sendall(b"hello")
@@ -194,16 +210,16 @@ async def until(told: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_an_intake_takes_what_is_handed_and_reports_what_ended(listener: socket.socket) -> None:
+def test_an_intake_takes_what_is_handed_and_reports_what_ended(entrance: Entrance) -> None:
     """A worker speaks on each connection from its first byte, and the parent learns how many have ended."""
 
     async def work(outlet: Outlet) -> None:
         connections: set[asyncio.BaseTransport] = set()
-        intake = Intake(outlet.workers_end, lambda: Echo(connections))
-        clients = [connect(listener) for _ in range(5)]
+        intake = Intake(outlet.workers_end, Welcome(lambda: Echo(connections), lambda: None, PATIENCE_S, PATIENCE_S))
+        clients = [connect(entrance) for _ in range(5)]
         for client in clients:
             client.sendall(b"early")
-        spread(listener, [outlet])
+        entrance.spread([outlet])
         for _ in range(20):  # those on their way have not ended
             intake.report(len(connections))
             outlet.read_reports()
@@ -234,14 +250,14 @@ def test_an_intake_takes_what_is_handed_and_reports_what_ended(listener: socket.
         asyncio.run(work(outlet))
 
 
-def test_an_intake_without_a_parent_rests(listener: socket.socket) -> None:
+def test_an_intake_without_a_parent_rests(entrance: Entrance) -> None:
     """When the parent has gone, a worker's connections go on, and its loop is not kept busy."""
 
     async def work(outlet: Outlet) -> None:
         connections: set[asyncio.BaseTransport] = set()
-        intake = Intake(outlet.workers_end, lambda: Echo(connections))
-        with connect(listener) as client:
-            spread(listener, [outlet])
+        intake = Intake(outlet.workers_end, Welcome(lambda: Echo(connections), lambda: None, PATIENCE_S, PATIENCE_S))
+        with connect(entrance) as client:
+            entrance.spread([outlet])
             await until(lambda: len(connections) == 1)
             outlet.channel.close()
             await asyncio.sleep(0.01)

@@ -145,6 +145,30 @@ def test_the_model_in_use_is_named(fresh: Client) -> None:
     assert samples(fresh.get("/metrics").text)[f"anomaly_model_info model={identity}"] == 1
 
 
+def test_a_model_that_is_not_in_use_any_more_is_not_named() -> None:
+    """After another model is opened, its identity is the only one."""
+    metrics = Metrics([])
+    metrics.use_model("old@1")
+    metrics.use_model("new@2")
+    named = {name for name in samples(metrics.render().decode()) if name.startswith("anomaly_model_info")}
+    assert named == {"anomaly_model_info model=new@2"}
+
+
+def test_the_last_look_at_a_file_is_told() -> None:
+    """A refused file is a 0 until one is accepted, and the time is that of what is in use."""
+    metrics = Metrics([])
+    before = time.time()
+    metrics.note_load("model")
+    loaded = samples(metrics.render().decode())
+    assert loaded["anomaly_last_reload_successful file=model"] == 1
+    assert before <= loaded["anomaly_last_reload_seconds file=model"] <= time.time()
+    metrics.note_reload("model", successful=False)
+    refused = samples(metrics.render().decode())
+    assert refused["anomaly_last_reload_successful file=model"] == 0
+    assert refused["anomaly_last_reload_seconds file=model"] == loaded["anomaly_last_reload_seconds file=model"]
+    assert "anomaly_last_reload_successful file=keys" not in refused
+
+
 def test_applications_count_for_themselves(fresh: Client, artefact: Artefact) -> None:
     """Two applications in one process have numbers of their own."""
     score(fresh, 3)

@@ -74,7 +74,7 @@ def test_scoring_is_documented_whole(schema: dict[str, Any], path: str) -> None:
     assert operation["requestBody"]["required"] is True
     assert set(operation["requestBody"]["content"]) == MEDIA_TYPES
     responses = operation["responses"]
-    assert set(responses) == {"200", "400", "406", "413", "415", "500", "503"}
+    assert set(responses) == {"200", "400", "406", "408", "413", "414", "415", "431", "500", "503"}
     assert set(responses["200"]["content"]) == MEDIA_TYPES
     assert set(responses["200"]["headers"]) == {"Model-Version", "Score-Threshold"}
     for status, response in responses.items():
@@ -87,9 +87,11 @@ def test_scoring_is_documented_whole(schema: dict[str, Any], path: str) -> None:
 
 
 def test_health_and_model_document_when_they_are_not_there(schema: dict[str, Any]) -> None:
-    """The routes that need the model say that they are 503 without it."""
-    assert set(schema["paths"]["/health"]["get"]["responses"]) == {"200", "503"}
-    assert set(schema["paths"]["/model"]["get"]["responses"]) == {"200", "503"}
+    """The routes that need the model say that they are 503 without it, and when to come again."""
+    for path in ("/health", "/model"):
+        responses = schema["paths"][path]["get"]["responses"]
+        assert set(responses) == {"200", "400", "408", "414", "431", "500", "503"}
+        assert set(responses["503"]["headers"]) == {"Retry-After"}
 
 
 def test_the_schema_knows_the_size_of_an_event(schema: dict[str, Any]) -> None:
@@ -140,7 +142,7 @@ def test_the_page_needs_no_other_host(client: Client) -> None:
     assert page.headers["content-type"].startswith("text/html")
     assert "//" not in re.sub(r"https?://json-schema\.org\S*", "", page.text)
     assets = re.findall(r"(?:src|href)=[\"']([^\"']+)", page.text)
-    assert len(assets) == 4
+    assert len(assets) == 3
     for asset in assets:
         if not asset.startswith("data:"):
             assert client.get(asset).status_code == 200, asset

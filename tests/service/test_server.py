@@ -234,7 +234,7 @@ def test_bodies_are_not_logged(model_path: Path) -> None:
         httpx.post(f"{service.base_url}/score", content=b'{"features": [31337, "31337"]}', headers=headers)
         httpx.post(f"{service.base_url}/score", content=b'{"features": [3e38,31337,1,1,1]}', headers=headers)
         assert service.stop() == 0
-        assert any("POST /score" in line["event"] for line in service.log_lines)
+        assert [line["path"] for line in service.events("request")] == ["/score", "/score"]
         assert "31337" not in service.log_text.replace(str(service.process.pid), "")
 
 
@@ -254,6 +254,73 @@ def test_a_model_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
             line = last_line(ended.stderr)
             assert line["event"] == "cannot use the model"
             assert reason in line["detail"]
+
+
+def test_files_that_cannot_be_used_are_one_line(model_path: Path, tmp_path: Path) -> None:
+    """Each file of the settings that is missing or wrong ends the process with 1 and one line that says which."""
+    wrong, missing = tmp_path / "wrong", tmp_path / "missing"
+    wrong.write_text("nonsense\n")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    pair = ("--tls-certificate", str(wrong), "--tls-key", str(wrong))
+    for flags, event, reason in (
+        (("--model", str(tmp_path)), "cannot use the model", str(tmp_path)),
+        (("--model", str(pipe)), "cannot use the model", str(pipe)),
+        (("--model", "/dev/zero"), "cannot use the model", "/dev/zero"),
+        (("--max-model-bytes", "10"), "cannot use the model", "10"),
+        (("--model-sha256", "0" * 64), "cannot use the model", "0" * 64),
+        (("--api-keys", str(missing)), "cannot use the keys", str(missing)),
+        (("--api-keys", str(wrong)), "cannot use the keys", "line 1"),
+        (pair, "cannot use the certificate", str(wrong)),
+    ):
+        ended = run_service("--model", str(model_path), "--port", "0", "--workers", "2", *flags)
+        assert ended.returncode == 1
+        line = last_line(ended.stderr)
+        assert line["event"] == event
+        assert reason in line["detail"]
+
+
+def test_a_port_of_operations_that_is_taken_is_one_line(model_path: Path) -> None:
+    """It ends the process with 1 and one line that names the port and the flag."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run_service("--model", str(model_path), "--port", "0", "--ops-port", str(port))
+    assert ended.returncode == 1
+    line = last_line(ended.stderr)
+    assert line["event"] == "cannot listen"
+    assert line["detail"].startswith(f"127.0.0.1:{port}: ")
+    assert "--ops-port" in line["detail"]
+
+
+@pytest.mark.parametrize("size", ["64k", "2m"], ids=["for-the-model", "for-the-metrics"])
+def test_a_full_disk_is_one_line(tmp_path: Path, size: str) -> None:
+    """Where the temporary directory has no room for what workers share, one line says so, and the status is 1."""
+    path = write_artefact(tmp_path / "model.onnx", with_metadata(training={"history": "x" * 500_000}))
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = f"mount -t tmpfs -o size={size} tmpfs '{small}'"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    command = f"{mount} && exec '{sys.executable}' -m service --model '{path}' --port 0 --workers 2"
+    env = {**os.environ, "TMPDIR": str(small)}
+    ended = subprocess.run(
+        ["unshare", "-m", "sh", "-c", command], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    line = last_line(ended.stderr)
+    assert line["event"] == "cannot keep the workers' files"
+    assert str(small) in line["detail"]
+
+
+def test_the_room_for_the_metrics_is_reserved(model_path: Path, tmp_path: Path) -> None:
+    """A disk that becomes full while the service runs takes no worker down: all its numbers have their place."""
+    with live_service(model_path, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
+        files = list(tmp_path.glob("anomaly-workers-*/*.db"))
+        assert len(files) == 10
+        for path in files:
+            status = path.stat()
+            assert status.st_blocks * 512 >= status.st_size
+        assert service.stop() == 0
 
 
 @pytest.mark.parametrize(("host", "reason"), [("127.0.0.1", "in use"), ("192.0.2.1", "Cannot assign"), ("a b", "")])
@@ -308,7 +375,7 @@ def test_all_workers_answer(model_path: Path) -> None:
         while len(answered) < 2:
             assert time.monotonic() < deadline
             assert score(service).status_code == 200
-            answered = {line["pid"] for line in service.log_lines if "POST /score" in line["event"]}
+            answered = {line["pid"] for line in service.events("request")}
         assert service.process.pid not in answered
 
 

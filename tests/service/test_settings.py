@@ -50,6 +50,10 @@ def test_a_switch_has_two_flags_and_a_variable(text: str, value: bool) -> None:
         ("keep_alive_s", "nan", "a whole number from 0 to 86400"),
         ("drain_s", "-1", "a whole number from 0 to 86400"),
         ("log_level", "loud", "one of critical, error, warning, info, debug"),
+        ("ops_port", "65536", "a whole number from 0 to 65535"),
+        ("header_s", "0", "a whole number from 1 to 86400"),
+        ("model_sha256", "12ab", "64 hexadecimal digits"),
+        ("api_keys", "", "a text that is not empty"),
         ("host", "", "a text that is not empty"),
         ("model", "", "a text that is not empty"),
     ],
@@ -81,6 +85,15 @@ def test_a_flag_is_written_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--max-body" in fault(capsys, ["--max-body", "1"], {})
 
 
+@pytest.mark.parametrize(
+    ("flag", "needed"),
+    [("--tls-certificate", "--tls-key"), ("--tls-key", "--tls-certificate"), ("--tls-client-ca", "--tls-certificate")],
+)
+def test_half_of_what_tls_needs_is_refused(capsys: pytest.CaptureFixture[str], flag: str, needed: str) -> None:
+    """A certificate without a key, a key without a certificate, and authorities without either name what is missing."""
+    assert f"{flag} needs {needed}" in fault(capsys, [flag, "a.pem"], {})
+
+
 def test_help_and_table_show_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     """Each setting's flag, variable, default and meaning stand in --help and in the table for the README."""
     with pytest.raises(SystemExit) as caught:
@@ -90,7 +103,8 @@ def test_help_and_table_show_every_setting(capsys: pytest.CaptureFixture[str]) -
     rows = settings_table().splitlines()
     assert len(rows) == 2 + len(Settings.__struct_fields__)
     for field, row in zip(msgspec.structs.fields(Settings), rows[2:], strict=True):
-        default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+        plain = str(field.default)
+        default = plain.lower() if field.default is None or isinstance(field.default, bool) else plain
         flag, variable = "--" + field.name.replace("_", "-"), "ANOMALY_" + field.name.upper()
         meaning = row.split(" | ")[3].removesuffix(" |")
         assert row == f"| `{flag}` | `{variable}` | `{default}` | {meaning} |"

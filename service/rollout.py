@@ -1,0 +1,253 @@
+"""What is served from now on: the files of the settings, looked at again when told to or when they change.
+
+One process looks, off its main thread: at SIGHUP or at an interval it checks the model, the keys and the certificate,
+and puts those that are good into an `Order`. Those that serve follow it (`service.follower`). It does not know sockets,
+processes that serve, or how a file is put to use.
+"""
+
+import logging
+import math
+import multiprocessing
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from service import candidate
+from service.artefact import Artefact, ArtefactError
+from service.keys import KeysError, read_keys
+from service.settings import Settings
+from service.tls import TlsError, server_context
+
+logger = logging.getLogger(__name__)
+
+MODEL, KEYS, CERTIFICATE = KINDS = ("model", "keys", "certificate")
+
+HELD: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""The signals that wait, blocked, wherever there is no handler of ours for them."""
+
+CLOSE_S: Final = 2
+
+Stamp = tuple[int, int, int] | None
+"""When a file was changed, its size and its place: another one means that it has to be looked at. None: no file."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What is to be served; a later one, by its number, has all that an earlier one had."""
+
+    number: int
+    model: str
+    """The path of a copy that nobody changes."""
+    keys: int = 0
+    """How many times the keys have been accepted since the start."""
+    certificate: int = 0
+    refused: tuple[str, ...] = ()
+    """The kinds of files that were refused when they were last looked at."""
+
+
+class Followed(NamedTuple):
+    """What a process that serves says once it has followed an order."""
+
+    number: int
+    model: str
+    """The path of the copy that it serves, which is an older one where it could not load the order's."""
+
+
+class Outcome(NamedTuple):
+    """What a look at the files found."""
+
+    looked_at: tuple[str, ...]
+    refused: dict[str, str]
+    """Why, by the kind of file."""
+    sha256: str = ""
+    """The model's, if it is another and good."""
+    identity: str = ""
+    copy: str = ""
+
+
+def kinds_in(settings: Settings) -> dict[str, list[str]]:
+    """Name the paths of each kind of file that the settings have."""
+    tls = (settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    kinds = {
+        MODEL: [settings.model],
+        KEYS: [settings.api_keys] if settings.api_keys else [],
+        CERTIFICATE: [path for path in tls if path],
+    }
+    return {kind: paths for kind, paths in kinds.items() if paths}
+
+
+def stamps(settings: Settings) -> dict[str, list[Stamp]]:
+    """Read the stamps of all files, by their kind."""
+    return {kind: list(map(_stamp, paths)) for kind, paths in kinds_in(settings).items()}
+
+
+class Rollout:
+    """Looks at the files, and holds the order that follows from the last look."""
+
+    def __init__(self, settings: Settings, known: dict[str, list[Stamp]], artefact: Artefact) -> None:
+        """Begin with a model in use, read when the files had the stamps `known`; `settings` name the original files."""
+        self.order = Order(0, settings.model)
+        self.news, self._sender = multiprocessing.Pipe(duplex=False)
+        """`news` can be read once a look has an outcome, for `take`."""
+        self._settings = settings
+        self._known = known
+        self._sha256 = artefact.sha256
+        self._identity = self._settled_identity = artefact.identity
+        self._settled = self.order
+        self._refused: set[str] = set()
+        self._looks = self._again = self._closed = False
+        self._next_at = time.monotonic() + settings.watch_s if settings.watch_s else math.inf
+        self._thread = threading.Thread()
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._n_copies = 0
+        self._copies: set[str] = set()
+
+    @property
+    def wait_s(self) -> float:
+        """The seconds until the next look of its own."""
+        return max(self._next_at - time.monotonic(), 0)
+
+    def start_from(self, model: str) -> None:
+        """Take the path of the copy that is served so far."""
+        self.order = self._settled = Order(0, model)
+
+    def look(self, *, at_changes: bool = False) -> None:
+        """Look at all files, or at those that have changed, off this thread; if it does so already, once more then."""
+        if self._closed:
+            return
+        if self._looks:
+            self._again |= not at_changes
+            return
+        self._looks = True
+        self._thread = threading.Thread(target=self._look, args=(at_changes,), daemon=True)
+        # Signals are for the main thread, and none may end the process that verifies.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        self._thread.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+    def look_when_due(self) -> None:
+        """Look at what has changed, if it is time to."""
+        if time.monotonic() >= self._next_at:
+            self._next_at = time.monotonic() + self._settings.watch_s
+            self.look(at_changes=True)
+
+    def take(self) -> bool:
+        """Take the outcome of a look; tells whether there is another order."""
+        outcome: Outcome = self.news.recv()
+        self._looks = False
+        for kind, detail in outcome.refused.items():
+            logger.error(f"{kind} refused", extra={"detail": detail})
+        if outcome.copy:
+            self._sha256, self._identity = outcome.sha256, outcome.identity
+            self._copies.add(outcome.copy)
+        elif MODEL in outcome.looked_at and MODEL not in outcome.refused:
+            logger.info("model unchanged", extra={"model": self._identity})
+        self._refused = self._refused.difference(outcome.looked_at).union(outcome.refused)
+        accepted = set(outcome.looked_at).difference(outcome.refused)
+        if outcome.looked_at:
+            self.order = Order(
+                self.order.number + 1,
+                outcome.copy or self.order.model,
+                self.order.keys + (KEYS in accepted),
+                self.order.certificate + (CERTIFICATE in accepted),
+                tuple(sorted(self._refused)),
+            )
+        if self._again:
+            self._again = False
+            self.look()
+        return bool(outcome.looked_at)
+
+    def settle(self, followed: Sequence[Followed]) -> None:
+        """Hear how far all are who serve; once all have followed the order, log what is new and remove old copies."""
+        order, settled = self.order, self._settled
+        if order.number == settled.number or any(one.number < order.number for one in followed):
+            return
+        models = [one.model for one in followed]
+        n_following = models.count(order.model)
+        if order.model != settled.model and n_following:
+            extra = {"from": self._settled_identity, "to": self._identity, "workers": n_following}
+            logger.info("model loaded", extra=extra)
+            self._settled_identity = self._identity
+        for kind in (KEYS, CERTIFICATE):
+            if getattr(order, kind) != getattr(settled, kind):
+                logger.info(f"{kind} loaded")
+        self._settled = order
+        for copied in self._copies - {order.model, *models}:
+            Path(copied).unlink(missing_ok=True)
+        self._copies &= {order.model, *models}
+
+    def close(self) -> None:
+        """Look no more, and remove the copies."""
+        self._closed = True
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
+        if self._directory is not None:
+            self._directory.cleanup()
+
+    def _look(self, at_changes: bool) -> None:
+        try:
+            outcome = self._outcome(at_changes)
+        except Exception:  # a look without an outcome would be the last one
+            logger.exception("cannot look at the files")
+            outcome = Outcome((), {})
+        self._sender.send(outcome)
+
+    def _outcome(self, at_changes: bool) -> Outcome:
+        # The stamps come first: what changes while a file is read is looked at again.
+        found = stamps(self._settings)
+        looked_at = tuple(kind for kind in found if not at_changes or found[kind] != self._known[kind])
+        self._known = found
+        refused: dict[str, str] = {}
+        model = ("", "", "")
+        for kind in looked_at:
+            try:
+                if kind == MODEL:
+                    model = self._candidate()
+                elif kind == KEYS:
+                    read_keys(Path(self._settings.api_keys or ""))
+                else:
+                    server_context(self._settings)
+            except (ArtefactError, KeysError, TlsError) as error:
+                refused[kind] = str(error)
+        return Outcome(looked_at, refused, *model)
+
+    def _candidate(self) -> tuple[str, str, str]:
+        """Give the digest, identity and path of a verified copy of the model's file, empty ones if it is unchanged."""
+        path = self._settings.model
+        copied = self._place()
+        sha256 = candidate.copy(path, copied, self._settings.max_model_bytes)
+        try:
+            if sha256 == self._sha256:
+                copied.unlink()
+                return "", "", ""
+            if self._settings.model_sha256 not in {None, sha256}:
+                expected = self._settings.model_sha256
+                raise ArtefactError(f"SHA-256 is {sha256}, expected {expected}, as --model-sha256 says")
+            return sha256, candidate.verify(copied), str(copied)
+        except ArtefactError as error:
+            copied.unlink(missing_ok=True)
+            raise ArtefactError(f"{path!r} is not a usable artefact: {error}") from error
+
+    def _place(self) -> Path:
+        """Name a new file in a directory that is its owner's alone."""
+        try:
+            if self._directory is None:
+                self._directory = tempfile.TemporaryDirectory(prefix="anomaly-models-", ignore_cleanup_errors=True)
+        except OSError as error:
+            where = tempfile.gettempdir() if tempfile.tempdir else "the temporary directory"
+            raise ArtefactError(f"cannot copy it to {where}: {error.strerror}; set TMPDIR elsewhere") from error
+        self._n_copies += 1
+        return Path(self._directory.name, f"model-{self._n_copies}.onnx")
+
+
+def _stamp(path: str) -> Stamp:
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,232 @@
+"""A parent that keeps several processes serving: it gives them connections and orders, and replaces those that die.
+
+It does not know how a process serves, nor requests or formats.
+"""
+
+import logging
+import math
+import multiprocessing
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Final
+
+import msgspec
+from prometheus_client.multiprocess import mark_process_dead
+
+from service.artefact import ArtefactError, load_artefact
+from service.connections import Entrance, Outlet
+from service.keys import KeysError
+from service.logs import configure_logging
+from service.metrics import reserve
+from service.rollout import HELD, Followed, Order
+from service.server import SIGNALS, Given, Own, serve
+from service.settings import Settings
+from service.tls import TlsError
+
+logger = logging.getLogger(__name__)
+
+WRONG_FILES: Final = {
+    ArtefactError: "cannot use the model",
+    KeysError: "cannot use the keys",
+    TlsError: "cannot use the certificate",
+}
+"""Files that keep a process from starting, as the log calls it."""
+
+
+class Worker:
+    """A process that serves; `ready` once it has said so."""
+
+    def __init__(self, settings: Settings, *, with_operations: bool) -> None:
+        """Start it; raises OSError where the machine has no more processes or descriptors."""
+        # A new interpreter for each: a fork would copy the runtime's locks without its threads.
+        spawn = multiprocessing.get_context("spawn")
+        self.orders, followers_end = spawn.Pipe()
+        self.outlet = Outlet()
+        self.operations = Outlet() if with_operations else None
+        operations_end = None if self.operations is None else self.operations.workers_end
+        given = Given(self.outlet.workers_end, operations_end, followers_end)
+        self.process: SpawnProcess = spawn.Process(target=_work, args=(settings, given))
+        self.process.start()
+        followers_end.close()
+        for outlet in self.outlets:
+            outlet.workers_end.close()
+        self.followed = Followed(0, settings.model)
+        self.ready = False
+        self.listens = True
+        self._told = 0
+
+    @property
+    def outlets(self) -> list[Outlet]:
+        """The ways that connections go to it."""
+        return [self.outlet] if self.operations is None else [self.outlet, self.operations]
+
+    def tell(self, order: Order) -> None:
+        """Send the order, unless it has another to follow yet: it will be told again when it has."""
+        if self.ready and self.listens and self._told == self.followed.number < order.number:
+            with suppress(OSError):  # it has died
+                self.orders.send(order)
+                self._told = order.number
+
+    def hear(self) -> None:
+        """Take what it says: that it is ready, or what it has followed."""
+        try:
+            self.followed = self.orders.recv()
+        except (EOFError, OSError):  # it died instead
+            self.listens = False
+        else:
+            self.ready = True
+
+    def close(self) -> None:
+        """Close all ways to it."""
+        self.orders.close()
+        for outlet in self.outlets:
+            outlet.close()
+
+
+class Supervisor:
+    """Keeps as many workers as the settings ask for, until it is told to stop or one cannot start."""
+
+    def __init__(self, settings: Settings, own: Own, on_ready: Callable[[], None]) -> None:
+        self._settings = settings
+        self._own = own
+        self._rollout = own.rollout
+        self._on_ready = on_ready
+        self._workers: list[Worker] = []
+        self._stopping = False
+        self._status = 0
+        self._announced = False
+
+    def run(self) -> int:
+        """Start workers, give them connections, replace those that die, and give the exit status when all are gone."""
+        for sig in SIGNALS:
+            signal.signal(sig, lambda *_: self._stop())
+        signal.signal(signal.SIGHUP, lambda *_: self._look())
+        # Else it is started with the first worker, and lets the signals through to that.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        for _ in range(self._settings.workers):
+            if not self._stopping:
+                self._start()
+        while self._workers:
+            self._watch()
+        return self._status
+
+    def _start(self) -> None:
+        settings = msgspec.structs.replace(self._settings, model=self._rollout.order.model)
+        try:
+            self._workers.append(Worker(settings, with_operations=self._own.operations is not None))
+        except OSError as error:
+            logger.error("worker cannot start; all stop", extra={"detail": f"{error.strerror}; raise the limits"})
+            self._status = 1
+            self._stop()
+
+    def _stop(self) -> None:
+        """Tell every worker to stop; told again, they hurry."""
+        self._stopping = True
+        for worker in self._workers:
+            worker.process.terminate()
+
+    def _look(self) -> None:
+        if not self._stopping:
+            self._rollout.look()
+
+    def _watch(self) -> None:
+        """Wait until there is a connection, or a worker is ready, has news or has died, or the files were looked at.
+
+        Signals come here alone: whom they stop is settled, and a worker is born with them waiting for its own handlers.
+        """
+        ready = [worker for worker in self._workers if worker.ready]
+        outlets = [outlet for worker in ready for outlet in worker.outlets if outlet.taken_from]
+        doors = [(self._own.entrance, [worker.outlet for worker in ready if worker.outlet in outlets])]
+        if self._own.operations is not None:
+            to = [worker.operations for worker in ready if worker.operations is not None]
+            doors.append((self._own.operations, [outlet for outlet in to if outlet in outlets]))
+        watched: list[int | Connection | socket.socket] = [worker.process.sentinel for worker in self._workers]
+        watched += [worker.orders for worker in self._workers if worker.listens]
+        watched += [outlet.channel for outlet in outlets]
+        watched += [entrance.listener for entrance, to in doors if to and not entrance.rest_s]
+        watched.append(self._rollout.news)
+        happened = self._wait(watched, [entrance for entrance, to in doors if to])
+        for outlet in outlets:
+            if outlet.channel in happened:
+                outlet.read_reports()
+        for entrance, to in doors:
+            if to and not entrance.rest_s and (entrance.listener in happened or entrance.waited_for):
+                entrance.spread(to)
+        for worker in list(self._workers):
+            if worker.orders in happened:
+                self._hear(worker)
+            if worker.process.sentinel in happened:
+                self._replace(worker)
+        self._roll_out(news=self._rollout.news in happened)
+
+    def _wait(
+        self, watched: Sequence[int | Connection | socket.socket], entrances: Sequence[Entrance]
+    ) -> Sequence[object]:
+        limits_s = [entrance.rest_s for entrance in entrances if entrance.rest_s or entrance.waited_for]
+        if not self._stopping and not math.isinf(self._rollout.wait_s):
+            limits_s.append(self._rollout.wait_s)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+        happened = wait(watched, min(limits_s, default=None))
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        return happened
+
+    def _hear(self, worker: Worker) -> None:
+        worker.hear()
+        if not self._announced and all(worker.ready for worker in self._workers):
+            self._announced = True
+            self._on_ready()
+
+    def _roll_out(self, *, news: bool) -> None:
+        """Look at the files in time, tell each worker the newest order, and say once all have followed it."""
+        if news:
+            self._rollout.take()
+        if self._stopping:
+            return
+        self._rollout.look_when_due()
+        for worker in self._workers:
+            worker.tell(self._rollout.order)
+        if self._announced:
+            self._rollout.settle([worker.followed for worker in self._workers])
+
+    def _replace(self, worker: Worker) -> None:
+        worker.process.join()
+        worker.close()
+        self._workers.remove(worker)
+        pid, exit_code = worker.process.pid, worker.process.exitcode
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        if self._stopping:
+            return
+        if worker.ready:
+            logger.warning("worker died; another is started", extra={"worker": pid, "exit_code": exit_code})
+            self._start()
+        else:  # its successors would fail as it did
+            logger.error("worker cannot start; all stop", extra={"worker": pid, "exit_code": exit_code})
+            self._status = 1
+            self._stop()
+
+
+def _work(settings: Settings, given: Given) -> None:
+    """Serve as a worker: the whole of a child process."""
+    configure_logging(settings.log_level)
+
+    def greet() -> None:
+        try:
+            reserve()
+        except OSError as error:
+            logger.error("no room for the metrics", extra={"detail": f"{error.strerror}; make room, or set TMPDIR"})
+            sys.exit(1)
+        given.orders.send(Followed(0, settings.model))
+
+    try:
+        artefact = load_artefact(settings.model, max_bytes=settings.max_model_bytes)
+        serve(settings, artefact, given, greet)
+    except tuple(WRONG_FILES) as error:
+        logger.error(WRONG_FILES[type(error)], extra={"detail": str(error)})
+        sys.exit(1)

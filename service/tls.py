@@ -1,0 +1,111 @@
+"""The TLS that the service speaks: one context of a certificate, its key and the authorities of clients.
+
+It does not know sockets, nor HTTP.
+"""
+
+import logging
+import ssl
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class TlsError(Exception):
+    """The files of TLS cannot be used: the message names the file, the fault and the remedy."""
+
+
+def server_context(settings: Settings) -> ssl.SSLContext:
+    """Read the certificate and its key, which `settings` must name, and the clients' authorities where it names them.
+
+    Raises TlsError; a certificate that clients may refuse, as one out of date, is no error but a warning in the log.
+    """
+    assert settings.tls_certificate is not None
+    assert settings.tls_key is not None
+    certificate, key = Path(settings.tls_certificate), Path(settings.tls_key)
+    _check_pem(certificate, "CERTIFICATE", "the certificate chain")
+    _check_pem(key, "PRIVATE KEY", "the private key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    trusting = _trusting(certificate)
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except OSError as error:  # as ssl.SSLError is one
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            raise TlsError(f"{key} is not the key of {certificate}: give the two that were made together") from error
+        raise TlsError(f"{key} with {certificate}: OpenSSL says {_said(error)}; make them again") from error
+    try:
+        _shake_hands(context, trusting)
+    except ssl.SSLCertVerificationError as error:
+        detail = f"{certificate}: {error.verify_message}; renew it"
+        logger.warning("clients may refuse the certificate", extra={"detail": detail})
+    except ssl.SSLError as error:
+        raise TlsError(f"{certificate}: a client cannot use it: OpenSSL says {_said(error)}; make another") from error
+    if settings.tls_client_ca is not None:
+        _require_clients_of(context, Path(settings.tls_client_ca))
+    return context
+
+
+def subject(peer_certificate: dict[str, Any] | None) -> str | None:
+    """Find the common name in a client's certificate, in the form that Python's ssl gives it."""
+    parts = (part for parts in (peer_certificate or {}).get("subject", ()) for part in parts)
+    return next((value for name, value in parts if name == "commonName"), None)
+
+
+def _check_pem(path: Path, label: str, meaning: str) -> None:
+    """Refuse what is no PEM file of that kind; OpenSSL would not say which of its files it means."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TlsError(f"{path}: {error.strerror}; give the PEM file of {meaning}") from error
+    if b"-----BEGIN ENCRYPTED" in content or b"Proc-Type: 4,ENCRYPTED" in content:
+        raise TlsError(f"{path} is encrypted, and nobody is there to be asked: decrypt it with openssl pkey")
+    if f"{label}-----".encode() not in content or b"-----BEGIN " not in content:
+        raise TlsError(f"{path} has no PEM block of a {label}: give the PEM file of {meaning}")
+
+
+def _trusting(certificate: Path) -> ssl.SSLContext:
+    """Make the context of a client that trusts these very certificates."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(certificate)
+    except OSError as error:
+        raise TlsError(f"{certificate} is no certificate: OpenSSL says {_said(error)}; make it again") from error
+    return context
+
+
+def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """Do in memory what clients will do, up to where they judge the certificate; raises what they would."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    serving = server.wrap_bio(to_server, to_client, server_side=True)
+    asking = client.wrap_bio(to_client, to_server)
+    for side in (asking, serving, asking):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+
+
+def _require_clients_of(context: ssl.SSLContext, authorities: Path) -> None:
+    _check_pem(authorities, "CERTIFICATE", "the clients' authorities")
+    try:
+        context.load_verify_locations(authorities)
+    except OSError as error:
+        raise TlsError(f"{authorities} is no certificate: OpenSSL says {_said(error)}; make it again") from error
+    if not context.cert_store_stats()["x509_ca"]:
+        raise TlsError(f"{authorities} has no authority's certificate, but others: give what signs the clients'")
+    context.verify_mode = ssl.CERT_REQUIRED
+
+
+def _no_password() -> str:
+    """Answer for OpenSSL, which would ask at the terminal."""
+    return ""
+
+
+def _said(error: OSError) -> str:
+    return str(getattr(error, "reason", None) or error.strerror or error).replace("_", " ").lower()
