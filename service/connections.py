@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import resource
+import select
 import socket
 import ssl
 import struct
@@ -20,7 +21,7 @@ import time
 from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,9 @@ OWN_DESCRIPTORS: Final = 256
 
 EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
-MakeProtocol = Callable[[], asyncio.Protocol]
+
+MakeProtocol = Callable[[], Any]
+"""Makes an asyncio.Protocol that has the `shutdown` of uvicorn's: to end the connection with its next reply."""
 
 
 def allow_descriptors(n_connections: int) -> None:
@@ -108,6 +111,7 @@ class Entrance:
         self._untaken = Shortage()
         self._rests_until = -math.inf
         self._kept: socket.socket | None = None
+        self.closed = False
 
     @property
     def rest_s(self) -> float:
@@ -149,11 +153,17 @@ class Entrance:
             self._kept = None
             connection.close()
 
+    def spread_all(self, outlets: Sequence["Outlet"]) -> None:
+        """Hand out all who wait, as far as there are workers and descriptors for them."""
+        while outlets and not self.rest_s and select.select([self.listener], [], [], 0)[0]:
+            self.spread(outlets)
+
     def close(self) -> None:
         """Close the socket."""
         if self._kept is not None:
             self._kept.close()
         self.listener.close()
+        self.closed = True
 
     def _rest(self) -> None:
         self._rests_until = time.monotonic() + REST_S
@@ -242,14 +252,14 @@ class Welcome:
         if tls is not None:
             times = {"ssl_handshake_timeout": self._handshake_s, "ssl_shutdown_timeout": self._close_s}
         try:
-            transport, _ = await get_running_loop().connect_accepted_socket(
+            _, protocol = await get_running_loop().connect_accepted_socket(
                 self._make_protocol, connection, ssl=tls, **times
             )
         except OSError as error:  # it left, or does not speak TLS, or none that is safe
             logger.debug("connection not started", extra={"detail": str(error)})
         else:
             if self._closed:
-                transport.close()
+                protocol.shutdown()
 
 
 class Acceptor:
@@ -262,10 +272,12 @@ class Acceptor:
         self._watch()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Take those who wait, and no more connections."""
         if self._resumption is not None:
             self._resumption.cancel()
         get_running_loop().remove_reader(self._entrance.listener)
+        while connection := self._entrance.accept():
+            self._welcome.start(connection)
         self._entrance.close()
         self._welcome.close()
 
@@ -310,7 +322,8 @@ class Intake:
                 self._reported = closed
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Take those that were handed over, and no more connections."""
+        self._take()
         if self._resumption is not None:
             self._resumption.cancel()
         get_running_loop().remove_reader(self._channel)

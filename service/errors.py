@@ -130,7 +130,7 @@ def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException)
         return handle(request, error)
     path, given = request.scope["path"], error.headers or {}
     if isinstance(error, NotFoundException):
-        return _response(ErrorReply(404, f"{path} is not a route; /docs lists the routes"))
+        return _response(ErrorReply(404, f"{path[:200]} is not a route; /docs lists the routes"))
     if isinstance(error, MethodNotAllowedException):
         methods = dict.fromkeys(given["allow"].split(", "))
         # Any GET is answered to HEAD too, of which the router knows nothing.

@@ -50,9 +50,9 @@ class KeyRing:
         self._keys: tuple[HashedKey, ...] = ()
         self.reload()
 
-    def reload(self) -> None:
-        """Read the file again; raises KeysError, and then the keys are as they were."""
-        self._keys = read_keys(self._path)
+    def reload(self, path: str | Path | None = None) -> None:
+        """Read the file again, or another; raises KeysError, and then the keys are as they were."""
+        self._keys = read_keys(self._path if path is None else Path(path))
 
     def owner(self, key: bytes) -> str | None:
         """Name whose key it is, in a time that depends on the number of keys alone; None for an unknown one."""

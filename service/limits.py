@@ -3,6 +3,7 @@
 It does not know connections.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, Self
@@ -11,6 +12,8 @@ from urllib.parse import unquote
 import httptools
 
 from service.settings import Settings
+
+HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
 
 class HeadError(Exception):
@@ -71,6 +74,12 @@ class Drain:
 
 
 @lru_cache(maxsize=256)
+def is_host(value: bytes) -> bool:
+    """Tell whether this may be the value of a Host header (RFC 9110, 7.2)."""
+    return HOST.fullmatch(value) is not None
+
+
+@lru_cache(maxsize=256)
 def target(url: bytes) -> tuple[str, bytes, bytes]:
     """Give the path, the path as it is written, and the query."""
     parsed = httptools.parse_url(url)
@@ -80,7 +89,8 @@ def target(url: bytes) -> tuple[str, bytes, bytes]:
 
 def not_http(error: BaseException) -> str:
     """Say what the parser found, without what the client has sent."""
-    found = error if isinstance(error, httptools.HttpParserError) else "the URL is none"
+    foreign = not isinstance(error, httptools.HttpParserError) or isinstance(error, httptools.HttpParserInvalidURLError)
+    found = "the URL is none" if foreign else error
     return f"the request is not well-formed HTTP/1.1: {found}"
 
 

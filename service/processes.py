@@ -18,15 +18,14 @@ import msgspec
 
 from service.artefact import Artefact, load_artefact
 from service.connections import Entrance, allow_descriptors
-from service.keys import read_keys
+from service.copies import CopyError
 from service.logs import configure_logging
 from service.metrics import MULTIPROCESS_VARIABLE, WORKER_BYTES
-from service.rollout import Rollout, stamps
+from service.rollout import MODEL, Rollout, check, kinds_in, stamps
 from service.scorer import Scorer
 from service.server import Own, serve
 from service.settings import Settings
 from service.supervisor import WRONG_FILES, Supervisor
-from service.tls import server_context
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +50,7 @@ FAULTS: Final = {
     **WRONG_FILES,
     CannotListenError: "cannot listen",
     CannotKeepError: "cannot keep the workers' files",
+    CopyError: "cannot keep the workers' files",
 }
 """What keeps the service from starting, as the log calls it."""
 
@@ -101,7 +101,9 @@ def _run(settings: Settings) -> int:
     known = stamps(settings)
     artefact = load_artefact(settings.model, max_bytes=settings.max_model_bytes, sha256=settings.model_sha256)
     Scorer(artefact)  # a model that cannot score is refused here, once, rather than by each worker
-    _check_secrets(settings)
+    for kind in kinds_in(settings):
+        if kind != MODEL:
+            check(settings, kind)
     with _entrance(settings) as entrance, _operations_entrance(settings) as operations:
         extra = {
             "url": url(entrance.listener, "http" if settings.tls_certificate is None else "https"),
@@ -147,13 +149,6 @@ def _supervise(settings: Settings, artefact: Artefact, own: Own, on_ready: Calla
             )
         own.rollout.start_from(str(copy))
         return Supervisor(settings, own, on_ready).run()
-
-
-def _check_secrets(settings: Settings) -> None:
-    if settings.api_keys is not None:
-        read_keys(Path(settings.api_keys))
-    if settings.tls_certificate is not None:
-        server_context(settings)
 
 
 @contextmanager

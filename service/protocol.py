@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 from service import errors, tls
 from service.access import CLIENT_NAME
 from service.errors import ClientDisconnectedError, DeadlineError, ErrorReply, NotReadyError
-from service.limits import Drain, HeadError, Limits, not_http, target, too_long
+from service.limits import Drain, HeadError, Limits, is_host, not_http, target, too_long
 from service.replies import CROWDED, STATUS_LINES, WHOLE_REPLY
 
 RESERVED_CONNECTIONS: Final = 64
@@ -35,6 +35,8 @@ LINGER_S: Final = 0.5
 
 MISSED_S: Final = 3.0
 """Where deadlines were not looked at for longer, they begin anew."""
+
+SPOKEN: Final = {"1.0", "1.1"}
 
 NOT_A_ROUTE: Final = ""
 """The path of a request that could not be read."""
@@ -76,7 +78,7 @@ class Protocol(HttpToolsProtocol):
         self._limited = app is None
         if app is not None:
             self.app = app
-        self._crowded = False
+        self._crowded = self._upgrades = False
         self._client_name: str | None = None
         self._answered: RequestResponseCycle | None = None
         self._task: Task[None] | None = None
@@ -113,11 +115,10 @@ class Protocol(HttpToolsProtocol):
         cycle = self.cycle if self._in_message and not self._in_head else None
         held = 0 if cycle is None else len(cycle.body)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Answered as if it had not been asked for, which HTTP allows, but what follows is not read.
-            self.cycle.keep_alive = False
-            self._deaf = True
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._pass_over(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(*cause.args if isinstance(cause, HeadError) else (400, not_http(cause or error)))
@@ -141,6 +142,11 @@ class Protocol(HttpToolsProtocol):
             self.headers.append((name, value))
             if name == b"host":
                 self._hosts += 1
+                if not is_host(value):
+                    raise HeadError(400, "the Host header is neither a name nor an address, with or without a port")
+            elif name == b"transfer-encoding":
+                if value.strip().lower() != b"chunked" or self.parser.get_http_version() != "1.1":
+                    raise HeadError(400, "Transfer-Encoding is something else than chunked in HTTP/1.1")
             elif name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
 
@@ -150,6 +156,13 @@ class Protocol(HttpToolsProtocol):
         if self._head_bytes or self._piece_bytes > self._unlimited_bytes:
             self._limits.check_head(self.url, self.headers)
         version = self.parser.get_http_version()
+        if version not in SPOKEN:
+            raise HeadError(505, f"the request is in HTTP/{version}, expected HTTP/1.1")
+        self._upgrades = self.parser.should_upgrade()
+        if self._upgrades:
+            if self.parser.get_method() == b"CONNECT":
+                raise HeadError(400, "the request is a CONNECT, and this is no proxy for HTTP")
+            return  # to be read again without it
         if self._hosts != 1 and (self._hosts or version == "1.1"):
             raise HeadError(400, f"the request has {self._hosts} Host headers, expected one")
         path, raw_path, query = target(self.url)
@@ -189,6 +202,21 @@ class Protocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
+    def _pass_over(self, rest: bytes) -> None:
+        """Read a request that asks for another protocol again, without that: HTTP lets a server pass over it."""
+        while True:
+            parser = self.parser
+            line = b"%b %b HTTP/%b" % (parser.get_method(), self.url, parser.get_http_version().encode())
+            fields = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            data = b"\r\n".join([line, *fields, b"", rest])
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:  # there was another behind it
+                rest = data[upgrade.args[0] :]
+
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body for the application."""
         cycle = self.cycle
@@ -200,6 +228,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Say that the body is whole."""
+        if self._upgrades:
+            return
         self._in_message = False
         cycle = self.cycle
         if not cycle.response_complete:
@@ -217,7 +247,10 @@ class Protocol(HttpToolsProtocol):
         elif self._in_message and self.expect_100_continue and self._answered is self.cycle:
             self.transport.close()  # a client that waited to be asked for the body may send another request instead
         elif not self.transport.is_closing():
-            self.flow.resume_reading()
+            if self._in_message and self._answered is self.cycle:
+                self._rest()
+            else:
+                self.flow.resume_reading()
             if self.pipeline:
                 self._start(self.pipeline.pop()[0])
 
@@ -254,6 +287,11 @@ class Protocol(HttpToolsProtocol):
             self._idle_since_s = now_s
         elif now_s - self._idle_since_s > (limits.header_s if self.cycle is None else self.timeout_keep_alive):
             self.transport.close()
+
+    def _rest(self) -> None:
+        """Do not read for a moment what is to be thrown away."""
+        self.flow.pause_reading()
+        self.loop.call_later(self._drain.rest_s(self._piece_bytes, monotonic()), self._read_on)
 
     def _read_on(self) -> None:
         if not self.transport.is_closing() and not self._deaf:
@@ -302,8 +340,7 @@ class Protocol(HttpToolsProtocol):
             if self._drained_bytes > self._limits.body_bytes:
                 self.transport.close()
                 return
-            self.flow.pause_reading()
-            self.loop.call_later(self._drain.rest_s(self._piece_bytes, self._heard_s), self._read_on)
+            self._rest()
         elif len(self.cycle.body) > held:
             self._empty_bytes = 0
         else:  # the parser keeps trailers, and they may be endless
@@ -345,6 +382,9 @@ class Protocol(HttpToolsProtocol):
         self.flow.pause_reading()
         if self._in_message and not self._in_head:
             broken, self._in_message = self.cycle, False
+            if broken.response_complete:  # another reply would be taken for that to the next request
+                self.transport.close()
+                return
             waiting = [pair for pair in self.pipeline if pair[0] is broken]
             for pair in waiting:
                 self.pipeline.remove(pair)

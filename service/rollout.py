@@ -1,15 +1,15 @@
 """What is served from now on: the files of the settings, looked at again when told to or when they change.
 
 One process looks, off its main thread: at SIGHUP or at an interval it checks the model, the keys and the certificate,
-and puts those that are good into an `Order`. Those that serve follow it (`service.follower`). It does not know sockets,
-processes that serve, or how a file is put to use.
+and puts copies of those that are good into an `Order`. Those that serve follow it (`service.follower`), and who begins
+to serve begins with it, whatever lies at the files' own paths by then. It does not know sockets, processes that serve,
+or how a file is put to use.
 """
 
 import logging
 import math
 import multiprocessing
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -20,13 +20,21 @@ import msgspec
 
 from service import candidate
 from service.artefact import Artefact, ArtefactError
+from service.copies import Copies, CopyError
 from service.keys import KeysError, read_keys
 from service.settings import Settings
-from service.tls import TlsError, server_context
+from service.tls import TlsError, check_certificate, server_context
 
 logger = logging.getLogger(__name__)
 
-MODEL, KEYS, CERTIFICATE = KINDS = ("model", "keys", "certificate")
+MODEL, KEYS, CERTIFICATE = "model", "keys", "certificate"
+
+FIELDS: Final = {
+    MODEL: ("model",),
+    KEYS: ("api_keys",),
+    CERTIFICATE: ("tls_certificate", "tls_key", "tls_client_ca"),
+}
+"""The settings that name the files of each kind."""
 
 HELD: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 """The signals that wait, blocked, wherever there is no handler of ours for them."""
@@ -41,11 +49,8 @@ class Order(msgspec.Struct, frozen=True):
     """What is to be served; a later one, by its number, has all that an earlier one had."""
 
     number: int
-    model: str
-    """The path of a copy that nobody changes."""
-    keys: int = 0
-    """How many times the keys have been accepted since the start."""
-    certificate: int = 0
+    settings: Settings
+    """They name copies that nobody changes; but the files themselves where one process serves what it began with."""
     refused: tuple[str, ...] = ()
     """The kinds of files that were refused when they were last looked at."""
 
@@ -64,20 +69,16 @@ class Outcome(NamedTuple):
     looked_at: tuple[str, ...]
     refused: dict[str, str]
     """Why, by the kind of file."""
+    copies: dict[str, str]
+    """Those of the good files, by the setting that names them; a model that is the same is not among them."""
     sha256: str = ""
-    """The model's, if it is another and good."""
     identity: str = ""
-    copy: str = ""
+    """The model's, as the digest, if it is another and good."""
 
 
 def kinds_in(settings: Settings) -> dict[str, list[str]]:
     """Name the paths of each kind of file that the settings have."""
-    tls = (settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-    kinds = {
-        MODEL: [settings.model],
-        KEYS: [settings.api_keys] if settings.api_keys else [],
-        CERTIFICATE: [path for path in tls if path],
-    }
+    kinds = {kind: [path for field in FIELDS[kind] if (path := getattr(settings, field))] for kind in FIELDS}
     return {kind: paths for kind, paths in kinds.items() if paths}
 
 
@@ -86,12 +87,20 @@ def stamps(settings: Settings) -> dict[str, list[Stamp]]:
     return {kind: list(map(_stamp, paths)) for kind, paths in kinds_in(settings).items()}
 
 
+def check(settings: Settings, kind: str) -> None:
+    """Find the keys or the certificate that the settings name good; raises KeysError and TlsError."""
+    if kind == KEYS:
+        _load(settings, kind)
+    else:
+        check_certificate(settings)
+
+
 class Rollout:
     """Looks at the files, and holds the order that follows from the last look."""
 
     def __init__(self, settings: Settings, known: dict[str, list[Stamp]], artefact: Artefact) -> None:
         """Begin with a model in use, read when the files had the stamps `known`; `settings` name the original files."""
-        self.order = Order(0, settings.model)
+        self.order = Order(0, settings)
         self.news, self._sender = multiprocessing.Pipe(duplex=False)
         """`news` can be read once a look has an outcome, for `take`."""
         self._settings = settings
@@ -103,9 +112,9 @@ class Rollout:
         self._looks = self._again = self._closed = False
         self._next_at = time.monotonic() + settings.watch_s if settings.watch_s else math.inf
         self._thread = threading.Thread()
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
-        self._n_copies = 0
-        self._copies: set[str] = set()
+        self._copies = Copies()
+        self._kept: set[str] = set()
+        """The copies that are, or were, in the order."""
 
     @property
     def wait_s(self) -> float:
@@ -113,8 +122,15 @@ class Rollout:
         return max(self._next_at - time.monotonic(), 0)
 
     def start_from(self, model: str) -> None:
-        """Take the path of the copy that is served so far."""
-        self.order = self._settled = Order(0, model)
+        """Have those that begin to serve begin with this copy of the model, and with copies of the other files.
+
+        Raises KeysError, TlsError and CopyError.
+        """
+        copies = {"model": model}
+        for kind in kinds_in(self._settings):
+            if kind != MODEL:
+                copies |= self._copied(kind)
+        self.order = self._settled = Order(0, msgspec.structs.replace(self._settings, **copies))
 
     def look(self, *, at_changes: bool = False) -> None:
         """Look at all files, or at those that have changed, off this thread; if it does so already, once more then."""
@@ -142,21 +158,15 @@ class Rollout:
         self._looks = False
         for kind, detail in outcome.refused.items():
             logger.error(f"{kind} refused", extra={"detail": detail})
-        if outcome.copy:
+        self._kept.update(outcome.copies.values())
+        if MODEL in outcome.copies:
             self._sha256, self._identity = outcome.sha256, outcome.identity
-            self._copies.add(outcome.copy)
         elif MODEL in outcome.looked_at and MODEL not in outcome.refused:
             logger.info("model unchanged", extra={"model": self._identity})
         self._refused = self._refused.difference(outcome.looked_at).union(outcome.refused)
-        accepted = set(outcome.looked_at).difference(outcome.refused)
         if outcome.looked_at:
-            self.order = Order(
-                self.order.number + 1,
-                outcome.copy or self.order.model,
-                self.order.keys + (KEYS in accepted),
-                self.order.certificate + (CERTIFICATE in accepted),
-                tuple(sorted(self._refused)),
-            )
+            settings = msgspec.structs.replace(self.order.settings, **outcome.copies)
+            self.order = Order(self.order.number + 1, settings, tuple(sorted(self._refused)))
         if self._again:
             self._again = False
             self.look()
@@ -168,33 +178,33 @@ class Rollout:
         if order.number == settled.number or any(one.number < order.number for one in followed):
             return
         models = [one.model for one in followed]
-        n_following = models.count(order.model)
-        if order.model != settled.model and n_following:
+        n_following = models.count(order.settings.model)
+        before, after = kinds_in(settled.settings), kinds_in(order.settings)
+        if before[MODEL] != after[MODEL] and n_following:
             extra = {"from": self._settled_identity, "to": self._identity, "workers": n_following}
             logger.info("model loaded", extra=extra)
             self._settled_identity = self._identity
         for kind in (KEYS, CERTIFICATE):
-            if getattr(order, kind) != getattr(settled, kind):
+            if before.get(kind) != after.get(kind):
                 logger.info(f"{kind} loaded")
         self._settled = order
-        for copied in self._copies - {order.model, *models}:
-            Path(copied).unlink(missing_ok=True)
-        self._copies &= {order.model, *models}
+        needed = {*models, *(path for paths in after.values() for path in paths)}
+        self._copies.remove(self._kept - needed)
+        self._kept &= needed
 
     def close(self) -> None:
         """Look no more, and remove the copies."""
         self._closed = True
         if self._thread.is_alive():
             self._thread.join(CLOSE_S)
-        if self._directory is not None:
-            self._directory.cleanup()
+        self._copies.close()
 
     def _look(self, at_changes: bool) -> None:
         try:
             outcome = self._outcome(at_changes)
         except Exception:  # a look without an outcome would be the last one
             logger.exception("cannot look at the files")
-            outcome = Outcome((), {})
+            outcome = Outcome((), {}, {})
         self._sender.send(outcome)
 
     def _outcome(self, at_changes: bool) -> Outcome:
@@ -203,46 +213,61 @@ class Rollout:
         looked_at = tuple(kind for kind in found if not at_changes or found[kind] != self._known[kind])
         self._known = found
         refused: dict[str, str] = {}
-        model = ("", "", "")
+        copies: dict[str, str] = {}
+        sha256 = identity = ""
         for kind in looked_at:
             try:
-                if kind == MODEL:
-                    model = self._candidate()
-                elif kind == KEYS:
-                    read_keys(Path(self._settings.api_keys or ""))
-                else:
-                    server_context(self._settings)
-            except (ArtefactError, KeysError, TlsError) as error:
+                if kind != MODEL:
+                    check(self._settings, kind)
+                    copies |= self._copied(kind)
+                elif model := self._candidate():
+                    copies["model"], sha256, identity = model
+            except (ArtefactError, KeysError, TlsError, CopyError) as error:
                 refused[kind] = str(error)
-        return Outcome(looked_at, refused, *model)
+        return Outcome(looked_at, refused, copies, sha256, identity)
 
-    def _candidate(self) -> tuple[str, str, str]:
-        """Give the digest, identity and path of a verified copy of the model's file, empty ones if it is unchanged."""
+    def _copied(self, kind: str) -> dict[str, str]:
+        """Copy the files of this kind, that were found good, and give the paths of the copies by their settings."""
+        paths = {field: path for field in FIELDS[kind] if (path := getattr(self._settings, field))}
+        copies: dict[str, str] = {}
+        try:
+            for field, path in paths.items():
+                copies[field] = str(self._copies.make(path, field))
+            _load(msgspec.structs.replace(self._settings, **copies), kind)
+        except (KeysError, TlsError, CopyError) as error:
+            self._copies.remove(copies.values())
+            if isinstance(error, CopyError):
+                raise
+            changed = f"{' or '.join(paths.values())} changed while it was looked at: send SIGHUP when it is whole"
+            raise type(error)(changed) from error
+        return copies
+
+    def _candidate(self) -> tuple[str, str, str] | None:
+        """Give the path of a verified copy of the model's file, its digest and its identity, or None if it is the same.
+
+        Raises ArtefactError and CopyError.
+        """
         path = self._settings.model
-        copied = self._place()
+        copied = self._copies.place(MODEL)
         sha256 = candidate.copy(path, copied, self._settings.max_model_bytes)
         try:
             if sha256 == self._sha256:
                 copied.unlink()
-                return "", "", ""
+                return None
             if self._settings.model_sha256 not in {None, sha256}:
                 expected = self._settings.model_sha256
                 raise ArtefactError(f"SHA-256 is {sha256}, expected {expected}, as --model-sha256 says")
-            return sha256, candidate.verify(copied), str(copied)
+            return str(copied), sha256, candidate.verify(copied)
         except ArtefactError as error:
             copied.unlink(missing_ok=True)
             raise ArtefactError(f"{path!r} is not a usable artefact: {error}") from error
 
-    def _place(self) -> Path:
-        """Name a new file in a directory that is its owner's alone."""
-        try:
-            if self._directory is None:
-                self._directory = tempfile.TemporaryDirectory(prefix="anomaly-models-", ignore_cleanup_errors=True)
-        except OSError as error:
-            where = tempfile.gettempdir() if tempfile.tempdir else "the temporary directory"
-            raise ArtefactError(f"cannot copy it to {where}: {error.strerror}; set TMPDIR elsewhere") from error
-        self._n_copies += 1
-        return Path(self._directory.name, f"model-{self._n_copies}.onnx")
+
+def _load(settings: Settings, kind: str) -> None:
+    if kind == KEYS:
+        read_keys(Path(settings.api_keys or ""))
+    else:
+        server_context(settings)
 
 
 def _stamp(path: str) -> Stamp:

@@ -140,7 +140,8 @@ async def score(deployment: Deployment, scope: HTTPScope, receive: Receive) -> R
     asked = _asked(scope, model)
     admission.enter(1, asked.announced_bytes)
     try:
-        body = await whole(receive, asked.announced_bytes, deployment.max_body_bytes)
+        most_bytes = min(deployment.max_body_bytes, model.event_reader.max_bytes)
+        body = await whole(receive, asked.announced_bytes, most_bytes)
         features = model.event_reader.read(body, asked.requested)
         scores = await model.micro_batch.score(features)
     except CancelledError as error:

@@ -41,6 +41,9 @@ GARBAGE_OBJECTS = 50_000
 
 ENFORCE_S = 1
 """Seconds between looks for what takes too long."""
+HANDOVER_S = 0.3
+"""How long a worker goes on taking connections for its parent to give it those that wait, and to take no more."""
+
 TICKS_S = 10
 """Ticks of the server in a second."""
 
@@ -191,7 +194,8 @@ class Server(uvicorn.Server):
             self.should_exit = True
         elif math.isinf(self._closes_at):
             self._deployment.status = "draining"
-            self._closes_at = time.monotonic() + self._settings.drain_s
+            handover_s = HANDOVER_S if isinstance(self._source, Given) else 0
+            self._closes_at = time.monotonic() + self._settings.drain_s + handover_s
         elif not self.should_exit:
             self.should_exit = True
         else:

@@ -9,6 +9,7 @@ import multiprocessing
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import resource_tracker
@@ -99,6 +100,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._workers: list[Worker] = []
         self._stopping = False
+        self._closes_at = math.inf
         self._status = 0
         self._announced = False
 
@@ -128,6 +130,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Tell every worker to stop; told again, they hurry."""
+        self._closes_at = time.monotonic() + (0 if self._stopping else self._settings.drain_s)
         self._stopping = True
         for worker in self._workers:
             worker.process.terminate()
@@ -142,8 +145,14 @@ class Supervisor:
         Signals come here alone: whom they stop is settled, and a worker is born with them waiting for its own handlers.
         """
         ready = [worker for worker in self._workers if worker.ready]
+        if time.monotonic() >= self._closes_at and not self._own.entrance.closed:
+            # Before the workers take no more, so that no client is let in whom nobody serves.
+            self._own.entrance.spread_all([worker.outlet for worker in ready if worker.outlet.taken_from])
+            self._own.entrance.close()
         outlets = [outlet for worker in ready for outlet in worker.outlets if outlet.taken_from]
-        doors = [(self._own.entrance, [worker.outlet for worker in ready if worker.outlet in outlets])]
+        doors = []
+        if not self._own.entrance.closed:
+            doors.append((self._own.entrance, [worker.outlet for worker in ready if worker.outlet in outlets]))
         if self._own.operations is not None:
             to = [worker.operations for worker in ready if worker.operations is not None]
             doors.append((self._own.operations, [outlet for outlet in to if outlet in outlets]))
@@ -172,6 +181,8 @@ class Supervisor:
         limits_s = [entrance.rest_s for entrance in entrances if entrance.rest_s or entrance.waited_for]
         if not self._stopping and not math.isinf(self._rollout.wait_s):
             limits_s.append(self._rollout.wait_s)
+        if self._stopping and not self._own.entrance.closed:
+            limits_s.append(max(self._closes_at - time.monotonic(), 0))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         happened = wait(watched, min(limits_s, default=None))
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)

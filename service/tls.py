@@ -21,7 +21,7 @@ class TlsError(Exception):
 def server_context(settings: Settings) -> ssl.SSLContext:
     """Read the certificate and its key, which `settings` must name, and the clients' authorities where it names them.
 
-    Raises TlsError; a certificate that clients may refuse, as one out of date, is no error but a warning in the log.
+    Raises TlsError.
     """
     assert settings.tls_certificate is not None
     assert settings.tls_key is not None
@@ -32,13 +32,27 @@ def server_context(settings: Settings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
-    trusting = _trusting(certificate)
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except OSError as error:  # as ssl.SSLError is one
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             raise TlsError(f"{key} is not the key of {certificate}: give the two that were made together") from error
         raise TlsError(f"{key} with {certificate}: OpenSSL says {_said(error)}; make them again") from error
+    if settings.tls_client_ca is not None:
+        _require_clients_of(context, Path(settings.tls_client_ca))
+    return context
+
+
+def check_certificate(settings: Settings) -> None:
+    """Find out whether clients can use what `server_context` reads; raises TlsError.
+
+    A certificate that clients may refuse, as one out of date, is no error but a warning in the log.
+    """
+    certificate = Path(settings.tls_certificate or "")
+    _check_pem(certificate, "CERTIFICATE", "the certificate chain")
+    trusting = _trusting(certificate)  # first: of a pair OpenSSL would not say which is at fault
+    context = server_context(settings)
+    context.verify_mode = ssl.CERT_NONE  # the client here shows none
     try:
         _shake_hands(context, trusting)
     except ssl.SSLCertVerificationError as error:
@@ -46,9 +60,6 @@ def server_context(settings: Settings) -> ssl.SSLContext:
         logger.warning("clients may refuse the certificate", extra={"detail": detail})
     except ssl.SSLError as error:
         raise TlsError(f"{certificate}: a client cannot use it: OpenSSL says {_said(error)}; make another") from error
-    if settings.tls_client_ca is not None:
-        _require_clients_of(context, Path(settings.tls_client_ca))
-    return context
 
 
 def subject(peer_certificate: dict[str, Any] | None) -> str | None:
@@ -60,6 +71,8 @@ def subject(peer_certificate: dict[str, Any] | None) -> str | None:
 def _check_pem(path: Path, label: str, meaning: str) -> None:
     """Refuse what is no PEM file of that kind; OpenSSL would not say which of its files it means."""
     try:
+        if path.is_fifo():  # which would be waited for
+            raise TlsError(f"{path} is not a regular file; give the PEM file of {meaning}")
         content = path.read_bytes()
     except OSError as error:
         raise TlsError(f"{path}: {error.strerror}; give the PEM file of {meaning}") from error

@@ -119,13 +119,13 @@ def test_the_body_of_a_refused_request_is_not_the_next_request(bounded: LiveServ
         check_score(wire.reply())
 
 
-def test_an_upgrade_is_not_taken_up(bounded: LiveService) -> None:
-    """A request that asks for another protocol is answered in this one, and its connection ends."""
+def test_an_upgrade_is_passed_over(bounded: LiveService) -> None:
+    """Requests that ask for another protocol are answered in this one, bodies included, and so is what follows."""
     with Wire(bounded) as wire:
-        wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        reply = wire.reply()
-        assert (reply.status_line, reply.headers["connection"]) == ("HTTP/1.1 200 OK", "close")
-        assert wire.ended()
+        asking = event_request("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB")
+        wire.send(asking + asking + event_request())
+        for _ in range(3):
+            check_score(wire.reply())
 
 
 def test_refusals_are_counted(bounded: LiveService) -> None:
