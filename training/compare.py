@@ -17,8 +17,9 @@ from training.compare_plots import plot_aucs, plot_curves, plot_samples
 from training.config import PRESETS
 from training.contest import Contest, Files, Scores, make, read, scores, versions
 from training.entries import Entry, entries, needs_exposure
-from training.files import atomic_write
+from training.files import atomic_write, require_folder
 from training.metrics import roc
+from training.parts import read_part
 from training.standings import Standing, leaders, page, records, standing
 
 Floats = NDArray[np.float64]
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = Files(args.background, args.exposure, (args.test, *args.more))
     if len({path.stem for path in files.samples}) < len(files.samples):
         parser.error("TEST.h5 MORE.h5: two files have the same name, by which the results tell them apart; rename one")
+    require_folder(args.out)
     contest = read(files)
     for config in PRESETS.values():
         if needs_exposure(config, contest):
@@ -71,7 +73,7 @@ def compare(contest: Contest, files: Files, seeds: int, processes: int, folder: 
     make(list(parts), files, folder / "parts", processes)
 
     def load(part: Scores) -> Floats:
-        loaded: Floats = np.load(folder / "parts" / part.name).astype(float)
+        loaded: Floats = read_part(folder / "parts" / part.name, part.events).astype(float)
         return loaded
 
     standings = [

@@ -28,3 +28,7 @@ class CheckpointError(TrainingError):
 
 class ExportError(TrainingError):
     """A graph failed a check that it must pass before it is written."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: end now, and leave things as tidy as an interrupt does."""

@@ -6,6 +6,7 @@ python -m training evaluate exported/autoencoder.onnx EVENTS.h5 ... --out export
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from service.scorer import Scorer
 from training.card import TOO_LITTLE, model_card
 from training.errors import EventsError
 from training.events import Events, read_events, require_features
-from training.files import atomic_write, sha256_of
+from training.files import atomic_write, require_folder, sha256_of
 from training.metrics import Measured, auc, efficiency, max_significance_improvement, rejection, roc
 from training.plots import plot_roc, plot_scores
 
@@ -77,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if len({path.stem for path in args.events}) < len(args.events):
         parser.error("EVENTS.h5: two files have the same name, by which the results tell them apart; rename one")
+    require_folder(args.out)
     scorer = Scorer(load_artefact(args.model))
     require_features(scorer.artefact.identity, scorer.artefact.metadata.feature_names)
     evaluations, scores = [], {}
@@ -94,16 +96,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def write_results(
     artefact: Artefact, evaluations: list[Evaluation], scores: dict[str, tuple[Floats, Floats]], folder: Path
 ) -> None:
-    """Write metrics.json, roc.png, scores.png and model_card.md into a folder."""
+    """Write metrics.json, roc.png, scores.png and model_card.md: all of them are complete before the first appears."""
     metrics: dict[str, Any] = {"model": artefact.identity, "samples": [asdict(one) for one in evaluations]}
-    with atomic_write(folder / "metrics.json") as path:
-        path.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    with atomic_write(folder / "roc.png") as path:
-        plot_roc({f"{one.sample}, AUC {one.auc}": roc(*scores[one.sample]) for one in evaluations}, path)
-    with atomic_write(folder / "scores.png") as path:
-        plot_scores(scores, {point.name: point.threshold for point in artefact.metadata.working_points}, path)
-    with atomic_write(folder / "model_card.md") as path:
-        path.write_text(model_card(artefact, evaluations))
+    curves = {f"{one.sample}, AUC {one.auc}": roc(*scores[one.sample]) for one in evaluations}
+    thresholds = {point.name: point.threshold for point in artefact.metadata.working_points}
+    with ExitStack() as stack:
+        card, numbers, roc_png, scores_png = (
+            stack.enter_context(atomic_write(folder / name))
+            for name in ("model_card.md", "metrics.json", "roc.png", "scores.png")
+        )
+        plot_roc(curves, roc_png)
+        plot_scores(scores, thresholds, scores_png)
+        numbers.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        card.write_text(model_card(artefact, evaluations))
 
 
 def summary(evaluation: Evaluation) -> str:

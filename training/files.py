@@ -1,21 +1,24 @@
-"""Files that appear whole or not at all, and their digests.
+"""Files that appear whole or not at all, whatever ends their writing, and their digests.
 
 Knows nothing of what is in them.
 """
 
 import errno
+import fcntl
 import hashlib
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def require_output(path: str | Path, *inputs: str | Path) -> None:
     """Raise OSError when `path` can never be written: before long work, and not after it.
 
-    Its folder is missing, it is a folder or a device, or it is one of the inputs, which a result must not replace.
+    Its folder is missing or not writable, it is a folder or a device, or it is one of the inputs, which a result must
+    not replace.
     """
     final = Path(path).resolve()
     if not final.parent.is_dir():
@@ -24,26 +27,103 @@ def require_output(path: str | Path, *inputs: str | Path) -> None:
         raise OSError(errno.EINVAL, "Not a regular file, and so not replaced; choose another output", str(final))
     if final in (Path(one).resolve() for one in inputs):
         raise OSError(errno.EINVAL, "This is the input, and so not replaced; choose another output", str(final))
+    _require_writable(final.parent)
+
+
+def require_folder(folder: str | Path) -> None:
+    """Raise OSError when results can never be written into `folder`, there already or not: before long work."""
+    final = Path(folder).resolve()
+    nearest = next(one for one in (final, *final.parents) if one.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "A file, expected a folder; choose another output", str(nearest))
+    _require_writable(nearest)
+
+
+def _require_writable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        reason = "This folder cannot be written in; change its permissions, or choose another output"
+        raise PermissionError(errno.EACCES, reason, str(folder))
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to write, and rename it over `path` once it is complete.
+    """Yield a temporary sibling of `path` to write, and rename it over `path` once it is complete and on the disk.
 
-    The sibling does not exist yet and ends in the same suffix, by which many writers choose a format. On any failure,
-    an interrupt included, it is removed and `path` stays as it was. Raises OSError as `require_output` does.
+    The sibling is empty and ends in the same suffix, by which many writers choose a format. On any failure, an
+    interrupt included, it is removed and `path` stays as it was; what a killed process left of it is taken over by the
+    next that writes the same file. Raises OSError as `require_output` does, when the disk is full, when nothing was
+    written, and when another process is writing the same file.
     """
     require_output(path)
     final = Path(path).resolve()  # a link keeps pointing where it did
-    temporary = final.with_name(f".{final.stem}.{secrets.token_hex(4)}{final.suffix}")
+    temporary = final.with_name(f".{final.stem}.part{final.suffix}")
     try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        descriptor = _locked(temporary, os.O_RDWR | os.O_CREAT, final)
+        try:
+            os.truncate(descriptor, 0)
+            yield temporary
+            os.fsync(descriptor)
+            if not os.fstat(descriptor).st_size:
+                raise OSError(errno.ENODATA, "Nothing was written, and so it stays as it was", str(final))
+            temporary.replace(final)
+            _sync(final.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SPACE or error.filename not in (None, str(temporary)):
+            raise
+        reason = f"{os.strerror(error.errno)}, and so not written; make room and repeat the command"
+        raise OSError(error.errno, reason, str(final)) from error
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Make `folder` where it is not there, and keep all other processes that ask for it out of it.
+
+    Raises OSError when another process is at work in it: what both wrote would be of neither.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # the other process removed it as it ended
+            descriptor = _locked(folder, os.O_RDONLY, folder)
+            break
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(path: Path, flags: int, shown: Path) -> int:
+    """Open `path` and return its descriptor, which locks it until it is closed or the process ends, whatever ends that.
+
+    Raises BlockingIOError, which names `shown`, when another process has it locked.
+    """
+    while True:
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            reason = "Another process is writing this; wait until it has ended, or choose another output"
+            raise BlockingIOError(errno.EAGAIN, reason, str(shown)) from None
+        except OSError:
+            return descriptor  # a file system without locks
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)  # the other process had just ended, and renamed or removed what was opened
+
+
+def _sync(folder: Path) -> None:
+    """See to it that a rename outlasts a power cut, before anything else builds on it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sha256_of(path: str | Path) -> str:

@@ -22,14 +22,16 @@ def write_frame(path: str | Path, chunks: Iterable[Mapping[str, NDArray[Any]]]) 
     """Write rows as the DataFrame `df` in pandas' fixed layout, as pandas.read_hdf opens it.
 
     Each chunk maps every column's name to its next values, (n,) floats or integers: the same columns and dtypes each
-    time. The rows never need to be in memory together, and the file appears whole or not at all. Raises EventsError
-    when there are no rows, ValueError when chunks do not fit together, OSError when the file cannot be written.
+    time. The rows are in memory together only as the file has them, compressed; it appears whole or not at all. Raises
+    EventsError when there are no rows, ValueError when chunks do not fit together, OSError when the file cannot be
+    written.
     """
     dtypes: dict[str, np.dtype[Any]] = {}
     blocks: list[list[str]] = []
     rows = 0
     with atomic_write(path) as temporary:
-        with h5py.File(temporary, "w") as file:
+        # In memory: where the disk is full HDF5 cannot close its file, and takes the process down as it ends.
+        with h5py.File(temporary, "w", driver="core", backing_store=False) as file:
             _describe(file, CLASS="GROUP", VERSION="1.0", PYTABLES_FORMAT_VERSION="2.1")
             frame = file.create_group("df")
             for chunk in chunks:
@@ -40,8 +42,11 @@ def write_frame(path: str | Path, chunks: Iterable[Mapping[str, NDArray[Any]]]) 
                 if list(found.items()) != list(dtypes.items()):
                     raise ValueError(f"{path}: columns {found} after row {rows}, expected {dtypes} as before")
                 rows = _append(frame, blocks, chunk, rows)
+            file.flush()
+            image = file.id.get_file_image()
         if not rows:
             raise EventsError(f"{path}: there are no rows to write, and so the file was not written.")
+        temporary.write_bytes(image)
 
 
 def _create_blocks(frame: h5py.Group, dtypes: Mapping[str, np.dtype[Any]]) -> list[list[str]]:

@@ -4,18 +4,20 @@ Finished parts wait beside the file, in OUT.h5.parts/, until all are there. A pa
 the same parts give the same file, whatever the number of processes and the interruptions.
 """
 
+import ctypes
 import json
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from io import BytesIO
 from itertools import islice, takewhile
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,10 +26,11 @@ from tqdm import tqdm
 
 from training.errors import PartsError
 from training.events import FEATURE_NAMES, LABEL
-from training.files import atomic_write, require_output
+from training.files import atomic_write, exclusive, require_output
 from training.hdf5_writer import write_frame
 
 QUOTED_CHARACTERS = 100  # of a value in an error
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Part(Protocol):
@@ -49,11 +52,12 @@ def assemble(out: Path, parts: Sequence[Part], stamp: dict[str, Any], processes:
     """Make the parts that are not there yet, as `make_parts` does, then write the file whole and remove them."""
     require_output(out)
     folder = out.with_name(out.name + ".parts")
-    make_parts(folder, parts, stamp, processes)
-    write_frame(out, (_columns(np.load(folder / part.name)) for part in parts))
-    for path in folder.glob("*.npy"):  # before the stamp: parts without one could be taken for another file's
-        path.unlink()
-    shutil.rmtree(folder)
+    with _claimed(folder, stamp):
+        _make_missing(folder, parts, processes)
+        write_frame(out, (_columns(read_part(folder / part.name, part.events)) for part in parts))
+        for path in folder.glob("*.npy"):  # before the stamp: parts without one could be taken for another file's
+            path.unlink()
+        shutil.rmtree(folder)
 
 
 def make_parts(
@@ -62,15 +66,21 @@ def make_parts(
     """Make the parts that are not in the folder yet, under a bar that counts their events, or them by that unit.
 
     `stamp` tells one folder's parts from another's: PartsError when it holds parts made under another stamp, or when a
-    process is killed. An interruption loses the parts under way at most, and the same call goes on from the others.
+    process is killed; OSError when another call is at work in it. An interruption loses the parts under way at most,
+    and the same call goes on from the others.
     """
-    _claim(folder, stamp)
+    with _claimed(folder, stamp):
+        _make_missing(folder, parts, processes, unit)
+
+
+def _make_missing(folder: Path, parts: Sequence[Part], processes: int, unit: str | None = None) -> None:
     missing = [part for part in parts if not (folder / part.name).exists()]
     total, left = (sum(part.events if unit is None else 1 for part in some) for some in (parts, missing))
     with tqdm(total=total, initial=total - left, unit=f" {unit or 'events'}", smoothing=0.05) as progress:
         try:
-            for events in _make_all(missing, folder, processes):
-                progress.update(events if unit is None else 1)
+            with closing(_make_all(missing, folder, processes)) as made:
+                for events in made:
+                    progress.update(events if unit is None else 1)
         except BrokenProcessPool as error:
             raise PartsError(
                 f"{folder}: a process was killed while it made a part, perhaps because memory ran out; the finished "
@@ -78,56 +88,96 @@ def make_parts(
             ) from error
 
 
-def _make_all(missing: Sequence[Part], folder: Path, processes: int) -> Iterator[int]:
+def _make_all(missing: Sequence[Part], folder: Path, processes: int) -> Generator[int, None, None]:
     """Make parts on several processes and yield the number of events of each when its file is complete."""
     # Spawned, not forked: a child must not inherit the state of Pythia, fastjet or a progress bar's thread.
     with ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent) as pool:
         waiting = iter(missing)
         # As many as there are processes, and not all at once: what was handed over cannot be taken back.
-        working = {pool.submit(_make_file, part, folder) for part in islice(waiting, processes)}
+        working = _hand_over(pool, islice(waiting, processes), folder)
         try:
             while working:
                 done, working = wait(working, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
-                working |= {pool.submit(_make_file, part, folder) for part in islice(waiting, len(done))}
-        except KeyboardInterrupt:
-            tqdm.write("finishing the parts under way; interrupt again to drop them", file=sys.stderr)
+                working |= _hand_over(pool, islice(waiting, len(done)), folder)
+        except (KeyboardInterrupt, GeneratorExit):
+            _finish(working)
             raise
 
 
+def _finish(working: set[Future[int]]) -> None:
+    """Wait for the parts under way; interrupted, end the processes that make them, for which the pool would wait."""
+    try:
+        tqdm.write("finishing the parts under way; interrupt again to drop them", file=sys.stderr)
+        wait(working)
+    except KeyboardInterrupt:
+        for process in active_children():
+            process.kill()
+        raise
+
+
+def _hand_over(pool: ProcessPoolExecutor, parts: Iterable[Part], folder: Path) -> set[Future[int]]:
+    """Have parts made by a pool that leaves interrupts to this process, from its processes' first instruction on."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the processes that this starts inherit
+    try:
+        return {pool.submit(_make_file, part, folder) for part in parts}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _make_file(part: Part, folder: Path) -> int:
-    rows = part.make()
-    with atomic_write(folder / part.name) as path, path.open("wb") as file:
-        np.save(file, rows)
+    whole = BytesIO()  # in memory first: of a full disk numpy does not say that it is full
+    np.save(whole, part.make())
+    with atomic_write(folder / part.name) as path:
+        path.write_bytes(whole.getbuffer())
     return part.events
 
 
 def _follow_parent() -> None:
-    """Leave interrupts to the parent process, and end when it ends: an executor's processes would wait for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
+    """Have the system kill this process when its parent ends, before it can write among what another one begins."""
     parent = parent_process()
-    if parent is not None:
-        parent.join()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is None or os.getppid() != parent.pid:  # it ended before
         os._exit(1)
 
 
-def _claim(folder: Path, stamp: dict[str, Any]) -> None:
-    """Make the folder for the parts and stamp it, or check the stamp that it bears."""
-    stamp = json.loads(json.dumps(stamp))  # as it will be read back: tuples become lists
+def read_part(path: Path, events: int) -> NDArray[np.float32]:
+    """Return what a finished part holds, (events, ...). Raises PartsError when it is damaged."""
+    try:
+        rows: NDArray[np.float32] = np.load(path)
+    except (ValueError, EOFError) as error:
+        raise PartsError(f"{path} is damaged: {error}. Remove it and repeat the command.") from error
+    if len(rows) != events:
+        raise PartsError(f"{path} has {len(rows)} rows, expected {events}. Remove it and repeat the command.")
+    return rows
+
+
+@contextmanager
+def _claimed(folder: Path, stamp: dict[str, Any]) -> Iterator[None]:
+    """Keep the folder for the parts to this process, with the stamp on it; it is made if it is not there."""
+    with exclusive(folder):
+        for path in folder.glob(".*"):  # begun by a process that was killed
+            path.unlink()
+        _stamp(folder, json.loads(json.dumps(stamp)))  # as it will be read back: tuples become lists
+        yield
+
+
+def _stamp(folder: Path, stamp: dict[str, Any]) -> None:
+    """Stamp a folder that holds no parts yet, or check the stamp that it bears."""
     path = folder / "stamp.json"
-    if not path.exists():
-        folder.mkdir(exist_ok=True)
-        if any(folder.glob("*.npy")):
-            raise PartsError(f"{folder} holds parts without a stamp: nobody can tell of which file. Remove the folder.")
+    if not any(folder.glob("*.npy")):
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(stamp, indent=2) + "\n")
         return
-    found = json.loads(path.read_text())
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise PartsError(
+            f"{folder} holds parts without a stamp: nobody can tell of which file. Remove the folder."
+        ) from None
+    except ValueError as error:
+        raise PartsError(f"{path} is damaged: {error}. Remove the folder to start anew.") from error
     for name, expected in stamp.items():
         if found.get(name) != expected:
             is_now, should_be = _quoted(str(found.get(name)), str(expected))

@@ -19,7 +19,7 @@ from service.scorer import Scorer
 from training.errors import EventsError
 from training.evaluate import Evaluation, evaluate
 from training.events import SIGNAL, digest, read_events, require_features
-from training.files import atomic_write, sha256_of
+from training.files import atomic_write, require_folder, sha256_of
 from training.kinematics import AXIS_LABELS, OF_EVENTS, OF_JETS, quantities
 from training.metrics import Measured, roc
 from training.page import render
@@ -285,6 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("EVENTS.h5: two files have the same name, by which the results tell them apart; rename one")
     if args.out.exists() and not args.out.is_dir():
         parser.error(f"--out is {args.out}, which is a file, expected a folder: choose another")
+    require_folder(args.out)
     artefact = load_artefact(args.model)
     require_features(artefact.identity, artefact.metadata.feature_names)
     samples = load_samples(Scorer(artefact), args.events, args.key)

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from training.config import PRESETS, TrainingConfig
 from training.errors import CheckpointError, EventsError, TrainingError
 from training.events import digest, read_background, read_events
-from training.files import atomic_write
+from training.files import atomic_write, exclusive, require_folder
 from training.model import AnomalyScorer, DensityAutoencoder
 from training.plots import plot_learning_curve
 
@@ -174,8 +175,9 @@ def load_run(folder: Path, device: str = "cpu") -> Run:
     path = folder / CHECKPOINT
     if not path.is_file():
         raise CheckpointError(f"{folder} holds no {CHECKPOINT}: train it first, with `train EVENTS.h5 --out {folder}`")
+    content = path.read_bytes()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
         config = TrainingConfig(**{**state["config"], "hidden": tuple(state["config"]["hidden"])})
         exposure = Exposure(**state["exposure"]) if state["exposure"] else None
         run = _new_run(config, Source(**state["source"]), exposure, device)
@@ -304,8 +306,10 @@ def _save(run: Run, folder: Path) -> None:
         "best": run.best,
         "rng": torch.get_rng_state(),
     }
+    whole = BytesIO()  # in memory first: of a full disk torch does not say that it is full
+    torch.save(state, whole)
     with atomic_write(folder / CHECKPOINT) as path:
-        torch.save(state, path)
+        path.write_bytes(whole.getbuffer())
 
 
 def _draw(run: Run, folder: Path) -> None:
@@ -351,11 +355,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--architecture classifier learns signals too; give some with --exposure COCKTAIL.h5")
     if args.exposure is not None and not config.exposed:
         parser.error(f"--exposure is {args.exposure}, but --architecture {config.architecture} learns background alone")
+    require_folder(args.out)
     torch.set_num_threads(1)  # the layers are too small to share: a second thread only waits for the first
     features = read_background(args.events, args.key)
     source = Source(str(args.events.resolve()), args.key, len(features), digest(features))
     exposure = read_exposure(args.exposure) if args.exposure else None
-    run = train(source, features, config, args.out, args.device, exposure)
+    with exclusive(args.out):
+        run = train(source, features, config, args.out, args.device, exposure)
     best = min(run.curve, key=lambda epoch: epoch.validation_loss)
     print(f"{args.out}: {len(run.curve)} epochs, best validation loss {best.validation_loss:.5f} at epoch {best.epoch}")
     return 0

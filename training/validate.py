@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training import kinematics
 from training.events import FEATURE_NAMES, Events, read_events
-from training.files import atomic_write
+from training.files import atomic_write, require_output
 from training.plots import plot_comparison
 
 Floats = NDArray[np.float64]
@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")
     parser.add_argument("--key", help="group in the HDF5 files, where they hold several")
     args = parser.parse_args(argv)
+    require_output(args.out, args.events, *([args.reference] if args.reference else []))
     simulated = read_events(args.events, args.key)
     reference = read_events(args.reference, args.key) if args.reference else None
     if len(simulated.background):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.files import atomic_write, require_output, sha256_of
+from training.files import atomic_write, exclusive, require_folder, require_output, sha256_of
 
 
 def test_the_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -37,18 +37,19 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, failure: type[BaseExcepti
 
 
 def test_writing_nothing_is_a_failure(tmp_path: Path) -> None:
-    """A context that writes no file raises, and the old file stays."""
+    """A context that writes not a byte raises, and the old file stays."""
     path = tmp_path / "scores.csv"
     path.write_text("old")
-    with pytest.raises(FileNotFoundError), atomic_write(path):
+    with pytest.raises(OSError, match="Nothing was written"), atomic_write(path):
         pass
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_temporary_is_a_sibling_with_the_same_suffix(tmp_path: Path) -> None:
     """Writers that choose a format by suffix choose the right one, and the rename stays on one file system."""
     with atomic_write(tmp_path / "scores.parquet") as temporary:
-        temporary.touch()
+        temporary.write_text("whole")
         assert (temporary.parent, temporary.suffix) == (tmp_path.resolve(), ".parquet")
 
 
@@ -56,8 +57,70 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     """The file is as readable as one that the writer had opened directly."""
     (tmp_path / "plain").touch()
     with atomic_write(tmp_path / "atomic") as temporary:
-        temporary.touch()
+        temporary.write_text("whole")
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
+    """The half of a file that nobody writes any more makes room for the next attempt, of which nothing is left over."""
+    path = tmp_path / "scores.csv"
+    with atomic_write(path) as temporary:
+        temporary.write_text("whole")
+    temporary.write_bytes(bytes(1 << 20))
+    with atomic_write(path) as again:
+        assert again == temporary
+        assert again.stat().st_size == 0
+        again.write_text("newer")
+    assert path.read_text() == "newer"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_written_by_one_at_a_time(tmp_path: Path) -> None:
+    """Whoever comes second is told so, by the file's own name, and disturbs nothing; afterwards the way is free."""
+    path = tmp_path / "scores.csv"
+    with atomic_write(path) as temporary:
+        temporary.write_text("first")
+        with (
+            pytest.raises(BlockingIOError, match="Another process is writing this; wait") as caught,
+            atomic_write(path),
+        ):
+            pytest.fail("reached the body")
+        assert caught.value.filename == str(path.resolve())
+    assert path.read_text() == "first"
+    with atomic_write(path) as temporary:
+        temporary.write_text("second")
+    assert path.read_text() == "second"
+
+
+def test_a_folder_is_kept_to_one_at_a_time(tmp_path: Path) -> None:
+    """The folder is made; until the context ends, even by an error, nobody else gets in."""
+    folder = tmp_path / "run"
+
+    def fail() -> None:
+        with exclusive(folder):
+            with pytest.raises(BlockingIOError, match="Another process is writing this; wait"), exclusive(folder):
+                pytest.fail("reached the body")
+            raise FileNotFoundError("of the body")
+
+    with pytest.raises(FileNotFoundError, match="of the body"):
+        fail()
+    with exclusive(folder):
+        assert folder.is_dir()
+        folder.rmdir()
+    with exclusive(folder):
+        assert folder.is_dir()
+
+
+def test_a_folder_of_results_is_judged_before_the_work(tmp_path: Path) -> None:
+    """A folder may be missing, and so may those above it; a file in its place, or in theirs, is named."""
+    require_folder(tmp_path)
+    require_folder(tmp_path / "new" / "newer")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "new"):
+        with pytest.raises(NotADirectoryError, match="A file, expected a folder") as caught:
+            require_folder(folder)
+        assert caught.value.filename == str((tmp_path / "file").resolve())
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

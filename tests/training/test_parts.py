@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_parts_of_another_file_are_refused(tmp_path: Path, key: str, value: obje
 def test_a_long_difference_is_quoted_where_it_differs(tmp_path: Path) -> None:
     """Of values that are longer than a line the message has what surrounds the first difference, with ellipses."""
     settings = [f"setting {number}" for number in range(1000)]
-    make_parts(tmp_path / "parts", [], {"settings": settings}, 1)
+    make_parts(tmp_path / "parts", parts(tmp_path, 1), {"settings": settings}, 1)
     for place, (before, after) in {0: ("", "..."), 500: ("...", "..."), 999: ("...", "")}.items():
         with pytest.raises(PartsError) as caught:
             make_parts(tmp_path / "parts", [], {"settings": [*settings[:place], "another", *settings[place + 1 :]]}, 1)
@@ -202,6 +203,42 @@ def test_parts_without_a_stamp_are_refused(tmp_path: Path) -> None:
     np.save(folder / "numbers-0.npy", np.zeros((3, 15), np.float32))
     with pytest.raises(PartsError, match="without a stamp"):
         assemble(tmp_path / "out.h5", parts(tmp_path, 2), STAMP, 1)
+
+
+def test_a_stamp_without_parts_is_no_claim(tmp_path: Path) -> None:
+    """A folder in which nothing was finished yet, or nothing is left, binds nobody to the command that made it."""
+    make_parts(tmp_path / "out.h5.parts", [], {"seed": 2}, 1)
+    made = parts(tmp_path, 2)
+    assemble(tmp_path / "out.h5", made, STAMP, 1)
+    assert_holds(tmp_path / "out.h5", expected(made, tmp_path / "scratch"))
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "short"])
+def test_a_damaged_part_is_named(tmp_path: Path, damage: str) -> None:
+    """A part that was cut outside is an error that names it and what to do; without it the same call goes on."""
+    out, made = tmp_path / "out.h5", parts(tmp_path, 2)
+    make_parts(tmp_path / "out.h5.parts", made, STAMP, 1)
+    path = tmp_path / "out.h5.parts" / made[1].name
+    if damage == "short":
+        np.save(path, np.load(path)[:-1])
+    else:
+        path.write_bytes(path.read_bytes()[: 0 if damage == "empty" else -1])
+    with pytest.raises(PartsError, match="Remove it and repeat the command") as caught:
+        assemble(out, made, STAMP, 1)
+    assert str(path) in str(caught.value)
+    path.unlink()
+    assemble(out, made, STAMP, 1)
+    assert_holds(out, expected(made, tmp_path / "scratch"))
+
+
+def test_a_damaged_stamp_is_named(tmp_path: Path) -> None:
+    """A stamp that nobody can read is an error that names it and what to do."""
+    folder = tmp_path / "out.h5.parts"
+    make_parts(folder, parts(tmp_path, 1), STAMP, 1)
+    (folder / "stamp.json").write_text('{"seed": ')
+    with pytest.raises(PartsError, match="Remove the folder to start anew") as caught:
+        make_parts(folder, parts(tmp_path, 1), STAMP, 1)
+    assert str(folder / "stamp.json") in str(caught.value)
 
 
 def test_an_impossible_output_is_refused_before_the_work(tmp_path: Path) -> None:
@@ -248,6 +285,33 @@ if __name__ == "__main__":
     parts = [Numbers(folder / "log", index, 3 + index, "wait" if index == 2 else "") for index in range(5)]
     assemble(folder / "out.h5", parts, STAMP, 1)
 """
+
+
+def test_a_second_interrupt_drops_the_parts_under_way(tmp_path: Path) -> None:
+    """Ctrl-C waits for the parts under way; once more, and all processes end at once, with what was finished kept."""
+    made = parts(tmp_path)
+    script = tmp_path / "assemble.py"
+    script.write_text(ASSEMBLE)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, str(script), str(tmp_path)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + DEADLINE_S
+    while not made[2].times_made and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "finishing the parts under way; interrupt again to drop them" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.communicate(timeout=DEADLINE_S)  # until the last process that could write there is gone
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assemble(tmp_path / "out.h5", made, STAMP, 1)
+    assert_holds(tmp_path / "out.h5", expected(made, tmp_path / "scratch"))
+    assert [part.times_made for part in made] == [1, 1, 2, 1, 1]
 
 
 def test_a_killed_command_leaves_no_process_and_goes_on(tmp_path: Path) -> None:

@@ -184,6 +184,7 @@ def test_a_file_begun_with_another_seed_is_refused(tmp_path: Path, capsys: pytes
     folder = tmp_path / "events.h5.parts"
     folder.mkdir()
     (folder / "stamp.json").write_text('{"seed": 7}\n')
+    (folder / "background-000000-30.npy").touch()
     assert main(command(out, seed=8)) == 1
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
@@ -198,6 +199,7 @@ def test_a_file_begun_with_other_masses_is_refused(tmp_path: Path, capsys: pytes
     folder.mkdir()
     begun = json.dumps({"seed": 1, "physics": [asdict(w_prime(3000.0, 300.0, 300.0))]})
     (folder / "stamp.json").write_text(begun)
+    (folder / "signal-000000-20.npy").touch()
     assert main(signal_command(out, "--masses", "4000", "300", "300")) == 1
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
@@ -205,7 +207,10 @@ def test_a_file_begun_with_other_masses_is_refused(tmp_path: Path, capsys: pytes
     for mass in ("'34:m0 = 3000.0'", "'34:m0 = 4000.0'"):
         assert errors[0].count(mass) == 1
     assert not out.exists()
-    assert [path.read_text() for path in folder.iterdir()] == [begun]
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "stamp.json": begun,
+        "signal-000000-20.npy": "",
+    }
 
 
 def test_blocks_are_named_and_sized() -> None:
