@@ -2,14 +2,14 @@
 
 ServiceError
 ├── InvalidRequestError             the content of the request is wrong
-│   └── UnknownWorkingPointError
+│   ├── UnknownWorkingPointError
+│   └── NonFiniteScoreError         an event beyond what the model can score
 ├── NotAcceptableError              no format that the client accepts
 ├── BodyTooLargeError
 │   └── TooManyEventsError
 ├── DeadlineError                   the request did not arrive in time
 ├── UnsupportedMediaTypeError       no format that the service reads
 ├── ClientDisconnectedError         nobody is left to read the reply
-├── NonFiniteScoreError             the model gave NaN or infinity
 └── NotReadyError                   starting or draining
     └── OverloadedError             more work in flight than a worker takes
 
@@ -41,6 +41,10 @@ class UnknownWorkingPointError(InvalidRequestError):
     """The artefact has no working point of that name."""
 
 
+class NonFiniteScoreError(InvalidRequestError):
+    """An event's features are finite, but its score is not: no format may hide that."""
+
+
 class NotAcceptableError(ServiceError):
     """No reply format matches the request's Accept header."""
 
@@ -65,10 +69,6 @@ class ClientDisconnectedError(ServiceError):
     """The client left before its request had arrived."""
 
 
-class NonFiniteScoreError(ServiceError):
-    """The model gave a score that is not finite: a fault of the model, which no format may hide."""
-
-
 class NotReadyError(ServiceError):
     """The service takes no work now: the message is the reason."""
 
@@ -80,13 +80,13 @@ class OverloadedError(NotReadyError):
 STATUS: dict[type[ServiceError], int] = {
     InvalidRequestError: 400,
     UnknownWorkingPointError: 400,
+    NonFiniteScoreError: 400,
     NotAcceptableError: 406,
     DeadlineError: 408,
     BodyTooLargeError: 413,
     TooManyEventsError: 413,
     UnsupportedMediaTypeError: 415,
     ClientDisconnectedError: 499,  # as nginx has it: read by metrics alone
-    NonFiniteScoreError: 500,
     NotReadyError: 503,
     OverloadedError: 503,
 }
@@ -111,7 +111,7 @@ class ErrorReply(msgspec.Struct, frozen=True):
 def describe(error: Exception, method: str, path: str) -> ErrorReply:
     """Say what the client is told of an error; what is not the client's doing goes to the log as well."""
     if isinstance(error, NonFiniteScoreError):
-        logger.error("non-finite score", extra={"path": path, "detail": str(error)})
+        logger.warning("non-finite score", extra={"path": path, "detail": str(error)})
     if isinstance(error, ServiceError):
         # A client's text may hold half a character, as JSON's "\ud800" does, which UTF-8 cannot write.
         return ErrorReply(STATUS[type(error)], str(error).encode(errors="backslashreplace").decode())

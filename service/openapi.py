@@ -52,7 +52,7 @@ HEAD_FAULTS = {
     408: Fault("The request took too long to arrive.", "the request's head took longer than 10 s"),
     414: Fault("The URL is too long.", "the URL is 5000 bytes, expected at most 4096"),
     431: Fault("The request's head is too long.", "the request's head is 20000 bytes, expected at most 16384"),
-    500: Fault("The service or its model is at fault.", "internal error"),
+    500: Fault("The service is at fault.", "internal error"),
 }
 """What any request may get."""
 

@@ -264,7 +264,10 @@ def _packed_booleans(accepted: NDArray[np.bool_]) -> bytes:
 
 def _not_finite(scores: NDArray[np.float32]) -> NonFiniteScoreError:
     place = int(np.flatnonzero(~np.isfinite(scores))[0])
-    return NonFiniteScoreError(f"the model gave the score {scores[place]} for events[{place}]; no score was sent")
+    event = f"events[{place}]" if len(scores) > 1 else "the event"
+    return NonFiniteScoreError(
+        f"the model gave the score {scores[place]} for {event}, whose features are beyond what it was made for"
+    )
 
 
 def _bare(media_type: str) -> str:

@@ -231,12 +231,14 @@ def test_an_unknown_path_is_an_error_like_others(client: Client, path: str) -> N
 
 
 def test_a_score_that_is_not_finite_is_no_answer(client: Client) -> None:
-    """When the model overflows, the request is a 500 that says so in any format: no null, no partial answer."""
+    """When the model overflows, the request is a 400 that names the event in any format: no null, no partial answer."""
     events = sample_events(3)
     events[1] = 3e38
     for fmt in FORMATS:
         response = post(client, "/score/batch", fmt.write("events", events), fmt.media_type)
-        assert detail(response, 500) == "the model gave the score inf for events[1]; no score was sent"
+        assert detail(response, 400) == (
+            "the model gave the score inf for events[1], whose features are beyond what it was made for"
+        )
 
 
 def test_an_unexpected_exception_says_nothing_of_the_inside(artefact: Artefact) -> None:

@@ -95,7 +95,10 @@ MSGPACK_WAYS = [
     Way("msgpack-mixed", MsgpackReader, packed_mixed),
     Way("msgpack-binary", MsgpackReader, written(PACKED.write)),
 ]
-JSON_READERS = {"simdjson": open_simdjson, **({"compiled": CompiledReader} if COMPILED else {})}
+JSON_READERS: dict[str, Callable[[list[str]], RowReader]] = {
+    "simdjson": open_simdjson,
+    **({"compiled": CompiledReader} if COMPILED else {}),
+}
 JSON_WAYS = [
     Way(f"{name}-{write.__name__}", opened, write)
     for name, opened in JSON_READERS.items()

@@ -1,0 +1,1 @@
+"""Fuzzers: input made by chance and by coverage, for a limited time."""

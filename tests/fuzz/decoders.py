@@ -1,0 +1,167 @@
+"""Every decoder under coverage-guided fuzzing: rows as a slow reference reads them, or a refusal, and no other error.
+
+python -m tests.fuzz.decoders TARGET [libFuzzer's options]
+
+atheris never returns from its loop: each target has a process of its own, with limits on time and memory. It does not
+know sockets.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from tests.artefacts import sample_events
+from tests.service.formats import JSON, MSGPACK, NPY, PACKED, RAW, npy_bytes
+
+N_FEATURES = 3
+MEMORY_MB = 2048
+SLOWEST_S = 30
+LONGEST_BYTES = 8192
+EXTRA_S = 120
+"""For the process to start and end."""
+
+Check = Callable[[bytes], None]
+
+MEDIA_TYPES = {"JSON": JSON.media_type, "MessagePack": MSGPACK.media_type, "npy": NPY.media_type, "raw": RAW.media_type}
+HEADS = "request heads"
+TARGETS = [*(f"{name} {kind}" for name in MEDIA_TYPES for kind in ("batch", "event")), HEADS]
+
+
+def run(target: str, seconds: float, seed: int) -> int:
+    """Fuzz a target in a process of its own and give the number of cases.
+
+    Raises AssertionError with the reproducer and what went wrong.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        corpus = Path(directory, "corpus")
+        corpus.mkdir()
+        for number, case in enumerate(seeds(target)):
+            (corpus / str(number)).write_bytes(case)
+        ran = subprocess.run(
+            [
+                *(sys.executable, "-m", "tests.fuzz.decoders", target, str(corpus), f"-artifact_prefix={directory}/"),
+                *(f"-max_total_time={max(round(seconds), 1)}", f"-seed={seed or 1}", f"-rss_limit_mb={MEMORY_MB}"),
+                *(f"-timeout={SLOWEST_S}", f"-max_len={LONGEST_BYTES}", "-print_final_stats=1", "-verbosity=1"),
+            ],
+            capture_output=True,
+            timeout=seconds + EXTRA_S,
+            check=False,
+        )
+        log = (ran.stdout + ran.stderr).decode(errors="replace")
+        inputs = [path for path in Path(directory).iterdir() if path.is_file()]
+        case = inputs[0].read_bytes() if inputs else b""
+    cases = re.search(r"number_of_executed_units: (\d+)", log) or re.search(r"Done (\d+) runs", log)
+    assert ran.returncode == 0, f"{target}, input {case!r}\n{log[-6000:]}"
+    assert cases, log[-6000:]
+    return int(cases[1])
+
+
+RUNS: dict[str, Callable[[float, int], int]] = {target: partial(run, target) for target in TARGETS}
+
+
+def seeds(target: str) -> list[bytes]:
+    """Write good input of every kind: three bytes that say where to cut, and a body."""
+    if target == HEADS:
+        return [
+            b"application/json\n*/*\n",
+            b"application/x-msgpack; charset=utf-8\napplication/json;q=0.5, */*;q=0.6\nworking_point=loose",
+            b"application/octet-stream\ntext/html\nworking_point=t%69ght&working_point=loose",
+        ]
+    events = sample_events(4, N_FEATURES)
+    name, kind = target.split()
+    if kind == "event":
+        event = events[0]
+        bodies = {
+            "JSON": [JSON.write("features", event), rb'{"\u0066eatures": [1e2, -0.5E-3, 7]}'],
+            "MessagePack": [
+                MSGPACK.write("features", event),
+                PACKED.write("features", event),
+                MSGPACK.write("features", event.round()),
+            ],
+            "npy": [npy_bytes(event), npy_bytes(event.astype(">f8")), npy_bytes(event.astype("i2"))],
+            "raw": [RAW.write("features", event)],
+        }
+    else:
+        mixed = [[int(value) if column else value for column, value in enumerate(row)] for row in events.tolist()]
+        bodies = {
+            "JSON": [
+                JSON.write("events", events),
+                b' {"\\u0065vents" :[ [1,2 ,3e0],[0.1,-0.0,12345678901234567890]\n] } ',
+            ],
+            "MessagePack": [
+                MSGPACK.write("events", events),
+                PACKED.write("events", events),
+                msgspec.msgpack.encode({"events": mixed}),
+            ],
+            "npy": [
+                npy_bytes(events),
+                npy_bytes(np.asfortranarray(events)),
+                npy_bytes(events.astype(">f8")),
+                npy_bytes(events.astype("i1")),
+            ],
+            "raw": [RAW.write("events", events)],
+        }
+    return [cut + body for cut in (b"\x00\x80\xff", b"\x20\x21\x22") for body in bodies[name]]
+
+
+def check_of(target: str) -> Check:
+    """Make the check of a target's input."""
+    from tests.service import references
+
+    if target == HEADS:
+        return check_head()
+    name, kind = target.split()
+    media_type = MEDIA_TYPES[name]
+    if kind == "event":
+        return lambda data: references.check_event(data[3:], media_type)
+
+    def check(data: bytes) -> None:
+        body = data[3:]
+        references.check_batch(body, references.pieces_of(body, [place / 255 for place in data[:3]]), media_type)
+
+    return check
+
+
+def check_head() -> Check:
+    """Make the check of heads: lines of Content-Type, Accept and the query."""
+    from service import scoring, wire
+    from service.artefact import parse_artefact
+    from service.errors import ServiceError
+    from service.scorer import Scorer
+    from tests.artefacts import model
+
+    in_use = scoring.Model(Scorer(parse_artefact(model().SerializeToString())))
+
+    def check(data: bytes) -> None:
+        content_type, accept, query = [*data.split(b"\n"), b"", b""][:3]
+        scope = {"headers": [(b"content-type", content_type), (b"accept", accept)], "query_string": query}
+        try:
+            asked = scoring._asked(scope, in_use)  # type: ignore[arg-type]
+        except ServiceError:
+            return
+        assert {asked.requested, asked.replied} <= set(wire.MEDIA_TYPES)
+
+    return check
+
+
+def fuzz(target: str, options: list[str]) -> None:
+    """Fuzz a target in this process, and end it."""
+    import atheris
+
+    with atheris.instrument_imports(include=["service"]):
+        check = check_of(target)
+    atheris.Setup([sys.argv[0], *options], check)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    fuzz(sys.argv[1], sys.argv[2:])

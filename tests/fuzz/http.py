@@ -1,0 +1,275 @@
+"""A live service under damaged HTTP: whole replies, no 5xx, no growth, and right scores for whoever asks rightly.
+
+It does not know what is wrong with a request, nor what the refusal should say.
+"""
+
+import json
+import random
+import re
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+
+from tests.artefacts import RTOL, oracle, sample_events, write_artefact
+from tests.live import LiveService, live_service
+from tests.service.formats import FORMATS, PACKED
+
+N_CLIENTS = 6
+QUIET_S = 0.05
+"""A service that has been silent for so long waits for more of a request."""
+PATIENCE_S = 30
+GROWTH_BYTES = 200_000_000
+HEAD = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [^\r\n]*\r\n((?:[A-Za-z-]+: [^\r\n]*\r\n)*)\r\n")
+GETS = ["/health", "/model", "/metrics", "/schema", "/schema/openapi.json", "/docs", "/nowhere", "/"]
+ODD_HEADERS = [
+    *(b"Content-Length: 5", b"Content-Length: -1", b"Content-Length: 99999999999999999999", b"Content-Encoding: gzip"),
+    *(b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Expect: 100-continue", b"Connection: close"),
+    *(b"Upgrade: websocket", b"Connection: upgrade", b"Content-Type: application/json", b"Accept: */*;q=0"),
+    *(b"X: " + b"y" * 20_000, b"Host: \xff", b"\x00: 1", b": 1", b" folded"),
+]
+ODD_BYTES = [b"\r\n", b"\n", b"\r", b"\x00", b" ", b":", b"\xff", b"\r\n\r\n", b"HTTP/1.1"]
+HTTP_VERSION = 505
+"""That the version of HTTP is another has this status, though it is the client's doing."""
+
+
+class Reply(NamedTuple):
+    """A reply as it was read."""
+
+    status: int
+    body: bytes
+
+
+class Sent(NamedTuple):
+    """What is sent on a connection."""
+
+    data: bytes
+    n_replies: int | None
+    """How many replies it must have; None where it is damaged, and may have none."""
+
+
+def run(seconds: float, seed: int) -> int:
+    """Send damaged requests to a live service for so long and give the number of connections.
+
+    Raises AssertionError with the bytes that were sent.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        model = write_artefact(Path(directory, "model.onnx"))
+        with live_service(model) as service, ThreadPoolExecutor(N_CLIENTS) as threads:
+            for number in range(20):
+                ask_rightly(service, random.Random(number))
+            before = peak_memory_bytes(service)
+            stop = threading.Event()
+            until = time.monotonic() + seconds
+            clients = [
+                threads.submit(be_a_client, service, random.Random(f"{seed} {n}"), until, stop)
+                for n in range(N_CLIENTS)
+            ]
+            cases = sum(client.result() for client in clients)
+            ask_rightly(service, random.Random(seed))
+            grown = peak_memory_bytes(service) - before
+            assert grown < GROWTH_BYTES, f"seed {seed}: the service grew by {grown} bytes"
+            wrong = [
+                line for line in service.log_lines if line["level"] != "INFO" and line["event"] != "non-finite score"
+            ]
+            assert not wrong, f"seed {seed}: {wrong[:3]}"
+    return cases
+
+
+def be_a_client(service: LiveService, chance: random.Random, until: float, stop: threading.Event) -> int:
+    """Send on one connection after another, and ask rightly now and then."""
+    cases = 0
+    try:
+        while time.monotonic() < until and not stop.is_set():
+            converse(service, made(chance), chance)
+            cases += 1
+            if cases % 20 == 0:
+                ask_rightly(service, chance)
+    except BaseException:
+        stop.set()
+        raise
+    return cases
+
+
+def made(chance: random.Random) -> Sent:
+    """Make one to four requests, some of them damaged."""
+    requests = [request(chance) for _ in range(chance.choice([1, 1, 2, 4]))]
+    if chance.random() < 0.25:
+        return Sent(b"".join(requests), len(requests))
+    place = chance.randrange(len(requests))
+    requests[place] = damaged(requests[place], chance)
+    return Sent(b"".join(requests), None)
+
+
+def request(chance: random.Random) -> bytes:
+    """Write a good request of any route and format."""
+    if chance.random() < 0.2:
+        return b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % chance.choice(GETS).encode()
+    events = sample_events(chance.choice([1, 2, 50]), seed=chance.randrange(100))
+    single, fmt = chance.random() < 0.5, chance.choice([*FORMATS, PACKED])
+    body = fmt.write("features", events[0]) if single else fmt.write("events", events)
+    path = ("/score" if single else "/score/batch") + chance.choice(
+        ["", "", "?working_point=loose", "?working_point=x"]
+    )
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {fmt.media_type}\r\n"
+    head += f"Accept: {chance.choice(FORMATS).media_type}\r\n"
+    if chance.random() < 0.3:
+        return head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body, chance)
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def chunked(body: bytes, chance: random.Random) -> bytes:
+    """Write a body in chunks."""
+    size = chance.choice([7, 100, 5000])
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
+def damaged(good: bytes, chance: random.Random) -> bytes:
+    """Damage the head or the body of a request, or cut it off."""
+    data = bytearray(good)
+    head_bytes = good.index(b"\r\n\r\n") + 4
+    for _ in range(chance.choice([1, 1, 3])):
+        end = head_bytes if chance.random() < 0.5 else len(data)
+        start, length = chance.randrange(max(min(end, len(data)), 1)), chance.randint(1, 20)
+        match chance.randrange(6):
+            case 0:
+                data[start : start + 1] = chance.randbytes(1)
+            case 1:
+                del data[start : start + length]
+            case 2:
+                data[start:start] = data[start : start + length]
+            case 3:
+                data[start:start] = chance.choice(ODD_BYTES)
+            case 4:
+                place = data.find(b"\r\n") + 2
+                data[place:place] = chance.choice(ODD_HEADERS) + b"\r\n"
+            case _:
+                del data[start:]
+    return bytes(data)
+
+
+def converse(service: LiveService, sent: Sent, chance: random.Random) -> None:
+    """Send in random pieces, and check what comes back; leave early now and then."""
+    with connected(service) as wire:
+        try:
+            for piece in pieces(sent.data, chance):
+                wire.sendall(piece)
+        except OSError:  # the service has refused it and closed
+            if sent.n_replies is not None:
+                raise AssertionError(f"closed while sending {sent.data!r}") from None
+        if chance.random() < 0.1:
+            return
+        replies, open_still = read(wire, sent)
+        check(replies, sent)
+        if sent.n_replies is not None:
+            assert len(replies) == sent.n_replies, (sent.data, replies)
+            assert open_still, sent.data
+            ask_on(wire, chance)
+
+
+def pieces(data: bytes, chance: random.Random) -> Iterator[bytes]:
+    """Cut what is sent."""
+    places = sorted(chance.randrange(len(data) + 1) for _ in range(chance.choice([0, 0, 1, 5])))
+    for start, end in zip([0, *places], [*places, len(data)], strict=True):
+        yield data[start:end]
+
+
+def read(wire: socket.socket, sent: Sent) -> tuple[list[Reply], bool]:
+    """Read replies until those that must come are here, or the service is silent; and whether it is still open."""
+    data, open_still, deadline = b"", True, time.monotonic() + PATIENCE_S
+    while True:
+        replies, rest = parsed(data, sent)
+        if sent.n_replies is not None and len(replies) >= sent.n_replies and not rest:
+            return replies, open_still
+        waits = sent.n_replies is not None or bool(rest)
+        assert time.monotonic() < deadline, (sent.data, data)
+        wire.settimeout(1.0 if waits else QUIET_S)
+        try:
+            more = wire.recv(65_536)
+        except TimeoutError:
+            if not waits:
+                return replies, open_still
+            continue
+        except ConnectionError:
+            more = b""
+        if not more:
+            return replies, False
+        data += more
+
+
+def parsed(data: bytes, sent: Sent) -> tuple[list[Reply], bytes]:
+    """Find the whole replies, and what is left."""
+    replies = []
+    while data:
+        head = HEAD.match(data)
+        if head is None:
+            assert b"\r\n\r\n" not in data, (sent.data, data[:500])
+            break
+        status = int(head[1])
+        length = re.search(rb"(?i)content-length: ([0-9]+)\r\n", head[2])
+        if status == 100:
+            data = data[head.end() :]
+            continue
+        assert length, (sent.data, data[:500])
+        end = head.end() + int(length[1])
+        if len(data) < end:
+            break
+        replies.append(Reply(status, data[head.end() : end]))
+        data = data[end:]
+    return replies, data
+
+
+def check(replies: list[Reply], sent: Sent) -> None:
+    """Check that no reply is a 5xx, and that errors are in JSON."""
+    for reply in replies:
+        expected = 200 <= reply.status < 500 or reply.status == HTTP_VERSION
+        assert expected, (sent.data, reply)
+        if reply.status >= 400:
+            error = json.loads(reply.body)
+            assert error["status_code"] == reply.status, (sent.data, reply)
+            assert error["detail"], (sent.data, reply)
+
+
+def connected(service: LiveService) -> socket.socket:
+    """Open a connection."""
+    url = httpx.URL(service.base_url)
+    wire = socket.create_connection((url.host, url.port or 80), timeout=PATIENCE_S)
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return wire
+
+
+def ask_rightly(service: LiveService, chance: random.Random) -> None:
+    """Check a score over a connection of its own."""
+    assert service.process.poll() is None, service.log_text[-3000:]
+    with connected(service) as wire:
+        ask_on(wire, chance)
+
+
+def ask_on(wire: socket.socket, chance: random.Random) -> None:
+    """Check a score over this connection."""
+    events = sample_events(3, seed=chance.randrange(1000))
+    fmt = chance.choice([*FORMATS, PACKED])
+    body = fmt.write("events", events)
+    head = f"POST /score/batch HTTP/1.1\r\nHost: a\r\nContent-Type: {fmt.media_type}\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    data = head.encode() + body
+    wire.settimeout(PATIENCE_S)
+    wire.sendall(data)
+    [reply], _ = read(wire, Sent(data, 1))
+    assert reply.status == 200, reply
+    np.testing.assert_allclose(fmt.read("anomaly_scores", reply.body), oracle(events), RTOL)
+
+
+def peak_memory_bytes(service: LiveService) -> int:
+    """Read the most memory that the service has had."""
+    lines = Path(f"/proc/{service.process.pid}/status").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
