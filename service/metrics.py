@@ -66,6 +66,15 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self._inflight = {
+            what: Gauge(
+                f"anomaly_inflight_{what}",
+                f"{what.capitalize()} of the requests that are being read or scored.",
+                registry=registry,
+                multiprocess_mode="livesum",
+            )
+            for what in ("requests", "events", "bytes")
+        }
         self._worker_requests = Gauge(
             "anomaly_worker_requests",
             "Requests answered by this worker.",
@@ -102,6 +111,11 @@ class Metrics:
         self._noted.append((path if path in self._seconds_of else OTHER_ROUTE, status, seconds))
         if len(self._noted) >= NOTED:
             self.fold()
+
+    def set_inflight(self, n_requests: int, n_events: int, n_bytes: int) -> None:
+        """Tell how much work is in flight."""
+        for gauge, value in zip(self._inflight.values(), (n_requests, n_events, n_bytes), strict=True):
+            gauge.set(value)
 
     def fold(self) -> None:
         """Count what was noted, together: a counter that all workers share is slow, whatever is added to it."""

@@ -170,6 +170,8 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Tell whether to close, and others how it goes, ten times a second."""
+        admission = self._deployment.admission
+        self._deployment.metrics.set_inflight(admission.requests, admission.events, admission.bytes)
         self._deployment.metrics.fold()
         if counter % (ENFORCE_S * TICKS_S) == 0:
             self._enforce()

@@ -1,6 +1,7 @@
 """A worker takes on so much work at once and no more: the rest gets a 503 before its body is read."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from service.errors import OverloadedError
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
 from tests.service.formats import JSON, RAW, Format
+from tests.service.test_metrics import samples
 from tests.service.test_protocol import Wire, check_score, event_request, post
 
 MAX_EVENTS = 100
@@ -86,6 +88,28 @@ def test_alone_a_request_larger_than_the_bound_is_scored(busy: LiveService) -> N
     with Wire(busy) as wire:
         wire.send(post(RAW.write("events", sample_events(3 * MAX_EVENTS)), fmt=RAW, path="/score/batch"))
         assert len(wire.reply().body) == 4 * 3 * MAX_EVENTS
+
+
+def test_what_is_in_flight_is_in_the_metrics(busy: LiveService) -> None:
+    """Requests, events and bytes that are being read are told, and are none once they are answered."""
+    names = ("requests", "events", "bytes")
+    with Wire(busy) as wire:
+        rest = begin(wire, 10)
+        wait_for_inflight(busy, dict(zip(names, (1.0, 10.0, 200.0), strict=True)))
+        wire.send(rest)
+        assert wire.reply().status_line == "HTTP/1.1 200 OK"
+    wait_for_inflight(busy, dict.fromkeys(names, 0.0))
+
+
+def wait_for_inflight(service: LiveService, expected: dict[str, float]) -> None:
+    """Wait until the metrics, which are renewed ten times a second, have these numbers."""
+    deadline = time.monotonic() + 30
+    while True:
+        found = samples(httpx.get(f"{service.base_url}/metrics").text)
+        if {name: found[f"anomaly_inflight_{name}"] for name in expected} == expected:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_client_that_leaves_makes_room(busy: LiveService) -> None:
