@@ -26,8 +26,8 @@ MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 MODEL_INFO = "anomaly_model_info"
 
-WORKER_BYTES = 5 * 2**20
-"""What `reserve` takes: a mebibyte each for the counters, the histograms and the gauges of each of three modes."""
+WORKER_BYTES = 6 * 2**20
+"""What `reserve` takes: a mebibyte each for the counters, the histograms and the gauges of each of four modes."""
 
 NOTED = 1000
 """Requests that are noted before they are counted at the latest."""

@@ -109,9 +109,10 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read what has come, as far as it is HTTP and within the limits."""
         self._heard_s = monotonic()
-        if self._deaf:
-            return
         self._piece_bytes = len(data)
+        if self._deaf:
+            self._rest()
+            return
         cycle = self.cycle if self._in_message and not self._in_head else None
         held = 0 if cycle is None else len(cycle.body)
         try:
@@ -294,7 +295,7 @@ class Protocol(HttpToolsProtocol):
         self.loop.call_later(self._drain.rest_s(self._piece_bytes, monotonic()), self._read_on)
 
     def _read_on(self) -> None:
-        if not self.transport.is_closing() and not self._deaf:
+        if not self.transport.is_closing():
             self.flow.resume_reading()
 
     @property
@@ -373,13 +374,12 @@ class Protocol(HttpToolsProtocol):
         cycle.message_event.set()
         if cycle.response_started and not cycle.disconnected:  # what is missing could not follow
             self.transport.abort()
-        elif self._task is not None:
+        else:
             self._task.cancel(reason)
 
     def _refuse(self, status: int, detail: str) -> None:
         """Give up on the request that is arriving; replies to those before it go first."""
         self._refusal, self._deaf = ErrorReply(status, detail), True
-        self.flow.pause_reading()
         if self._in_message and not self._in_head:
             broken, self._in_message = self.cycle, False
             if broken.response_complete:  # another reply would be taken for that to the next request
@@ -394,7 +394,7 @@ class Protocol(HttpToolsProtocol):
                 self._stop(ClientDisconnectedError("the rest of the request is not HTTP"))
                 self._send_refusal()
                 return
-        if self._answered is None or self._answered.response_complete:
+        if not self._answers:
             self._send_refusal()
 
     def _send_refusal(self) -> None:
@@ -409,7 +409,10 @@ class Protocol(HttpToolsProtocol):
         lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         lines += [f"{name}: {value}\r\n".encode() for name, value in head.items()]
         self.transport.write(b"%b%b\r\n%b" % (STATUS_LINES[self._refusal.status_code], b"".join(lines), body))
-        self.transport.close()
+        # Closed at once, with more on its way, the connection would be reset, and the reply lost with it.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
         self._note(NOT_A_ROUTE, self._refusal.status_code, self._heard_s - self._began_s)
 
 

@@ -126,11 +126,12 @@ class Rollout:
 
         Raises KeysError, TlsError and CopyError.
         """
-        copies = {"model": model}
+        copies: dict[str, str] = {}
         for kind in kinds_in(self._settings):
             if kind != MODEL:
                 copies |= self._copied(kind)
-        self.order = self._settled = Order(0, msgspec.structs.replace(self._settings, **copies))
+        self._kept.update(copies.values())
+        self.order = self._settled = Order(0, msgspec.structs.replace(self._settings, model=model, **copies))
 
     def look(self, *, at_changes: bool = False) -> None:
         """Look at all files, or at those that have changed, off this thread; if it does so already, once more then."""

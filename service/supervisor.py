@@ -6,6 +6,7 @@ It does not know how a process serves, nor requests or formats.
 import logging
 import math
 import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -15,22 +16,26 @@ from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Final
 
-import msgspec
 from prometheus_client.multiprocess import mark_process_dead
 
 from service.artefact import ArtefactError, load_artefact
 from service.connections import Entrance, Outlet
 from service.keys import KeysError
 from service.logs import configure_logging
-from service.metrics import reserve
+from service.metrics import MULTIPROCESS_VARIABLE, reserve
 from service.rollout import HELD, Followed, Order
 from service.server import SIGNALS, Given, Own, serve
 from service.settings import Settings
 from service.tls import TlsError
 
 logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 1
+LONGEST_PAUSE_S: Final = 30
+"""Seconds before another try where a worker cannot start; twice as many after each, up to the longest."""
 
 WRONG_FILES: Final = {
     ArtefactError: "cannot use the model",
@@ -91,7 +96,7 @@ class Worker:
 
 
 class Supervisor:
-    """Keeps as many workers as the settings ask for, until it is told to stop or one cannot start."""
+    """Keeps as many workers as the settings ask for, until it is told to stop or none is left and none can start."""
 
     def __init__(self, settings: Settings, own: Own, on_ready: Callable[[], None]) -> None:
         self._settings = settings
@@ -103,6 +108,9 @@ class Supervisor:
         self._closes_at = math.inf
         self._status = 0
         self._announced = False
+        self._pause_s = FIRST_PAUSE_S
+        self._starts_at = math.inf
+        """When the missing workers are started, where one could not."""
 
     def run(self) -> int:
         """Start workers, give them connections, replace those that die, and give the exit status when all are gone."""
@@ -120,13 +128,31 @@ class Supervisor:
         return self._status
 
     def _start(self) -> None:
-        settings = msgspec.structs.replace(self._settings, model=self._rollout.order.model)
+        settings = self._rollout.order.settings
         try:
             self._workers.append(Worker(settings, with_operations=self._own.operations is not None))
         except OSError as error:
-            logger.error("worker cannot start; all stop", extra={"detail": f"{error.strerror}; raise the limits"})
+            self._do_without({"detail": f"{error.strerror}; raise the limits"})
+
+    def _do_without(self, why: dict[str, object]) -> None:
+        """Take it that a worker cannot start: others that serve serve on, and it is tried again; else all stop."""
+        if not self._announced or not any(worker.ready for worker in self._workers):
+            logger.error("worker cannot start; all stop", extra=why)
             self._status = 1
             self._stop()
+            return
+        if math.isinf(self._starts_at):
+            self._starts_at = time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        again_s = round(self._starts_at - time.monotonic(), 1)
+        logger.error("worker cannot start; the others serve on", extra={**why, "again_s": again_s})
+
+    def _start_missing(self) -> None:
+        """Try again, if it is time to."""
+        if not self._stopping and time.monotonic() >= self._starts_at:
+            self._starts_at = math.inf
+            for _ in range(self._settings.workers - len(self._workers)):
+                self._start()
 
     def _stop(self) -> None:
         """Tell every worker to stop; told again, they hurry."""
@@ -173,14 +199,16 @@ class Supervisor:
                 self._hear(worker)
             if worker.process.sentinel in happened:
                 self._replace(worker)
+        self._start_missing()
         self._roll_out(news=self._rollout.news in happened)
 
     def _wait(
         self, watched: Sequence[int | Connection | socket.socket], entrances: Sequence[Entrance]
     ) -> Sequence[object]:
         limits_s = [entrance.rest_s for entrance in entrances if entrance.rest_s or entrance.waited_for]
-        if not self._stopping and not math.isinf(self._rollout.wait_s):
-            limits_s.append(self._rollout.wait_s)
+        if not self._stopping:
+            to_wait_s = (self._rollout.wait_s, max(self._starts_at - time.monotonic(), 0))
+            limits_s += [limit_s for limit_s in to_wait_s if not math.isinf(limit_s)]
         if self._stopping and not self._own.entrance.closed:
             limits_s.append(max(self._closes_at - time.monotonic(), 0))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
@@ -190,6 +218,8 @@ class Supervisor:
 
     def _hear(self, worker: Worker) -> None:
         worker.hear()
+        if sum(worker.ready for worker in self._workers) == self._settings.workers:
+            self._pause_s = FIRST_PAUSE_S
         if not self._announced and all(worker.ready for worker in self._workers):
             self._announced = True
             self._on_ready()
@@ -217,10 +247,11 @@ class Supervisor:
         if worker.ready:
             logger.warning("worker died; another is started", extra={"worker": pid, "exit_code": exit_code})
             self._start()
-        else:  # its successors would fail as it did
-            logger.error("worker cannot start; all stop", extra={"worker": pid, "exit_code": exit_code})
-            self._status = 1
-            self._stop()
+        else:  # a successor at once would fail as it did
+            with suppress(OSError):  # it has counted nothing, and there may be many like it
+                for path in Path(os.environ[MULTIPROCESS_VARIABLE]).glob(f"*_{pid}.db"):
+                    path.unlink()
+            self._do_without({"worker": pid, "exit_code": exit_code})
 
 
 def _work(settings: Settings, given: Given) -> None:

@@ -122,7 +122,9 @@ def test_the_body_of_a_refused_request_is_not_the_next_request(bounded: LiveServ
 def test_an_upgrade_is_passed_over(bounded: LiveService) -> None:
     """Requests that ask for another protocol are answered in this one, bodies included, and so is what follows."""
     with Wire(bounded) as wire:
-        asking = event_request("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB")
+        asking = event_request(
+            "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB"
+        )
         wire.send(asking + asking + event_request())
         for _ in range(3):
             check_score(wire.reply())

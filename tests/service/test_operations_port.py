@@ -27,10 +27,9 @@ def operations(service: LiveService, path: str) -> httpx.Response:
     return httpx.get(f"{service.events('ready')[0]['ops_url']}{path}", timeout=PATIENCE_S)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_operations_have_a_port_of_their_own(model_path: Path, workers: str) -> None:
+def test_operations_have_a_port_of_their_own(model_path: Path) -> None:
     """It has the health, the metrics and the model, of which the other port has the health alone; it scores nothing."""
-    with live_service(model_path, "--ops-port", "0", "--workers", workers) as service:
+    with live_service(model_path, "--ops-port", "0") as service:
         assert httpx.post(f"{service.base_url}/score", content=BODY, headers=HEADERS).status_code == 200
         for path in ("/health", "/metrics", "/model"):
             assert operations(service, path).status_code == 200
@@ -43,10 +42,7 @@ def test_operations_have_a_port_of_their_own(model_path: Path, workers: str) -> 
         assert {line["level"] for line in service.log_lines} == {"INFO"}
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_operations_need_no_tls_and_no_place_among_the_connections(
-    model_path: Path, tmp_path: Path, workers: str
-) -> None:
+def test_operations_need_no_tls_and_no_place_among_the_connections(model_path: Path, tmp_path: Path) -> None:
     """With TLS on the other port, and more connections there than it takes, operations are answered as ever."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
@@ -55,7 +51,7 @@ def test_operations_need_no_tls_and_no_place_among_the_connections(
     files = ("--tls-certificate", str(tmp_path / "chain.pem"), "--tls-key", str(tmp_path / "key.pem"))
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    flags = ("--max-connections", "2", "--ops-port", "0", "--workers", workers)
+    flags = ("--max-connections", "2", "--ops-port", "0", "--workers", "2")
     with live_service(model_path, *files, *flags) as service, ExitStack() as stack:
         url = httpx.URL(service.base_url)
         for _ in range(8):
@@ -68,11 +64,10 @@ def test_operations_need_no_tls_and_no_place_among_the_connections(
         assert "Traceback" not in service.log_text
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_operations_are_answered_while_the_service_ends(model_path: Path, workers: str) -> None:
+def test_operations_are_answered_while_the_service_ends(model_path: Path) -> None:
     """As long as a request in flight keeps the service, its health is 503 and its metrics can be read."""
     with (
-        live_service(model_path, "--ops-port", "0", "--workers", workers) as service,
+        live_service(model_path, "--ops-port", "0", "--workers", "2") as service,
         connect(service) as connection,
     ):
         rest = send_half(connection)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -18,6 +19,10 @@ from tests.live import LiveService, live_service, run_service, starting_service
 from tests.service.formats import JSON, RAW
 
 PATIENCE_S = 30
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
 
 
 def _write_another(path: Path) -> Path:
@@ -99,23 +104,22 @@ def test_the_log_is_json_and_says_what_is_served_where(service: LiveService) -> 
     assert service.log_lines[-1]["event"] == "stopped"
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_service_cleanly(model_path: Path, workers: str, sig: signal.Signals) -> None:
+def test_a_signal_ends_the_service_cleanly(model_path: Path, sig: signal.Signals) -> None:
     """SIGTERM and SIGINT end it with status 0, and without an error in the log."""
-    with live_service(model_path, "--workers", workers) as service:
+    with live_service(model_path) as service:
         assert score(service).status_code == 200
         service.signal(sig)
         assert service.process.wait(PATIENCE_S) == 0
         assert {line["level"] for line in service.log_lines} == {"INFO"}
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_request_in_flight_is_answered_before_the_end(model_path: Path, workers: str) -> None:
-    """A request whose body is still arriving at SIGTERM gets its scores, and the status is 0."""
+@pytest.mark.parametrize(("sig", "workers"), [(signal.SIGTERM, "1"), (signal.SIGINT, "2")])
+def test_a_request_in_flight_is_answered_before_the_end(model_path: Path, workers: str, sig: signal.Signals) -> None:
+    """A request whose body is still arriving at the signal gets its scores, and the status is 0."""
     with live_service(model_path, "--workers", workers) as service, connect(service) as connection:
         rest = send_half(connection)
-        service.signal(signal.SIGTERM)
+        service.signal(sig)
         service.wait_for("Shutting down")
         connection.sendall(rest)
         reply = b""
@@ -124,13 +128,12 @@ def test_a_request_in_flight_is_answered_before_the_end(model_path: Path, worker
         assert reply.startswith(b"HTTP/1.1 200 OK")
         assert len(reply.partition(b"\r\n\r\n")[2]) == 2 * 4
         assert service.process.wait(PATIENCE_S) == 0
+        assert {line["level"] for line in service.log_lines} == {"INFO"}
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_request_that_never_ends_does_not_keep_the_service(model_path: Path, workers: str) -> None:
+def test_a_request_that_never_ends_does_not_keep_the_service(model_path: Path) -> None:
     """After --shutdown-s the service leaves without the client that is still sending, and both are told in words."""
-    flags = ("--shutdown-s", "1", "--workers", workers)
-    with live_service(model_path, *flags) as service, connect(service) as connection:
+    with live_service(model_path, "--shutdown-s", "1") as service, connect(service) as connection:
         send_half(connection)
         assert service.stop() == 0
         reply = connection.recv(4096)
@@ -154,8 +157,7 @@ def wait_until_importing(pids: Callable[[], set[int]], count: int) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("sig", "workers"), [(signal.SIGTERM, 2), (signal.SIGINT, 1)])
 def test_a_signal_during_the_start_ends_the_service_cleanly(
     model_path: Path, workers: int, sig: signal.Signals
 ) -> None:
@@ -239,21 +241,15 @@ def test_bodies_are_not_logged(model_path: Path) -> None:
 
 
 def test_a_model_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
-    """A missing file, a wrong one and one with wrong scores each end the process with 1 and one line that says why."""
+    """One with wrong scores ends the process with 1 and one line that says why."""
     golden = metadata().golden
     golden.anomaly_scores[0] += 1
-    wrong = with_metadata(golden=golden)
-    for path, reason in (
-        (tmp_path / "missing.onnx", "No such file"),
-        (Path(__file__), "no ONNX model"),
-        (write_artefact(tmp_path / "wrong.onnx", wrong), "does not reproduce golden pair 0"),
-    ):
-        for workers in ("1", "2"):
-            ended = run_service("--model", str(path), "--port", "0", "--workers", workers)
-            assert ended.returncode == 1
-            line = last_line(ended.stderr)
-            assert line["event"] == "cannot use the model"
-            assert reason in line["detail"]
+    path = write_artefact(tmp_path / "wrong.onnx", with_metadata(golden=golden))
+    ended = run_service("--model", str(path), "--port", "0", "--workers", "2")
+    assert ended.returncode == 1
+    line = last_line(ended.stderr)
+    assert line["event"] == "cannot use the model"
+    assert "does not reproduce golden pair 0" in line["detail"]
 
 
 def test_files_that_cannot_be_used_are_one_line(model_path: Path, tmp_path: Path) -> None:
@@ -263,7 +259,9 @@ def test_files_that_cannot_be_used_are_one_line(model_path: Path, tmp_path: Path
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     pair = ("--tls-certificate", str(wrong), "--tls-key", str(wrong))
-    for flags, event, reason in (
+    cases = (
+        (("--model", str(tmp_path / "missing.onnx")), "cannot use the model", "No such file"),
+        (("--model", __file__), "cannot use the model", "no ONNX model"),
         (("--model", str(tmp_path)), "cannot use the model", str(tmp_path)),
         (("--model", str(pipe)), "cannot use the model", str(pipe)),
         (("--model", "/dev/zero"), "cannot use the model", "/dev/zero"),
@@ -272,10 +270,14 @@ def test_files_that_cannot_be_used_are_one_line(model_path: Path, tmp_path: Path
         (("--api-keys", str(missing)), "cannot use the keys", str(missing)),
         (("--api-keys", str(wrong)), "cannot use the keys", "line 1"),
         (pair, "cannot use the certificate", str(wrong)),
-    ):
-        ended = run_service("--model", str(model_path), "--port", "0", "--workers", "2", *flags)
-        assert ended.returncode == 1
-        line = last_line(ended.stderr)
+    )
+    # The command one time after the other in one process, for the imports take the most of it.
+    script = "import sys; from service.__main__ import main; print([main(line.split()) for line in sys.argv[1:]])"
+    common = f"--model {model_path} --port 0 --workers 2 "
+    lines = [common + " ".join(flags) for flags, _, _ in cases]
+    ended = subprocess.run([sys.executable, "-c", script, *lines], capture_output=True, text=True, check=True)
+    assert ended.stdout == f"{[1] * len(cases)}\n"
+    for (_, event, reason), line in zip(cases, map(json.loads, ended.stderr.splitlines()), strict=True):
         assert line["event"] == event
         assert reason in line["detail"]
 
@@ -312,15 +314,27 @@ def test_a_full_disk_is_one_line(tmp_path: Path, size: str) -> None:
     assert str(small) in line["detail"]
 
 
-def test_the_room_for_the_metrics_is_reserved(model_path: Path, tmp_path: Path) -> None:
-    """A disk that becomes full while the service runs takes no worker down: all its numbers have their place."""
-    with live_service(model_path, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
+def test_all_workers_answer_and_have_their_place_on_the_disk(model_path: Path, tmp_path: Path) -> None:
+    """Several share the port; a disk that becomes full takes none down, for all their numbers have room.
+
+    That there are several is said by a variable, which does what its flag does. At the end all files are gone.
+    """
+    with live_service(model_path, "--access-log", env={"TMPDIR": str(tmp_path), "ANOMALY_WORKERS": "2"}) as service:
+        assert service.events("ready")[0]["workers"] == 2
+        deadline = time.monotonic() + PATIENCE_S
+        answered: set[int] = set()
+        while len(answered) < 2:
+            assert time.monotonic() < deadline
+            assert score(service).status_code == 200
+            answered = {line["pid"] for line in service.events("request")}
+        assert service.process.pid not in answered
         files = list(tmp_path.glob("anomaly-workers-*/*.db"))
-        assert len(files) == 10
+        assert len(files) == 12
         for path in files:
             status = path.stat()
             assert status.st_blocks * 512 >= status.st_size
         assert service.stop() == 0
+        assert not list(tmp_path.glob("anomaly-*"))
 
 
 @pytest.mark.parametrize(("host", "reason"), [("127.0.0.1", "in use"), ("192.0.2.1", "Cannot assign"), ("a b", "")])
@@ -352,12 +366,6 @@ def test_help_is_printed() -> None:
     assert "ANOMALY_MODEL" in ended.stdout
 
 
-def test_settings_come_from_the_environment(model_path: Path) -> None:
-    """A variable does what its flag does."""
-    with live_service(model_path, env={"ANOMALY_WORKERS": "2"}) as service:
-        assert service.events("ready")[0]["workers"] == 2
-
-
 def test_an_address_of_version_6_is_written_as_a_url(model_path: Path) -> None:
     """The service listens on IPv6, and its URL can be used as it stands in the log."""
     if not Path("/proc/net/if_inet6").exists():
@@ -367,71 +375,75 @@ def test_an_address_of_version_6_is_written_as_a_url(model_path: Path) -> None:
         assert score(service).status_code == 200
 
 
-def test_all_workers_answer(model_path: Path) -> None:
-    """Several workers share the port, and each of them answers."""
-    with live_service(model_path, "--workers", "2", "--access-log") as service:
-        deadline = time.monotonic() + PATIENCE_S
-        answered: set[int] = set()
-        while len(answered) < 2:
-            assert time.monotonic() < deadline
-            assert score(service).status_code == 200
-            answered = {line["pid"] for line in service.events("request")}
-        assert service.process.pid not in answered
-
-
-def test_a_killed_worker_is_replaced(model_path: Path) -> None:
-    """A worker that dies is replaced, what it counted stays counted, and the service goes on."""
-    with live_service(model_path, "--workers", "2") as service:
+def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
+    """What it counted stays counted, and its successor serves the model that the others do, whatever lies there now."""
+    path = write_artefact(tmp_path / "model.onnx")
+    with live_service(path, "--workers", "2") as service:
         for _ in range(20):
             assert score(service).status_code == 200
         wait_until_counted(service, 20)
-        victim = service.wait_for("Application startup complete.", 2)["pid"]
-        os.kill(victim, signal.SIGKILL)
-        died = service.wait_for("worker died; another is started")
-        assert (died["worker"], died["exit_code"]) == (victim, -signal.SIGKILL)
-        service.wait_for("Application startup complete.", 3)
-        for _ in range(20):
-            assert score(service).status_code == 200
+        victims = [line["pid"] for line in service.events("Application startup complete.")]
+        for count, (victim, overwrite) in enumerate(zip(victims, (_empty, _write_another), strict=True), start=1):
+            overwrite(path)
+            os.kill(victim, signal.SIGKILL)
+            died = service.wait_for("worker died; another is started", count)
+            assert (died["worker"], died["exit_code"]) == (victim, -signal.SIGKILL)
+            service.wait_for("Application startup complete.", 2 + count)
+        assert {score(service).headers["model-version"] for _ in range(20)} == {service.events("ready")[0]["model"]}
         wait_until_counted(service, 40)
         assert service.stop() == 0
 
 
-@pytest.mark.parametrize("overwrite", [lambda path: path.write_bytes(b""), _write_another], ids=["broken", "another"])
-def test_all_workers_serve_the_model_of_the_start(tmp_path: Path, overwrite: Callable[[Path], object]) -> None:
-    """A worker that replaces another serves what the others serve, whatever lies at the model's path by then."""
-    path = write_artefact(tmp_path / "model.onnx")
-    with live_service(path, "--workers", "2") as service:
-        overwrite(path)
-        os.kill(service.wait_for("Application startup complete.", 2)["pid"], signal.SIGKILL)
-        service.wait_for("Application startup complete.", 3)
-        assert {score(service).headers["model-version"] for _ in range(40)} == {service.events("ready")[0]["model"]}
-        assert service.stop() == 0
+def test_the_others_serve_on_where_a_worker_cannot_start(tmp_path: Path) -> None:
+    """A successor that dies at its start, or cannot be made, is tried again after a pause, then after a longer one.
 
-
-@pytest.mark.parametrize("facts", [{}, {"history": "x" * 500_000}], ids=["small", "more-than-a-pipe-holds"])
-def test_a_worker_that_cannot_start_ends_the_service(tmp_path: Path, facts: dict[str, str]) -> None:
-    """A replacement that dies before it is ready is not tried for ever: the service stops with status 1 and says so."""
-    path = write_artefact(tmp_path / "model.onnx", with_metadata(training=facts))
+    The model is larger than a pipe holds: who dies before having read it does not keep the parent.
+    """
+    path = write_artefact(tmp_path / "model.onnx", with_metadata(training={"history": "x" * 500_000}))
     with live_service(path, "--workers", "2") as service:
         first = children(service.process.pid)
-        os.kill(service.wait_for("Application startup complete.", 2)["pid"], signal.SIGKILL)
+        victim = service.wait_for("Application startup complete.", 2)["pid"]
+        os.kill(victim, signal.SIGKILL)
         deadline = time.monotonic() + PATIENCE_S
         while not (replacement := children(service.process.pid) - first):
             assert time.monotonic() < deadline
-        os.kill(replacement.pop(), signal.SIGKILL)
-        assert service.process.wait(PATIENCE_S) == 1
-        assert service.events("worker cannot start; all stop")
+        [unborn] = replacement
+        allowed = limit_descriptors(service.process.pid, 10)
+        os.kill(unborn, signal.SIGKILL)
+        died = service.wait_for("worker cannot start; the others serve on")
+        assert (died["level"], died["worker"], died["exit_code"]) == ("ERROR", unborn, -signal.SIGKILL)
+        refused = service.wait_for("worker cannot start; the others serve on", 2)
+        assert "raise the limits" in refused["detail"]
+        assert refused["again_s"] > died["again_s"]
+        limit_descriptors(service.process.pid, allowed)
+        service.wait_for("Application startup complete.", 3)
+        assert len(children(service.process.pid) - {victim, unborn}) == len(first)
+        assert score(service).status_code == 200
+        assert service.stop() == 0
         assert "Traceback" not in service.log_text
 
 
-def test_a_worker_without_its_model_ends_the_service(model_path: Path, tmp_path: Path) -> None:
-    """Where somebody cleans the temporary directory up, the log says what is missing."""
+def limit_descriptors(pid: int, soft: int) -> int:
+    """Let a process have so many descriptors, and give how many it might have before."""
+    before, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    return before
+
+
+def test_without_workers_the_service_ends(model_path: Path, tmp_path: Path) -> None:
+    """Where somebody cleans the temporary directory up, the log says what is missing; the last worker is the end."""
     with live_service(model_path, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
         [copy] = tmp_path.glob("anomaly-workers-*/model.onnx")
         copy.unlink()
-        os.kill(service.wait_for("Application startup complete.", 2)["pid"], signal.SIGKILL)
-        assert service.process.wait(PATIENCE_S) == 1
+        victims = {line["pid"] for line in service.events("Application startup complete.")}
+        os.kill(victims.pop(), signal.SIGKILL)
+        service.wait_for("worker cannot start; the others serve on")
         assert "No such file" in service.events("cannot use the model")[0]["detail"]
+        assert score(service).status_code == 200
+        counting = {path.stem.rpartition("_")[2] for path in tmp_path.glob("anomaly-workers-*/gauge_live*.db")}
+        assert counting == {str(pid) for pid in victims}  # none that could not start
+        os.kill(victims.pop(), signal.SIGKILL)
+        assert service.process.wait(PATIENCE_S) == 1
         assert service.events("worker cannot start; all stop")
 
 
@@ -446,14 +458,6 @@ def test_workers_do_not_outlive_their_parent(model_path: Path) -> None:
             wait_until_gone(pid)
         with pytest.raises(httpx.ConnectError):
             score(service)
-
-
-def test_the_directory_of_the_workers_is_removed(model_path: Path, tmp_path: Path) -> None:
-    """Several workers keep their numbers and their model in a temporary directory, which is gone at the end."""
-    with live_service(model_path, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
-        assert list(tmp_path.glob("anomaly-workers-*/*.db"))
-        assert service.stop() == 0
-        assert not list(tmp_path.glob("anomaly-workers-*"))
 
 
 def test_warnings_are_lines_of_the_log() -> None:

@@ -31,7 +31,7 @@ from cryptography.x509.oid import NameOID
 
 from service.keys import add_key
 from service.settings import Settings
-from service.tls import TlsError, server_context, subject
+from service.tls import TlsError, check_certificate, server_context, subject
 from tests.artefacts import oracle, sample_events
 from tests.live import LiveService, live_service, run_service
 from tests.service.formats import RAW
@@ -168,9 +168,10 @@ def test_a_context_speaks_modern_tls_alone(files: Files) -> None:
         tls_certificate=str(files.certificate), tls_key=str(files.key), tls_client_ca=str(files.client_ca)
     )
     assert server_context(mutual).verify_mode == ssl.CERT_REQUIRED
+    check_certificate(mutual)
 
 
-WAYS_TO_BREAK = ["no certificate", "no key", "no authorities", "a directory", "empty", "DER", "swapped"]
+WAYS_TO_BREAK = ["no certificate", "no key", "no authorities", "a directory", "a pipe", "empty", "DER", "swapped"]
 WAYS_TO_BREAK += ["cut certificate", "cut key", "another key", "encrypted key", "a curve that nobody speaks"]
 WAYS_TO_BREAK += ["authorities are no PEM", "authorities are clients"]
 
@@ -194,6 +195,10 @@ def broken(name: str, files: Files, authority: trustme.CA) -> tuple[Settings, st
             key.unlink()
             key.mkdir()
             return settings, f"{key}: Is a directory; give the PEM file of the private key"
+        case "a pipe":
+            client_ca.unlink()
+            os.mkfifo(client_ca)
+            return settings, f"{client_ca} is not a regular file; give the PEM file of the clients' authorities"
         case "empty":
             certificate.write_bytes(b"")
             return settings, f"{certificate} has no PEM block of a CERTIFICATE: give the PEM file of the certificate"
@@ -234,7 +239,7 @@ def test_wrong_files_are_refused_in_words(files: Files, authority: trustme.CA, n
     """The message names the file, the fault and the remedy."""
     settings, message = broken(name, files, authority)
     with pytest.raises(TlsError) as refused:
-        server_context(settings)
+        check_certificate(settings)
     assert str(refused.value).startswith(message)
     assert "PRIVATE KEY-----" not in str(refused.value)
 
@@ -243,8 +248,8 @@ def test_an_encrypted_key_does_not_wait_at_the_terminal(files: Files, authority:
     """Whatever form the encryption has, nobody is asked for a password: a service has no terminal."""
     settings, _ = broken("encrypted key", files, authority)
     script = (
-        "import sys; from service.settings import Settings; from service.tls import TlsError, server_context\n"
-        "try: server_context(Settings(tls_certificate=sys.argv[1], tls_key=sys.argv[2]))\n"
+        "import sys; from service.settings import Settings; from service.tls import TlsError, check_certificate\n"
+        "try: check_certificate(Settings(tls_certificate=sys.argv[1], tls_key=sys.argv[2]))\n"
         "except TlsError as error: print(error)"
     )
     arguments = [sys.executable, "-c", script, str(settings.tls_certificate), str(settings.tls_key)]
@@ -264,7 +269,7 @@ def test_a_certificate_out_of_date_is_a_warning(
         issued = authority.issue_cert(HOST, not_after=now + dt.timedelta(days=days))
     files.certificate.write_bytes(issued.cert_chain_pems[0].bytes())
     files.key.write_bytes(issued.private_key_pem.bytes())
-    server_context(files.settings)
+    check_certificate(files.settings)
     [record] = caplog.records
     assert (record.levelname, record.getMessage()) == ("WARNING", "clients may refuse the certificate")
     assert record.__dict__["detail"] == f"{files.certificate}: {fault}; renew it"
@@ -272,9 +277,9 @@ def test_a_certificate_out_of_date_is_a_warning(
 
 def test_a_good_certificate_is_no_warning(files: Files, caplog: pytest.LogCaptureFixture) -> None:
     """Nor is one that signs itself, which clients know by itself."""
-    server_context(files.settings)
+    check_certificate(files.settings)
     write_self_signed(files, ec.generate_private_key(ec.SECP256R1()))
-    server_context(files.settings)
+    check_certificate(files.settings)
     assert not caplog.records
 
 
