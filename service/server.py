@@ -36,6 +36,8 @@ from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+KEPT_BYTES = 2**24
+
 GARBAGE_OBJECTS = 50_000
 """New objects, less those gone again, before a search for cycles; thirty requests at once make the default of 700."""
 
@@ -65,6 +67,15 @@ class Given(NamedTuple):
     channel: socket.socket
     operations: socket.socket | None
     orders: Connection
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what pieces of bodies leave, instead of asking the system for it again and again.
+
+    It takes the largest block that was ever mapped and freed for what is worth keeping: without one, raw batches took
+    a tenth more time, in page faults.
+    """
+    bytearray(KEPT_BYTES)
 
 
 def collect_garbage_rarely() -> None:
@@ -138,6 +149,7 @@ class Server(uvicorn.Server):
         if self.should_exit:
             return
         await super().startup(sockets or [])
+        keep_freed_memory()
         collect_garbage_rarely()
         if isinstance(self._source, Own):
             self._open_own(self._source)
