@@ -127,6 +127,10 @@ bench-peers: .venv/everything ## other ways to serve the same model beside this 
 bench-memory: .venv/everything ## memory under the largest bodies of every format, ten minutes (MINUTES=)
 	$(BIN)/python -m benchmarks.memory $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
 
+.PHONY: bench-overload
+bench-overload: .venv/everything ## four times as many clients as there is room for, two minutes, every reply checked
+	$(BIN)/python -m benchmarks.overload $(if $(MODEL),--model $(MODEL))
+
 .PHONY: bench-tables
 bench-tables: .venv/everything ## write the benchmarks' tables anew from their results
 	$(BIN)/python -m benchmarks.tables

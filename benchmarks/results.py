@@ -20,6 +20,7 @@ from training.files import atomic_write
 FOLDER = Path(__file__).parent / "results"
 BENCH = FOLDER / "bench.json"
 MEMORY = FOLDER / "memory.json"
+OVERLOAD = FOLDER / "overload.json"
 PEERS = FOLDER / "peers.json"
 SOAK = FOLDER / "soak.json"
 LATENCY_FIGURE = FOLDER / "latency.png"
@@ -181,6 +182,55 @@ class Soak(msgspec.Struct, frozen=True):
     def count(self, what: str) -> int:
         """Count the events of a kind."""
         return sum(event.what == what for event in self.events)
+
+
+class Burden(msgspec.Struct, frozen=True):
+    """What clients got within a turn, or the median of each number over the turns; 0 where there was nothing.
+
+    Latencies in ms are from a request's first byte to its reply's last. Beside those who ask what is measured a few ask
+    for one event and for /health; `client_busy` is the part of their core that all of them took.
+    """
+
+    connections: float
+    accepted_events_per_s: float
+    accepted_p50_ms: float
+    accepted_p99_ms: float
+    refused_per_s: float
+    refused_p50_ms: float
+    refused_p99_ms: float
+    single_p99_ms: float
+    singles_refused: float
+    health_p99_ms: float
+    client_busy: float
+
+
+class Overloaded(msgspec.Struct, frozen=True):
+    """A case asked of a service with room for some of its requests, by the behaviour of its clients."""
+
+    fmt: str
+    events: int
+    body_bytes: int
+    max_inflight_events: int
+    turns: dict[str, list[Burden]]
+    median: dict[str, Burden]
+
+    def to_capacity(self, behaviour: str) -> float:
+        """Set what was accepted in turns beside what was in the turns before that asked for no more than there is."""
+        pairs = zip(self.turns[behaviour], self.turns["capacity"], strict=True)
+        return statistics.median(turn.accepted_events_per_s / full.accepted_events_per_s for turn, full in pairs)
+
+
+class Overload(msgspec.Struct, frozen=True):
+    """A whole run with `times` as much load as there is room for."""
+
+    model: str
+    commit: str
+    command: str
+    started: str
+    machine: Machine
+    versions: dict[str, str]
+    times: int
+    cases: dict[str, Overloaded]
 
 
 def median_of(turns: Sequence[S]) -> S:

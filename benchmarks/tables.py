@@ -2,7 +2,8 @@
 
     python -m benchmarks.tables
 
-It does not measure: it reads results/bench.json and, where they are there, memory.json, peers.json and soak.json.
+It does not measure: it reads results/bench.json and, where they are there, memory.json, peers.json, soak.json and
+overload.json.
 """
 
 import sys
@@ -15,7 +16,7 @@ from benchmarks.openloop import Latency
 from benchmarks.peers.results import OURS
 from benchmarks.peers.results import Results as Peers
 from benchmarks.peers.table import render
-from benchmarks.results import Measured, Memory, Results, Soak
+from benchmarks.results import Measured, Memory, Overload, Results, Soak
 from training.files import atomic_write
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +60,8 @@ def main() -> int:
     peers = results.read(results.PEERS, Peers) if results.PEERS.exists() else None
     soak = results.read(results.SOAK, Soak) if results.SOAK.exists() else None
     fill(ROOT / "README.md", goal_table(found, memory, peers) + "\n\n" + measured_on(found))
-    fill(ROOT / "benchmarks" / "README.md", whole(found, memory, peers, soak))
+    overload = results.read(results.OVERLOAD, Overload) if results.OVERLOAD.exists() else None
+    fill(ROOT / "benchmarks" / "README.md", whole(found, memory, peers, soak, overload))
     return 0
 
 
@@ -74,7 +76,13 @@ def fill(page: Path, tables: str) -> None:
         whole_page.write_text(f"{before}{start}\n{tables}\n{end}{after}")
 
 
-def whole(found: Results, memory: Memory | None = None, peers: Peers | None = None, soak: Soak | None = None) -> str:
+def whole(
+    found: Results,
+    memory: Memory | None = None,
+    peers: Peers | None = None,
+    soak: Soak | None = None,
+    overload: Overload | None = None,
+) -> str:
     """Write every table."""
     parts = [
         ("What must be reached", goal_table(found, memory, peers)),
@@ -88,6 +96,8 @@ def whole(found: Results, memory: Memory | None = None, peers: Peers | None = No
     ]
     if memory:
         parts.append(("Memory", memory_text(memory)))
+    if overload:
+        parts.append(("Overload", overload_text(overload)))
     if soak:
         parts.append(("Soak", soak_text(soak)))
     if peers:
@@ -150,6 +160,23 @@ def peer_goals(peers: Peers) -> list[Goal]:
             times = ours.events_per_s / others[best].events_per_s
             rates = f"{rate(ours.events_per_s, 'events/s')} to {rate(others[best].events_per_s, 'events/s')}"
             listed.append(Goal(f"{what}, over the best peer, {best}", times, rates, need, aim))
+    return listed
+
+
+def overload_goals(overload: Overload) -> list[Goal]:
+    """Set the throughput under overload, and how soon who waits as told hears no, beside their goals."""
+    listed = []
+    for name, case in overload.cases.items():
+        full = number(case.median["capacity"].accepted_events_per_s)
+        for behaviour, turn in case.median.items():
+            if behaviour != "capacity":
+                what = f"{name} at {overload.times} times the load, {behaviour}, over capacity"
+                shown = f"{number(turn.accepted_events_per_s)} events/s of {full}"
+                listed.append(Goal(what, case.to_capacity(behaviour), shown, 0.9, 0.95))
+        if told := case.median.get("after Retry-After"):
+            what = f"{name}: 99 % of refusals to who waits as told within"
+            shown = f"{told.refused_per_s:.0f}/s refused"
+            listed.append(Goal(what, told.refused_p99_ms, shown, 100, 10, " ms", at_most=True))
     return listed
 
 
@@ -249,6 +276,31 @@ def memory_text(memory: Memory) -> str:
         f"![Memory over time](results/{results.MEMORY_FIGURE.name})\n\n"
         f"`{memory.command}`: {memory.load}. {memory.idle_mb:.0f} MB before the first request, "
         f"{memory.peak_mb:.0f} MB at most; replies: {replies}, each checked."
+    )
+
+
+def overload_text(overload: Overload) -> str:
+    """Show what each behaviour of clients got of what there is."""
+    rows = [
+        [
+            *(name, behaviour, number(turn.connections), number(turn.accepted_events_per_s)),
+            *(number(one.to_capacity(behaviour)), number(turn.accepted_p50_ms), number(turn.accepted_p99_ms)),
+            *(number(turn.refused_per_s), number(turn.refused_p50_ms), number(turn.refused_p99_ms)),
+            *(number(turn.single_p99_ms), number(turn.singles_refused), number(turn.health_p99_ms)),
+            number(turn.client_busy),
+        ]
+        for name, one in overload.cases.items()
+        for behaviour, turn in one.median.items()
+    ]
+    head = ["case", "load", "connections", "accepted events/s", "over capacity", "accepted p50 ms", "p99 ms"]
+    head += ["refused/s", "refused p50 ms", "p99 ms", "single p99 ms", "singles refused", "/health p99 ms", "client"]
+    goal_rows = [goal.cells() for goal in overload_goals(overload)]
+    return "\n\n".join(
+        [
+            f"`{overload.command}`, {overload.started[:10]}, commit {overload.commit[:10]}{overload.commit[40:]}.",
+            table(["", "measured", "", "at least", "aim"], goal_rows, "lrlrr"),
+            table(head, rows, "ll" + "r" * 12),
+        ]
     )
 
 

@@ -140,10 +140,10 @@ def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException)
     return _response(ErrorReply(error.status_code, error.detail), given)
 
 
-def headers(status: int) -> dict[str, str]:
-    """Give the headers of every error with this status."""
+def headers(status: int, busy_s: float = 0.0) -> dict[str, str]:
+    """Give the headers of every error with this status, from a server that is to be left alone for so long."""
     kept = {"Cache-Control": NOT_KEPT}
-    return {**kept, "Retry-After": str(RETRY_AFTER_S)} if status == 503 else kept
+    return {**kept, "Retry-After": str(RETRY_AFTER_S + int(busy_s))} if status == 503 else kept
 
 
 def _response(reply: ErrorReply, more: Mapping[str, str] = NO_HEADERS) -> Response[ErrorReply]:

@@ -54,23 +54,30 @@ class Limits(NamedTuple):
 
 
 class Drain:
-    """How fast bodies that nobody wants are thrown away, all of a worker's together.
+    """How fast requests are refused, and bodies that nobody wants are thrown away, all of a worker's together.
 
     A client that was refused still sends the rest of its body, and may ask again at once. Reading that as fast as it
     comes would leave no time for those who were not refused; so it has about a twentieth.
     """
 
-    BYTES_PER_S: Final = 100e6
-    LONGEST_S: Final = 1.0
-    """Those who wait as long as they are told to before they ask again never wait for this."""
+    BYTES_PER_S: Final = 50e6
+    REFUSAL_BYTES: Final = 100_000
+    """A refusal takes as long as throwing so many bytes away."""
+    LONGEST_S: Final = 8.0
+    """Less than a body may stall by default: it is us who do not read."""
 
     def __init__(self) -> None:
         self._busy_until_s = 0.0
 
     def rest_s(self, n_bytes: int, now_s: float) -> float:
         """Tell for how long a connection is not to be read after so many bytes."""
-        self._busy_until_s = max(now_s, self._busy_until_s) + n_bytes / self.BYTES_PER_S
-        return min(self._busy_until_s - now_s, self.LONGEST_S)
+        rest_s = min(self.busy_s(now_s) + n_bytes / self.BYTES_PER_S, self.LONGEST_S)
+        self._busy_until_s = now_s + rest_s
+        return rest_s
+
+    def busy_s(self, now_s: float) -> float:
+        """Tell how long what came before will take: who asks again earlier would have to wait."""
+        return max(self._busy_until_s - now_s, 0.0)
 
 
 @lru_cache(maxsize=256)

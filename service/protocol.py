@@ -25,7 +25,7 @@ from service import errors, tls
 from service.access import CLIENT_NAME
 from service.errors import ClientDisconnectedError, DeadlineError, ErrorReply, NotReadyError
 from service.limits import Drain, HeadError, Limits, is_host, not_http, target, too_long
-from service.replies import CROWDED, STATUS_LINES, WHOLE_REPLY
+from service.replies import BUSY_S, CROWDED, STATUS_LINES, WHOLE_REPLY
 
 RESERVED_CONNECTIONS: Final = 64
 """Above the limit, connections that are still answered, for probes; further ones are closed at once."""
@@ -49,6 +49,13 @@ def enforce(connections: Iterable[Any], now_s: float) -> None:
     """Stop what takes longer than it may on each of the connections; `now_s` is monotonic."""
     for connection in list(connections):
         connection.enforce(now_s)
+
+
+class Cycle(RequestResponseCycle):
+    """A request and its reply."""
+
+    refused = False
+    """Whether the reply is that there is too much to do."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -80,12 +87,13 @@ class Protocol(HttpToolsProtocol):
             self.app = app
         self._crowded = self._upgrades = False
         self._client_name: str | None = None
-        self._answered: RequestResponseCycle | None = None
+        self._answered: Cycle | None = None
         self._task: Task[None] | None = None
         self._refusal: ErrorReply | None = None
         self._deaf = self._leaving = False
         self._in_message = self._in_head = False
-        self._hosts = self._piece_bytes = self._head_bytes = self._empty_bytes = self._drained_bytes = 0
+        self._hosts = self._piece_bytes = self._head_bytes = self._empty_bytes = 0
+        self._drained_bytes = self._paid_bytes = 0
         self._began_s = self._asked_s = self._heard_s = self._looked_s = monotonic()
         self._idle_since_s: float | None = None
         self._unsent_bytes, self._unsent_since_s = 0, 0.0
@@ -111,7 +119,7 @@ class Protocol(HttpToolsProtocol):
         self._heard_s = monotonic()
         self._piece_bytes = len(data)
         if self._deaf:
-            self._rest()
+            self._rest(len(data))
             return
         cycle = self.cycle if self._in_message and not self._in_head else None
         held = 0 if cycle is None else len(cycle.body)
@@ -134,7 +142,8 @@ class Protocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._in_message = self._in_head = True
         self._began_s, self._idle_since_s = self._heard_s, None
-        self._hosts = self._head_bytes = self._empty_bytes = self._drained_bytes = 0
+        self._hosts = self._head_bytes = self._empty_bytes = 0
+        self._drained_bytes = self._paid_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; what follows a body in chunks is no part of the head, and is left out."""
@@ -183,7 +192,7 @@ class Protocol(HttpToolsProtocol):
             "state": self.app_state.copy(),
         }
         last = self.cycle
-        self.cycle = RequestResponseCycle(
+        self.cycle = Cycle(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -248,12 +257,16 @@ class Protocol(HttpToolsProtocol):
         elif self._in_message and self.expect_100_continue and self._answered is self.cycle:
             self.transport.close()  # a client that waited to be asked for the body may send another request instead
         elif not self.transport.is_closing():
-            if self._in_message and self._answered is self.cycle:
-                self._rest()
+            if self._answered is not None and self._answered.refused:
+                # All at once, so that the client is heard again by the time that it was told.
+                self._paid_bytes = max(self._piece_bytes, announced_bytes(self._answered))
+                self._rest(self._paid_bytes + Drain.REFUSAL_BYTES)
+            elif self._in_message and self._answered is self.cycle:
+                self._rest(self._piece_bytes)
             else:
                 self.flow.resume_reading()
             if self.pipeline:
-                self._start(self.pipeline.pop()[0])
+                self._start(self.pipeline.pop()[0])  # type: ignore[arg-type]  # all are of ours
 
     def shutdown(self) -> None:
         """End the connection with its next reply, or, where none is owed, after a moment."""
@@ -280,7 +293,11 @@ class Protocol(HttpToolsProtocol):
         if self._answered is not None and not self._answered.response_complete:
             self._enforce_on(self._answered, now_s)
         elif self._in_message:
-            if self._in_head and now_s - self._began_s > limits.header_s:
+            if self.flow.read_paused:  # it is us who do not read
+                self._heard_s = now_s
+                if self._in_head:
+                    self._began_s = now_s
+            elif self._in_head and now_s - self._began_s > limits.header_s:
                 self._refuse(408, f"the request's head took longer than {limits.header_s} s")
             elif not self._in_head and self._late(now_s):  # its reply was sent, and what still comes is thrown away
                 self.transport.close()
@@ -289,10 +306,10 @@ class Protocol(HttpToolsProtocol):
         elif now_s - self._idle_since_s > (limits.header_s if self.cycle is None else self.timeout_keep_alive):
             self.transport.close()
 
-    def _rest(self) -> None:
-        """Do not read for a moment what is to be thrown away."""
+    def _rest(self, n_bytes: int) -> None:
+        """Do not read for a moment what is to be thrown away, or comes from who was refused just now."""
         self.flow.pause_reading()
-        self.loop.call_later(self._drain.rest_s(self._piece_bytes, monotonic()), self._read_on)
+        self.loop.call_later(self._drain.rest_s(n_bytes, monotonic()), self._read_on)
 
     def _read_on(self) -> None:
         if not self.transport.is_closing():
@@ -341,7 +358,8 @@ class Protocol(HttpToolsProtocol):
             if self._drained_bytes > self._limits.body_bytes:
                 self.transport.close()
                 return
-            self._rest()
+            if self._drained_bytes > self._paid_bytes:
+                self._rest(self._piece_bytes)
         elif len(self.cycle.body) > held:
             self._empty_bytes = 0
         else:  # the parser keeps trailers, and they may be endless
@@ -349,12 +367,12 @@ class Protocol(HttpToolsProtocol):
             if self._empty_bytes > self._limits.header_bytes:
                 self._refuse(431, too_long("what follows the body", self._empty_bytes, self._limits.header_bytes))
 
-    def _start(self, cycle: RequestResponseCycle) -> None:
+    def _start(self, cycle: Cycle) -> None:
         """Start to answer."""
         self._answered = cycle
         self._asked_s = self._began_s if cycle is self.cycle else monotonic()
         # Weakly, for the cycle holds the scope: together they would wait for the garbage collection.
-        extensions: dict[str, Any] = {WHOLE_REPLY: partial(_send_whole, ref(cycle))}
+        extensions: dict[str, Any] = {WHOLE_REPLY: partial(_send_whole, ref(cycle)), BUSY_S: self._drain.busy_s}
         if self._crowded:
             cycle.keep_alive = False
             extensions[CROWDED] = True
@@ -416,7 +434,12 @@ class Protocol(HttpToolsProtocol):
         self._note(NOT_A_ROUTE, self._refusal.status_code, self._heard_s - self._began_s)
 
 
-def _send_whole(of: ref[RequestResponseCycle], head: bytes, body: bytes) -> bool:
+def announced_bytes(cycle: RequestResponseCycle) -> int:
+    """Give the length of the request's body by its head; 0 where that does not say."""
+    return next((int(value) for name, value in cycle.scope["headers"] if name == b"content-length"), 0)
+
+
+def _send_whole(of: ref[Cycle], head: bytes, body: bytes) -> bool:
     """Do what the cycle does for a start and a body with no more to come."""
     cycle = of()
     if cycle is None:
@@ -433,6 +456,7 @@ def _send_whole(of: ref[RequestResponseCycle], head: bytes, body: bytes) -> bool
         lines.append(b"connection: close\r\n")
     cycle.transport.writelines([b"%b%b\r\n" % (head, b"".join(lines)), body])
     cycle.response_complete = True
+    cycle.refused = head.startswith(STATUS_LINES[503])
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()

@@ -20,6 +20,9 @@ The head is the status line and the headers, each with its line's end. It gives 
 CROWDED: Final = "lhc_anomaly.crowded"
 """An ASGI extension: its presence says that the server has more connections than it takes, this one among them."""
 
+BUSY_S: Final = "lhc_anomaly.busy_s"
+"""An ASGI extension: tells for how many seconds from a monotonic time the server has enough to refuse."""
+
 WholeReply = Callable[[bytes, bytes], bool]
 
 STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}

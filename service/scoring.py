@@ -7,8 +7,8 @@ not know how formats are written, nor what a model is made of.
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from time import perf_counter
-from typing import Final, Literal, NamedTuple
+from time import monotonic, perf_counter
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -31,7 +31,7 @@ from service.errors import (
     UnsupportedMediaTypeError,
 )
 from service.metrics import Metrics
-from service.replies import CROWDED, Reply
+from service.replies import BUSY_S, CROWDED, Reply
 from service.rows import LITTLE_FLOAT32
 from service.scheduling import MicroBatch, Turns
 from service.scorer import Scorer
@@ -124,7 +124,7 @@ def scoring_first(app: ASGIApp, deployment: Deployment) -> ASGIApp:
             try:
                 reply = await answers[path](deployment, scope, receive)
             except Exception as error:
-                reply = _error_reply(errors.describe(error, HttpMethod.POST, path))
+                reply = _error_reply(errors.describe(error, HttpMethod.POST, path), scope)
             await reply.send(scope, send)
             deployment.metrics.note_request(path, reply.status, perf_counter() - started)
         except CancelledError as error:
@@ -204,8 +204,11 @@ def _reply(model: Model, asked: _Asked, scores: NDArray[np.float32], encode: Enc
     return Reply(200, (model.version_header, threshold, content_type), body)
 
 
-def _error_reply(error: errors.ErrorReply) -> Reply:
-    headers = [(name.lower().encode(), value.encode()) for name, value in errors.headers(error.status_code).items()]
+def _error_reply(error: errors.ErrorReply, scope: HTTPScope) -> Reply:
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    busy_s = extensions.get(BUSY_S)
+    given = errors.headers(error.status_code, busy_s(monotonic()) if busy_s else 0.0)
+    headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
     return Reply(error.status_code, (*headers, CONTENT_TYPE_HEADERS[wire.JSON]), msgspec.json.encode(error))
 
 
