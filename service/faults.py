@@ -14,6 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+REASON_CHARACTERS = 200
+"""Of a library's words, which may repeat themselves for each level of a document."""
+
 SHOWN_CHARACTERS = 60
 
 FLOAT32_END = 2.0**128 - 2.0**103
@@ -83,7 +86,7 @@ def msgpack_fault(
         return TOO_DEEP.format("MessagePack")
     except ValueError as error:  # msgspec's own errors, and text that is not UTF-8
         reason = re.sub(r"(?<=\(byte )\d+", lambda place: str(cut_bytes + int(place[0])), str(error))
-        return f"the body is not valid MessagePack: {reason}"
+        return f"the body is not valid MessagePack: {reason[:REASON_CHARACTERS]}"
     if isinstance(document, dict) and len(document) < n_keys(body):
         return repeated(key) if key in document else "the body has a key more than once"
     return document_fault(document, key, feature_names, cut_rows=cut_rows)

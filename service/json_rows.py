@@ -90,7 +90,7 @@ class JsonReader(RowReader):
     def _refusal(self, document: bytes, reason: str = "it does not hold rows of numbers") -> InvalidRequestError:
         """Name the first fault of a document that is the body without the rows that have passed."""
         fault = faults.json_fault(document, "events", self._names, self._read, self._passed_bytes)
-        return InvalidRequestError(fault or f"the body cannot be read: {reason}")
+        return InvalidRequestError(fault or f"the body cannot be read: {reason[: faults.REASON_CHARACTERS]}")
 
     def _cut_refusal(self, start: bytes) -> InvalidRequestError:
         """Name the first fault of a document that goes on after `start`: where that has none, a row is too long."""

@@ -202,7 +202,7 @@ def _one_document(body: bytes, media_type: str, feature_names: Sequence[str]) ->
     except (ValueError, RecursionError) as error:  # msgspec's errors and those of UTF-8 are ValueErrors
         reason = str(error)
     fault = _FAULT[media_type](body, "features", feature_names)
-    raise InvalidRequestError(fault or f"the body cannot be read: {reason}")
+    raise InvalidRequestError(fault or f"the body cannot be read: {reason[: faults.REASON_CHARACTERS]}")
 
 
 def _one_raw(data: bytes, n_features: int, found: str) -> NDArray[np.float32]:

@@ -5,15 +5,13 @@ python -m training COMMAND --help
 
 import argparse
 import importlib
-import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from training.errors import Terminated, TrainingError
+from training.signals import handled, heeded
 
 
 class Command(NamedTuple):
@@ -45,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser("python -m training").parse_args(argv)
     command = COMMANDS[args.command]
     try:
-        with _stopped_by(signal.SIG_DFL, signal.SIG_DFL):  # at once, for there is nothing to leave tidy yet
+        with handled(signal.SIG_DFL):  # at once, for there is nothing to leave tidy yet
             from service.artefact import ArtefactError
 
             module = importlib.import_module(f"training.{args.command}")
-        with _stopped_by(signal.default_int_handler, _terminate):
+        with heeded():
             code = int(module.main(args.arguments))
             sys.stdout.flush()  # here, where a full disk is an error that is explained
             return code
@@ -68,31 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGTERM
 
 
-Handler = Callable[[int, FrameType | None], object] | signal.Handlers
-
-
-@contextmanager
-def _stopped_by(interrupt: Handler, terminate: Handler) -> Iterator[None]:
-    """Handle both signals so until the context ends, but for one that this process was started to ignore."""
-    wanted = {signal.SIGINT: interrupt, signal.SIGTERM: terminate}
-    before = {
-        number: signal.signal(number, handler)
-        for number, handler in wanted.items()
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _terminate(*_: object) -> NoReturn:
-    for child in multiprocessing.active_children():
-        child.kill()  # what it is making would be waited for
-    raise Terminated
-
-
 def lhc_anomaly() -> int:
     """Run the `lhc-anomaly` script: every training command, and `serve` for the service."""
     if sys.argv[1:2] == ["serve"]:
@@ -107,6 +80,13 @@ def lhc_anomaly() -> int:
         print(_parser("lhc-anomaly").format_help() + "  serve      the service; see `lhc-anomaly serve --help`")
         print("  keys       API keys of the service; see `lhc-anomaly keys --help`")
         return 0
+    return alone()
+
+
+def alone() -> int:
+    """Do as `main` does, as all that this process is for: before and after its command a signal ends it in silence."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     return main()
 
 
@@ -121,4 +101,4 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(alone())

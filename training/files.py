@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from training.signals import raise_if_stopped
+
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -65,6 +67,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             os.fsync(descriptor)
             if not os.fstat(descriptor).st_size:
                 raise OSError(errno.ENODATA, "Nothing was written, and so it stays as it was", str(final))
+            raise_if_stopped()
             temporary.replace(final)
             _sync(final.parent)
         except BaseException:

@@ -28,6 +28,7 @@ from training.errors import PartsError
 from training.events import FEATURE_NAMES, LABEL
 from training.files import atomic_write, exclusive, require_output
 from training.hdf5_writer import write_frame
+from training.signals import STOPPING, raise_if_stopped
 
 QUOTED_CHARACTERS = 100  # of a value in an error
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -93,14 +94,16 @@ def _make_all(missing: Sequence[Part], folder: Path, processes: int) -> Generato
     # Spawned, not forked: a child must not inherit the state of Pythia, fastjet or a progress bar's thread.
     with ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent) as pool:
         waiting = iter(missing)
-        # As many as there are processes, and not all at once: what was handed over cannot be taken back.
-        working = _hand_over(pool, islice(waiting, processes), folder)
+        working: set[Future[int]] = set()
         try:
+            # As many as there are processes, and not all at once: what was handed over cannot be taken back.
+            _hand_over(pool, islice(waiting, processes), folder, working)
             while working:
                 done, working = wait(working, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
-                working |= _hand_over(pool, islice(waiting, len(done)), folder)
+                raise_if_stopped()
+                _hand_over(pool, islice(waiting, len(done)), folder, working)
         except (KeyboardInterrupt, GeneratorExit):
             _finish(working)
             raise
@@ -117,11 +120,14 @@ def _finish(working: set[Future[int]]) -> None:
         raise
 
 
-def _hand_over(pool: ProcessPoolExecutor, parts: Iterable[Part], folder: Path) -> set[Future[int]]:
-    """Have parts made by a pool that leaves interrupts to this process, from its processes' first instruction on."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the processes that this starts inherit
+def _hand_over(pool: ProcessPoolExecutor, parts: Iterable[Part], folder: Path, working: set[Future[int]]) -> None:
+    """Add parts to those under way in a pool that leaves signals to this process, from its first instruction on.
+
+    A signal waits until all is noted: a process that it missed, or a part, would be waited for.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # which the processes that this starts inherit
     try:
-        return {pool.submit(_make_file, part, folder) for part in parts}
+        working.update([pool.submit(_make_file, part, folder) for part in parts])
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -138,6 +144,7 @@ def _follow_parent() -> None:
     """Have the system kill this process when its parent ends, before it can write among what another one begins."""
     parent = parent_process()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # by which the pool ends the others when one is killed
     if parent is None or os.getppid() != parent.pid:  # it ended before
         os._exit(1)
 

@@ -56,7 +56,7 @@ def outcome(reader: RowReader, pieces: list[bytes]) -> Outcome:
             for place, piece in enumerate(pieces)
             for block in reader.feed(piece, last=place == len(pieces) - 1)
         ]
-    except InvalidRequestError as error:
+    except (InvalidRequestError, BodyTooLargeError) as error:
         return str(error)
     return np.concatenate(blocks)
 

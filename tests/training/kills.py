@@ -1,6 +1,6 @@
 """Training commands in processes of their own, killed at random moments and run again; knows no command by name.
 
-python -m tests.training.kills COMMAND    makes ready for a command, and forks for each list of arguments that it reads
+python -m tests.training.kills MODULE ...    imports the modules, and forks for each list of arguments that it reads
 """
 
 import contextlib
@@ -68,9 +68,12 @@ def launch(arguments: Sequence[str]) -> Attempt:
 
 
 @contextlib.contextmanager
-def prepared(command: str) -> Iterator[Launch]:
-    """Yield what begins a command as `launch` does, in a process that has imported it before: torch takes seconds."""
-    ready = [sys.executable, "-m", "tests.training.kills", command]
+def prepared(*modules: str) -> Iterator[Launch]:
+    """Yield what begins a command as `launch` does, in a process that has imported modules before: torch takes seconds.
+
+    What a command imports only as it goes is worth naming too.
+    """
+    ready = [sys.executable, "-m", "tests.training.kills", *modules]
     server = subprocess.Popen(ready, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdin is not None
     assert server.stdout is not None
@@ -89,9 +92,10 @@ def prepared(command: str) -> Iterator[Launch]:
         yield begin
 
 
-def serve(command: str) -> None:
-    """Import a command and fork for each line of arguments; print the child's process, and its status once it ended."""
-    importlib.import_module(f"training.{command}")
+def serve(modules: Sequence[str]) -> None:
+    """Import modules and fork for each line of arguments; print the child's process, and its status once it ended."""
+    for module in modules:
+        importlib.import_module(module)
     from training.__main__ import main
 
     for line in sys.stdin:
@@ -104,7 +108,7 @@ def serve(command: str) -> None:
             os.dup2(writing, 2)
             os.close(writing)
             try:
-                os._exit(main([command, *arguments]))
+                os._exit(main(arguments))
             finally:
                 sys.stderr.flush()
                 os._exit(70)
@@ -155,8 +159,8 @@ def campaign(
                 attempt.gone(rng.uniform(0, duration_s))
             attempt.send(number)
             status, said = attempt.result()
-            assert status in (0, -number, 128 + number), said  # 0 where it came too late, which `stopped` does not count
-            if number != signal.SIGKILL and "Exception ignored in" not in said:  # where Python drops and prints it
+            assert status in (0, -number, 128 + number), said
+            if number != signal.SIGKILL and "Exception ignored in" not in said:  # in a callback, where Python drops it
                 assert "Traceback" not in said, said
             stopped += status != 0
             late += status == 0
@@ -178,4 +182,4 @@ def _files(folder: Path) -> set[tuple[str, int]]:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1:])

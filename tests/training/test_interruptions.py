@@ -26,16 +26,9 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def training() -> Iterator[Launch]:
-    """Give a process that trains without having to import torch each time."""
-    with prepared("train") as begin:
-        yield begin
-
-
-@pytest.fixture(scope="module")
-def exporting() -> Iterator[Launch]:
-    """Give a process that exports without having to import torch each time."""
-    with prepared("export") as begin:
+def ready() -> Iterator[Launch]:
+    """Give a process that trains and exports without having to import torch, and what it brings, each time."""
+    with prepared("training.train", "training.export", "torch._dynamo", "networkx", "onnxscript") as begin:
         yield begin
 
 
@@ -86,10 +79,10 @@ def test_a_killed_simulation_goes_on(tmp_path: Path) -> None:
     assert campaign(launch, [*command, str(out)], out.parent, duration_s, [3], judge).stopped
 
 
-def test_a_killed_training_goes_on(training: Launch, events: Path, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on(ready: Launch, events: Path, tmp_path: Path) -> None:
     """Whenever `train` is killed, its checkpoint can be read; resumed, it ends with the bytes of one left alone."""
-    command = [str(events), "--epochs", str(EPOCHS), "--preset", "density", "--resume", "--out"]
-    duration_s = timed(training, *command, str(tmp_path / "whole"))
+    command = ["train", str(events), "--epochs", str(EPOCHS), "--preset", "density", "--resume", "--out"]
+    duration_s = timed(ready, *command, str(tmp_path / "whole"))
     run = tmp_path / "killed"
     whole = contents(tmp_path / "whole")
 
@@ -101,25 +94,24 @@ def test_a_killed_training_goes_on(training: Launch, events: Path, tmp_path: Pat
                 assert curve.read_text().count("\n") - 1 in (epochs - 1, epochs)
         return contents(run) == whole if run.exists() else False
 
-    assert campaign(training, [*command, str(run)], tmp_path, duration_s, [4], judge).stopped
+    assert campaign(ready, [*command, str(run)], tmp_path, duration_s, [4], judge).stopped
     assert {path.name for path in run.iterdir()} == whole.keys()
 
 
-def test_a_killed_export_leaves_the_old_model_or_the_new(
-    training: Launch, exporting: Launch, events: Path, tmp_path: Path
-) -> None:
+def test_a_killed_export_leaves_the_old_model_or_the_new(ready: Launch, events: Path, tmp_path: Path) -> None:
     """Whenever `export` is killed, its output has the old bytes or all the new ones."""
-    timed(training, str(events), "--epochs", "1", "--out", str(tmp_path / "run"))
+    timed(ready, "train", str(events), "--epochs", "1", "--out", str(tmp_path / "run"))
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     out = tmp_path / "killed" / "model.onnx"
-    duration_s = timed(exporting, str(tmp_path / "run"), "--out", str(tmp_path / "whole" / out.name))
+    command = ["export", str(tmp_path / "run"), "--out"]
+    duration_s = timed(ready, *command, str(tmp_path / "whole" / out.name))
     out.write_bytes(OLD)
 
     def judge() -> bool:
         return old_or_new(out.parent, {out.name: OLD}, contents(tmp_path / "whole"))
 
-    assert campaign(exporting, [str(tmp_path / "run"), "--out", str(out)], out.parent, duration_s, [3], judge).stopped
+    assert campaign(ready, [*command, str(out)], out.parent, duration_s, [3], judge).stopped
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -287,6 +287,48 @@ if __name__ == "__main__":
 """
 
 
+ASSEMBLE_INTERRUPTED = """
+import io, os, signal, sys
+from pathlib import Path
+from tests.training.test_parts import STAMP, parts
+from training.parts import assemble
+from training.signals import heeded
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Bar(io.StringIO):
+    def write(self, text):
+        if " 3/25 " in text:
+            Last()
+        return super().write(text)
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    sys.stderr = Bar()
+    try:
+        with heeded():
+            assemble(folder / "out.h5", parts(folder), STAMP, 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def test_an_interrupt_that_python_drops_stops_at_the_next_part(tmp_path: Path) -> None:
+    """Where the exception comes in a callback, which can raise nothing, no other part is begun all the same."""
+    made = parts(tmp_path)
+    script = tmp_path / "assemble.py"
+    script.write_text(ASSEMBLE_INTERRUPTED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
+    assert subprocess.run([sys.executable, str(script), str(tmp_path)], env=environment, check=False).returncode == 130
+    assert [part.times_made for part in made] == [1, 0, 0, 0, 0]
+    assert not (tmp_path / "out.h5").exists()
+    assemble(tmp_path / "out.h5", made, STAMP, 1)
+    assert_holds(tmp_path / "out.h5", expected(made, tmp_path / "scratch"))
+    assert [part.times_made for part in made] == [1, 1, 1, 1, 1]
+
+
 def test_a_second_interrupt_drops_the_parts_under_way(tmp_path: Path) -> None:
     """Ctrl-C waits for the parts under way; once more, and all processes end at once, with what was finished kept."""
     made = parts(tmp_path)
