@@ -19,14 +19,15 @@ import struct
 import termios
 import time
 from asyncio import get_running_loop
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 logger = logging.getLogger(__name__)
 
-CLOSED: Final = struct.Struct("<Q")
-"""What a worker reports: how many of its connections have ended so far."""
+REPORT: Final = struct.Struct("<QQ")
+"""What a worker reports: how many connections it has taken so far, and how many of them have ended."""
 
 BATCH: Final = 64
 """Connections that are taken before anything else is looked after."""
@@ -110,7 +111,7 @@ class Entrance:
         self._descriptors = Descriptors(spare)
         self._untaken = Shortage()
         self._rests_until = -math.inf
-        self._kept: socket.socket | None = None
+        self._kept: deque[socket.socket] = deque()
         self.closed = False
 
     @property
@@ -120,8 +121,8 @@ class Entrance:
 
     @property
     def waited_for(self) -> bool:
-        """Whether a connection was accepted that no worker would take yet."""
-        return self._kept is not None
+        """Whether a connection was accepted that no worker has taken yet."""
+        return bool(self._kept)
 
     def accept(self) -> socket.socket | None:
         """Accept a connection; None if nobody waits, or if there is no descriptor for it, and then it rests."""
@@ -142,31 +143,39 @@ class Entrance:
     def spread(self, outlets: Sequence["Outlet"]) -> None:
         """Hand those who wait to the worker with the fewest each; whom none takes is kept, and it rests."""
         for _ in range(BATCH):
-            connection = self._kept or self.accept()
+            connection = self._kept.popleft() if self._kept else self.accept()
             if connection is None:
                 return
-            self._kept = connection
             if not any(_handed(connection, outlet) for outlet in sorted(outlets, key=lambda o: o.open_connections)):
+                self._kept.appendleft(connection)
                 self._untaken.note("no worker takes connections", "new ones wait until one does")
                 self._rest()
                 return
-            self._kept = None
-            connection.close()
 
     def spread_all(self, outlets: Sequence["Outlet"]) -> None:
         """Hand out all who wait, as far as there are workers and descriptors for them."""
-        while outlets and not self.rest_s and select.select([self.listener], [], [], 0)[0]:
+        while outlets and not self.rest_s and (self._kept or select.select([self.listener], [], [], 0)[0]):
             self.spread(outlets)
+
+    def give_again(self, connections: Sequence[socket.socket]) -> None:
+        """Keep connections that a worker never got for another, or end them if none is to get any more."""
+        self._kept.extend(connections)
+        if self.closed:
+            self._end_kept()
 
     def close(self) -> None:
         """Close the socket."""
-        if self._kept is not None:
-            self._kept.close()
+        self._end_kept()
         self.listener.close()
         self.closed = True
 
     def _rest(self) -> None:
         self._rests_until = time.monotonic() + REST_S
+
+    def _end_kept(self) -> None:
+        for connection in self._kept:
+            connection.close()
+        self._kept.clear()
 
 
 class Outlet:
@@ -179,6 +188,7 @@ class Outlet:
         """Whether the worker still takes connections."""
         self._handed = 0
         self._closed = 0
+        self._on_their_way: deque[socket.socket] = deque()
 
     @property
     def open_connections(self) -> int:
@@ -186,25 +196,42 @@ class Outlet:
         return self._handed - self._closed
 
     def hand(self, connection: socket.socket) -> None:
-        """Give the connection away; raises OSError if the worker has gone, or has more waiting than it may."""
+        """Give the connection away; raises OSError if the worker has gone, or has more waiting than it may.
+
+        It is kept as well until the worker says that it has it: one that is killed loses what is on its way.
+        """
         socket.send_fds(self.channel, [b"c"], [connection.fileno()])
         self._handed += 1
+        self._on_their_way.append(connection)
 
     def read_reports(self) -> None:
-        """Learn how many connections have ended, and whether more are taken."""
+        """Learn how many connections have arrived and ended, and whether more are taken."""
         try:
-            while report := self.channel.recv(CLOSED.size):
-                (self._closed,) = CLOSED.unpack(report)
+            while report := self.channel.recv(REPORT.size):
+                taken, self._closed = REPORT.unpack(report)
+                while len(self._on_their_way) > self._handed - taken:
+                    self._on_their_way.popleft().close()
         except BlockingIOError:
             return
         except OSError:  # it died with connections on their way
             pass
         self.taken_from = False
 
+    def take_back(self) -> list[socket.socket]:
+        """Give the connections that never arrived at a worker that has gone."""
+        self.read_reports()
+        never_arrived = [] if self.taken_from else list(self._on_their_way)
+        if never_arrived:
+            self._handed -= len(never_arrived)
+            self._on_their_way.clear()
+        return never_arrived
+
     def close(self) -> None:
-        """Close both ends."""
+        """Close both ends, and what is on its way."""
         self.channel.close()
         self.workers_end.close()
+        for connection in self._on_their_way:
+            connection.close()
 
 
 class Welcome:
@@ -309,17 +336,19 @@ class Intake:
         self._descriptors = Descriptors(spare)
         self._resumption: asyncio.TimerHandle | None = None
         self._taken = 0
-        self._reported = 0
+        self._reported = (0, 0)
         channel.setblocking(False)
         self._watch()
 
     def report(self, n_open: int) -> None:
-        """Tell the parent how many connections have ended, where that is news."""
-        closed = self._taken - self._welcome.n_starting - n_open
-        if closed > self._reported:
+        """Tell the parent how many connections have arrived and ended, where that is news."""
+        self._tell(max(self._taken - self._welcome.n_starting - n_open, self._reported[1]))
+
+    def _tell(self, n_closed: int) -> None:
+        if (self._taken, n_closed) != self._reported:
             with suppress(OSError):  # the parent is busy, or gone: the next report says as much
-                self._channel.send(CLOSED.pack(closed))
-                self._reported = closed
+                self._channel.send(REPORT.pack(self._taken, n_closed))
+                self._reported = (self._taken, n_closed)
 
     def close(self) -> None:
         """Take those that were handed over, and no more connections."""
@@ -339,6 +368,11 @@ class Intake:
         get_running_loop().add_reader(self._channel, self._take)
 
     def _take(self) -> None:
+        """Take what was handed over, and say so before a byte of it is read."""
+        self._receive()
+        self._tell(self._reported[1])
+
+    def _receive(self) -> None:
         with suppress(BlockingIOError):
             for _ in range(BATCH):
                 # Else the kernel would close what it cannot give: so it stays in the channel, and then in the backlog.

@@ -191,6 +191,8 @@ class Supervisor:
         for outlet in outlets:
             if outlet.channel in happened:
                 outlet.read_reports()
+        for worker in ready:
+            self._take_back(worker)
         for entrance, to in doors:
             if to and not entrance.rest_s and (entrance.listener in happened or entrance.waited_for):
                 entrance.spread(to)
@@ -236,8 +238,15 @@ class Supervisor:
         if self._announced:
             self._rollout.settle([worker.followed for worker in self._workers])
 
+    def _take_back(self, worker: Worker) -> None:
+        """Give connections that never arrived at a worker which has gone to another."""
+        for outlet, entrance in ((worker.outlet, self._own.entrance), (worker.operations, self._own.operations)):
+            if outlet is not None and entrance is not None:
+                entrance.give_again(outlet.take_back())
+
     def _replace(self, worker: Worker) -> None:
         worker.process.join()
+        self._take_back(worker)
         worker.close()
         self._workers.remove(worker)
         pid, exit_code = worker.process.pid, worker.process.exitcode

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.connections import CLOSED, Entrance, Intake, Outlet, Welcome
+from service.connections import REPORT, Entrance, Intake, Outlet, Welcome
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
 from tests.service.formats import RAW
@@ -97,8 +97,8 @@ def test_closed_connections_count_no_more(entrance: Entrance) -> None:
         for _ in range(6):
             stack.enter_context(connect(entrance))
         entrance.spread(workers)
-        first.workers_end.send(CLOSED.pack(1))
-        first.workers_end.send(CLOSED.pack(3))  # all so far, not since the last report
+        first.workers_end.send(REPORT.pack(2, 1))
+        first.workers_end.send(REPORT.pack(3, 3))  # all so far, not since the last report
         first.read_reports()
         second.read_reports()
         assert (first.open_connections, second.open_connections) == (0, 3)
@@ -136,6 +136,26 @@ def test_a_worker_that_died_with_connections_on_their_way_is_known_to_be_gone(en
         assert not worker.taken_from
 
 
+def test_what_never_arrived_at_a_worker_goes_to_another(entrance: Entrance) -> None:
+    """Of two connections one had arrived when the worker died, and died with it; the other client is served."""
+    with outlets(2) as [dying, other], ExitStack() as stack:
+        clients = [stack.enter_context(connect(entrance)) for _ in range(2)]
+        entrance.spread([dying])
+        arrived, lost = take(dying)
+        dying.workers_end.send(REPORT.pack(1, 0))
+        close_all([arrived, lost])
+        dying.workers_end.close()
+        entrance.give_again(dying.take_back())
+        assert dying.take_back() == []
+        assert entrance.waited_for
+        entrance.spread([other])
+        [taken] = take(other)
+        with taken:
+            taken.sendall(b"hello")
+        assert clients[1].recv(5) == b"hello"
+        assert clients[0].recv(5) == b""
+
+
 def test_a_connection_that_nobody_takes_waits_for_somebody(
     entrance: Entrance, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,7 +185,7 @@ def test_a_worker_that_takes_none_does_not_stop_the_others(entrance: Entrance) -
             while True:
                 full.hand(one)
                 n_handed += 1
-        full.workers_end.send(CLOSED.pack(n_handed))
+        full.workers_end.send(REPORT.pack(0, n_handed))
         full.read_reports()
         assert full.open_connections == 0
         entrance.spread([free])
