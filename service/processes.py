@@ -17,8 +17,9 @@ from typing import Final
 import msgspec
 
 from service.artefact import Artefact, load_artefact
-from service.connections import Entrance, allow_descriptors
+from service.connections import Entrance
 from service.copies import CopyError
+from service.descriptors import allow_descriptors
 from service.logs import configure_logging
 from service.metrics import MULTIPROCESS_VARIABLE, WORKER_BYTES
 from service.rollout import MODEL, Rollout, check, kinds_in, stamps

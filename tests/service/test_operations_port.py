@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trustme
 
-from service.connections import SPARE_DESCRIPTORS
+from service.descriptors import SPARE_DESCRIPTORS
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
 from tests.service.formats import RAW
