@@ -39,10 +39,11 @@ test: .venv/everything ## run the tests
 	$(BIN)/python -m pytest
 
 .PHONY: check
-check: .venv/everything ## lint, formatting and types
+check: .venv/everything ## lint, formatting, types and imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 .PHONY: fuzz
 fuzz: .venv/fuzz ## bodies made by coverage against the decoders (MINUTES=)
@@ -158,13 +159,13 @@ audit: $(TOOLS)/ready ## ask PyPI for known vulnerabilities of the locked versio
 
 .PHONY: clean
 clean: ## remove the environments, caches and what is built; data and runs stay
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis service/*.so
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis service/formats/*.so
 
 # A stamp is newer than pyproject.toml when the environment has what it asks for.
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/service: pyproject.toml service/_json_rows.c requirements/service.txt | .venv/bin/python
+.venv/service: pyproject.toml service/formats/_json_rows.c requirements/service.txt | .venv/bin/python
 	$(BIN)/$(INSTALL) --require-hashes --no-deps -r requirements/service.txt
 	$(BIN)/$(INSTALL) --editable .
 	@touch $@

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.bodies import JSON, MSGPACK, MSGPACK_BINARY, RAW, Format
 from benchmarks.client import Client, Reply
-from service.artefact import GOLDEN_ATOL, GOLDEN_RTOL
-from service.scorer import Scorer
+from service.model.artefact import GOLDEN_ATOL, GOLDEN_RTOL
+from service.model.scorer import Scorer
 
 SINGLE_CONNECTIONS = (1, 32, 256)
 BATCH_EVENTS = (10, 100, 1_000, 10_000, 100_000)

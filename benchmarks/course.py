@@ -26,8 +26,8 @@ from benchmarks.stage import read_sample
 from benchmarks.steady import Question, Score, SteadyLoad, mixed_questions
 from benchmarks.tally import Report, Seen
 from benchmarks.vitals import Vital, Watch, sockets, started
-from service.artefact import Artefact, load_artefact, with_metadata
-from service.scorer import Scorer
+from service.model.artefact import Artefact, load_artefact, with_metadata
+from service.model.scorer import Scorer
 from service.settings import Settings
 
 OTHER = "exported/exposed/autoencoder.onnx"

@@ -10,8 +10,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artefact import INPUT_NAME, OUTPUT_NAME, Artefact
-from service.scorer import Scorer
+from service.model.artefact import INPUT_NAME, OUTPUT_NAME, Artefact
+from service.model.scorer import Scorer
 
 CHUNKS = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 SCORER_EVENTS = (10_000, 100_000)

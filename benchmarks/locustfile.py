@@ -21,8 +21,8 @@ from locust.contrib.fasthttp import FastResponse
 from locust.env import Environment
 from numpy.typing import NDArray
 
-from service.artefact import GOLDEN_ATOL, GOLDEN_RTOL, Artefact, load_artefact
-from service.scorer import Scorer
+from service.model.artefact import GOLDEN_ATOL, GOLDEN_RTOL, Artefact, load_artefact
+from service.model.scorer import Scorer
 
 BATCH_SIZES = (10, 1_000, 10_000)
 SINGLE_EVENTS = 100

@@ -24,8 +24,8 @@ from benchmarks.poster import Poster, exchange
 from benchmarks.results import Memory, Sample
 from benchmarks.servers import service_flags, serving
 from benchmarks.stage import read_sample
-from service.artefact import Artefact, load_artefact
-from service.scorer import Scorer
+from service.model.artefact import Artefact, load_artefact
+from service.model.scorer import Scorer
 from service.settings import Settings
 
 MODEL = "exported/autoencoder.onnx"

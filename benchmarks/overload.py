@@ -25,9 +25,9 @@ from benchmarks.results import Burden, Overload, Overloaded, median_of
 from benchmarks.servers import Server, service_flags, serving
 from benchmarks.stage import read_sample
 from benchmarks.tables import overload_text
-from service.artefact import Artefact, load_artefact
 from service.errors import RETRY_AFTER_S
-from service.scorer import Scorer
+from service.model.artefact import Artefact, load_artefact
+from service.model.scorer import Scorer
 
 MODEL = "exported/autoencoder.onnx"
 TIMES: Final = 4

@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service import wire
 from service.__main__ import main
 from service.errors import InvalidRequestError
-from service.rows import RowReader
+from service.formats import table as wire
+from service.formats.blocks import RowReader
 
 
 class EventsBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -11,8 +11,8 @@ from benchmarks import machine, wrk
 from benchmarks.cases import WrongAnswerError, all_cases
 from benchmarks.servers import service_flags, serving
 from benchmarks.stage import read_sample
-from service.artefact import load_artefact
-from service.scorer import Scorer
+from service.model.artefact import load_artefact
+from service.model.scorer import Scorer
 
 SECONDS = 8
 SAMPLES_PER_S = 400

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from benchmarks import machine
 from benchmarks.cases import Case, ServerName, all_cases
 from benchmarks.servers import Server, service_flags, serving
-from service.artefact import Artefact, load_artefact
-from service.scorer import Scorer
+from service.model.artefact import Artefact, load_artefact
+from service.model.scorer import Scorer
 from training.events import read_events
 
 SAMPLE = Path("exported/sample.h5")

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     settings = parse_settings(sys.argv[1:] if argv is None else argv, os.environ)
     # After the settings, so that --help and a wrong flag are answered at once.
-    from service.processes import run
+    from service.server.startup import run
 
     return run(settings)
 

@@ -1,158 +1,161 @@
-"""The service's errors and their replies; every error a client can meet is rendered here.
+"""Every error that a client can receive, with its status; all protocols render these.
 
 ServiceError
 ├── InvalidRequestError             the content of the request is wrong
+│   ├── MalformedRequestError       the request is not HTTP/1.1
 │   ├── UnknownWorkingPointError
 │   └── NonFiniteScoreError         an event beyond what the model can score
+├── UnauthorisedError               no API key, or an unknown one
+├── UnknownRouteError
+├── MethodNotAllowedError
 ├── NotAcceptableError              no format that the client accepts
+├── RequestTimeoutError             the request did not arrive in time
 ├── BodyTooLargeError
 │   └── TooManyEventsError
-├── DeadlineError                   the request did not arrive in time
+├── UriTooLongError
 ├── UnsupportedMediaTypeError       no format that the service reads
-├── ClientDisconnectedError         nobody is left to read the reply
-└── NotReadyError                   starting or draining
-    └── OverloadedError             more work in flight than a worker takes
-
-It does not know what causes them.
+├── HeadersTooLargeError
+├── ClientDisconnectedError         no client is left to read the response
+├── NotReadyError                   starting, draining or stopped
+│   └── OverloadedError             more work in flight than a worker takes
+└── UnsupportedVersionError         another version of HTTP
 """
 
 import logging
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import Final
 
 import msgspec
-from litestar import Request, Response
-from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
-from litestar.types import ExceptionHandlersMap
 
 logger = logging.getLogger(__name__)
 
 
 class ServiceError(Exception):
-    """An error with a status of its own, whose message is written for the client."""
+    """An error with a status of its own; its message is written for the client."""
 
 
 class InvalidRequestError(ServiceError):
-    """The request's content is wrong: the message names the place, the value and what was expected."""
+    """The content of the request is wrong: the message names the place, the value and what was expected."""
+
+
+class MalformedRequestError(InvalidRequestError):
+    """The request is not well-formed HTTP/1.1."""
 
 
 class UnknownWorkingPointError(InvalidRequestError):
-    """The artefact has no working point of that name."""
+    """The model has no working point of that name."""
 
 
 class NonFiniteScoreError(InvalidRequestError):
-    """An event's features are finite, but its score is not: no format may hide that."""
+    """The features of an event are finite, but its score is not."""
+
+
+class UnauthorisedError(ServiceError):
+    """The request has no API key, or an unknown one."""
+
+
+class UnknownRouteError(ServiceError):
+    """No route has this path."""
+
+
+class MethodNotAllowedError(ServiceError):
+    """The route does not take this method."""
 
 
 class NotAcceptableError(ServiceError):
-    """No reply format matches the request's Accept header."""
+    """No response format matches the Accept header."""
+
+
+class RequestTimeoutError(ServiceError):
+    """The request did not arrive within its timeout."""
 
 
 class BodyTooLargeError(ServiceError):
-    """The request's body is longer than the service takes."""
+    """The body is longer than the limit."""
 
 
 class TooManyEventsError(BodyTooLargeError):
-    """The request has more events than the service takes at once."""
+    """The request has more events than the limit."""
 
 
-class DeadlineError(ServiceError):
-    """The request did not arrive in the time that it may take."""
+class UriTooLongError(ServiceError):
+    """The URL is longer than the limit."""
 
 
 class UnsupportedMediaTypeError(ServiceError):
-    """The request's Content-Type, or its Content-Encoding, is not one that the service reads."""
+    """The Content-Type, or the Content-Encoding, is not one that the service reads."""
+
+
+class HeadersTooLargeError(ServiceError):
+    """The headers are longer than the limit."""
 
 
 class ClientDisconnectedError(ServiceError):
-    """The client left before its request had arrived."""
+    """The client left before its request was answered."""
 
 
 class NotReadyError(ServiceError):
-    """The service takes no work now: the message is the reason."""
+    """The service does not score now: the message is the reason."""
 
 
 class OverloadedError(NotReadyError):
-    """The worker has as much work in flight as it takes: the request was not read, and is to be sent again later."""
+    """The worker has as much work in flight as it takes; the request was not read and can be sent again later."""
 
 
-STATUS: dict[type[ServiceError], int] = {
+class UnsupportedVersionError(ServiceError):
+    """The request is in a version of HTTP that the service does not speak."""
+
+
+STATUSES: Final[dict[type[Exception], int]] = {
     InvalidRequestError: 400,
+    MalformedRequestError: 400,
     UnknownWorkingPointError: 400,
     NonFiniteScoreError: 400,
+    UnauthorisedError: 401,
+    UnknownRouteError: 404,
+    MethodNotAllowedError: 405,
     NotAcceptableError: 406,
-    DeadlineError: 408,
+    RequestTimeoutError: 408,
     BodyTooLargeError: 413,
     TooManyEventsError: 413,
+    UriTooLongError: 414,
     UnsupportedMediaTypeError: 415,
-    ClientDisconnectedError: 499,  # as nginx has it: read by metrics alone
+    HeadersTooLargeError: 431,
+    ClientDisconnectedError: 499,  # as in nginx; it appears in metrics and logs alone
     NotReadyError: 503,
     OverloadedError: 503,
+    UnsupportedVersionError: 505,
 }
+"""The status of each error; any other exception is a 500."""
+
+INTERNAL_ERROR: Final = 500
+
+RETRY_AFTER_S: Final = 1
+"""Seconds after which a request that got a 503 can be sent again: work in flight takes about as long."""
 
 
-NOT_KEPT = "no-store"
-"""The Cache-Control of every error."""
-
-RETRY_AFTER_S = 1
-"""When a request that got a 503 may be sent again: what is in flight takes about as long."""
-
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-
-
-class ErrorReply(msgspec.Struct, frozen=True):
-    """The body of every reply that is an error."""
+class ErrorBody(msgspec.Struct, frozen=True):
+    """The body of every error response."""
 
     status_code: int
     detail: str
 
 
-def describe(error: Exception, method: str, path: str) -> ErrorReply:
-    """Say what the client is told of an error; what is not the client's doing goes to the log as well."""
+def describe(error: Exception, method: str, path: str) -> ErrorBody:
+    """Describe an error to the client; an exception that is no ServiceError is logged and described as internal."""
     if isinstance(error, NonFiniteScoreError):
         logger.warning("non-finite score", extra={"path": path, "detail": str(error)})
     if isinstance(error, ServiceError):
-        # A client's text may hold half a character, as JSON's "\ud800" does, which UTF-8 cannot write.
-        return ErrorReply(STATUS[type(error)], str(error).encode(errors="backslashreplace").decode())
+        # The message may quote half a surrogate pair from JSON ("\ud800"), which UTF-8 cannot encode.
+        return ErrorBody(STATUSES[type(error)], str(error).encode(errors="backslashreplace").decode())
     logger.error("unexpected exception", exc_info=error, extra={"method": method, "path": path})
-    return ErrorReply(500, "internal error")
-
-
-def handle(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorReply]:
-    """Reply with what the client is told of an error."""
-    return _response(describe(error, request.method, request.scope["path"]))
-
-
-def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorReply]:
-    """Reply to what Litestar itself refuses; its 5xx are as unexpected as any other exception."""
-    if error.status_code >= 500:
-        return handle(request, error)
-    path, given = request.scope["path"], error.headers or {}
-    if isinstance(error, NotFoundException):
-        return _response(ErrorReply(404, f"{path[:200]} is not a route; /docs lists the routes"))
-    if isinstance(error, MethodNotAllowedException):
-        methods = dict.fromkeys(given["allow"].split(", "))
-        # Any GET is answered to HEAD too, of which the router knows nothing.
-        allowed = ", ".join(methods | {"HEAD": None} if "GET" in methods else methods)
-        detail = f"{path} does not take {request.method}, expected {allowed}"
-        return _response(ErrorReply(405, detail), {"Allow": allowed})
-    return _response(ErrorReply(error.status_code, error.detail), given)
+    return ErrorBody(INTERNAL_ERROR, "internal error")
 
 
 def headers(status: int, busy_s: float = 0.0) -> dict[str, str]:
-    """Give the headers of every error with this status, from a server that is to be left alone for so long."""
-    kept = {"Cache-Control": NOT_KEPT}
-    return {**kept, "Retry-After": str(RETRY_AFTER_S + int(busy_s))} if status == 503 else kept
-
-
-def _response(reply: ErrorReply, more: Mapping[str, str] = NO_HEADERS) -> Response[ErrorReply]:
-    return Response(
-        reply,
-        status_code=reply.status_code,
-        headers={**headers(reply.status_code), **more},
-        media_type="application/json",
-    )
-
-
-HANDLERS: ExceptionHandlersMap = {HTTPException: handle_http_exception, Exception: handle}
+    """Give the headers of an error response; a worker that is busy for `busy_s` seconds asks for a later retry."""
+    headers = {"Cache-Control": "no-store"}
+    if status == STATUSES[UnauthorisedError]:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == STATUSES[NotReadyError]:
+        headers["Retry-After"] = str(RETRY_AFTER_S + int(busy_s))
+    return headers

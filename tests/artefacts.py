@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from service.artefact import INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, GoldenPairs, Metadata, Scaler, WorkingPoint
+from service.model.artefact import INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, GoldenPairs, Metadata, Scaler, WorkingPoint
 
 N_FEATURES = 5
 RTOL = 1e-5

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = COMMANDS[args.command]
     try:
         with handled(signal.SIG_DFL):  # at once, for there is nothing to leave tidy yet
-            from service.artefact import ArtefactError
+            from service.model.artefact import ArtefactError
 
             module = importlib.import_module(f"training.{args.command}")
         with heeded():
@@ -73,7 +73,7 @@ def lhc_anomaly() -> int:
 
         return serve(sys.argv[2:])
     if sys.argv[1:2] == ["keys"]:
-        from service.keys import main as keys
+        from service.security.api_keys import main as keys
 
         return keys(sys.argv[2:])
     if sys.argv[1:] in ([], ["-h"], ["--help"]):

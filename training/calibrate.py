@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from service.artefact import Artefact, load_artefact, with_metadata
-from service.scorer import Scorer
+from service.model.artefact import Artefact, load_artefact, with_metadata
+from service.model.scorer import Scorer
 from training.errors import ExportError
 from training.events import digest, read_background, require_features
 from training.files import atomic_write, require_output

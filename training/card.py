@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.artefact import Artefact
+from service.model.artefact import Artefact
 
 if TYPE_CHECKING:
     from training.evaluate import Evaluation

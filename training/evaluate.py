@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artefact import Artefact, load_artefact
-from service.scorer import Scorer
+from service.model.artefact import Artefact, load_artefact
+from service.model.scorer import Scorer
 from training.card import TOO_LITTLE, model_card
 from training.errors import EventsError
 from training.events import Events, read_events, require_features

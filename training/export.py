@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from onnxscript import opset20
 
-from service.artefact import (
+from service.model.artefact import (
     INPUT_NAME,
     OUTPUT_NAME,
     SCHEMA_VERSION,
@@ -29,7 +29,7 @@ from service.artefact import (
     Scaler,
     with_metadata,
 )
-from service.scorer import Scorer
+from service.model.scorer import Scorer
 from training.errors import EventsError, ExportError
 from training.events import FEATURE_NAMES, FEATURE_UNITS, digest, read_background
 from training.files import atomic_write, require_output

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from service.artefact import Artefact
+from service.model.artefact import Artefact
 from training.card import TOO_LITTLE
 from training.metrics import Measured
 from training.sculpting import RANDOM_SELECTIONS

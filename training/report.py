@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from service.artefact import Artefact, WorkingPoint, load_artefact
-from service.scorer import Scorer
+from service.model.artefact import Artefact, WorkingPoint, load_artefact
+from service.model.scorer import Scorer
 from training.errors import EventsError
 from training.evaluate import Evaluation, evaluate
 from training.events import SIGNAL, digest, read_events, require_features

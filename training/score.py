@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 from tqdm import tqdm
 
-from service.artefact import OUTPUT_NAME, load_artefact
-from service.scorer import Scorer
+from service.model.artefact import OUTPUT_NAME, load_artefact
+from service.model.scorer import Scorer
 from training.events import FEATURE_NAMES, LABEL, count_events, require_features, stream_events
 from training.files import atomic_write, require_output
 from training.hdf5_writer import write_frame

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artefact import Artefact, WorkingPoint
+from service.model.artefact import Artefact, WorkingPoint
 
 BACKGROUND_EFFICIENCIES = {"loose": 1e-1, "medium": 1e-2, "tight": 1e-3, "very_tight": 1e-4}
 

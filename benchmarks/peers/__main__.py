@@ -21,8 +21,8 @@ from benchmarks.peers import NAMES
 from benchmarks.peers.contest import CONNECTIONS, Contest
 from benchmarks.peers.results import OURS, Results, with_ratios
 from benchmarks.peers.table import render
-from service.artefact import load_artefact
-from service.scorer import Scorer
+from service.model.artefact import load_artefact
+from service.model.scorer import Scorer
 from training.events import read_events
 from training.files import atomic_write
 

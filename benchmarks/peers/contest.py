@@ -16,7 +16,7 @@ from benchmarks.peers.process import PeerProcess
 from benchmarks.peers.results import PeerResults, summarise
 from benchmarks.peers.surface import Floats, Peer, Question
 from benchmarks.wrk import Load, fire
-from service.artefact import GOLDEN_ATOL, GOLDEN_RTOL
+from service.model.artefact import GOLDEN_ATOL, GOLDEN_RTOL
 
 CONNECTIONS = {"single": 32, "json_batch": 4, "binary_batch": 4}
 """By case; four keep a server busy with batches."""

@@ -10,8 +10,8 @@ from benchmarks.cases import Case, WrongAnswerError, batch_case, score_fault, si
 from benchmarks.client import Client
 from benchmarks.poster import Exchange, Poster, exchange
 from benchmarks.servers import Server
-from service.artefact import load_artefact
-from service.scorer import Scorer
+from service.model.artefact import load_artefact
+from service.model.scorer import Scorer
 from tests.artefacts import N_FEATURES, write_artefact
 from tests.benchmarks.conftest import SCORES
 

@@ -10,8 +10,8 @@ from benchmarks.bodies import RAW
 from benchmarks.cases import batch_case
 from benchmarks.client import Client
 from benchmarks.servers import Server, service_flags, serving
-from service.artefact import load_artefact
-from service.scorer import Scorer
+from service.model.artefact import load_artefact
+from service.model.scorer import Scorer
 from tests.artefacts import N_FEATURES, write_artefact
 
 

@@ -21,8 +21,8 @@ from benchmarks.soak import by_kill, judge, thinned
 from benchmarks.tables import soak_text
 from benchmarks.tally import Failure, Outcome, Second, Tally, merged
 from benchmarks.vitals import SHORTEST_S, Growth, Vital, Watch, growths, look, sockets, started
-from service.artefact import load_artefact
-from service.scorer import Scorer
+from service.model.artefact import load_artefact
+from service.model.scorer import Scorer
 from tests.artefacts import N_FEATURES, oracle, sample_events, write_artefact
 from tests.live import LiveService, live_service
 

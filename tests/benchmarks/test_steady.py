@@ -18,7 +18,7 @@ from benchmarks.bodies import JSON
 from benchmarks.exchange import Connection, LostError
 from benchmarks.steady import Question, SteadyLoad, mixed_questions
 from benchmarks.tally import Outcome, Report
-from service.artefact import load_artefact
+from service.model.artefact import load_artefact
 from tests.artefacts import oracle, sample_events, write_artefact
 from tests.live import LiveService, live_service
 

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from tests.artefacts import sample_events
-from tests.service.formats import JSON, MSGPACK, NPY, PACKED, RAW, npy_bytes
+from tests.service.formats.encodings import JSON, MSGPACK, NPY, PACKED, RAW, npy_bytes
 
 N_FEATURES = 3
 MEMORY_MB = 2048
@@ -114,7 +114,7 @@ def seeds(target: str) -> list[bytes]:
 
 def check_of(target: str) -> Check:
     """Make the check of a target's input."""
-    from tests.service import references
+    from tests.service.formats import references
 
     if target == HEADS:
         return check_head()
@@ -132,10 +132,11 @@ def check_of(target: str) -> Check:
 
 def check_head() -> Check:
     """Make the check of heads: lines of Content-Type, Accept and the query."""
-    from service import scoring, wire
-    from service.artefact import parse_artefact
+    from service.api import native as scoring
     from service.errors import ServiceError
-    from service.scorer import Scorer
+    from service.formats import table as wire
+    from service.model.artefact import parse_artefact
+    from service.model.scorer import Scorer
     from tests.artefacts import model
 
     in_use = scoring.Model(Scorer(parse_artefact(model().SerializeToString())))

@@ -20,7 +20,7 @@ import numpy as np
 
 from tests.artefacts import RTOL, oracle, sample_events, write_artefact
 from tests.live import LiveService, live_service
-from tests.service.formats import FORMATS, PACKED
+from tests.service.formats.encodings import FORMATS, PACKED
 
 N_CLIENTS = 6
 QUIET_S = 0.05

@@ -24,8 +24,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from service.artefact import GOLDEN_ATOL, GOLDEN_RTOL, Artefact, ArtefactError, parse_artefact, with_metadata
-from service.scorer import Scorer
+from service.model.artefact import GOLDEN_ATOL, GOLDEN_RTOL, Artefact, ArtefactError, parse_artefact, with_metadata
+from service.model.scorer import Scorer
 from tests.artefacts import model
 from tests.fuzz import forgery, hostile
 from tests.fuzz.forgery import Forgery

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[2] / "service" / "_json_rows.c"
+SOURCE = Path(__file__).parents[2] / "service" / "formats" / "_json_rows.c"
 FLAGS = ["-O1", "-g", "-shared", "-fPIC", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 EXTRA_S = 120
 

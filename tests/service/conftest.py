@@ -7,8 +7,8 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from service.app import create_app
-from service.artefact import Artefact, load_artefact
+from service.api.app import create_app
+from service.model.artefact import Artefact, load_artefact
 from service.settings import Settings
 from tests.artefacts import write_artefact
 from tests.live import LiveService, live_service

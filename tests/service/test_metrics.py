@@ -11,13 +11,13 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.app import create_app
-from service.artefact import Artefact
+from service.api.app import create_app
 from service.metrics import EVENTS, NOTED, SECONDS, Metrics
+from service.model.artefact import Artefact
 from service.settings import Settings
 from tests.artefacts import sample_events
 from tests.live import live_service
-from tests.service.formats import RAW
+from tests.service.formats.encodings import RAW
 
 Client = TestClient[Litestar]
 

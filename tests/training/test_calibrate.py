@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.artefact import Artefact, load_artefact
-from service.scorer import Scorer
+from service.model.artefact import Artefact, load_artefact
+from service.model.scorer import Scorer
 from tests.artefacts import write_artefact
 from tests.training import samples
 from training.__main__ import main

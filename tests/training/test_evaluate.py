@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.artefact import load_artefact
-from service.scorer import Scorer
+from service.model.artefact import load_artefact
+from service.model.scorer import Scorer
 from tests.artefacts import write_artefact
 from training.__main__ import main
 from training.events import Events, read_events, write_events

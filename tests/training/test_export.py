@@ -10,8 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from service.artefact import SCHEMA_VERSION, Artefact, ArtefactError, load_artefact, parse_artefact
-from service.scorer import Scorer
+from service.model.artefact import SCHEMA_VERSION, Artefact, ArtefactError, load_artefact, parse_artefact
+from service.model.scorer import Scorer
 from tests.training import samples
 from training import export as exporter
 from training.__main__ import main

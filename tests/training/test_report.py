@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 
-from service.artefact import Artefact, load_artefact, parse_artefact
-from service.scorer import Scorer
+from service.model.artefact import Artefact, load_artefact, parse_artefact
+from service.model.scorer import Scorer
 from tests.artefacts import metadata, model, write_artefact
 from tests.training import samples
 from training.__main__ import main

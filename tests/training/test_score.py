@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from service.artefact import OUTPUT_NAME, load_artefact
-from service.scorer import Scorer
+from service.model.artefact import OUTPUT_NAME, load_artefact
+from service.model.scorer import Scorer
 from tests.artefacts import RTOL, metadata, model, oracle, write_artefact
 from tests.training import samples
 from training.__main__ import main

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.artefact import WorkingPoint
+from service.model.artefact import WorkingPoint
 from training.working_points import BACKGROUND_EFFICIENCIES, MIN_EVENTS_ABOVE, derive_working_points
 
 SHA256 = "c" * 64

@@ -1,0 +1,1 @@
+"""The protocols, each a thin layer over inference."""

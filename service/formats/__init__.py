@@ -1,0 +1,1 @@
+"""Bytes to NumPy arrays and back, one module a format."""

@@ -1,0 +1,1 @@
+"""New model files, keys and certificates without a restart."""

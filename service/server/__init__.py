@@ -1,0 +1,1 @@
+"""Processes, sockets, POSIX signals and HTTP/1.1."""

@@ -1,0 +1,46 @@
+"""The table of wrong requests: for each its bytes, the status that it must get, and what the message must say.
+
+It does not know how requests are sent, nor what the service makes of them.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tests.service.formats.encodings import Format
+
+SCORE, SCORE_BATCH = "/score", "/score/batch"
+
+MAX_BODY_BYTES = 400_000
+MAX_EVENTS = 6000
+MAX_HEADER_BYTES = 8192
+MAX_URL_BYTES = 1024
+
+Body = tuple[str, bytes, str]
+"""What is wrong with it, the body itself, and a piece of the message that names the place."""
+
+
+class Case(NamedTuple):
+    """A request that must be refused: `detail` is a piece of the message."""
+
+    name: str
+    detail: str
+    status: int = 400
+    method: str = "POST"
+    path: str = SCORE
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    def head(self) -> bytes:
+        """Write the request line and the headers."""
+        length = [("Content-Length", str(len(self.body)))] if self.body or self.method == "POST" else []
+        lines = [f"{name}: {value}" for name, value in [("Host", "a"), *self.headers, *length]]
+        return "\r\n".join([f"{self.method} {self.path} HTTP/1.1", *lines, "", ""]).encode("latin-1")
+
+
+def bodies(path: str, fmt: Format, table: Iterable[Body], status: int = 400) -> list[Case]:
+    """Make a case of each body that is wrong in this format, on this route."""
+    subtype = fmt.media_type.removeprefix("application/")
+    return [
+        Case(f"{path} {subtype} {name}", detail, status, "POST", path, (("Content-Type", fmt.media_type),), body)
+        for name, body, detail in table
+    ]

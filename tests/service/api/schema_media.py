@@ -1,0 +1,36 @@
+"""How Schemathesis writes bodies of the formats that it does not know; its hooks are loaded from here.
+
+It does not know which of them are right.
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import schemathesis
+from hypothesis import strategies as st
+
+from tests.artefacts import sample_events
+from tests.service.formats.encodings import npy_bytes
+
+
+@schemathesis.serializer("application/msgpack")
+def msgpack(_: schemathesis.SerializationContext, value: Any) -> bytes:
+    """Write any value; the text of a binary string as its bytes."""
+    if isinstance(value, dict):
+        value = {key: part.encode(errors="replace") if isinstance(part, str) else part for key, part in value.items()}
+    return value if isinstance(value, bytes) else msgspec.msgpack.encode(value, enc_hook=str)
+
+
+@schemathesis.deserializer("application/msgpack")
+def unpacked(_: schemathesis.DeserializationContext, response: schemathesis.Response) -> Any:
+    """Read a reply, so that it is checked too."""
+    return msgspec.msgpack.decode(response.content)
+
+
+n_events = st.integers(1, 5)
+raw = n_events.map(lambda n: sample_events(n).tobytes())
+npy = st.one_of(n_events.map(lambda n: npy_bytes(sample_events(n))), st.just(npy_bytes(np.ravel(sample_events(1)))))
+
+schemathesis.openapi.media_type("application/octet-stream", st.one_of(raw, st.binary(max_size=200)))
+schemathesis.openapi.media_type("application/x-npy", st.one_of(npy, st.binary(max_size=200)))

@@ -1,0 +1,131 @@
+"""Every wrong request of the table, over a socket, whole and in pieces: refused with its reason, harming nobody."""
+
+import random
+import re
+from collections.abc import Iterator
+from itertools import count, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.artefacts import RTOL, oracle, sample_events
+from tests.live import LiveService, live_service
+from tests.service.api.bad_input import MAX_BODY_BYTES, MAX_EVENTS, MAX_HEADER_BYTES, MAX_URL_BYTES, Case
+from tests.service.formats import bad_arrays, bad_json, bad_msgpack
+from tests.service.formats.encodings import JSON
+from tests.service.server import bad_heads
+from tests.service.server.exchange import Connection, Reply
+
+CASES = [*bad_json.CASES, *bad_msgpack.CASES, *bad_arrays.CASES, *bad_heads.CASES]
+
+LONGEST_DETAIL = 1000
+INWARD = re.compile(r'Traceback|File "|site-packages|\.py\b|/usr/|/home/|0x[0-9a-f]{6}|<class|object at')
+"""What would tell of the service's inside."""
+
+
+class Client:
+    """A client that keeps its connection for as long as the service does."""
+
+    def __init__(self, service: LiveService) -> None:
+        self._service = service
+        self._connection: Connection | None = None
+        self._seeds = count(1)
+
+    def ask(self, *pieces: bytes, method: str = "POST") -> Reply:
+        """Send a request in these pieces, and read its reply; leaves only where the reply says so."""
+        if self._connection is None:
+            self._connection = Connection(self._service)
+        self._connection.send(pieces)
+        reply = self._connection.reply(method)
+        if reply.closes:
+            assert self._connection.ended()
+            self.close()
+        return reply
+
+    def close(self) -> None:
+        """Leave."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def check_service(self) -> None:
+        """Check that the next event, which is never the same, gets its score, on the same connection if it is there."""
+        event = sample_events(1, seed=next(self._seeds))[0]
+        body = JSON.write("features", event)
+        reply = self.ask(Case("", "", headers=(("Content-Type", JSON.media_type),), body=body).head() + body)
+        assert reply.status == 200
+        np.testing.assert_allclose(JSON.read("anomaly_score", reply.body), oracle(event[np.newaxis])[0], RTOL)
+
+
+@pytest.fixture(scope="module")
+def service(model_path: Path) -> Iterator[LiveService]:
+    """Serve with limits that are soon passed; at the end nothing may have gone wrong inside."""
+    limits = {"body": MAX_BODY_BYTES, "header": MAX_HEADER_BYTES, "url": MAX_URL_BYTES}
+    flags = [text for name, limit in limits.items() for text in (f"--max-{name}-bytes", str(limit))]
+    with live_service(model_path, *flags, "--max-events", str(MAX_EVENTS)) as service:
+        yield service
+        assert not [line for line in service.log_lines if line["level"] in {"ERROR", "CRITICAL"}]
+
+
+@pytest.fixture(scope="module")
+def client(service: LiveService) -> Iterator[Client]:
+    """Ask it, over one connection for as many requests as may be."""
+    client = Client(service)
+    yield client
+    client.close()
+
+
+def check_refusal(reply: Reply, case: Case) -> None:
+    """Check the status and the message, which names the place and tells nothing of the inside."""
+    detail = reply.detail()
+    assert (reply.status, case.detail in detail) == (case.status, True), detail
+    assert 0 < len(detail) <= LONGEST_DETAIL
+    assert not INWARD.search(detail.replace(case.detail, "")), detail
+    assert reply.headers["cache-control"] == "no-store"
+
+
+def in_pieces(case: Case) -> list[bytes]:
+    """Cut a request in its head and twice in its body, at places that are the same in every run."""
+    head, whole = case.head(), case.head() + case.body
+    places = random.Random(case.name)
+    cuts = {places.randrange(1, len(head)), *(places.randint(len(head), len(whole)) for _ in range(2))}
+    return [whole[start:end] for start, end in pairwise([0, *sorted(cuts), len(whole)]) if start < end]
+
+
+def test_the_table_is_long_and_each_case_is_another() -> None:
+    """No two cases share a name, or send the same bytes."""
+    assert len(CASES) >= 250
+    assert len({case.name for case in CASES}) == len(CASES)
+    assert len({case.head() + case.body for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_wrong_request_is_refused_and_the_next_is_answered(client: Client, case: Case) -> None:
+    """Whole or in pieces it gets its status and a message that names the place, and then a good one its score."""
+    for pieces in ([case.head() + case.body], in_pieces(case)):
+        check_refusal(client.ask(*pieces, method=case.method), case)
+        client.check_service()
+
+
+@pytest.mark.parametrize("path", bad_heads.LIKE_HEALTH)
+@pytest.mark.parametrize(
+    ("query", "headers", "body"),
+    [
+        ("?%00=%zz&&&=", (), b""),
+        ("?" + "x" * 900, (), b""),
+        ("", (("Accept", "garbage;;q="),), b""),
+        ("", (("Accept-Encoding", "gzip;q=-1, *;q=0"), ("Range", "bytes=9-1"), ("If-None-Match", "*")), b""),
+        ("", (("Content-Type", "text/html"), ("Content-Encoding", "gzip")), b"not asked for"),
+        ("", (("Cookie", "=;;==\xff"), ("Authorization", "Basic \xff"), ("X-Forwarded-For", "-1")), b""),
+        ("", (), bytes(MAX_BODY_BYTES // 2)),
+    ],
+    ids=["query", "long query", "Accept", "other conditions", "body", "cookies", "long body"],
+)
+def test_what_a_route_does_not_ask_for_does_not_matter(
+    client: Client, path: str, query: str, headers: tuple[tuple[str, str], ...], body: bytes
+) -> None:
+    """Routes that take nothing answer as ever, and the next request on the connection gets its reply."""
+    case = Case("", "", 200, "GET", path + query, headers, body)
+    assert client.ask(case.head() + case.body).status == 200
+    client.check_service()

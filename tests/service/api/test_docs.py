@@ -1,0 +1,320 @@
+"""What browsers get: the page, the headers that protect it, the operations application; and that nothing leaks."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+from base64 import b64encode
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from onnx import TensorProto, helper, numpy_helper
+
+from service.api.app import create_app
+from service.model.artefact import Artefact, parse_artefact
+from service.model.scorer import Scorer
+from service.settings import Settings
+from tests.artefacts import metadata, model, sample_events, write_artefact
+from tests.live import LiveService, live_service
+from tests.service.formats.encodings import RAW
+
+Client = TestClient[Litestar]
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-headless")
+BROWSER_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
+BROWSER_FLAGS += ["--virtual-time-budget=10000"]
+PAGE_S = 60
+
+
+def policy(response: httpx.Response) -> dict[str, list[str]]:
+    """Read the Content-Security-Policy."""
+    directives = (part.split() for part in response.headers["content-security-policy"].split(";"))
+    return {name: values for name, *values in directives}
+
+
+def refusing_gather() -> onnx.ModelProto:
+    """Build a sound graph that the runtime cannot run for an event whose first feature is no index: a fault of ours."""
+    built = model()
+    graph = built.graph
+    del graph.node[-1]
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMean", ["squared", "axes"], ["mean_square"], keepdims=0),
+            helper.make_node("Slice", ["features", "zero", "one", "axes"], ["first"]),
+            helper.make_node("Cast", ["first"], ["place"], to=TensorProto.INT64),
+            helper.make_node("Min", ["place", "last"], ["at_most"]),
+            helper.make_node("Gather", ["table", "at_most"], ["found"]),
+            helper.make_node("ReduceSum", ["found", "axes"], ["added"], keepdims=0),
+            helper.make_node("Add", ["mean_square", "added"], ["anomaly_score"]),
+        ]
+    )
+    constants = {"zero": [0], "one": [1], "last": [63]}
+    graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in constants.items())
+    graph.initializer.append(numpy_helper.from_array(np.zeros(64, np.float32), "table"))
+    return built
+
+
+@pytest.fixture(scope="module")
+def live_pages(model_path: Path) -> Iterator[LiveService]:
+    """Serve for a browser."""
+    with live_service(model_path) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def http(live_pages: LiveService) -> Iterator[httpx.Client]:
+    """Ask it over connections that stay."""
+    with httpx.Client(base_url=live_pages.base_url, timeout=PAGE_S) as client:
+        yield client
+
+
+def test_the_page_allows_what_it_needs_and_nothing_else(client: Client) -> None:
+    """Its policy names no other host and lets no script run but its own files and the one on it, by its hash."""
+    page = client.get("/docs")
+    rules = policy(page)
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == rules["frame-ancestors"] == ["'none'"]
+    assert rules["connect-src"] == rules["style-src"] == ["'self'"]
+    assert rules["img-src"] == ["'self'", "data:"]
+    assert not re.search(r"unsafe|https?:|\*", page.headers["content-security-policy"])
+    inline = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    assert len(inline) == 1
+    assert rules["script-src"] == ["'self'", f"'sha256-{b64encode(sha256(inline[0].encode()).digest()).decode()}'"]
+    assert not re.search(r"<style|\s(style|on\w+)=", page.text)
+
+
+def test_the_page_keeps_to_itself(client: Client) -> None:
+    """It is framed by nobody, opened by nobody, named to nobody, guessed to be nothing else, and kept nowhere."""
+    headers = client.get("/docs").headers
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/model", "/metrics", "/schema", "/schema/openapi.json", "/schema/no", "/no", "/", "/docs/no"]
+)
+def test_what_is_no_page_cannot_be_one(client: Client, path: str) -> None:
+    """JSON and text are not guessed to be markup, run nothing and are kept nowhere, errors too."""
+    for method in ("GET", "HEAD", "DELETE"):
+        headers = client.request(method, path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert headers["cache-control"] == "no-store"
+        assert headers.get("content-length")
+        assert "strict-transport-security" not in headers
+
+
+def test_assets_are_kept_for_a_day(client: Client) -> None:
+    """The page's files have their types, and only they are kept by browsers; there is nothing beside them."""
+    for name, kind in (("swagger-ui-bundle.js", "javascript"), ("swagger-ui.css", "text/css")):
+        response = client.get(f"/docs/assets/{name}")
+        assert response.status_code == 200
+        assert kind in response.headers["content-type"]
+        assert response.headers["cache-control"] == "max-age=86400"
+        assert response.headers["x-content-type-options"] == "nosniff"
+    for path in (
+        "",
+        "/",
+        "/..%2f..%2fservice%2fapp.py",
+        "/%2e%2e/%2e%2e/app.py",
+        "//etc/passwd",
+        "/%00",
+        "/%ff",
+        "/" + "a" * 3000,
+        "/default.min.css",
+    ):
+        response = client.get(f"/docs/assets{path}")
+        assert response.status_code == 404, path
+        assert response.headers["cache-control"] == "no-store"
+
+
+def test_https_asks_to_stay_https(artefact: Artefact, tmp_path: Path) -> None:
+    """With TLS the replies say so for a year; the application itself reads no certificate."""
+    path = str(tmp_path / "unread")
+    with TestClient(create_app(Settings(tls_certificate=path, tls_key=path), artefact)) as client:
+        for path in ("/docs", "/model", "/no"):
+            assert client.get(path).headers["strict-transport-security"] == "max-age=31536000"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no browser here")
+def test_a_browser_shows_the_page(live_pages: LiveService, tmp_path: Path) -> None:
+    """A real browser shows every route, and complains of nothing: the policy forbids nothing that the page needs."""
+    shown = subprocess.run(
+        [str(BROWSER), *BROWSER_FLAGS, f"--user-data-dir={tmp_path}", "--dump-dom", f"{live_pages.base_url}/docs"],
+        capture_output=True,
+        text=True,
+        timeout=PAGE_S,
+        check=True,
+    )
+    for path in ("/score", "/score/batch", "/health", "/model", "/metrics"):
+        assert f'data-path="{path}"' in shown.stdout
+    assert "CONSOLE" not in shown.stderr
+
+
+def test_the_description_follows_the_model(artefact: Artefact) -> None:
+    """After another model is opened and described, the description is that of the new one, at both addresses."""
+    names = ["mass", "width"]
+    other = parse_artefact(model(metadata(names=names)).SerializeToString())
+    app = create_app(Settings(), artefact)
+    with TestClient(app) as client:
+        for _ in range(2):
+            before = client.get("/schema").json()
+        app.state["deployment"].open(Scorer(other))
+        app.state["describe"](other)
+        after = client.get("/schema").json()
+        assert after == client.get("/schema/openapi.json").json()
+    event = after["components"]["schemas"]["Event"]["properties"]["features"]
+    assert event["description"] == "mass, width"
+    assert (event["minItems"], event["maxItems"]) == (2, 2)
+    assert before["components"]["schemas"]["Event"] != after["components"]["schemas"]["Event"]
+    assert other.identity in str(after)
+    assert artefact.identity not in str(after)
+
+
+def ask(app: Any, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+    """Ask an application that is not started, as the server does on the operations port."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "raw_path": path.encode()}
+    scope |= {
+        "query_string": b"",
+        "headers": [(b"host", b"a")],
+        "client": None,
+        "server": None,
+        "scheme": "http",
+        "root_path": "",
+    }
+    scope |= {"http_version": "1.1", "asgi": {"version": "3.0"}, "extensions": {}}
+    asyncio.run(app(scope, receive, send))
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], headers, b"".join(message["body"] for message in sent[1:])
+
+
+def test_operations_are_apart_where_they_have_a_port(artefact: Artefact) -> None:
+    """Then the metrics and the model are on the operations application alone, the health on both, the rest on one."""
+    app = create_app(Settings(ops_port=0), artefact)
+    operations = app.state["operations"]
+    assert ask(operations, "/health")[0] == 503  # the model is not there yet
+    with TestClient(app) as client:
+        statuses = {path: client.get(path).status_code for path in ("/health", "/model", "/metrics", "/docs")}
+        assert statuses == {"/health": 200, "/model": 404, "/metrics": 404, "/docs": 200}
+        described = set(client.get("/schema").json()["paths"])
+        assert described == {"/score", "/score/batch", "/health"}
+        client.post("/score", content=b"")
+        assert ask(operations, "/health")[0] == 200
+        status, headers, body = ask(operations, "/model")
+        assert (status, msgspec.json.decode(body)["identity"]) == (200, artefact.identity)
+        assert headers["cache-control"] == "no-store"
+        status, _, body = ask(operations, "/metrics")
+        assert status == 200
+        assert b'anomaly_requests_total{route="/score",status="415"} 1.0' in body
+        assert b'anomaly_requests_total{route="/model",status="200"} 1.0' in body
+        assert ask(operations, "/health", "HEAD")[0] == 200
+        assert ask(operations, "/model", "POST")[0] == 405
+
+
+@pytest.mark.parametrize("path", ["/score", "/score/batch", "/docs", "/schema", "/", "/docs/assets/swagger-ui.css"])
+def test_the_operations_application_has_nothing_else(artefact: Artefact, path: str) -> None:
+    """Other paths are a 404 in the form of all errors, which names those that are there."""
+    app = create_app(Settings(ops_port=0), artefact)
+    for method in ("GET", "POST"):
+        status, headers, body = ask(app.state["operations"], path, method)
+        assert (status, headers["x-content-type-options"]) == (404, "nosniff")
+        detail = f"{path} is not a route of this port, expected one of /health, /metrics, /model"
+        assert msgspec.json.decode(body) == {"status_code": 404, "detail": detail}
+
+
+def test_the_operations_application_asks_for_no_key(artefact: Artefact, tmp_path: Path) -> None:
+    """Keys are for the other port; without a port of their own the operations have no application."""
+    path = tmp_path / "keys"
+    path.write_text(f"alice {'a' * 64}\n")
+    app = create_app(Settings(ops_port=0, api_keys=str(path)), artefact)
+    with TestClient(app) as client:
+        assert client.get("/model").status_code == 401
+        assert ask(app.state["operations"], "/model")[0] == 200
+    assert create_app(Settings(), artefact).state["operations"] is None
+
+
+LEAKS = re.compile(
+    rb"Traceback|File \"|\.py\b|\.so\b|\.cc\b|/usr/|/home/|site-packages|line \d+, in|0x[0-9a-f]{6}"
+    rb"|onnxruntime|litestar|uvicorn|msgspec|numpy|httptools|h11|Python/|Gather|INVALID_ARGUMENT",
+    re.IGNORECASE,
+)
+
+
+def test_a_fault_of_ours_says_nothing_of_our_inside(tmp_path: Path) -> None:
+    """Where the runtime itself fails, the client gets a 500 of two words; what happened is in the log alone."""
+    good, bad = sample_events(1), sample_events(1)
+    bad[0, 0] = -1_000_000  # no index from either end
+    with (
+        live_service(write_artefact(tmp_path / "model.onnx", refusing_gather())) as service,
+        httpx.Client(base_url=service.base_url, headers={"Content-Type": RAW.media_type}) as client,
+    ):
+        for path in ("/score", "/score/batch"):
+            replies = [client.post(path, content=RAW.write("", event)) for event in (good, bad, good)]
+            assert [reply.status_code for reply in replies] == [200, 500, 200]
+            assert replies[1].json() == {"status_code": 500, "detail": "internal error"}
+            assert not LEAKS.search(replies[1].content + str(replies[1].headers).encode())
+        logged = service.wait_for("unexpected exception", 2)
+        assert logged["path"] == path
+        assert "Gather" in logged["exc_info"]
+
+
+@pytest.mark.parametrize("path", ["/score", "/score/batch", "/health", "/model", "/metrics", "/docs", "/schema", "/no"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "TRACE", "OPTIONS", "PROPFIND"])
+def test_errors_say_nothing_of_our_inside(http: httpx.Client, path: str, method: str) -> None:
+    """No error of any route names a file of ours, a library or a version, or repeats a header or a body."""
+    secret = "secret-31337"
+    for content, kind in ((b"", "text/html"), (f'{{"{secret}"'.encode(), "application/json"), (b"\xff" * 99, "a/b")):
+        headers = {"Content-Type": kind, "Cookie": secret, "X-Secret": secret, "Referer": secret}
+        reply = http.request(method, path, content=content, headers=headers)
+        assert "server" not in reply.headers
+        assert "x-powered-by" not in reply.headers
+        if reply.status_code < 400:
+            continue
+        assert reply.status_code < 500
+        assert set(reply.json()) == {"status_code", "detail"}
+        assert not LEAKS.search(reply.content + str(reply.headers).encode()), reply.text
+        assert secret not in reply.text
+
+
+ODD = [
+    "%00",
+    "%ff",
+    "%ed%a0%80",
+    "..%2f..%2fetc%2fpasswd",
+    "%2e%2e/%2e%2e",
+    "a" * 3000,
+    "%0d%0aX: y",
+    "{x}",
+    "%7Bname%7D",
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd[:20])
+def test_no_path_is_a_fault_of_ours(http: httpx.Client, odd: str) -> None:
+    """Whatever is asked for below any route is refused in the form of all errors, and is never a 5xx."""
+    below = ["/", "/score/", "/health/", "/model/", "/metrics/", "/docs/", "/docs/assets/", "/schema/", "/schema/a/"]
+    for path in below:
+        request = http.build_request("GET", "/")
+        request.url = request.url.copy_with(raw_path=f"{path}{odd}".encode())
+        reply = http.send(request)
+        assert 400 <= reply.status_code < 500, path
+        assert reply.json()["status_code"] == reply.status_code

@@ -1,0 +1,152 @@
+"""The port of operations, which is answered whatever clients do on the other, and what happens without descriptors."""
+
+import resource
+import signal
+import socket
+import ssl
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from service.server.descriptors import SPARE_DESCRIPTORS
+from tests.artefacts import sample_events
+from tests.live import LiveService, live_service
+from tests.service.formats.encodings import RAW
+from tests.service.server.test_worker import PATIENCE_S, children, connect, send_half, wait_until_gone
+
+BODY = RAW.write("features", sample_events(1)[0])
+HEADERS = {"Content-Type": RAW.media_type}
+
+
+def operations(service: LiveService, path: str) -> httpx.Response:
+    """Ask on the port of operations."""
+    return httpx.get(f"{service.events('ready')[0]['ops_url']}{path}", timeout=PATIENCE_S)
+
+
+def test_operations_have_a_port_of_their_own(model_path: Path) -> None:
+    """It has the health, the metrics and the model, of which the other port has the health alone; it scores nothing."""
+    with live_service(model_path, "--ops-port", "0") as service:
+        assert httpx.post(f"{service.base_url}/score", content=BODY, headers=HEADERS).status_code == 200
+        for path in ("/health", "/metrics", "/model"):
+            assert operations(service, path).status_code == 200
+        assert httpx.get(f"{service.base_url}/health").status_code == 200
+        assert httpx.get(f"{service.base_url}/metrics").status_code == 404
+        assert httpx.get(f"{service.base_url}/model").status_code == 404
+        url = service.events("ready")[0]["ops_url"]
+        assert httpx.post(f"{url}/score", content=BODY, headers=HEADERS).status_code == 404
+        assert service.stop() == 0
+        assert {line["level"] for line in service.log_lines} == {"INFO"}
+
+
+def test_operations_need_no_tls_and_no_place_among_the_connections(model_path: Path, tmp_path: Path) -> None:
+    """With TLS on the other port, and more connections there than it takes, operations are answered as ever."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
+    files = ("--tls-certificate", str(tmp_path / "chain.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    flags = ("--max-connections", "2", "--ops-port", "0", "--workers", "2")
+    with live_service(model_path, *files, *flags) as service, ExitStack() as stack:
+        url = httpx.URL(service.base_url)
+        for _ in range(8):
+            plain = stack.enter_context(connect(service))
+            stack.enter_context(context.wrap_socket(plain, server_hostname=url.host))
+        for _ in range(8):
+            assert operations(service, "/health").json() == {"status": "ok"}
+            assert operations(service, "/metrics").status_code == 200
+        assert service.stop() == 0
+        assert "Traceback" not in service.log_text
+
+
+def test_operations_are_answered_while_the_service_ends(model_path: Path) -> None:
+    """As long as a request in flight keeps the service, its health is 503 and its metrics can be read."""
+    with (
+        live_service(model_path, "--ops-port", "0", "--workers", "2") as service,
+        connect(service) as connection,
+    ):
+        rest = send_half(connection)
+        service.signal(signal.SIGTERM)
+        service.wait_for("Waiting for connections to close. (CTRL+C to force quit)")
+        assert operations(service, "/health").status_code == 503
+        assert operations(service, "/metrics").status_code == 200
+        connection.sendall(rest)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        assert service.process.wait(PATIENCE_S) == 0
+
+
+def servers(service: LiveService) -> list[int]:
+    """Find the processes that serve."""
+    return sorted({line["pid"] for line in service.events("Application startup complete.")})
+
+
+def allow(pid: int, more: int) -> None:
+    """Let a process have so many more descriptors than it has, or as many as it may."""
+    n_open = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(n_open + more, hard), hard))
+
+
+def cpu_s(pid: int) -> float:
+    """Read how long the process has run, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_without_descriptors_clients_wait_and_operations_do_not(model_path: Path, workers: int) -> None:
+    """Whoever finds no descriptor is answered once there is one: nobody is lost, and nothing spins meanwhile."""
+    n_each, n_clients = 4, 24
+    request = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
+    with live_service(model_path, "--ops-port", "0", "--workers", str(workers)) as service, ExitStack() as stack:
+        operations(service, "/metrics")
+        for pid in servers(service):
+            allow(pid, SPARE_DESCRIPTORS + n_each)
+        clients = [stack.enter_context(connect(service)) for _ in range(n_clients)]
+        for client in clients:
+            client.sendall(request % (RAW.media_type.encode(), len(BODY), BODY))
+        assert "ulimit -n" in service.wait_for("file descriptors ran out", workers)["detail"]
+        for _ in range(4 * workers):
+            assert operations(service, "/health").status_code == 200
+            assert operations(service, "/metrics").status_code == 200
+        pids = [service.process.pid, *children(service.process.pid)]
+        before, began = sum(map(cpu_s, pids)), time.monotonic()
+        while time.monotonic() - began < 1:
+            time.sleep(0.1)
+        assert sum(map(cpu_s, pids)) - before < 0.5
+        answered: set[socket.socket] = set()
+        deadline = time.monotonic() + PATIENCE_S
+        while len(answered) < n_clients:
+            assert time.monotonic() < deadline
+            for client in set(clients) - answered:
+                client.setblocking(False)
+                try:
+                    reply = client.recv(4096)
+                except BlockingIOError:
+                    continue
+                assert reply.startswith(b"HTTP/1.1 200 OK")
+                answered.add(client)
+                client.close()  # its descriptor is for those who wait
+            time.sleep(0.02)
+        assert len(service.events("file descriptors ran out")) == workers
+        assert service.stop() == 0
+        assert "Traceback" not in service.log_text
+
+
+def test_the_limit_of_descriptors_is_raised_to_what_the_connections_need(model_path: Path) -> None:
+    """A soft limit that is too low for --max-connections is raised, as far as the hard one allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with live_service(model_path, "--max-connections", "1000") as service:
+            raised, _ = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
+            assert raised >= 1000 + SPARE_DESCRIPTORS
+            assert service.stop() == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wait_until_gone(service.process.pid)

@@ -1,0 +1,323 @@
+"""Each endpoint, asked rightly and wrongly."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from service.api.app import create_app
+from service.formats.blocks import BLOCK_EVENTS
+from service.model.artefact import Artefact, parse_artefact
+from service.settings import Settings
+from tests.artefacts import N_FEATURES, RTOL, metadata, model, oracle, sample_events, with_metadata
+from tests.live import LiveService
+from tests.service.conftest import MAX_BODY_BYTES
+from tests.service.formats.encodings import FORMATS, JSON, MSGPACK, NPY, RAW, Format
+
+formats = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.media_type)
+
+Client = TestClient[Litestar]
+
+
+def post(client: Client, path: str, body: bytes, content_type: str | None, **headers: str) -> httpx.Response:
+    """Send a body."""
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    return client.post(path, content=body, headers=headers)
+
+
+def detail(response: httpx.Response, status: int) -> str:
+    """Check the whole form of an error reply, and give its detail."""
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-store"
+    reply = response.json()
+    assert set(reply) == {"status_code", "detail"}
+    assert reply["status_code"] == status
+    return str(reply["detail"])
+
+
+@formats
+@pytest.mark.parametrize("n_events", [1, 2, 7, 200, BLOCK_EVENTS, 3 * BLOCK_EVENTS + 1])
+def test_a_batch_gets_its_scores_in_its_own_format(client: Client, fmt: Format, n_events: int) -> None:
+    """Scored with others, in one block or in several, each event gets its score, and the reply names the model."""
+    events = sample_events(n_events)
+    response = post(client, "/score/batch", fmt.write("events", events), fmt.media_type)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == fmt.media_type
+    assert response.headers["model-version"].startswith("sphere@")
+    assert "score-threshold" not in response.headers
+    scores = fmt.read("anomaly_scores", response.content)
+    np.testing.assert_allclose(scores, oracle(events), rtol=RTOL)
+
+
+@formats
+def test_an_event_gets_the_score_that_it_has_in_a_batch(client: Client, fmt: Format) -> None:
+    """A single event is a batch of one."""
+    events = sample_events(5)
+    batch = post(client, "/score/batch", fmt.write("events", events), fmt.media_type)
+    for event, expected in zip(events, fmt.read("anomaly_scores", batch.content), strict=True):
+        response = post(client, "/score", fmt.write("features", event), fmt.media_type)
+        assert response.status_code == 200
+        np.testing.assert_allclose(fmt.read("anomaly_score", response.content), expected, rtol=RTOL)
+
+
+@pytest.mark.parametrize("sent", FORMATS, ids=lambda fmt: fmt.media_type)
+@pytest.mark.parametrize("asked", FORMATS, ids=lambda fmt: fmt.media_type)
+def test_accept_asks_for_another_format(client: Client, sent: Format, asked: Format) -> None:
+    """Any format in, any format out."""
+    events = sample_events(3)
+    body = sent.write("events", events)
+    response = post(client, "/score/batch", body, sent.media_type, Accept=asked.media_type)
+    assert response.headers["content-type"] == asked.media_type
+    np.testing.assert_allclose(asked.read("anomaly_scores", response.content), oracle(events), rtol=RTOL)
+
+
+def test_the_json_replies_are_these(client: Client) -> None:
+    """The two scoring routes answer in JSON with these very bytes."""
+    means = b"-3, 7, 17, 27, 37"
+    single = post(client, "/score?working_point=loose", b'{"features": [%b]}' % means, JSON.media_type)
+    assert single.content == b'{"anomaly_score":0.0,"accepted":false}'
+    batch = post(client, "/score/batch", b'{"events": [[%b], [-2.5, 7, 17, 27, 37]]}' % means, JSON.media_type)
+    assert batch.content == b'{"anomaly_scores":[0.0,0.2]}'
+
+
+@formats
+def test_a_working_point_adds_acceptance(client: Client, fmt: Format) -> None:
+    """`working_point` adds the threshold to the headers, and `accepted` where the format has names."""
+    events = sample_events(20)
+    path, point = "/score/batch?working_point=loose", metadata().working_points[0]
+    response = post(client, path, fmt.write("events", events), fmt.media_type)
+    assert float(response.headers["score-threshold"]) == point.threshold
+    if fmt.media_type in ("application/json", "application/msgpack"):
+        accepted = fmt.read("accepted", response.content).tolist()
+        assert accepted == (oracle(events) > point.threshold).tolist()
+        assert set(accepted) == {True, False}
+
+
+def test_one_event_is_accepted_or_not(client: Client) -> None:
+    """For one event `accepted` is one boolean."""
+    for event in sample_events(5):
+        response = post(client, "/score?working_point=loose", JSON.write("features", event), JSON.media_type)
+        reply = response.json()
+        assert reply["accepted"] is bool(reply["anomaly_score"] > float(response.headers["score-threshold"]))
+
+
+def test_an_unknown_working_point_is_refused(client: Client) -> None:
+    """The message lists the known ones."""
+    response = post(client, "/score?working_point=lose", JSON.write("features", sample_events(1)[0]), JSON.media_type)
+    assert detail(response, 400) == "working_point is 'lose', expected one of loose, tight"
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("workingpoint=loose", "unknown query parameter 'workingpoint', expected working_point"),
+        ("working_point=loose&verbose", "unknown query parameter 'verbose', expected working_point"),
+        ("%ff=1", "unknown query parameter '\N{REPLACEMENT CHARACTER}', expected working_point"),
+        ("working_point=loose&working_point=tight", "query parameter working_point is given 2 times, expected once"),
+        ("working_point", "working_point is '', expected one of loose, tight"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/score", "/score/batch"])
+def test_a_wrong_query_is_refused(client: Client, path: str, query: str, message: str) -> None:
+    """A misspelt or repeated parameter is not passed over: its sender would miss what it asked for."""
+    assert detail(post(client, f"{path}?{query}", b"{}", JSON.media_type), 400) == message
+
+
+def test_half_characters_of_a_client_are_shown_as_escapes(client: Client) -> None:
+    """A lone surrogate, which JSON can escape and UTF-8 cannot write, is refused like any other text."""
+    for body, message in (
+        (rb'{"\ud800": 1}', r'unknown key "\ud800", expected "events"'),
+        (rb'{"events": "\udfff"}', r'events is "\udfff", expected a list of events'),
+        (rb'{"events": [[1, 2, "\ud800", 4, 5]]}', r'events[0][2] (feature2) is "\ud800", expected a number'),
+    ):
+        assert detail(post(client, "/score/batch", body, JSON.media_type), 400) == message
+
+
+def test_a_wrong_body_is_refused_in_words(client: Client) -> None:
+    """The message of the wire reaches the client whole, with the artefact's names."""
+    body = b'{"events": [[1, 2, 3, 4, 5], [1, 2, "abc", 4, 5]]}'
+    response = post(client, "/score/batch", body, JSON.media_type)
+    assert detail(response, 400) == 'events[1][2] (feature2) is "abc", expected a number'
+
+
+def test_a_wrong_type_is_refused(client: Client) -> None:
+    """No Content-Type, or an unknown one, is a 415; an Accept that allows no format is a 406."""
+    body = JSON.write("features", sample_events(1)[0])
+    assert "no Content-Type" in detail(post(client, "/score", body, None), 415)
+    assert '"text/csv"' in detail(post(client, "/score", body, "text/csv"), 415)
+    assert '"text/csv"' in detail(post(client, "/score", body, JSON.media_type, Accept="text/csv"), 406)
+
+
+def test_lines_of_accept_are_one_list(live: LiveService) -> None:
+    """Several Accept lines are read as one, and an empty one asks for nothing."""
+    body, content_type = JSON.write("features", sample_events(1)[0]), ("Content-Type", JSON.media_type)
+    for lines, replied in (
+        (["text/html", RAW.media_type], RAW),
+        ([f"{RAW.media_type};q=0.5", NPY.media_type], NPY),
+        ([""], JSON),
+        (["", ""], JSON),
+    ):
+        headers = [content_type, *(("Accept", line) for line in lines)]
+        response = httpx.post(f"{live.base_url}/score", content=body, headers=headers)
+        assert response.headers["content-type"] == replied.media_type
+
+
+def test_only_one_content_type_is_taken(live: LiveService) -> None:
+    """Two that differ are a 415 that names both, for each could be meant; the same one twice is one."""
+    url, body = f"{live.base_url}/score", JSON.write("features", sample_events(1)[0])
+    twice = [("Content-Type", JSON.media_type)] * 2
+    assert httpx.post(url, content=body, headers=twice).status_code == 200
+    other = [("Content-Type", JSON.media_type), ("Content-Type", MSGPACK.media_type)]
+    message = detail(httpx.post(url, content=body, headers=other), 415)
+    assert message == "Content-Type is given as application/json and as application/msgpack, expected one"
+
+
+def test_a_body_over_the_limit_is_refused(client: Client) -> None:
+    """One byte too many is a 413; the limit itself is not."""
+    size = 4 * N_FEATURES
+    events = MAX_BODY_BYTES // size
+    assert events * size == MAX_BODY_BYTES
+    assert post(client, "/score/batch", bytes(MAX_BODY_BYTES), RAW.media_type).status_code == 200
+    message = detail(post(client, "/score/batch", bytes(MAX_BODY_BYTES + 1), RAW.media_type), 413)
+    assert message == f"the body is 2000001 bytes, expected at most {MAX_BODY_BYTES}: send smaller batches"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/score", {"POST", "OPTIONS"}),
+        ("PUT", "/score/batch", {"POST", "OPTIONS"}),
+        ("HEAD", "/score", {"POST", "OPTIONS"}),
+        ("POST", "/health", {"GET", "HEAD", "OPTIONS"}),
+        ("DELETE", "/model", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/docs", {"GET", "HEAD", "OPTIONS"}),
+        ("PUT", "/schema", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_another_method_is_refused_with_those_allowed(
+    client: Client, method: str, path: str, allowed: set[str]
+) -> None:
+    """A 405 names the allowed methods in its header and its detail."""
+    response = client.request(method, path)
+    assert response.status_code == 405
+    assert sorted(response.headers["allow"].split(", ")) == sorted(allowed)
+    if method != "HEAD":
+        expected = response.headers["allow"]
+        assert detail(response, 405) == f"{path} does not take {method}, expected {expected}"
+
+
+@pytest.mark.parametrize("path", ["/health", "/model", "/metrics", "/docs", "/schema", "/docs/assets/swagger-ui.css"])
+def test_head_is_get_without_the_body(client: Client, path: str) -> None:
+    """HEAD is answered on every route of GET, with the same status and headers, and nothing after them."""
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert got.content
+    differing = {"content-length"} if path == "/metrics" else set()  # the numbers went on
+    kept = [{name: value for name, value in reply.headers.items() if name not in differing} for reply in (got, head)]
+    assert kept[0] == kept[1]
+    assert client.head("/nope").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/score/nope", "/schema/nope", "/docs/assets/nope.js", "/docs/nope"])
+def test_an_unknown_path_is_an_error_like_others(client: Client, path: str) -> None:
+    """A 404 has the form of every error and says where the routes are listed."""
+    assert detail(client.get(path), 404) == f"{path} is not a route; /docs lists the routes"
+
+
+def test_a_score_that_is_not_finite_is_no_answer(client: Client) -> None:
+    """When the model overflows, the request is a 400 that names the event in any format: no null, no partial answer."""
+    events = sample_events(3)
+    events[1] = 3e38
+    for fmt in FORMATS:
+        response = post(client, "/score/batch", fmt.write("events", events), fmt.media_type)
+        assert detail(response, 400) == (
+            "the model gave the score inf for events[1], whose features are beyond what it was made for"
+        )
+
+
+def test_an_unexpected_exception_says_nothing_of_the_inside(artefact: Artefact) -> None:
+    """A fault of the service's own is a 500 without a message, a path or a traceback."""
+    app = create_app(Settings(), artefact)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        app.state["deployment"] = None  # nothing works without it
+        assert detail(client.get("/model"), 500) == "internal error"
+
+
+def test_health_follows_the_service(artefact: Artefact) -> None:
+    """Health is 503 until the model is loaded, 200 while it can score, and 503 with the reason while draining."""
+    app = create_app(Settings(), artefact)
+    before = TestClient(app)
+    assert detail(before.get("/health"), 503) == "starting"
+    assert detail(before.get("/model"), 503) == "starting"
+    assert detail(post(before, "/score", b"{}", JSON.media_type), 503) == "starting"
+    with TestClient(app) as client:
+        response = client.get("/health")
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+        assert response.headers["cache-control"] == "no-store"
+        app.state["deployment"].status = "draining"
+        assert detail(client.get("/health"), 503) == "draining"
+        body = JSON.write("features", sample_events(1)[0])
+        assert post(client, "/score", body, JSON.media_type).status_code == 200
+
+
+def test_the_model_describes_itself(client: Client, artefact: Artefact) -> None:
+    """GET /model tells identity, features, working points and the facts of the training."""
+    described = metadata()
+    reply: dict[str, Any] = client.get("/model").json()
+    assert reply["identity"] == artefact.identity
+    assert reply["sha256"] == artefact.sha256
+    assert (reply["name"], reply["version"]) == ("sphere", "1.2.3")
+    assert reply["features"] == [{"name": name, "unit": "GeV"} for name in described.feature_names]
+    assert [point["name"] for point in reply["working_points"]] == ["loose", "tight"]
+    assert reply["working_points"][0]["threshold"] == 2.0
+    assert reply["training"] == described.training
+    assert reply["data_sha256"] == described.data_sha256
+    assert reply["code_version"] == described.code_version
+
+
+def test_any_model_is_served_as_it_is() -> None:
+    """Three features of other names work unchanged: the service knows only what the file says."""
+    artefact = parse_artefact(model(metadata(names=["wind", "rain", "cloud"])).SerializeToString())
+    events = sample_events(4, n_features=3)
+    with TestClient(create_app(Settings(), artefact)) as client:
+        for fmt in FORMATS:
+            response = post(client, "/score/batch", fmt.write("events", events), fmt.media_type)
+            np.testing.assert_allclose(fmt.read("anomaly_scores", response.content), oracle(events), rtol=RTOL)
+        assert detail(post(client, "/score", b'{"features": [1, 2, null]}', JSON.media_type), 400) == (
+            "features[2] (cloud) is null, expected a number"
+        )
+        assert [feature["name"] for feature in client.get("/model").json()["features"]] == ["wind", "rain", "cloud"]
+
+
+def test_a_model_without_working_points_says_so() -> None:
+    """A request for a working point is refused in words where the model has none."""
+    artefact = parse_artefact(with_metadata(working_points=[]).SerializeToString())
+    with TestClient(create_app(Settings(), artefact)) as client:
+        response = post(client, "/score?working_point=loose", b"{}", JSON.media_type)
+        assert "expected one of none: this model has no working points" in detail(response, 400)
+
+
+def test_clients_at_once_each_get_their_own_scores(live: LiveService) -> None:
+    """Many clients with different events, formats and sizes never see each other's scores."""
+
+    def ask(seed: int) -> None:
+        fmt = FORMATS[seed % len(FORMATS)]
+        headers = {"Content-Type": fmt.media_type}
+        with httpx.Client(base_url=live.base_url, headers=headers, timeout=60) as client:
+            for turn in range(10):
+                events = sample_events(1 + (seed * turn * 97) % 6000, seed=1000 * seed + turn)
+                batch = client.post("/score/batch", content=fmt.write("events", events))
+                scores = fmt.read("anomaly_scores", batch.content)
+                np.testing.assert_allclose(scores, oracle(events), rtol=RTOL)
+                single = client.post("/score", content=fmt.write("features", events[0]))
+                score = fmt.read("anomaly_score", single.content)
+                np.testing.assert_allclose(score, oracle(events[:1])[0], rtol=RTOL)
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(ask, range(12)))

@@ -1,0 +1,210 @@
+"""Slow readers of bodies, by json, msgpack, NumPy and the service's rules one by one, and the checks that compare.
+
+They do not know how a body came about.
+"""
+
+import io
+import json
+import struct
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import simdjson
+from numpy.typing import NDArray
+
+from service.errors import BodyTooLargeError, InvalidRequestError
+from service.formats import table as wire
+from service.formats.blocks import RawReader, RowReader
+from service.formats.json import COMPILED, CompiledReader, SimdjsonReader
+from service.formats.msgpack import MsgpackReader
+from service.formats.npy import NpyReader
+
+Rows = NDArray[np.float32]
+Outcome = Rows | str
+"""What a body gives: rows, or the message of its refusal."""
+
+N: Final = 3
+NAMES: Final = ["mj1", "pzj1", "tau2j1"]
+FLOAT32_END: Final = 2.0**128 - 2.0**103
+"""What float32 rounds to infinity starts here."""
+
+JSON_READERS: Final[dict[str, Callable[[], RowReader]]] = {
+    "simdjson": lambda: SimdjsonReader(NAMES, simdjson.Parser()),
+    **({"compiled": lambda: CompiledReader(NAMES)} if COMPILED else {}),
+}
+READERS: Final[dict[str, Callable[[], RowReader]]] = {
+    wire.MSGPACK: lambda: MsgpackReader(NAMES),
+    wire.NPY: lambda: NpyReader(NAMES),
+    wire.RAW: lambda: RawReader(NAMES),
+}
+
+
+def pieces_of(body: bytes, places: list[float]) -> list[bytes]:
+    """Cut a body at these parts of its length; the last piece may be empty, as it is in HTTP."""
+    edges = [0, *sorted(round(place * len(body)) for place in places), len(body)]
+    return [body[start:end] for start, end in pairwise(edges)]
+
+
+def outcome(reader: RowReader, pieces: list[bytes]) -> Outcome:
+    """Read a batch in these pieces."""
+    try:
+        blocks = [
+            block.copy()
+            for place, piece in enumerate(pieces)
+            for block in reader.feed(piece, last=place == len(pieces) - 1)
+        ]
+    except (InvalidRequestError, BodyTooLargeError) as error:
+        return str(error)
+    return np.concatenate(blocks)
+
+
+def event_outcome(body: bytes, media_type: str) -> Outcome:
+    """Read one event."""
+    try:
+        return wire.EventReader(NAMES).read(body, media_type)
+    except (InvalidRequestError, BodyTooLargeError) as error:
+        return str(error)
+
+
+def readers(media_type: str) -> dict[str, Callable[[], RowReader]]:
+    """Give every reader of a format."""
+    return JSON_READERS if media_type == wire.JSON else {media_type: READERS[media_type]}
+
+
+def assert_same(one: Outcome, other: Outcome) -> None:
+    """Check that two outcomes are the same refusal or the same numbers."""
+    assert type(one) is type(other), (one, other)
+    if isinstance(one, str):
+        assert one == other
+    else:
+        np.testing.assert_array_equal(one, other)
+
+
+class WrongError(Exception):
+    """The reference does not take the body."""
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object whose keys differ."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise WrongError
+    return dict(pairs)
+
+
+def no_constant(_: str) -> float:
+    """Refuse NaN and Infinity, which JSON has not."""
+    raise WrongError
+
+
+def checked(document: Any, name: str) -> Rows:
+    """Check a document by the service's rules, number by number."""
+    if not isinstance(document, dict) or list(document) != [name]:
+        raise WrongError
+    rows = [document[name]] if name == "features" else document[name]
+    if not isinstance(rows, list) or not rows:
+        raise WrongError
+    for row in rows:
+        if not isinstance(row, list) or len(row) != N:
+            raise WrongError
+        if any(type(value) not in (int, float) or not abs(value) < FLOAT32_END for value in row):
+            raise WrongError
+    return np.array(rows, np.float64).astype(np.float32)
+
+
+def json_reference(body: bytes, name: str) -> Rows:
+    """Read JSON by the standard library."""
+    try:
+        text = body.decode()
+        document = json.loads(text, parse_int=float, object_pairs_hook=once, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        raise WrongError from error
+    return checked(document, name)
+
+
+def msgpack_reference(body: bytes, name: str) -> Rows:
+    """Read MessagePack by msgspec, into plain objects."""
+    n_keys = {0xDE: body[1:3], 0xDF: body[1:5]}.get(body[0] if body else 0)
+    if (int.from_bytes(n_keys) if n_keys else body[0] & 0x0F if body else 0) != 1:
+        raise WrongError
+    try:
+        document = msgspec.msgpack.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise WrongError from error
+    if isinstance(document, dict) and list(document) == [name] and isinstance(document[name], bytes):
+        return raw_reference(document[name], name)
+    return checked(document, name)
+
+
+def raw_reference(body: bytes, name: str) -> Rows:
+    """Read float32 rows by struct."""
+    if not body or len(body) % (4 * N) or (name == "features" and len(body) != 4 * N):
+        raise WrongError
+    rows = np.array(struct.unpack(f"<{len(body) // 4}f", body), np.float64).reshape(-1, N)
+    if not np.isfinite(rows).all():
+        raise WrongError
+    return rows.astype(np.float32)
+
+
+def npy_reference(body: bytes, name: str) -> Rows:
+    """Read .npy by NumPy."""
+    stream = io.BytesIO(body)
+    try:
+        array = np.load(stream, allow_pickle=False)
+    except Exception as error:  # it has many
+        raise WrongError from error
+    shape = (N,) if name == "features" else (len(array) if array.ndim else 0, N)
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8 or array.shape != shape or not array.size:
+        raise WrongError
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows: Rows = array.astype(np.float32).reshape(-1, N)
+    if not np.isfinite(rows).all() or stream.read(1):
+        raise WrongError
+    return rows
+
+
+REFERENCES: Final = {
+    wire.JSON: json_reference,
+    wire.MSGPACK: msgpack_reference,
+    wire.NPY: npy_reference,
+    wire.RAW: raw_reference,
+}
+
+
+def expected(body: bytes, media_type: str, name: str) -> Rows | None:
+    """Read a body by its reference; None if that does not take it."""
+    try:
+        return REFERENCES[media_type](body, name)
+    except WrongError:
+        return None
+
+
+def check_batch(body: bytes, pieces: list[bytes], media_type: str) -> None:
+    """Check a batch of any bytes: rows as the reference has them or a refusal, whole and in pieces, by every reader."""
+    rows = expected(body, media_type, "events")
+    for opened in readers(media_type).values():
+        whole, parts = outcome(opened(), [body]), outcome(opened(), pieces)
+        assert_as_expected(whole, rows, media_type)
+        assert_as_expected(parts, rows, media_type)
+        assert isinstance(whole, str) == isinstance(parts, str), (whole, parts)
+
+
+def check_event(body: bytes, media_type: str) -> None:
+    """Check one event of any bytes: the row as the reference has it, or a refusal."""
+    assert_as_expected(event_outcome(body, media_type), expected(body, media_type, "features"), media_type)
+
+
+def assert_as_expected(given: Outcome, rows: Rows | None, media_type: str) -> None:
+    """Check that a body is refused where the reference refuses it, and else has the same numbers."""
+    if media_type == wire.NPY and isinstance(given, str) != (rows is None):
+        # NumPy takes for a header what Python takes, as 0x3 for 3; the service takes more kinds of space.
+        assert not isinstance(given, str) or given.startswith("the body is not an .npy file"), given
+        return
+    assert isinstance(given, str) == (rows is None), (given, rows)
+    if isinstance(given, str):
+        assert 0 < len(given) < 1000, given
+        assert " object at 0x" not in given, given
+    elif rows is not None:
+        assert_same(given, rows)

@@ -1,0 +1,197 @@
+"""API keys: the file, the command that writes it, and whose a key is."""
+
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from service.security.api_keys import KeyRing, KeysError, add_key, main, read_keys, remove_keys
+
+DIGEST = "a" * 64
+OTHER_DIGEST = "b" * 64
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Name a file of keys that is not there yet."""
+    return tmp_path / "keys"
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "service.security.api_keys", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_key_is_shown_once_and_kept_as_its_digest(path: Path) -> None:
+    """The command prints 256 random bits; the file has their SHA-256 under the name, and is its owner's alone."""
+    added = command("add", "alice", path)
+    key = added.stdout.strip()
+    assert (added.returncode, len(key)) == (0, 43)
+    assert path.read_text() == f"alice {sha256(key.encode()).hexdigest()}\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert key not in added.stderr
+    assert KeyRing(path).owner(key.encode()) == "alice"
+    listed = command("list", path)
+    assert listed.stdout == f"alice {sha256(key.encode()).hexdigest()[:12]}\n"
+    assert [entry.name for entry in path.parent.iterdir()] == ["keys"]
+
+
+def test_every_key_has_its_owner_and_nothing_else_has_one(path: Path) -> None:
+    """Each key is known by its name, also where a name has several; what is nearly a key is not."""
+    keys = [(name, add_key(name, path)) for name in ("alice", "bob", "alice", "c@d.e_f-1")]
+    ring = KeyRing(path)
+    assert len({key for _, key in keys}) == 4
+    for name, key in keys:
+        assert ring.owner(key.encode()) == name
+        for wrong in (key[:-1], key + "A", key.swapcase(), sha256(key.encode()).hexdigest(), "", name):
+            assert ring.owner(wrong.encode()) is None
+
+
+def test_a_key_is_replaced_while_both_work(path: Path) -> None:
+    """A second key, then the first taken out by the beginning of its digest, as the list shows it."""
+    old = add_key("alice", path)
+    new = add_key("alice", path)
+    ring = KeyRing(path)
+    assert ring.owner(old.encode()) == ring.owner(new.encode()) == "alice"
+    assert main(["remove", "alice", str(path), sha256(old.encode()).hexdigest()[:12]]) == 0
+    assert ring.owner(old.encode()) == "alice"  # until it is read again
+    ring.reload()
+    assert (ring.owner(old.encode()), ring.owner(new.encode())) == (None, "alice")
+
+
+def test_removing_takes_out_all_keys_of_a_name(path: Path) -> None:
+    """And leaves the other lines as they are, comments too."""
+    path.write_text(f"# ours\n\nalice {DIGEST}\n  # and theirs\nbob {OTHER_DIGEST}\nalice {'c' * 64}\n")
+    assert remove_keys("alice", path) == 2
+    assert path.read_text() == f"# ours\n\n  # and theirs\nbob {OTHER_DIGEST}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["remove", "carol"], "has no key of carol: list them with the command list"),
+        (["remove", "alice", "dddd"], "has no key of alice dddd: list them with the command list"),
+        (["remove", "alice"], "has no other key, and nobody could come in: add one first, with"),
+        (["remove", "#"], "NAME is '#', expected 1 to 64 letters, digits or ._@-"),
+        (["add", "two words"], "NAME is 'two words', expected 1 to 64 letters, digits or ._@-"),
+        (["add", "a\nb " + DIGEST], "NAME is 'a\\nb "),
+        (["add", "x" * 65], "expected 1 to 64"),
+    ],
+)
+def test_a_wrong_command_changes_nothing(
+    path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends with 1, a line that says why, and the file as it was."""
+    text = f"#\nalice {DIGEST}"
+    path.write_text(text)
+    [verb, name, *digest] = arguments
+    assert main([verb, name, str(path), *digest]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert message in printed.err
+    assert path.read_text() == text
+
+
+def test_a_file_keeps_its_mode_and_a_link_stays_a_link(path: Path) -> None:
+    """A file that a service of another user may read is one afterwards; a last line without an end is ended."""
+    path.write_text(f"alice {DIGEST}")
+    path.chmod(0o644)
+    link = path.with_name("link")
+    link.symlink_to(path)
+    add_key("bob", link)
+    assert link.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert [key.name for key in read_keys(path)] == ["alice", "bob"]
+
+
+def test_keys_added_at_once_are_all_there(path: Path) -> None:
+    """Commands that run at the same time lose none of each other's keys, and a reader sees no half of a file."""
+    names = [f"client{n}" for n in range(8)]
+    add_key("first", path)
+    with ThreadPoolExecutor(4) as pool:
+        added = [pool.submit(command, "add", name, path) for name in names]
+        while not all(future.done() for future in added):
+            assert read_keys(path)
+        assert {future.result().returncode for future in added} == {0}
+    assert sorted(key.name for key in read_keys(path)) == sorted(["first", *names])
+
+
+def test_a_directory_that_nobody_may_write_to_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the file cannot be written, no key is printed that would not work."""
+    assert main(["add", "alice", str(tmp_path / "nowhere" / "keys")]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"error: {tmp_path / 'nowhere' / 'keys'}: No such file or directory; give a file in")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "",
+            "{path} has no key, with which nobody could come in: add one with python -m service.security.",
+        ),
+        ("# none\n\n", "{path} has no key, with which nobody could come in"),
+        ("alice\n", "{path}, line 1 has 1 words, expected a name and a digest"),
+        (f"#\nalice {DIGEST} x\n", "{path}, line 2 has 3 words, expected a name and a digest"),
+        ("alice abc\n", "{path}, line 1: the digest is abc... of 3 characters, expected 64 digits of 0-9a-f"),
+        (f"alice {DIGEST[:-1]}g\n", "{path}, line 1: the digest is aaaa... of 64 characters, expected 64 digits"),
+        (f"alice {'A' * 64}\n", "{path}, line 1: the digest is AAAA... of 64 characters, expected 64 digits"),
+        (f"al/ce {DIGEST}\n", "{path}, line 1: the name is 'al/ce', expected 1 to 64 letters, digits or ._@-"),
+        (f"a {DIGEST}\nb {DIGEST}\n", "{path}, line 2: the digest aaaaaaaaaaaa... is that of line 1: take out one"),
+        (b"\xff\xfe", "{path} is not UTF-8 at byte 0: give a file made with"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_words(path: Path, content: str | bytes, message: str) -> None:
+    """The message names the file, the line, the value and the remedy."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(KeysError) as refused:
+        KeyRing(path)
+    assert message.format(path=path) in str(refused.value)
+
+
+def test_a_key_in_the_place_of_its_digest_is_not_shown(path: Path) -> None:
+    """Who writes the key itself into the file does not find it in the log."""
+    path.write_text("alice correct-horse-battery-staple-0123456789abcd\n")
+    with pytest.raises(KeysError) as refused:
+        KeyRing(path)
+    assert "horse" not in str(refused.value)
+
+
+def test_what_is_no_file_is_refused(path: Path) -> None:
+    """A missing file, a directory and a pipe that nobody writes to are refused at once."""
+    with pytest.raises(KeysError, match="No such file or directory; make it with"):
+        KeyRing(path)
+    path.mkdir()
+    with pytest.raises(KeysError, match="is not a regular file"):
+        KeyRing(path)
+    os.mkfifo(path / "pipe")
+    with pytest.raises(KeysError, match="is not a regular file"):
+        KeyRing(path / "pipe")
+
+
+def test_a_wrong_file_leaves_the_ring_as_it_was(path: Path) -> None:
+    """A reload of a file that is damaged, empty or gone is refused whole: who had a key still has one."""
+    key = add_key("alice", path)
+    ring = KeyRing(path)
+    good = path.read_text()
+    for bad in (f"{good}bob\n", "", None):
+        if bad is None:
+            path.unlink()
+        else:
+            path.write_text(bad)
+        with pytest.raises(KeysError):
+            ring.reload()
+        assert ring.owner(key.encode()) == "alice"

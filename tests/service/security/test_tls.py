@@ -1,0 +1,447 @@
+"""HTTPS: whom the service speaks to, what it says of wrong files, and certificates that change while it serves."""
+
+import datetime as dt
+import http.client
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+
+from service.security.api_keys import add_key
+from service.security.tls import TlsError, check_certificate, server_context, subject
+from service.settings import Settings
+from tests.artefacts import oracle, sample_events
+from tests.live import LiveService, live_service, run_service
+from tests.service.formats.encodings import RAW
+
+PATIENCE_S = 30
+HOST = "127.0.0.1"
+
+
+class Files(NamedTuple):
+    """The PEM files that a service is given."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path
+
+    @property
+    def settings(self) -> Settings:
+        """Name the certificate and its key."""
+        return Settings(tls_certificate=str(self.certificate), tls_key=str(self.key))
+
+    @property
+    def flags(self) -> list[str]:
+        """Name them on the command line."""
+        return ["--tls-certificate", str(self.certificate), "--tls-key", str(self.key)]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Make the authority that clients trust."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def files(authority: trustme.CA, tmp_path: Path) -> Files:
+    """Write a certificate of the service, and the authority of its clients."""
+    return write(Files(tmp_path / "chain.pem", tmp_path / "key.pem", tmp_path / "clients.pem"), authority)
+
+
+def write(files: Files, authority: trustme.CA) -> Files:
+    """Write a new certificate and its key, aside and renamed, as an authority's tool does."""
+    issued = authority.issue_cert(HOST, "localhost")
+    contents = {
+        files.certificate: b"".join(blob.bytes() for blob in issued.cert_chain_pems),
+        files.key: issued.private_key_pem.bytes(),
+        files.client_ca: authority.cert_pem.bytes(),
+    }
+    for path, content in contents.items():
+        aside = path.with_suffix(".new")
+        aside.write_bytes(content)
+        aside.rename(path)
+    return files
+
+
+def write_self_signed(files: Files, key: ec.EllipticCurvePrivateKey) -> None:
+    """Write a certificate of this key by itself."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
+    files.certificate.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def client_context(
+    authority: trustme.CA, client: trustme.LeafCert | None = None, version: ssl.TLSVersion | None = None
+) -> ssl.SSLContext:
+    """Make a client that trusts the authority, has a certificate where one is given, and speaks one version."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    if client is not None:
+        client.configure_cert(context)
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    return context
+
+
+def address(service: LiveService) -> tuple[str, int]:
+    """Give where the service listens."""
+    url = httpx.URL(service.base_url)
+    assert url.port is not None
+    return url.host, url.port
+
+
+def score(service: LiveService, context: ssl.SSLContext, **headers: str) -> httpx.Response:
+    """Have three events scored over a connection of its own."""
+    return httpx.post(
+        f"{service.base_url}/score/batch",
+        content=RAW.write("", sample_events(3)),
+        headers={"Content-Type": RAW.media_type, **headers},
+        verify=context,
+        timeout=PATIENCE_S,
+    )
+
+
+def serial(service: LiveService, context: ssl.SSLContext) -> str:
+    """Shake hands anew, and give the serial number of the certificate that the service has shown."""
+    with (
+        socket.create_connection(address(service), timeout=PATIENCE_S) as connection,
+        context.wrap_socket(connection, server_hostname=HOST) as secured,
+    ):
+        certificate = secured.getpeercert()
+        assert certificate is not None
+        return str(certificate["serialNumber"])
+
+
+def shakes_hands(service: LiveService, context: ssl.SSLContext) -> bool:
+    """Tell whether the service answers this client at all; TLS 1.3 refuses clients after their handshake."""
+    try:
+        return httpx.get(f"{service.base_url}/health", verify=context, timeout=PATIENCE_S).status_code == 200
+    except (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+        return False
+
+
+def all_from(connection: socket.socket) -> bytes:
+    """Read until the other side is gone, in whatever way."""
+    said = b""
+    with suppress(ConnectionError):
+        while piece := connection.recv(4096):
+            said += piece
+    return said
+
+
+def assert_quiet(service: LiveService) -> None:
+    """Check that nothing in the log is a fault of ours: strangers who are turned away are none."""
+    assert not [line for line in service.log_lines if line["level"] in {"ERROR", "CRITICAL", "WARNING"}]
+    assert "Traceback" not in service.log_text
+
+
+def test_a_context_speaks_modern_tls_alone(files: Files) -> None:
+    """TLS 1.2 and 1.3, HTTP/1.1, no client's certificate unless authorities are named."""
+    context = server_context(files.settings)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode == ssl.CERT_NONE
+    mutual = Settings(
+        tls_certificate=str(files.certificate), tls_key=str(files.key), tls_client_ca=str(files.client_ca)
+    )
+    assert server_context(mutual).verify_mode == ssl.CERT_REQUIRED
+    check_certificate(mutual)
+
+
+WAYS_TO_BREAK = ["no certificate", "no key", "no authorities", "a directory", "a pipe", "empty", "DER", "swapped"]
+WAYS_TO_BREAK += ["cut certificate", "cut key", "another key", "encrypted key", "a curve that nobody speaks"]
+WAYS_TO_BREAK += ["authorities are no PEM", "authorities are clients"]
+
+
+def broken(name: str, files: Files, authority: trustme.CA) -> tuple[Settings, str]:
+    """Break the files in one way; gives the settings, and the words with which they are refused."""
+    certificate, key, client_ca = files
+    settings = Settings(tls_certificate=str(certificate), tls_key=str(key), tls_client_ca=str(client_ca))
+    missing = "No such file or directory; give the PEM file of"
+    match name:
+        case "no certificate":
+            certificate.unlink()
+            return settings, f"{certificate}: {missing} the certificate chain"
+        case "no key":
+            key.unlink()
+            return settings, f"{key}: {missing} the private key"
+        case "no authorities":
+            client_ca.unlink()
+            return settings, f"{client_ca}: {missing} the clients' authorities"
+        case "a directory":
+            key.unlink()
+            key.mkdir()
+            return settings, f"{key}: Is a directory; give the PEM file of the private key"
+        case "a pipe":
+            client_ca.unlink()
+            os.mkfifo(client_ca)
+            return settings, f"{client_ca} is not a regular file; give the PEM file of the clients' authorities"
+        case "empty":
+            certificate.write_bytes(b"")
+            return settings, f"{certificate} has no PEM block of a CERTIFICATE: give the PEM file of the certificate"
+        case "DER":
+            certificate.write_bytes(ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode()))
+            return settings, f"{certificate} has no PEM block of a CERTIFICATE"
+        case "swapped":
+            settings = Settings(tls_certificate=str(key), tls_key=str(certificate))
+            return settings, f"{key} has no PEM block of a CERTIFICATE"
+        case "cut certificate":
+            certificate.write_bytes(certificate.read_bytes()[:300])
+            return settings, f"{certificate} is no certificate: OpenSSL says"
+        case "cut key":
+            key.write_bytes(key.read_bytes()[:100])
+            return settings, f"{key} with {certificate}: OpenSSL says"
+        case "another key":
+            key.write_bytes(authority.issue_cert(HOST).private_key_pem.bytes())
+            return settings, f"{key} is not the key of {certificate}: give the two that were made together"
+        case "encrypted key":
+            loaded = load_pem_private_key(key.read_bytes(), None)
+            key.write_bytes(loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
+            return settings, f"{key} is encrypted, and nobody is there to be asked: decrypt it with openssl pkey"
+        case "a curve that nobody speaks":
+            settings = Settings(tls_certificate=str(certificate), tls_key=str(key))
+            write_self_signed(files, ec.generate_private_key(ec.SECP256K1()))
+            return settings, f"{certificate}: a client cannot use it: OpenSSL says no shared cipher; make another"
+        case "authorities are no PEM":
+            client_ca.write_bytes(b"\0")
+            return settings, f"{client_ca} has no PEM block of a CERTIFICATE: give the PEM file of the clients'"
+        case "authorities are clients":
+            client_ca.write_bytes(authority.issue_cert("client").cert_chain_pems[0].bytes())
+            return settings, f"{client_ca} has no authority's certificate, but others: give what signs the clients'"
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("name", WAYS_TO_BREAK)
+def test_wrong_files_are_refused_in_words(files: Files, authority: trustme.CA, name: str) -> None:
+    """The message names the file, the fault and the remedy."""
+    settings, message = broken(name, files, authority)
+    with pytest.raises(TlsError) as refused:
+        check_certificate(settings)
+    assert str(refused.value).startswith(message)
+    assert "PRIVATE KEY-----" not in str(refused.value)
+
+
+def test_an_encrypted_key_does_not_wait_at_the_terminal(files: Files, authority: trustme.CA) -> None:
+    """Whatever form the encryption has, nobody is asked for a password: a service has no terminal."""
+    settings, _ = broken("encrypted key", files, authority)
+    script = (
+        "import sys; from service.settings import Settings\n"
+        "from service.security.tls import TlsError, check_certificate\n"
+        "try: check_certificate(Settings(tls_certificate=sys.argv[1], tls_key=sys.argv[2]))\n"
+        "except TlsError as error: print(error)"
+    )
+    arguments = [sys.executable, "-c", script, str(settings.tls_certificate), str(settings.tls_key)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    assert "is encrypted" in done.stdout
+
+
+@pytest.mark.parametrize(("days", "fault"), [(-1, "certificate has expired"), (None, "certificate is not yet valid")])
+def test_a_certificate_out_of_date_is_a_warning(
+    files: Files, authority: trustme.CA, days: int | None, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service starts, for clients may not look; the log says so."""
+    now = dt.datetime.now(dt.UTC)
+    if days is None:
+        issued = authority.issue_cert(HOST, not_before=now + dt.timedelta(days=1), not_after=now + dt.timedelta(days=2))
+    else:
+        issued = authority.issue_cert(HOST, not_after=now + dt.timedelta(days=days))
+    files.certificate.write_bytes(issued.cert_chain_pems[0].bytes())
+    files.key.write_bytes(issued.private_key_pem.bytes())
+    check_certificate(files.settings)
+    [record] = caplog.records
+    assert (record.levelname, record.getMessage()) == ("WARNING", "clients may refuse the certificate")
+    assert record.__dict__["detail"] == f"{files.certificate}: {fault}; renew it"
+
+
+def test_a_good_certificate_is_no_warning(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is one that signs itself, which clients know by itself."""
+    check_certificate(files.settings)
+    write_self_signed(files, ec.generate_private_key(ec.SECP256R1()))
+    check_certificate(files.settings)
+    assert not caplog.records
+
+
+def test_a_subject_is_its_common_name() -> None:
+    """As Python's ssl gives a peer's certificate; without one, or without a name, there is none."""
+    assert subject({"subject": ((("organizationName", "o"),), (("commonName", "alice"),))}) == "alice"
+    assert subject({"subject": ((("organizationName", "o"),),)}) is None
+    assert subject({}) is None
+    assert subject(None) is None
+
+
+@pytest.fixture(scope="module")
+def https(
+    model_path: Path, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[LiveService, Files]]:
+    """Serve HTTPS, with the files that may be changed under it."""
+    directory = tmp_path_factory.mktemp("tls")
+    files = write(Files(directory / "chain.pem", directory / "key.pem", directory / "clients.pem"), authority)
+    with live_service(model_path, *files.flags, "--header-s", "2") as service:
+        yield service, files
+
+
+def test_https_scores(https: tuple[LiveService, Files], authority: trustme.CA) -> None:
+    """Scores come over TLS 1.2 and 1.3, small and large, and the replies ask to stay with HTTPS."""
+    service, _ = https
+    assert service.base_url.startswith("https://")
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = client_context(authority, version=version)
+        reply = score(service, context)
+        np.testing.assert_allclose(RAW.read("", reply.content), oracle(sample_events(3)), rtol=1e-5)
+        many = sample_events(200_000)
+        with httpx.Client(verify=context, base_url=service.base_url, timeout=PATIENCE_S) as client:
+            for _ in range(2):
+                headers = {"Content-Type": RAW.media_type}
+                scores = client.post("/score/batch", content=RAW.write("", many), headers=headers).content
+                assert len(scores) == 4 * len(many)
+            assert client.get("/model").headers["strict-transport-security"] == "max-age=31536000"
+    assert_quiet(service)
+
+
+def test_who_does_not_speak_tls_gets_no_answer(https: tuple[LiveService, Files], authority: trustme.CA) -> None:
+    """Plain HTTP, noise, a client that leaves at once and old versions are turned away; the others are served."""
+    service, _ = https
+    for said in (
+        b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\x16\x03\x01\xff\xff" + b"\0" * 600,
+        os.urandom(999),
+        b"",
+    ):
+        with socket.create_connection(address(service), timeout=PATIENCE_S) as connection:
+            connection.sendall(said)
+            connection.shutdown(socket.SHUT_WR)
+            assert b"HTTP" not in all_from(connection)
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(old)
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        old.minimum_version = ssl.TLSVersion.TLSv1
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    assert not shakes_hands(service, old)
+    assert shakes_hands(service, client_context(authority))
+    assert_quiet(service)
+
+
+def test_a_handshake_that_never_ends_keeps_nobody_waiting(
+    https: tuple[LiveService, Files], authority: trustme.CA
+) -> None:
+    """A client that connects and says nothing is cut off after the time that a head may take; others are served."""
+    service, _ = https
+    with socket.create_connection(address(service), timeout=PATIENCE_S) as silent:
+        assert shakes_hands(service, client_context(authority))
+        assert all_from(silent) == b""
+    assert_quiet(service)
+
+
+def test_a_renewed_certificate_is_shown_to_new_connections(
+    https: tuple[LiveService, Files], authority: trustme.CA
+) -> None:
+    """After SIGHUP new handshakes see the new certificate, and a connection that was there is used on."""
+    service, files = https
+    context = client_context(authority)
+    old = serial(service, context)
+    kept = http.client.HTTPSConnection(*address(service), timeout=PATIENCE_S, context=context)
+    kept.request("GET", "/health")
+    assert kept.getresponse().read() == b'{"status":"ok"}'
+    end = kept.sock
+    write(files, authority)
+    service.signal(signal.SIGHUP)
+    service.wait_for("certificate loaded")
+    assert serial(service, context) != old
+    kept.request("GET", "/health")
+    assert kept.getresponse().read() == b'{"status":"ok"}'
+    assert kept.sock is end  # else it would have connected again
+    kept.close()
+    assert_quiet(service)
+
+
+def test_a_wrong_new_certificate_leaves_the_old_one(https: tuple[LiveService, Files], authority: trustme.CA) -> None:
+    """A key of another certificate, which is what half of a renewal looks like, is refused in the log, and no more."""
+    service, files = https
+    context = client_context(authority)
+    old, good, n_loaded = serial(service, context), files.key.read_bytes(), len(service.events("certificate loaded"))
+    files.key.write_bytes(authority.issue_cert(HOST).private_key_pem.bytes())
+    service.signal(signal.SIGHUP)
+    refused = service.wait_for("certificate refused")
+    expected = f"{files.key} is not the key of {files.certificate}: give the two that were made together"
+    assert refused["detail"] == expected
+    assert serial(service, context) == old
+    assert score(service, context).status_code == 200
+    files.key.write_bytes(good)
+    service.signal(signal.SIGHUP)
+    service.wait_for("certificate loaded", n_loaded + 1)
+    assert score(service, context).status_code == 200
+
+
+def test_clients_have_to_show_their_certificates(model_path: Path, authority: trustme.CA, files: Files) -> None:
+    """With authorities of clients, theirs come in; no certificate, and a stranger's of the same name, do not."""
+    theirs = authority.issue_cert("alice@example.org", common_name="alice")
+    stranger = trustme.CA().issue_cert("alice@example.org", common_name="alice")
+    with live_service(model_path, *files.flags, "--tls-client-ca", str(files.client_ca)) as service:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            assert not shakes_hands(service, client_context(authority, None, version))
+            assert not shakes_hands(service, client_context(authority, stranger, version))
+            assert score(service, client_context(authority, theirs, version)).status_code == 200
+        assert_quiet(service)
+
+
+def test_the_log_has_the_name_in_a_certificate(model_path: Path, authority: trustme.CA, files: Files) -> None:
+    """Each request's line says whose certificate it came with."""
+    theirs = client_context(authority, authority.issue_cert("alice@example.org", common_name="alice"))
+    flags = [*files.flags, "--tls-client-ca", str(files.client_ca), "--access-log"]
+    with live_service(model_path, *flags) as service, httpx.Client(verify=theirs, base_url=service.base_url) as client:
+        for path in ("/health", "/nowhere"):
+            client.get(path)
+        service.wait_for("request", 2)
+        lines = [(line["path"], line.get("client_name")) for line in service.events("request")]
+        assert lines == [("/health", "alice"), ("/nowhere", "alice")]
+
+
+def test_keys_and_tls_go_together(model_path: Path, authority: trustme.CA, files: Files, tmp_path: Path) -> None:
+    """Over HTTPS a key is asked for as over HTTP; the log has the name of the key."""
+    key = add_key("alice", tmp_path / "keys")
+    context = client_context(authority)
+    with live_service(model_path, *files.flags, "--api-keys", str(tmp_path / "keys"), "--access-log") as service:
+        assert score(service, context).status_code == 401
+        assert score(service, context, Authorization=f"Bearer {key}").status_code == 200
+        service.wait_for("request", 2)
+        lines = [(line["status"], line.get("client_name")) for line in service.events("request")]
+        assert lines == [(401, None), (200, "alice")]
+        assert key not in service.log_text
+
+
+def test_wrong_files_stop_the_service_at_its_start(model_path: Path, files: Files, tmp_path: Path) -> None:
+    """One line says why, and the status is 1: a service that was told to have keys or TLS does not run without."""
+    files.key.unlink()
+    for flags, event in (
+        (files.flags, "cannot use the certificate"),
+        (["--api-keys", str(tmp_path / "nowhere")], "cannot use the keys"),
+    ):
+        ended = run_service("--model", str(model_path), "--port", "0", *flags)
+        assert ended.returncode == 1
+        [line] = ended.stderr.splitlines()
+        assert event in line

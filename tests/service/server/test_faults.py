@@ -1,0 +1,355 @@
+"""Faults under steady load, on real sockets: every request that is begun is counted, and none is lost by us.
+
+Processes are killed, files broken, descriptors taken away and clocks set while clients ask without pause and check
+every score. What HTTP permits is no loss: a connection that was idle when the service closed it, before a byte of the
+next request was taken.
+"""
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.steady import SteadyLoad, mixed_questions
+from benchmarks.tally import Outcome, Report
+from tests.artefacts import oracle, sample_events, write_artefact
+from tests.live import LiveService, live_service
+from tests.service.reload.test_watcher import Made, make, put
+from tests.service.server.test_worker import children, connect, wait_until_gone, wait_until_health_is
+from tests.service.test_metrics import samples
+
+PATIENCE_S = 30
+EVENTS = sample_events(300)
+QUESTIONS = mixed_questions(EVENTS, (7, 300))
+LOST = (Outcome.ERROR, Outcome.WRONG, Outcome.RESET, Outcome.CUT)
+
+Score = Callable[[NDArray[np.float32]], NDArray[Any]]
+
+
+def scores_of(*models: Made) -> Mapping[str, Score]:
+    """Tell by identity how each of the models scores."""
+
+    def scaled(factor: float) -> Score:
+        return lambda events: oracle(events) * factor
+
+    [first] = oracle(EVENTS[:1])
+    return {one.identity: scaled(one.score / float(first)) for one in models}
+
+
+def steady(service: LiveService, *models: Made, clients: int = 4, per_connection: int | None = None) -> SteadyLoad:
+    """Have clients ask in every format."""
+    return SteadyLoad(
+        service.base_url, QUESTIONS, scores_of(*models), clients=clients, pause_s=0.001, per_connection=per_connection
+    )
+
+
+def assert_none_lost(report: Report, *also: Outcome) -> None:
+    """Find an answer, or a refusal before a byte was sent, for every request."""
+    assert {outcome: report.outcomes[outcome] for outcome in (*LOST, *also) if report.outcomes[outcome]} == {}, report
+    assert report.outcomes[Outcome.ANSWERED] > 0
+
+
+def metric(service: LiveService, name: str, **labels: str) -> float:
+    """Read a metric."""
+    written = "".join(f" {key}={value}" for key, value in sorted(labels.items()))
+    return samples(httpx.get(f"{service.base_url}/metrics").text)[name + written]
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Made:
+    """Make the model that is served."""
+    return make(tmp_path / "served.onnx", 1.0)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Made:
+    """Make a model with other scores."""
+    return make(tmp_path / "other.onnx", 4.0)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_under_load_loses_nothing(one: Made, workers: str) -> None:
+    """Readiness turns 503 while scoring goes on; then work in flight completes, and no connection is reset."""
+    with live_service(one.path, "--workers", workers, "--drain-s", "2") as service, steady(service, one) as load:
+        load.wait_for_answers(100)
+        service.signal(signal.SIGTERM)
+        assert wait_until_health_is(service, 503).json()["detail"] == "draining"
+        load.wait_for_answers(100)
+        assert service.process.wait(PATIENCE_S) == 0
+        load.wait_for(lambda report: report.outcomes[Outcome.UNSENT] > 0)
+        assert {line["level"] for line in service.log_lines} == {"INFO"}
+    assert_none_lost(load.report(), Outcome.REFUSED)
+
+
+def test_sigterm_without_a_drain_loses_nothing_that_was_sent(one: Made) -> None:
+    """Closing at once, the service still answers what clients on kept-alive connections have sent just before."""
+    with live_service(one.path, "--workers", "2") as service, steady(service, one, clients=8) as load:
+        load.wait_for_answers(200)
+        service.signal(signal.SIGTERM)
+        assert service.process.wait(PATIENCE_S) == 0
+    assert_none_lost(load.report(), Outcome.REFUSED)
+
+
+def test_a_killed_worker_takes_only_its_own_requests_along(one: Made) -> None:
+    """Of two workers one is killed: another replaces it, and each of its connections loses one request at most.
+
+    None of the clients ends a connection by itself.
+    """
+    clients = 6
+    with live_service(one.path, "--workers", "2") as service, steady(service, one, clients=clients) as load:
+        load.wait_for_answers(200)
+        victim = min(_workers(service))
+        had = _connections(victim, httpx.URL(service.base_url).port)
+        os.kill(victim, signal.SIGKILL)
+        wait_until_gone(victim)
+        load.wait_for_answers(200)
+        service.wait_for("worker died; another is started")
+        deadline = time.monotonic() + PATIENCE_S
+        while len(_workers(service)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        load.wait_for_answers(200)
+        report = load.report()
+    died = report.outcomes[Outcome.RESET] + report.outcomes[Outcome.CUT]
+    assert died <= had < clients, report
+    assert report.outcomes[Outcome.WRONG] == report.outcomes[Outcome.ERROR] == report.outcomes[Outcome.UNSENT] == 0
+
+
+def _connections(pid: int, port: int | None) -> int:
+    """Count the connections to the port that a process holds."""
+    held = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = [row for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"]
+    return sum(f"socket:[{row[9]}]" in held for row in established)
+
+
+def _workers(service: LiveService) -> set[int]:
+    """Find the processes that serve: those that were started to, without the one that watches over shared memory."""
+    found = set()
+    for pid in children(service.process.pid):
+        with suppress(OSError):  # it has ended meanwhile
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.add(pid)
+    return found
+
+
+@pytest.mark.parametrize("told", ["by-signal", "by-the-file"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_models_are_swapped_under_load(one: Made, other: Made, tmp_path: Path, workers: str, told: str) -> None:
+    """Back and forth, told or by itself: no request fails, and each answer has the scores of the version it names."""
+    served = tmp_path / "model.onnx"
+    put(one, served)
+    watch = ["--watch-s", "1"] if told == "by-the-file" else []
+    with (
+        live_service(served, "--workers", workers, *watch) as service,
+        steady(service, one, other, per_connection=50) as load,
+    ):
+        for count, model in enumerate((other, one, other), 1):
+            before = load.report().versions.get(model.identity)
+            put(model, served)
+            if told == "by-signal":
+                service.signal(signal.SIGHUP)
+            service.wait_for("model loaded", count)
+            answers = before.answers if before else 0
+            load.wait_for(partial(_answered_more, model.identity, answers + 50))
+        assert metric(service, "anomaly_last_reload_successful", file="model") == 1
+    report = load.report()
+    assert_none_lost(report, Outcome.REFUSED, Outcome.UNSENT)
+    assert report.versions.keys() == {one.identity, other.identity}
+
+
+def _answered_more(identity: str, count: int, report: Report) -> bool:
+    return _answers(report, identity) > count
+
+
+def _answers(report: Report, identity: str) -> int:
+    seen = report.versions.get(identity)
+    return seen.answers if seen else 0
+
+
+def corrupt(path: Path, other: Made) -> None:
+    """Write a model with a byte of its weights changed by much."""
+    data = bytearray(other.path.read_bytes())
+    place = data.index(np.array([0.25], "<f4").tobytes())
+    data[place + 3] ^= 0x7F
+    path.write_bytes(data)
+
+
+def truncated(path: Path, other: Made) -> None:
+    """Write half of a model."""
+    data = other.path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def of_another_shape(path: Path, other: Made) -> None:
+    """Write a model whose graph has one feature more than its metadata names."""
+    built = onnx.load(other.path)
+    built.graph.input[0].type.tensor_type.shape.dim[1].dim_value += 1
+    write_artefact(path, built)
+
+
+def unreadable(path: Path, _other: Made) -> None:
+    """Put a directory where the model was: root may read any file."""
+    path.unlink()
+    path.mkdir()
+
+
+def missing(path: Path, _other: Made) -> None:
+    """Remove the model."""
+    path.unlink()
+
+
+@pytest.mark.parametrize("broken", [corrupt, truncated, of_another_shape, unreadable, missing])
+def test_a_broken_model_is_refused_under_load(
+    one: Made, other: Made, tmp_path: Path, broken: Callable[[Path, Made], None]
+) -> None:
+    """The old one stays, the log and a metric say so; the next good one is taken."""
+    served = tmp_path / "model.onnx"
+    put(one, served)
+    with live_service(served, "--workers", "2") as service, steady(service, one, other) as load:
+        broken(served, other)
+        service.signal(signal.SIGHUP)
+        refusal = service.wait_for("model refused")
+        assert refusal["level"] == "ERROR"
+        assert refusal["detail"]
+        deadline = time.monotonic() + PATIENCE_S
+        while metric(service, "anomaly_last_reload_successful", file="model") != 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        load.wait_for_answers(100)
+        assert load.report().versions.keys() == {one.identity}
+        shutil.rmtree(served) if served.is_dir() else served.unlink(missing_ok=True)
+        put(other, served)
+        service.signal(signal.SIGHUP)
+        load.wait_for(lambda report: _answers(report, other.identity) > 0)
+        service.wait_for("model loaded")
+        assert metric(service, "anomaly_last_reload_successful", file="model") == 1
+    assert_none_lost(load.report(), Outcome.REFUSED, Outcome.UNSENT)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_descriptors_run_out_and_come_back(one: Made, workers: str) -> None:
+    """Without descriptors new clients wait, those that are connected are served on, and then the new ones are."""
+    with (
+        live_service(one.path, "--workers", workers) as service,
+        steady(service, one) as load,
+        ExitStack() as crowd,
+    ):
+        load.wait_for_answers(50)
+        pids = _workers(service) or {service.process.pid}
+        for pid in pids:
+            open_now = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now + 30, hard))
+        for _ in range(150):
+            crowd.enter_context(connect(service))
+        service.wait_for("file descriptors ran out")
+        load.wait_for_answers(200)
+        crowd.pop_all().close()
+        with connect(service) as late:
+            late.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert late.recv(100).startswith(b"HTTP/1.1 200")
+        load.wait_for_answers(100)
+    assert_none_lost(load.report(), Outcome.REFUSED, Outcome.UNSENT)
+
+
+def test_a_stalled_reader_holds_nobody_up(one: Made) -> None:
+    """A client that asks for much and reads nothing is cut off, while all others get their answers."""
+    with (
+        live_service(one.path, "--stall-s", "2", "--header-s", "2") as service,
+        steady(service, one) as load,
+        socket.socket() as stalled,
+    ):
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        url = httpx.URL(service.base_url)
+        stalled.connect((url.host, url.port))
+        body = EVENTS.tobytes() * 400
+        head = "POST /score/batch HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n"
+        head += f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+        with pytest.raises(ConnectionError):
+            stalled.sendall((head.encode() + body) * 200)
+        load.wait_for_answers(100)
+    assert_none_lost(load.report(), Outcome.REFUSED, Outcome.UNSENT)
+
+
+SHIM = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+static long shift(void) {
+    long seconds = 0;
+    FILE *file = fopen(getenv("CLOCK_SHIFT"), "r");
+    if (file) { if (fscanf(file, "%ld", &seconds) != 1) seconds = 0; fclose(file); }
+    return seconds;
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int status = real(clock, now);
+    if (status == 0 && clock == CLOCK_REALTIME) now->tv_sec += shift();
+    return status;
+}
+time_t time(time_t *out) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out) *out = now.tv_sec;
+    return now.tv_sec;
+}
+"""
+"""A clock that is set by a file: the wall clock of one process jumps, and the machine's stays."""
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """Build the clock; gives the file that sets it, and the environment in which it is read."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the clock with")
+    source, library, shift = tmp_path / "clock.c", tmp_path / "clock.so", tmp_path / "shift"
+    source.write_text(SHIM)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", source, "-o", library, "-ldl"], check=True)
+    shift.write_text("0")
+    return shift, {"LD_PRELOAD": str(library), "CLOCK_SHIFT": str(shift)}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_clock_jumps_are_not_noticed(one: Made, clock: tuple[Path, dict[str, str]], workers: str) -> None:
+    """The wall clock jumps by days, back and forth: every request is answered, and the replies' dates follow."""
+    shift, environment = clock
+    day_s = 86_400
+    with live_service(one.path, "--workers", workers, env=environment) as service, steady(service, one) as load:
+        for days in (3, -3, 0):
+            shift.with_suffix(".new").write_text(str(days * day_s))
+            shift.with_suffix(".new").rename(shift)
+            expected = time.time() + days * day_s
+            deadline = time.monotonic() + PATIENCE_S
+            while abs(_date_s(service) - expected) > PATIENCE_S * 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            load.wait_for_answers(100)
+        assert service.stop() == 0
+        assert {line["level"] for line in service.log_lines} == {"INFO"}
+    assert_none_lost(load.report(), Outcome.REFUSED)
+
+
+def _date_s(service: LiveService) -> float:
+    """Read the time that a reply has."""
+    return parsedate_to_datetime(httpx.get(f"{service.base_url}/health").headers["date"]).timestamp()

@@ -1,0 +1,83 @@
+"""The health check of a container says what the service would say to a request."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.live import LiveService, live_service
+
+
+def probe(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the health check with these flags, and with these variables and no others."""
+    command = [sys.executable, "-m", "service.server.healthcheck", *flags]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+def port(service: LiveService) -> str:
+    """Find the port that the service listens on."""
+    return service.base_url.rpartition(":")[2]
+
+
+@pytest.fixture
+def free_port() -> str:
+    """Find a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return str(listener.getsockname()[1])
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[str, ...]:
+    """Write a certificate that no system trusts, its key and its authority; give the flags that name the former two."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    authority.issue_cert("events.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "service.pem")
+    return ("--tls-certificate", str(tmp_path / "service.pem"), "--tls-key", str(tmp_path / "service.pem"))
+
+
+def test_a_service_that_takes_requests_is_healthy(live: LiveService) -> None:
+    """It asks the port of the environment, on whatever address the service listens, and no proxy."""
+    for host in ("127.0.0.1", "0.0.0.0"):
+        done = probe(ANOMALY_HOST=host, ANOMALY_PORT=port(live), http_proxy="http://127.0.0.1:1")
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_port_that_nobody_listens_on_is_not_healthy(free_port: str) -> None:
+    """Without an answer it fails and says where there was none."""
+    done = probe(ANOMALY_PORT=free_port)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"no answer from 127.0.0.1:{free_port}: ")
+
+
+def test_a_service_that_drains_is_not_healthy(model_path: Path) -> None:
+    """It fails from SIGTERM on, while the service still scores, so that no more is sent there."""
+    with live_service(model_path, "--drain-s", "60") as service:
+        assert probe("--port", port(service)).returncode == 0
+        service.signal(signal.SIGTERM)
+        while (done := probe("--port", port(service))).returncode == 0:
+            pass
+        assert done.stderr == "/health is 503, expected 200\n"
+        service.signal(signal.SIGTERM)
+
+
+def test_a_service_with_tls_is_healthy(model_path: Path, tls: tuple[str, ...]) -> None:
+    """It speaks TLS where the service does, and does not judge the certificate, which is for another name."""
+    with live_service(model_path, *tls) as service:
+        done = probe("--port", port(service), *tls)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert probe("--port", port(service)).returncode == 1
+
+
+def test_the_operations_port_is_asked_where_there_is_one(
+    model_path: Path, tmp_path: Path, tls: tuple[str, ...], free_port: str
+) -> None:
+    """Where clients need certificates of their own, the operations port tells it without one."""
+    authority = ("--tls-client-ca", str(tmp_path / "authority.pem"))
+    with live_service(model_path, *tls, *authority, "--ops-port", free_port) as service:
+        flags = ("--port", port(service), *tls, *authority)
+        assert probe(*flags, "--ops-port", free_port).returncode == 0
+        assert probe(*flags).returncode == 1
