@@ -8,11 +8,9 @@ import os
 from collections import Counter as Counts
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from time import perf_counter, time
+from time import time
 
 import numpy as np
-from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -139,30 +137,6 @@ class Metrics:
         if MULTIPROCESS_VARIABLE not in os.environ:
             return generate_latest(_Current(self._registry))
         return generate_latest(_Current(MultiProcessCollector(None)))  # type: ignore[no-untyped-call]
-
-    def measure(self, app: ASGIApp) -> ASGIApp:
-        """Wrap `app` so that each of its HTTP requests is counted and timed."""
-
-        async def measured(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != ScopeType.HTTP:
-                await app(scope, receive, send)
-                return
-            started = perf_counter()
-            status = 500
-
-            async def send_and_note(message: Message) -> None:
-                nonlocal status
-                if message["type"] == "http.response.start":
-                    status = message["status"]
-                await send(message)
-
-            try:
-                await app(scope, receive, send_and_note)
-            finally:
-                # The router has normalised the path by now: /score/ is /score.
-                self.note_request(scope["path"], status, perf_counter() - started)
-
-        return measured
 
 
 class _Current(Collector):

@@ -3,8 +3,9 @@
 It does not know sockets, processes or signals, and holds no logic of its own.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from litestar import Litestar, Request, Response
@@ -17,10 +18,11 @@ from litestar.types import ASGIApp
 from service import errors
 from service.api import docs as pages
 from service.api import middleware as access
-from service.api import native as scoring
 from service.api import openapi
 from service.api import operations as routes
 from service.api.error_responses import HANDLERS
+from service.api.native import NativeApi
+from service.inference.deployment import Deployment
 from service.metrics import Metrics
 from service.model.artefact import Artefact
 from service.model.scorer import Scorer
@@ -34,18 +36,33 @@ OPERATIONS = (routes.health, routes.model, routes.metrics)
 """What operators ask: on a port of its own, where there is one, and then, but for the health, nowhere else."""
 
 
-def create_app(settings: Settings, artefact: Artefact) -> Litestar:
-    """Build the application; its lifespan opens a scorer for `artefact`, and raises ArtefactError where that fails.
+@dataclass(frozen=True)
+class Application:
+    """What one process serves."""
 
-    Raises KeysError for wrong API keys. Its state has `deployment`; `describe`, to be called with the artefact of each
-    further model that the deployment opens; `keys`, the KeyRing to reload, or None; and `operations`, the ASGI
-    application of the operations port, or None: it shares all this, and needs no lifespan of its own.
-    """
+    main: Litestar
+    """The application of the main port; its lifespan opens the model, and raises ArtefactError where that fails."""
+    operations: Litestar | None
+    """The application of the operations port, where there is one; it needs no lifespan of its own."""
+    deployment: Deployment
+    keys: KeyRing | None
+    describe: Callable[[Artefact], None]
+    """Renews the OpenAPI description for another model."""
+
+    def use_model(self, scorer: Scorer) -> None:
+        """Score the requests that begin from now on with another model."""
+        self.describe(scorer.artefact)
+        self.deployment.use(scorer)
+
+
+def create_app(settings: Settings, artefact: Artefact) -> Application:
+    """Build the application; raises KeysError for wrong API keys."""
     apart = settings.ops_port is not None
     handlers = [handler for handler in routes.ROUTES if not apart or handler not in {routes.model, routes.metrics}]
     paths = [path for handler in (*routes.ROUTES, pages.docs) for path in handler.paths]
     metrics = Metrics([*paths, pages.SCHEMA])
-    deployment = scoring.Deployment(settings, metrics)
+    deployment = Deployment(settings, metrics)
+    native = NativeApi(deployment, settings.max_body_bytes)
     keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
 
     def describe(artefact: Artefact) -> None:
@@ -67,15 +84,15 @@ def create_app(settings: Settings, artefact: Artefact) -> Litestar:
         logging_config=None,  # the server sets logging up
     )
     operations = _operations(settings, deployment) if apart else None
-    app.state.update({"deployment": deployment, "describe": describe, "keys": keys, "operations": operations})
-    answered = scoring.scoring_first(_measured(app.asgi_handler, settings, metrics), deployment)
+    app.state.update({"deployment": deployment, "native": native})
+    answered = native.first(_measured(app.asgi_handler, settings, metrics))
     if keys is not None:
         answered = access.with_key(answered, keys, metrics)
     app.asgi_handler = access.logged(answered) if settings.access_log else answered
-    return app
+    return Application(app, operations, deployment, keys, describe)
 
 
-def _operations(settings: Settings, deployment: scoring.Deployment) -> Litestar:
+def _operations(settings: Settings, deployment: Deployment) -> Litestar:
     app = Litestar(
         route_handlers=OPERATIONS,
         exception_handlers={**HANDLERS, NotFoundException: _not_here},
@@ -97,7 +114,7 @@ def _not_here(request: Request[Any, Any, Any], _: NotFoundException) -> Response
 def _measured(app: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
     """Wrap a whole application: Litestar's own middleware does not see requests that match no route."""
     https = pages.HTTPS_HEADERS if settings.tls_certificate is not None else ()
-    return routes.answer_head(metrics.measure(pages.with_headers(app, [*pages.ALL_HEADERS, *https])))
+    return routes.answer_head(access.measured(pages.with_headers(app, [*pages.ALL_HEADERS, *https]), metrics))
 
 
 def _openapi_config(*, with_keys: bool) -> OpenAPIConfig:

@@ -53,6 +53,31 @@ def with_key(app: ASGIApp, keys: KeyRing, metrics: Metrics) -> ASGIApp:
     return let_in
 
 
+def measured(app: ASGIApp, metrics: Metrics) -> ASGIApp:
+    """Wrap `app` so that each of its HTTP requests is counted and timed."""
+
+    async def measure(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        started = perf_counter()
+        status = 500
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await app(scope, receive, send_and_note)
+        finally:
+            # The router has normalised the path by now: /score/ is /score.
+            metrics.note_request(scope["path"], status, perf_counter() - started)
+
+    return measure
+
+
 def logged(app: ASGIApp) -> ASGIApp:
     """Wrap `app` so that each request that it has answered is a line in the log."""
 

@@ -1,14 +1,13 @@
-"""Requests to score: what they ask for, their events to scores, and the replies.
+"""The native HTTP API: `POST /score` and `POST /score/batch`.
 
-They come here by a short cut past Litestar's router, which would cost more than a score: see `scoring_first`. It does
-not know how formats are written, nor what a model is made of.
+Requests reach these handlers past Litestar's router, which would cost more than a score.
 """
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import lru_cache
 from time import monotonic, perf_counter
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,189 +19,120 @@ from numpy.typing import NDArray
 from service import errors
 from service.api.body import pieces, whole
 from service.api.responses import BUSY_S, CROWDED, Reply
-from service.errors import (
-    ClientDisconnectedError,
-    InvalidRequestError,
-    NotReadyError,
-    OverloadedError,
-    ServiceError,
-    UnknownWorkingPointError,
-    UnsupportedMediaTypeError,
-)
-from service.formats import table as wire
-from service.formats.blocks import LITTLE_FLOAT32
-from service.inference.admission import Admission, Admitted
-from service.inference.batching import MicroBatch, Turns
-from service.metrics import Metrics
+from service.errors import ClientDisconnectedError, InvalidRequestError, OverloadedError, UnsupportedMediaTypeError
+from service.formats import table
+from service.inference.admission import cancellation_error
+from service.inference.deployment import Deployment, Model
 from service.model.artefact import WorkingPoint
-from service.model.scorer import Scorer
-from service.settings import Settings
 
 SCORE, SCORE_BATCH = "/score", "/score/batch"
+SCORING = (SCORE, SCORE_BATCH)
 WORKING_POINT: Final = "working_point"
 
-LONG_PIECE_BYTES: Final = 32_768
-"""Work on a piece of a body that is longer waits for its turn."""
+LARGE_PIECE_BYTES: Final = 32_768
+"""A longer piece of a body waits for its turn to be read and scored."""
 
-CONTENT_TYPE_HEADERS: Final = {name: (b"content-type", name.encode()) for name in wire.MEDIA_TYPES}
+CONTENT_TYPE_HEADERS: Final = {name: (b"content-type", name.encode()) for name in table.MEDIA_TYPES}
 
 Encode = Callable[[NDArray[np.float32], str, NDArray[np.bool_] | None], bytes]
 
 
-class Model:
-    """A model in use, and what requests need of it ready to hand."""
-
-    def __init__(self, scorer: Scorer, max_events: int | None = None) -> None:
-        self.scorer = scorer
-        self.artefact = scorer.artefact
-        names = scorer.artefact.metadata.feature_names
-        self.micro_batch = MicroBatch(scorer)
-        self.turns = Turns(self.micro_batch)
-        self.event_reader = wire.EventReader(names)
-        self.batch_readers = wire.BatchReaders(names, max_events)
-        self.version_header = (b"model-version", self.artefact.identity.encode())
-        self.event_bytes = len(names) * LITTLE_FLOAT32.itemsize
-        self._working_points = {point.name: point for point in self.artefact.metadata.working_points}
-
-    def working_point(self, name: str | None) -> WorkingPoint | None:
-        """Find the working point that a request names, if it names one; raises UnknownWorkingPointError."""
-        if name is None:
-            return None
-        if name not in self._working_points:
-            known = ", ".join(self._working_points) or "none: this model has no working points"
-            raise UnknownWorkingPointError(f"working_point is {name[:60]!r}, expected one of {known}")
-        return self._working_points[name]
-
-
-class Deployment:
-    """What the endpoints share: the model in use, the work in flight, and whether requests are taken yet or still."""
-
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self.max_body_bytes = settings.max_body_bytes
-        self.max_events = settings.max_events
-        self.admission = Admission(settings.max_inflight_events, settings.max_inflight_bytes)
-        self.metrics = metrics
-        self.status: Literal["starting", "ok", "draining"] = "starting"
-        self._model: Model | None = None
-
-    def open(self, scorer: Scorer) -> None:
-        """Take requests from now on."""
-        self._model = Model(scorer, self.max_events)
-        self.metrics.use_model(scorer.artefact.identity)
-        self.status = "ok"
-
-    @property
-    def model(self) -> Model:
-        """The model; raises NotReadyError before there is one."""
-        if self._model is None:
-            raise NotReadyError(self.status)
-        return self._model
-
-
-class _Asked(NamedTuple):
-    """What a request's head asks for."""
+class RequestHead(NamedTuple):
+    """What the head of a request asks for."""
 
     requested: str
     replied: str
     point: WorkingPoint | None
     announced_bytes: int
-    """The body's length by its head; 0 where that does not say."""
+    """The Content-Length; 0 where there is none."""
 
 
-Answer = Callable[[Deployment, HTTPScope, Receive], Awaitable[Reply]]
+class NativeApi:
+    """The handlers of both routes."""
 
+    def __init__(self, deployment: Deployment, max_body_bytes: int) -> None:
+        self._deployment = deployment
+        self._max_body_bytes = max_body_bytes
+        self._model: Model | None = None
+        self._event_reader: table.EventReader
+        self._batch_readers: table.BatchReaders
 
-def scoring_first(app: ASGIApp, deployment: Deployment) -> ASGIApp:
-    """Wrap `app` so that requests to score pass by its router, its exception handlers and its responses."""
-    answers: dict[str, Answer] = {SCORE: score, SCORE_BATCH: score_batch}
+    def first(self, app: ASGIApp) -> ASGIApp:
+        """Wrap `app` so that requests to score pass by its router, its exception handlers and its responses."""
+        handlers = {SCORE: self.score, SCORE_BATCH: self.score_batch}
 
-    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            if scope["type"] != ScopeType.HTTP or scope["path"] not in answers or scope["method"] != HttpMethod.POST:
-                await app(scope, receive, send)
-                return
-            started, path = perf_counter(), scope["path"]
+        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                reply = await answers[path](deployment, scope, receive)
-            except Exception as error:
-                reply = _error_reply(errors.describe(error, HttpMethod.POST, path), scope)
-            await reply.send(scope, send)
-            deployment.metrics.note_request(path, reply.status, perf_counter() - started)
-        except CancelledError as error:
-            if not isinstance(_reason(error), ClientDisconnectedError):
-                raise
+                if (
+                    scope["type"] != ScopeType.HTTP
+                    or scope["path"] not in handlers
+                    or scope["method"] != HttpMethod.POST
+                ):
+                    await app(scope, receive, send)
+                    return
+                started, path = perf_counter(), scope["path"]
+                try:
+                    reply = await handlers[path](scope, receive)
+                except Exception as error:
+                    reply = _error_reply(errors.describe(error, HttpMethod.POST, path), scope)
+                await reply.send(scope, send)
+                self._deployment.metrics.note_request(path, reply.status, perf_counter() - started)
+            except CancelledError as error:
+                if not isinstance(cancellation_error(error), ClientDisconnectedError):
+                    raise
 
-    return answered
+        return handle
 
+    async def score(self, scope: HTTPScope, receive: Receive) -> Reply:
+        """Score one event; raises ServiceError."""
+        model = self._deployment.model
+        self._read_for(model)
+        head = _head(scope, model)
+        with self._deployment.admission.admit(1, head.announced_bytes):
+            body = await whole(receive, head.announced_bytes, min(self._max_body_bytes, self._event_reader.max_bytes))
+            scores = await model.micro_batch.score(self._event_reader.read(body, head.requested))
+        reply = _reply(model, head, scores, table.encode_score)
+        self._deployment.metrics.note_events(1)
+        return reply
 
-async def score(deployment: Deployment, scope: HTTPScope, receive: Receive) -> Reply:
-    """Score one event; raises ServiceError for what cannot be given."""
-    model, admission = deployment.model, deployment.admission
-    asked = _asked(scope, model)
-    admission.enter(1, asked.announced_bytes)
-    try:
-        most_bytes = min(deployment.max_body_bytes, model.event_reader.max_bytes)
-        body = await whole(receive, asked.announced_bytes, most_bytes)
-        features = model.event_reader.read(body, asked.requested)
-        scores = await model.micro_batch.score(features)
-    except CancelledError as error:
-        raise _reason(error) from error
-    finally:
-        admission.leave(1, asked.announced_bytes)
-    reply = _reply(model, asked, scores, wire.encode_score)
-    deployment.metrics.note_events(1)
-    return reply
+    async def score_batch(self, scope: HTTPScope, receive: Receive) -> Reply:
+        """Score a batch while it arrives; raises ServiceError."""
+        model = self._deployment.model
+        self._read_for(model)
+        head = _head(scope, model)
+        reader = self._batch_readers.open(head.requested)
+        batch = model.start_batch()
+        # Until it is read, as many events as its length would hold in the shortest format.
+        announced_events = head.announced_bytes // model.event_bytes
+        with self._deployment.admission.admit(announced_events, head.announced_bytes) as admitted:
+            async for piece, last in pieces(receive, head.announced_bytes, self._max_body_bytes):
+                await batch.add(reader.feed(piece, last), large=len(piece) > LARGE_PIECE_BYTES, last=last)
+                admitted.grow(max(batch.n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
+        reply = _reply(model, head, batch.join(), table.encode_scores)
+        self._deployment.metrics.note_events(batch.n_events)
+        return reply
 
-
-async def score_batch(deployment: Deployment, scope: HTTPScope, receive: Receive) -> Reply:
-    """Score a batch while it arrives; raises ServiceError for what cannot be given."""
-    model = deployment.model
-    asked = _asked(scope, model)
-    reader = model.batch_readers.open(asked.requested)
-    scored: list[NDArray[np.float32]] = []
-    n_events = 0
-    # Until it is read, as many events as its length would hold in the shortest format.
-    with Admitted(deployment.admission, asked.announced_bytes // model.event_bytes, asked.announced_bytes) as admitted:
-        try:
-            async for piece, last in pieces(receive, asked.announced_bytes, deployment.max_body_bytes):
-                long = len(piece) > LONG_PIECE_BYTES
-                if long:
-                    await model.turns.wait()
-                fresh = True
-                for block in reader.feed(piece, last):
-                    n_events += len(block)
-                    if last and not scored and len(block) <= MicroBatch.CAPACITY_EVENTS // 2:
-                        scored.append(await model.micro_batch.score(block))
-                        break
-                    for rows in model.turns.pieces(block):
-                        if long and not fresh:
-                            await model.turns.wait()
-                        fresh = False
-                        scored.append(model.scorer.score(rows))
-                admitted.grow(max(n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
-        except CancelledError as error:
-            raise _reason(error) from error
-    scores = scored[0] if len(scored) == 1 else np.concatenate(scored)
-    reply = _reply(model, asked, scores, wire.encode_scores)
-    deployment.metrics.note_events(n_events)
-    return reply
+    def _read_for(self, model: Model) -> None:
+        if model is not self._model:
+            names = model.artefact.metadata.feature_names
+            self._model = model
+            self._event_reader = table.EventReader(names)
+            self._batch_readers = table.BatchReaders(names, model.max_events)
 
 
-def _reason(error: CancelledError) -> ServiceError:
-    """Find why a request was stopped: the server says so, unless it gave up waiting for all that are in flight."""
-    if error.args and isinstance(error.args[0], ServiceError):
-        return error.args[0]
-    return NotReadyError("the service stopped before it had scored; send the request again")
-
-
-def _reply(model: Model, asked: _Asked, scores: NDArray[np.float32], encode: Encode) -> Reply:
-    point = asked.point
-    body = encode(scores, asked.replied, None if point is None else point.accepts(scores))
-    content_type = CONTENT_TYPE_HEADERS[asked.replied]
+def _reply(model: Model, head: RequestHead, scores: NDArray[np.float32], encode: Encode) -> Reply:
+    point = head.point
+    body = encode(scores, head.replied, None if point is None else point.accepts(scores))
+    version, content_type = _version_header(model.artefact.identity), CONTENT_TYPE_HEADERS[head.replied]
     if point is None:
-        return Reply(200, (model.version_header, content_type), body)
+        return Reply(200, (version, content_type), body)
     threshold = (b"score-threshold", repr(point.threshold).encode())
-    return Reply(200, (model.version_header, threshold, content_type), body)
+    return Reply(200, (version, threshold, content_type), body)
+
+
+@lru_cache(maxsize=8)
+def _version_header(identity: str) -> tuple[bytes, bytes]:
+    return (b"model-version", identity.encode())
 
 
 def _error_reply(error: errors.ErrorBody, scope: HTTPScope) -> Reply:
@@ -210,11 +140,11 @@ def _error_reply(error: errors.ErrorBody, scope: HTTPScope) -> Reply:
     busy_s = extensions.get(BUSY_S)
     given = errors.headers(error.status_code, busy_s(monotonic()) if busy_s else 0.0)
     headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
-    return Reply(error.status_code, (*headers, CONTENT_TYPE_HEADERS[wire.JSON]), msgspec.json.encode(error))
+    return Reply(error.status_code, (*headers, CONTENT_TYPE_HEADERS[table.JSON]), msgspec.json.encode(error))
 
 
-def _asked(scope: HTTPScope, model: Model) -> _Asked:
-    """Read a request's head; raises ServiceError for what cannot be given."""
+def _head(scope: HTTPScope, model: Model) -> RequestHead:
+    """Read what the head of a request asks for; raises ServiceError."""
     extensions = scope.get("extensions")
     if extensions is not None and CROWDED in extensions:
         raise OverloadedError("this worker has as many connections as it takes: connect again in a second")
@@ -231,8 +161,9 @@ def _asked(scope: HTTPScope, model: Model) -> _Asked:
             raise UnsupportedMediaTypeError(f"Content-Encoding is {found!r}, expected none: send the body as it is")
     requested, replied = _media_types(tuple(content_types), tuple(accepts))
     query = scope["query_string"]
-    point = model.working_point(_working_point(query)) if query else None
-    return _Asked(requested, replied, point, announced_bytes)
+    point_name = _working_point(query) if query else None
+    point = None if point_name is None else model.working_point(point_name)
+    return RequestHead(requested, replied, point, announced_bytes)
 
 
 @lru_cache(maxsize=256)
@@ -241,10 +172,10 @@ def _media_types(content_types: tuple[bytes, ...], accepts: tuple[bytes, ...]) -
     given = [value.decode("latin-1") for value in dict.fromkeys(content_types)]
     if len(given) > 1:
         raise UnsupportedMediaTypeError(f"Content-Type is given as {' and as '.join(given)}, expected one")
-    requested = wire.request_media_type(given[0] if given else None)
+    requested = table.request_media_type(given[0] if given else None)
     # Its lines are one list to HTTP.
     accept = ", ".join(value.decode("latin-1") for value in accepts)
-    return requested, wire.reply_media_type(accept or None, requested)
+    return requested, table.reply_media_type(accept or None, requested)
 
 
 @lru_cache(maxsize=256)

@@ -11,9 +11,9 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from service.api import native as scoring
-from service.api.native import SCORE, SCORE_BATCH, Deployment
+from service.api.native import SCORE, SCORE_BATCH, NativeApi
 from service.errors import NotReadyError
+from service.inference.deployment import Deployment
 from service.metrics import CONTENT_TYPE
 from service.model.artefact import WorkingPoint
 
@@ -52,13 +52,13 @@ class ModelFacts(msgspec.Struct, frozen=True):
 @post(SCORE, status_code=200, operation_id="score", summary="Score one event", tags=[SCORING])
 async def score(request: ServiceRequest) -> ASGIResponse:
     """Score one event."""
-    return (await scoring.score(_deployment(request), request.scope, request.receive)).to_response()
+    return (await _native(request).score(request.scope, request.receive)).to_response()
 
 
 @post(SCORE_BATCH, status_code=200, operation_id="score_batch", summary="Score many events", tags=[SCORING])
 async def score_batch(request: ServiceRequest) -> ASGIResponse:
     """Score many events; the scores come in the events' order."""
-    return (await scoring.score_batch(_deployment(request), request.scope, request.receive)).to_response()
+    return (await _native(request).score_batch(request.scope, request.receive)).to_response()
 
 
 @get("/health", operation_id="health", summary="Health", tags=[OPERATIONS])
@@ -107,6 +107,11 @@ def answer_head(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send)
 
     return answered
+
+
+def _native(request: ServiceRequest) -> NativeApi:
+    native: NativeApi = request.app.state["native"]
+    return native
 
 
 def _deployment(request: ServiceRequest) -> Deployment:

@@ -1,16 +1,17 @@
-"""How much work a worker takes on at once: events and bytes of bodies in flight, up to a bound.
+"""Admission control: how many events and bytes a worker has in flight at most.
 
-A request is admitted before its body is read. It does not know HTTP, formats or what the work is.
+A request is admitted by its announced size, before its body is read.
 """
 
+from asyncio import CancelledError
 from types import TracebackType
 from typing import Self
 
-from service.errors import OverloadedError
+from service.errors import NotReadyError, OverloadedError, ServiceError
 
 
 class Admission:
-    """The work in flight, and its bounds."""
+    """The requests in flight, with their events and bytes, and the limits of both."""
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self.max_events = max_events
@@ -19,31 +20,15 @@ class Admission:
         self.events = 0
         self.bytes = 0
 
-    def enter(self, n_events: int, n_bytes: int) -> None:
-        """Take a request on, until it is to `leave`; raises OverloadedError if it is too much beside others.
+    def admit(self, n_events: int, n_bytes: int) -> "Admitted":
+        """Admit a request of this announced size for a `with` block; raises OverloadedError if others leave no room.
 
-        Alone, any request is taken: else one that is larger than the bound would never be.
+        A request that is alone is always admitted, else one larger than the limits could never be scored.
         """
-        if self.requests:
-            self._check(n_events, n_bytes)
-        self.requests += 1
-        self.events += n_events
-        self.bytes += n_bytes
+        return Admitted(self, n_events, n_bytes)
 
-    def grow(self, more_events: int, more_bytes: int) -> None:
-        """Note that a request is larger than it was when it was taken on; raises OverloadedError as `enter` does."""
-        if self.requests > 1:
-            self._check(more_events, more_bytes)
-        self.events += more_events
-        self.bytes += more_bytes
-
-    def leave(self, n_events: int, n_bytes: int) -> None:
-        """Forget a request of that size."""
-        self.requests -= 1
-        self.events -= n_events
-        self.bytes -= n_bytes
-
-    def _check(self, more_events: int, more_bytes: int) -> None:
+    def check(self, more_events: int, more_bytes: int) -> None:
+        """Refuse more events and bytes than the limits leave room for; raises OverloadedError."""
         if self.events + more_events > self.max_events or self.bytes + more_bytes > self.max_bytes:
             raise OverloadedError(
                 f"this worker has {self.events} events and {self.bytes} bytes in flight, expected at most "
@@ -52,20 +37,32 @@ class Admission:
 
 
 class Admitted:
-    """A request whose size is only known for certain once it has been read, in flight during a `with` block."""
+    """One request in flight, during a `with` block.
+
+    A request that is cancelled inside the block ends with the error that it was cancelled with.
+    """
+
+    __slots__ = ("_admission", "_bytes", "_events")
 
     def __init__(self, admission: Admission, n_events: int, n_bytes: int) -> None:
-        """Take it on with the size that it is expected to have; raises OverloadedError."""
-        admission.enter(n_events, n_bytes)
+        if admission.requests:
+            admission.check(n_events, n_bytes)
         self._admission = admission
         self._events = n_events
         self._bytes = n_bytes
+        admission.requests += 1
+        admission.events += n_events
+        admission.bytes += n_bytes
 
     def grow(self, n_events: int, n_bytes: int) -> None:
-        """Note its size so far; raises OverloadedError where that is more than expected, and too much beside others."""
+        """Count the size so far where it exceeds what was announced; raises OverloadedError as `Admission.admit`."""
+        admission = self._admission
         more_events, more_bytes = max(n_events - self._events, 0), max(n_bytes - self._bytes, 0)
         if more_events or more_bytes:
-            self._admission.grow(more_events, more_bytes)
+            if admission.requests > 1:
+                admission.check(more_events, more_bytes)
+            admission.events += more_events
+            admission.bytes += more_bytes
             self._events += more_events
             self._bytes += more_bytes
 
@@ -75,4 +72,16 @@ class Admitted:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._admission.leave(self._events, self._bytes)
+        admission = self._admission
+        admission.requests -= 1
+        admission.events -= self._events
+        admission.bytes -= self._bytes
+        if isinstance(error, CancelledError):
+            raise cancellation_error(error) from error
+
+
+def cancellation_error(error: CancelledError) -> ServiceError:
+    """Give the error that a task was cancelled with; without one, the service has stopped."""
+    if error.args and isinstance(error.args[0], ServiceError):
+        return error.args[0]
+    return NotReadyError("the service stopped before it had scored; send the request again")

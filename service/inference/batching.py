@@ -1,104 +1,116 @@
-"""Who is scored when: single events together, long batches in turns.
+"""Micro-batches of single events, and fair scheduling of large batches beside them.
 
-All of it happens on the event loop: a thread of its own would fight the loop for the worker's core. It does not know
-HTTP, formats or thresholds.
+Scoring runs on the event loop: a thread of its own would compete with the loop for the worker's core.
 """
 
+import math
 from asyncio import Future, get_running_loop
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import NonFiniteScoreError
 from service.model.scorer import Scorer, whole_vectors
+
+Scores = NDArray[np.float32]
+
+Done = Callable[[Scores | Exception], None]
+"""Receives the scores (n,) of the events that were submitted with it, all finite, or the error."""
 
 
 class MicroBatch:
-    """Scores what has arrived within one turn of the event loop in one call of the runtime.
+    """Scores the events that arrive within one iteration of the event loop in one call of the runtime.
 
-    There is no timer: whoever is alone waits for nobody. A call costs about the same for one event as for thirty.
+    There is no timer: an event that is alone does not wait. A call costs about the same for one event as for thirty.
     """
 
     CAPACITY_EVENTS = 256
-    LATELY_S = 0.1
+    RECENT_S = 0.1
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._rows = np.zeros((self.CAPACITY_EVENTS, scorer.artefact.n_features), np.float32)
         self._filled = 0
-        self._waiting: list[tuple[Future[NDArray[np.float32]], slice]] = []
-        self._asked_s = -self.LATELY_S
+        self._waiting: list[tuple[Done, slice]] = []
+        self._submitted_s = -math.inf
 
     @property
     def in_use(self) -> bool:
-        """Whether any event came lately."""
-        return perf_counter() - self._asked_s < self.LATELY_S
+        """Whether an event was submitted recently."""
+        return perf_counter() - self._submitted_s < self.RECENT_S
 
     @property
     def waiting(self) -> bool:
-        """Whether any event waits to be scored."""
+        """Whether events wait to be scored."""
         return bool(self._waiting)
 
-    def score(self, features: NDArray[np.float32]) -> Future[NDArray[np.float32]]:
-        """Score `features` (n, n_features), n at most CAPACITY_EVENTS, as (n,) in this turn's batch."""
+    def submit(self, features: NDArray[np.float32], done: Done) -> None:
+        """Score `features` (n, n_features), n at most CAPACITY_EVENTS, in this iteration's micro-batch.
+
+        `done` is called with the scores (n,), or with NonFiniteScoreError or the runtime's error. It must not raise.
+        """
         if self._filled + len(features) > self.CAPACITY_EVENTS:
             self._flush()
-        loop = get_running_loop()
         if not self._filled:
-            loop.call_soon(self._flush)
+            get_running_loop().call_soon(self._flush)
         place = slice(self._filled, self._filled + len(features))
         self._rows[place] = features
         self._filled = place.stop
-        self._asked_s = perf_counter()
-        scored: Future[NDArray[np.float32]] = loop.create_future()
-        self._waiting.append((scored, place))
+        self._submitted_s = perf_counter()
+        self._waiting.append((done, place))
+
+    def score(self, features: NDArray[np.float32]) -> Future[Scores]:
+        """Score `features` as `submit` does, to be awaited."""
+        scored: Future[Scores] = get_running_loop().create_future()
+        self.submit(features, partial(_settle, scored))
         return scored
 
     def _flush(self) -> None:
         waiting, filled = self._waiting, self._filled
         self._waiting, self._filled = [], 0
-        if not filled:  # it was full before its turn came
+        if not filled:  # the capacity was reached, and these were scored, earlier in the iteration
             return
         try:
-            # Whole vectors of rows, old ones among them, spare the scorer a copy.
-            scores = self._scorer.score(self._rows[: whole_vectors(filled)])
+            # Whole vectors of rows, with rows of earlier micro-batches at the end, spare the scorer a copy.
+            scores = self._scorer.score(self._rows[: whole_vectors(filled)])[:filled]
         except Exception as error:
-            for scored, _ in waiting:
-                if not scored.done():
-                    scored.set_exception(error)
+            for done, _ in waiting:
+                done(error)
             return
-        for scored, place in waiting:
-            if not scored.done():  # its client may have left
-                scored.set_result(scores[place])
+        finite = np.isfinite(scores).all()
+        for done, place in waiting:
+            done(scores[place] if finite else finite_scores(scores[place]))
 
 
-class Turns:
-    """Lets one piece of long work go on in each turn of the event loop, first come, first served.
+class FairScheduler:
+    """Lets one large batch score one piece in each iteration of the event loop, in order of arrival.
 
-    Single events go first: while some wait, long work rests, but for no longer than its last piece took, so that each
-    of the two gets half of the time at least. And while some come, its pieces are shorter.
+    Single events have priority: while some wait, large batches pause, for no longer than their last piece took, so that
+    each of the two has at least half of the time. While single events arrive, the pieces are shorter.
     """
 
-    SHORT_EVENTS = 1024
+    SHORT_PIECE_EVENTS = 1024
     """A quarter of a millisecond, in which the runtime does nearly as well as in more."""
 
-    def __init__(self, singles: MicroBatch) -> None:
-        self._singles = singles
+    def __init__(self, single_events: MicroBatch) -> None:
+        self._single_events = single_events
         self._waiting: deque[Future[None]] = deque()
         self._taken = False
-        self._began = self._ended = 0.0
+        self._began_s = self._ended_s = 0.0
 
     def pieces(self, rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """Cut `rows` (n, n_features) into what may be scored in a turn."""
-        n_events = self.SHORT_EVENTS if self._singles.in_use else max(len(rows), 1)
+        """Cut `rows` (n, n_features) into the pieces that are scored in one iteration each."""
+        n_events = self.SHORT_PIECE_EVENTS if self._single_events.in_use else max(len(rows), 1)
         for start in range(0, len(rows), n_events):
             yield rows[start : start + n_events]
 
     async def wait(self) -> None:
-        """Wait until a turn is free; at once, if this one is."""
-        if not self._taken and not self._singles.waiting:
+        """Wait until this iteration of the loop, or a later one, is free for a piece."""
+        if not self._taken and not self._single_events.waiting:
             self._take()
             return
         turn: Future[None] = get_running_loop().create_future()
@@ -109,22 +121,43 @@ class Turns:
 
     def _take(self) -> None:
         self._taken = True
-        self._began = perf_counter()
+        self._began_s = perf_counter()
         get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
-        self._ended = perf_counter()
-        # One turn later, when those who came meanwhile have said what they want.
+        self._ended_s = perf_counter()
+        # One iteration later, when the events that arrived meanwhile have been submitted.
         get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
         self._taken = False
-        if self._singles.waiting and perf_counter() - self._ended < self._ended - self._began:
+        if self._single_events.waiting and perf_counter() - self._ended_s < self._ended_s - self._began_s:
             self._taken = True
             get_running_loop().call_soon(self._next)
             return
         while self._waiting and not self._taken:
             turn = self._waiting.popleft()
-            if not turn.done():  # its client may have left
+            if not turn.done():  # its request may be cancelled
                 turn.set_result(None)
                 self._take()
+
+
+def finite_scores(scores: Scores) -> Scores | NonFiniteScoreError:
+    """Give `scores` (n,) back if all are finite, else the error that names the first that is not."""
+    finite = np.isfinite(scores)
+    if finite.all():
+        return scores
+    place = int(finite.argmin())
+    event = f"events[{place}]" if len(scores) > 1 else "the event"
+    return NonFiniteScoreError(
+        f"the model gave the score {scores[place]} for {event}, whose features are beyond what it was made for"
+    )
+
+
+def _settle(scored: Future[Scores], result: Scores | Exception) -> None:
+    if scored.done():  # its request was cancelled
+        return
+    if isinstance(result, Exception):
+        scored.set_exception(result)
+    else:
+        scored.set_result(result)

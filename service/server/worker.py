@@ -23,8 +23,7 @@ import uvicorn
 from uvicorn._types import ASGI3Application
 from uvicorn.server import ServerState
 
-from service.api.app import create_app
-from service.api.native import Deployment
+from service.api.app import Application, create_app
 from service.model.artefact import Artefact
 from service.model.scorer import Scorer
 from service.reload.applier import Follower
@@ -90,9 +89,9 @@ def serve(settings: Settings, artefact: Artefact, source: Own | Given, on_ready:
 
     Raises KeysError and TlsError; exits the process with 3 if the application cannot start.
     """
-    app = create_app(settings, artefact)
+    application = create_app(settings, artefact)
     config = uvicorn.Config(
-        app,
+        application.main,
         loop="uvloop",
         http=Protocol,
         ws="none",
@@ -107,7 +106,7 @@ def serve(settings: Settings, artefact: Artefact, source: Own | Given, on_ready:
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_s,
     )
-    Server(config, settings, app.state, source, on_ready).run()
+    Server(config, settings, application, source, on_ready).run()
 
 
 class Server(uvicorn.Server):
@@ -120,17 +119,17 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         settings: Settings,
-        state: Any,
+        application: Application,
         source: Own | Given,
         on_ready: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._settings = settings
         self._limits = Limits.of(settings)
-        self._deployment: Deployment = state["deployment"]
-        self._describe: Callable[[Artefact], None] = state["describe"]
-        self._operations: ASGI3Application | None = state["operations"]
-        self._follower = Follower(settings, self._deployment.metrics, state["keys"], self._use_model)
+        self._application = application
+        self._deployment = application.deployment
+        self._operations: Any = application.operations
+        self._follower = Follower(settings, self._deployment.metrics, application.keys, self._use_model)
         self._source = source
         self._drain = Drain()
         self._on_ready = on_ready
@@ -298,10 +297,7 @@ class Server(uvicorn.Server):
 
     def _use_model(self, scorer: Scorer) -> None:
         """Have what comes from now on scored by another model; what is in flight ends with the one it began with."""
-        status = self._deployment.status
-        self._describe(scorer.artefact)
-        self._deployment.open(scorer)
-        self._deployment.status = status  # it may be draining by now
+        self._application.use_model(scorer)
         collect_garbage_rarely()
 
     def _stop_orphaned(self, sentinel: int) -> None:

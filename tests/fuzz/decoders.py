@@ -132,23 +132,24 @@ def check_of(target: str) -> Check:
 
 def check_head() -> Check:
     """Make the check of heads: lines of Content-Type, Accept and the query."""
-    from service.api import native as scoring
+    from service.api import native
     from service.errors import ServiceError
     from service.formats import table as wire
+    from service.inference.deployment import Model
     from service.model.artefact import parse_artefact
     from service.model.scorer import Scorer
     from tests.artefacts import model
 
-    in_use = scoring.Model(Scorer(parse_artefact(model().SerializeToString())))
+    in_use = Model(Scorer(parse_artefact(model().SerializeToString())), max_events=1)
 
     def check(data: bytes) -> None:
         content_type, accept, query = [*data.split(b"\n"), b"", b""][:3]
         scope = {"headers": [(b"content-type", content_type), (b"accept", accept)], "query_string": query}
         try:
-            asked = scoring._asked(scope, in_use)  # type: ignore[arg-type]
+            head = native._head(scope, in_use)  # type: ignore[arg-type]
         except ServiceError:
             return
-        assert {asked.requested, asked.replied} <= set(wire.MEDIA_TYPES)
+        assert {head.requested, head.replied} <= set(wire.MEDIA_TYPES)
 
     return check
 

@@ -32,7 +32,7 @@ def artefact(model_path: Path) -> Artefact:
 def client(artefact: Artefact) -> Iterator[TestClient[Litestar]]:
     """Serve it in this process."""
     app = create_app(Settings(max_body_bytes=MAX_BODY_BYTES), artefact)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app.main, raise_server_exceptions=False) as client:
         yield client
 
 

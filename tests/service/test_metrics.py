@@ -25,7 +25,7 @@ Client = TestClient[Litestar]
 @pytest.fixture
 def fresh(artefact: Artefact) -> Iterator[Client]:
     """Serve anew, asked nothing so far."""
-    with TestClient(create_app(Settings(), artefact), raise_server_exceptions=False) as client:
+    with TestClient(create_app(Settings(), artefact).main, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -172,7 +172,7 @@ def test_the_last_look_at_a_file_is_told() -> None:
 def test_applications_count_for_themselves(fresh: Client, artefact: Artefact) -> None:
     """Two applications in one process have numbers of their own."""
     score(fresh, 3)
-    with TestClient(create_app(Settings(), artefact)) as other:
+    with TestClient(create_app(Settings(), artefact).main) as other:
         assert samples(other.get("/metrics").text)["anomaly_events_scored_total"] == 0
 
 

@@ -142,7 +142,7 @@ def test_assets_are_kept_for_a_day(client: Client) -> None:
 def test_https_asks_to_stay_https(artefact: Artefact, tmp_path: Path) -> None:
     """With TLS the replies say so for a year; the application itself reads no certificate."""
     path = str(tmp_path / "unread")
-    with TestClient(create_app(Settings(tls_certificate=path, tls_key=path), artefact)) as client:
+    with TestClient(create_app(Settings(tls_certificate=path, tls_key=path), artefact).main) as client:
         for path in ("/docs", "/model", "/no"):
             assert client.get(path).headers["strict-transport-security"] == "max-age=31536000"
 
@@ -167,11 +167,11 @@ def test_the_description_follows_the_model(artefact: Artefact) -> None:
     names = ["mass", "width"]
     other = parse_artefact(model(metadata(names=names)).SerializeToString())
     app = create_app(Settings(), artefact)
-    with TestClient(app) as client:
+    with TestClient(app.main) as client:
         for _ in range(2):
             before = client.get("/schema").json()
-        app.state["deployment"].open(Scorer(other))
-        app.state["describe"](other)
+        app.deployment.open(Scorer(other))
+        app.describe(other)
         after = client.get("/schema").json()
         assert after == client.get("/schema/openapi.json").json()
     event = after["components"]["schemas"]["Event"]["properties"]["features"]
@@ -210,9 +210,9 @@ def ask(app: Any, path: str, method: str = "GET") -> tuple[int, dict[str, str], 
 def test_operations_are_apart_where_they_have_a_port(artefact: Artefact) -> None:
     """Then the metrics and the model are on the operations application alone, the health on both, the rest on one."""
     app = create_app(Settings(ops_port=0), artefact)
-    operations = app.state["operations"]
+    operations = app.operations
     assert ask(operations, "/health")[0] == 503  # the model is not there yet
-    with TestClient(app) as client:
+    with TestClient(app.main) as client:
         statuses = {path: client.get(path).status_code for path in ("/health", "/model", "/metrics", "/docs")}
         assert statuses == {"/health": 200, "/model": 404, "/metrics": 404, "/docs": 200}
         described = set(client.get("/schema").json()["paths"])
@@ -235,7 +235,7 @@ def test_the_operations_application_has_nothing_else(artefact: Artefact, path: s
     """Other paths are a 404 in the form of all errors, which names those that are there."""
     app = create_app(Settings(ops_port=0), artefact)
     for method in ("GET", "POST"):
-        status, headers, body = ask(app.state["operations"], path, method)
+        status, headers, body = ask(app.operations, path, method)
         assert (status, headers["x-content-type-options"]) == (404, "nosniff")
         detail = f"{path} is not a route of this port, expected one of /health, /metrics, /model"
         assert msgspec.json.decode(body) == {"status_code": 404, "detail": detail}
@@ -246,10 +246,10 @@ def test_the_operations_application_asks_for_no_key(artefact: Artefact, tmp_path
     path = tmp_path / "keys"
     path.write_text(f"alice {'a' * 64}\n")
     app = create_app(Settings(ops_port=0, api_keys=str(path)), artefact)
-    with TestClient(app) as client:
+    with TestClient(app.main) as client:
         assert client.get("/model").status_code == 401
-        assert ask(app.state["operations"], "/model")[0] == 200
-    assert create_app(Settings(), artefact).state["operations"] is None
+        assert ask(app.operations, "/model")[0] == 200
+    assert create_app(Settings(), artefact).operations is None
 
 
 LEAKS = re.compile(

@@ -148,7 +148,7 @@ def test_a_refused_request_leaves_its_connection_in_order(guarded: LiveService, 
 
 def test_refusals_are_counted(artefact: Artefact, keys_path: Path, key: str) -> None:
     """The metrics count them by route, unknown paths together."""
-    with TestClient(create_app(Settings(api_keys=str(keys_path)), artefact)) as client:
+    with TestClient(create_app(Settings(api_keys=str(keys_path)), artefact).main) as client:
         for path in ("/score", "/score", "/model", "/a", "/b"):
             client.post(path)
         text = client.get("/metrics", headers=bearer(key)).text
@@ -162,16 +162,18 @@ def test_keys_change_while_the_service_runs(artefact: Artefact, tmp_path: Path) 
     path = tmp_path / "keys"
     old = add_key("alice", path)
     app = create_app(Settings(api_keys=str(path)), artefact)
-    with TestClient(app) as client:
+    keys = app.keys
+    assert keys is not None
+    with TestClient(app.main) as client:
         new = add_key("bob", path)
         remove_keys("alice", path)
         assert client.get("/model", headers=bearer(old)).status_code == 200
-        app.state["keys"].reload()
+        keys.reload()
         assert client.get("/model", headers=bearer(old)).status_code == 401
         assert client.get("/model", headers=bearer(new)).status_code == 200
         path.write_text("bob\n")
         with pytest.raises(KeysError):
-            app.state["keys"].reload()
+            keys.reload()
         assert client.get("/model", headers=bearer(new)).status_code == 200
 
 
@@ -221,11 +223,11 @@ def test_wrong_keys_stop_the_application_from_being_made(artefact: Artefact, tmp
 
 def test_the_description_says_that_a_key_is_needed(artefact: Artefact, keys_path: Path, key: str) -> None:
     """With keys the description has their scheme, so that the page asks for one; without, it has none."""
-    with TestClient(create_app(Settings(api_keys=str(keys_path)), artefact)) as client:
+    with TestClient(create_app(Settings(api_keys=str(keys_path)), artefact).main) as client:
         described = client.get("/schema", headers=bearer(key)).json()
     assert described["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     assert described["security"] == [{"key": []}]
-    with TestClient(create_app(Settings(), artefact)) as client:
+    with TestClient(create_app(Settings(), artefact).main) as client:
         described = client.get("/schema").json()
     assert "security" not in described
     assert "securitySchemes" not in described["components"]
@@ -298,5 +300,5 @@ def test_no_secret_and_no_content_reaches_the_log(guarded: LiveService, http: ht
 def test_without_the_flags_nothing_stands_in_the_way(artefact: Artefact) -> None:
     """Requests to score go to the scorer first where neither keys nor the log are asked for."""
     app = create_app(Settings(), artefact)
-    assert app.asgi_handler.__qualname__.startswith("scoring_first")
-    assert app.state["keys"] is None
+    assert app.main.asgi_handler.__qualname__.startswith("NativeApi.first")
+    assert app.keys is None

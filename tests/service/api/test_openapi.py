@@ -127,7 +127,7 @@ def test_names_of_the_model_are_no_markup() -> None:
     """A feature called like the end of a script does not end the page's script."""
     names = ["</script><b>", "b"]
     artefact = parse_artefact(model(metadata(names=names)).SerializeToString())
-    with TestClient(create_app(Settings(), artefact)) as client:
+    with TestClient(create_app(Settings(), artefact).main) as client:
         page = client.get("/docs").text
         assert "</script><b>" not in page
         assert page.count("</script>") == page.count("<script")

@@ -244,23 +244,23 @@ def test_a_score_that_is_not_finite_is_no_answer(client: Client) -> None:
 def test_an_unexpected_exception_says_nothing_of_the_inside(artefact: Artefact) -> None:
     """A fault of the service's own is a 500 without a message, a path or a traceback."""
     app = create_app(Settings(), artefact)
-    with TestClient(app, raise_server_exceptions=False) as client:
-        app.state["deployment"] = None  # nothing works without it
+    with TestClient(app.main, raise_server_exceptions=False) as client:
+        app.main.state["deployment"] = None  # nothing works without it
         assert detail(client.get("/model"), 500) == "internal error"
 
 
 def test_health_follows_the_service(artefact: Artefact) -> None:
     """Health is 503 until the model is loaded, 200 while it can score, and 503 with the reason while draining."""
     app = create_app(Settings(), artefact)
-    before = TestClient(app)
+    before = TestClient(app.main)
     assert detail(before.get("/health"), 503) == "starting"
     assert detail(before.get("/model"), 503) == "starting"
     assert detail(post(before, "/score", b"{}", JSON.media_type), 503) == "starting"
-    with TestClient(app) as client:
+    with TestClient(app.main) as client:
         response = client.get("/health")
         assert (response.status_code, response.json()) == (200, {"status": "ok"})
         assert response.headers["cache-control"] == "no-store"
-        app.state["deployment"].status = "draining"
+        app.deployment.status = "draining"
         assert detail(client.get("/health"), 503) == "draining"
         body = JSON.write("features", sample_events(1)[0])
         assert post(client, "/score", body, JSON.media_type).status_code == 200
@@ -285,7 +285,7 @@ def test_any_model_is_served_as_it_is() -> None:
     """Three features of other names work unchanged: the service knows only what the file says."""
     artefact = parse_artefact(model(metadata(names=["wind", "rain", "cloud"])).SerializeToString())
     events = sample_events(4, n_features=3)
-    with TestClient(create_app(Settings(), artefact)) as client:
+    with TestClient(create_app(Settings(), artefact).main) as client:
         for fmt in FORMATS:
             response = post(client, "/score/batch", fmt.write("events", events), fmt.media_type)
             np.testing.assert_allclose(fmt.read("anomaly_scores", response.content), oracle(events), rtol=RTOL)
@@ -298,7 +298,7 @@ def test_any_model_is_served_as_it_is() -> None:
 def test_a_model_without_working_points_says_so() -> None:
     """A request for a working point is refused in words where the model has none."""
     artefact = parse_artefact(with_metadata(working_points=[]).SerializeToString())
-    with TestClient(create_app(Settings(), artefact)) as client:
+    with TestClient(create_app(Settings(), artefact).main) as client:
         response = post(client, "/score?working_point=loose", b"{}", JSON.media_type)
         assert "expected one of none: this model has no working points" in detail(response, 400)
 

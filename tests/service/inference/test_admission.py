@@ -2,6 +2,7 @@
 
 import json
 import time
+from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.errors import OverloadedError
-from service.inference.admission import Admission, Admitted
+from service.errors import NotReadyError, OverloadedError, RequestTimeoutError
+from service.inference.admission import Admission
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
 from tests.service.formats.encodings import JSON, RAW, Format
@@ -158,19 +159,36 @@ def test_too_many_connections_are_told_so_and_probes_are_answered(busy: LiveServ
         check_score(wires[0].reply())
 
 
-def test_the_bounds_are_of_events_and_of_bytes() -> None:
-    """Either is enough to be refused; what has left is forgotten; growing counts as entering."""
+def test_the_limits_are_of_events_and_of_bytes() -> None:
+    """Either limit refuses a request; one that has ended counts no more; growing counts as being admitted."""
     admission = Admission(max_events=10, max_bytes=1000)
-    admission.enter(4, 100)
-    for n_events, n_bytes in [(7, 1), (1, 901)]:
-        with pytest.raises(OverloadedError, match="4 events and 100 bytes in flight"):
-            admission.enter(n_events, n_bytes)
-    with Admitted(admission, 1, 100) as admitted:
-        admitted.grow(6, 50)
-        assert (admission.requests, admission.events, admission.bytes) == (2, 10, 200)
-        with pytest.raises(OverloadedError):
-            admitted.grow(7, 50)
-    assert (admission.requests, admission.events, admission.bytes) == (1, 4, 100)
-    admission.leave(4, 100)
-    admission.enter(11, 2000)
-    assert (admission.requests, admission.events, admission.bytes) == (1, 11, 2000)
+
+    def in_flight() -> tuple[int, int, int]:
+        return admission.requests, admission.events, admission.bytes
+
+    with admission.admit(4, 100):
+        for n_events, n_bytes in [(7, 1), (1, 901)]:
+            with pytest.raises(OverloadedError, match="4 events and 100 bytes in flight"):
+                admission.admit(n_events, n_bytes)
+        with admission.admit(1, 100) as admitted:
+            admitted.grow(6, 50)
+            assert in_flight() == (2, 10, 200)
+            with pytest.raises(OverloadedError):
+                admitted.grow(7, 50)
+        assert in_flight() == (1, 4, 100)
+    assert in_flight() == (0, 0, 0)
+    with admission.admit(11, 2000) as admitted:
+        admitted.grow(12, 2000)
+        assert in_flight() == (1, 12, 2000)
+    assert in_flight() == (0, 0, 0)
+
+
+def test_a_cancelled_request_ends_with_the_error_that_it_was_cancelled_with() -> None:
+    """Without an error of its own, a cancellation means that the service has stopped; nothing stays in flight."""
+    admission = Admission(max_events=10, max_bytes=1000)
+    reason = RequestTimeoutError("too late")
+    with pytest.raises(RequestTimeoutError, match="too late"), admission.admit(1, 1):
+        raise CancelledError(reason)
+    with pytest.raises(NotReadyError, match="the service stopped"), admission.admit(1, 1):
+        raise CancelledError
+    assert admission.requests == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.inference.batching import MicroBatch, Turns
+from service.inference.batching import FairScheduler, MicroBatch
 from service.model.artefact import Artefact
 from service.model.scorer import Scorer
 from tests.artefacts import N_FEATURES, RTOL, oracle, sample_events
@@ -152,20 +152,20 @@ def test_a_failure_reaches_everybody_who_waits(artefact: Artefact) -> None:
 
 
 @pytest.fixture
-def in_turns(artefact: Artefact) -> Callable[[Callable[[Turns, MicroBatch], Awaitable[None]]], None]:
+def in_turns(artefact: Artefact) -> Callable[[Callable[[FairScheduler, MicroBatch], Awaitable[None]]], None]:
     """Run something on a loop with turns that nobody has taken and a batch that nobody waits for."""
 
-    def run(work: Callable[[Turns, MicroBatch], Awaitable[None]]) -> None:
+    def run(work: Callable[[FairScheduler, MicroBatch], Awaitable[None]]) -> None:
         async def started() -> None:
             batch = MicroBatch(Scorer(artefact))
-            await work(Turns(batch), batch)
+            await work(FairScheduler(batch), batch)
 
         asyncio.run(started())
 
     return run
 
 
-InTurns = Callable[[Callable[[Turns, MicroBatch], Awaitable[None]]], None]
+InFairScheduler = Callable[[Callable[[FairScheduler, MicroBatch], Awaitable[None]]], None]
 
 
 class Loop:
@@ -186,10 +186,10 @@ class Loop:
         self._counting = False
 
 
-def test_a_free_turn_is_taken_at_once(in_turns: InTurns) -> None:
+def test_a_free_turn_is_taken_at_once(in_turns: InFairScheduler) -> None:
     """Whoever finds nobody working does not wait for the loop."""
 
-    async def work_alone(turns: Turns, _singles: MicroBatch) -> None:
+    async def work_alone(turns: FairScheduler, _singles: MicroBatch) -> None:
         for _ in range(3):
             loop = Loop()
             await turns.wait()
@@ -201,10 +201,10 @@ def test_a_free_turn_is_taken_at_once(in_turns: InTurns) -> None:
     in_turns(work_alone)
 
 
-def test_long_work_gets_one_turn_of_the_loop_each_first_come_first_served(in_turns: InTurns) -> None:
+def test_long_work_gets_one_turn_of_the_loop_each_first_come_first_served(in_turns: InFairScheduler) -> None:
     """Of several who work at length, one goes on in a turn of the loop, and all in the order in which they came."""
 
-    async def work_together(turns: Turns, _singles: MicroBatch) -> None:
+    async def work_together(turns: FairScheduler, _singles: MicroBatch) -> None:
         loop = Loop()
         asked: list[tuple[str, int]] = []
         taken: list[tuple[str, int]] = []
@@ -226,10 +226,10 @@ def test_long_work_gets_one_turn_of_the_loop_each_first_come_first_served(in_tur
     in_turns(work_together)
 
 
-def test_whoever_comes_late_waits_behind_the_others(in_turns: InTurns) -> None:
+def test_whoever_comes_late_waits_behind_the_others(in_turns: InFairScheduler) -> None:
     """Nobody overtakes those who wait."""
 
-    async def queue_up(turns: Turns, _singles: MicroBatch) -> None:
+    async def queue_up(turns: FairScheduler, _singles: MicroBatch) -> None:
         taken: list[str] = []
 
         async def work(name: str) -> None:
@@ -248,10 +248,10 @@ def test_whoever_comes_late_waits_behind_the_others(in_turns: InTurns) -> None:
     in_turns(queue_up)
 
 
-def test_the_turn_of_one_who_left_is_the_next_one_s(in_turns: InTurns) -> None:
+def test_the_turn_of_one_who_left_is_the_next_one_s(in_turns: InFairScheduler) -> None:
     """Those who gave up waiting cost nobody a turn, and turns go on when all have left."""
 
-    async def leave(turns: Turns, _singles: MicroBatch) -> None:
+    async def leave(turns: FairScheduler, _singles: MicroBatch) -> None:
         loop = Loop()
         taken: list[tuple[int, int]] = []
 
@@ -281,10 +281,10 @@ def test_the_turn_of_one_who_left_is_the_next_one_s(in_turns: InTurns) -> None:
     in_turns(leave)
 
 
-def test_long_work_and_single_events_both_go_on(in_turns: InTurns) -> None:
+def test_long_work_and_single_events_both_go_on(in_turns: InFairScheduler) -> None:
     """Neither keeps the other from its end, however much there is of both."""
 
-    async def do_both(turns: Turns, batch: MicroBatch) -> None:
+    async def do_both(turns: FairScheduler, batch: MicroBatch) -> None:
         events = sample_events(200)
 
         async def work() -> None:
