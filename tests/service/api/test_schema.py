@@ -33,7 +33,7 @@ def run_schemathesis(service: LiveService, directory: Path, *more: str) -> str:
             *("--seed", "1", "--generation-deterministic", "--max-examples", "25", "--no-shrink", "--no-color"),
             *("--request-timeout", "60", "--continue-on-failure", *more),
         ],
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.service.schema_media", "PYTHONPATH": str(Path.cwd())},
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.service.api.schema_media", "PYTHONPATH": str(Path.cwd())},
         cwd=directory,
         capture_output=True,
         text=True,
