@@ -72,6 +72,19 @@ def run(settings: Settings) -> int:
     return status
 
 
+def check_files(settings: Settings) -> Artefact:
+    """Load and verify every file that the settings name, and give the model.
+
+    Raises ArtefactError, KeysError and TlsError.
+    """
+    artefact = load_artefact(settings.model, max_bytes=settings.max_model_bytes, sha256=settings.model_sha256)
+    Scorer(artefact)  # a model that cannot score is refused here, once, rather than by each worker
+    for kind in kinds_in(settings):
+        if kind != MODEL:
+            check(settings, kind)
+    return artefact
+
+
 def listen(host: str, port: int, flag: str = "--port") -> socket.socket:
     """Open a listening socket; raises CannotListenError for an address that is unknown, not ours or taken."""
     try:
@@ -100,11 +113,7 @@ def usable_cores() -> int:
 def _run(settings: Settings) -> int:
     allow_descriptors(settings.max_connections + WORKER_DESCRIPTORS * settings.workers)
     known = stamps(settings)
-    artefact = load_artefact(settings.model, max_bytes=settings.max_model_bytes, sha256=settings.model_sha256)
-    Scorer(artefact)  # a model that cannot score is refused here, once, rather than by each worker
-    for kind in kinds_in(settings):
-        if kind != MODEL:
-            check(settings, kind)
+    artefact = check_files(settings)
     with _entrance(settings) as entrance, _operations_entrance(settings) as operations:
         extra = {
             "url": url(entrance.listener, "http" if settings.tls_certificate is None else "https"),
