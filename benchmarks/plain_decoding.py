@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from service.__main__ import main
 from service.errors import InvalidRequestError
-from service.formats import table as wire
-from service.formats.blocks import RowReader
+from service.formats.format import BatchReader
+from service.formats.json import Json
 
 
 class EventsBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What a request for a batch holds."""
+    """The body of a request for a batch."""
 
     events: list[list[float]]
 
@@ -28,11 +28,11 @@ class EventsBody(msgspec.Struct, forbid_unknown_fields=True):
 DECODER = msgspec.json.Decoder(EventsBody)
 
 
-class PlainReader(RowReader):
+class PlainReader(BatchReader):
     """Reads a batch in JSON as a whole."""
 
-    def __init__(self, feature_names: Sequence[str]) -> None:
-        super().__init__(feature_names)
+    def __init__(self, feature_names: Sequence[str], max_events: int) -> None:
+        super().__init__(feature_names, max_events)
         self._pieces: list[bytes] = []
 
     def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
@@ -48,13 +48,11 @@ class PlainReader(RowReader):
         yield given
 
 
-def open_plainly(readers: wire.BatchReaders, media_type: str) -> RowReader:
-    """Make a reader for one body, for JSON a plain one."""
-    return PlainReader(readers._names) if media_type == wire.JSON else OPEN(readers, media_type)
+def open_plainly(_: Json, feature_names: Sequence[str], max_events: int) -> PlainReader:
+    """Make a plain reader for one body."""
+    return PlainReader(feature_names, max_events)
 
-
-OPEN = wire.BatchReaders.open
 
 if __name__ == "__main__":
-    wire.BatchReaders.open = open_plainly  # type: ignore[assignment, method-assign]  # this is the change
+    Json.open_batch = open_plainly  # type: ignore[assignment, method-assign]  # the only change
     sys.exit(main())

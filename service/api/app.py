@@ -22,6 +22,7 @@ from service.api import openapi
 from service.api import operations as routes
 from service.api.error_responses import HANDLERS
 from service.api.native import NativeApi
+from service.formats.table import FORMATS, Formats
 from service.inference.deployment import Deployment
 from service.metrics import Metrics
 from service.model.artefact import Artefact
@@ -55,19 +56,19 @@ class Application:
         self.deployment.use(scorer)
 
 
-def create_app(settings: Settings, artefact: Artefact) -> Application:
+def create_app(settings: Settings, artefact: Artefact, formats: Formats = FORMATS) -> Application:
     """Build the application; raises KeysError for wrong API keys."""
     apart = settings.ops_port is not None
     handlers = [handler for handler in routes.ROUTES if not apart or handler not in {routes.model, routes.metrics}]
     paths = [path for handler in (*routes.ROUTES, pages.docs) for path in handler.paths]
     metrics = Metrics([*paths, pages.SCHEMA])
     deployment = Deployment(settings, metrics)
-    native = NativeApi(deployment, settings.max_body_bytes)
+    native = NativeApi(deployment, formats, settings.max_body_bytes)
     keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
 
     def describe(artefact: Artefact) -> None:
-        openapi.describe(app.openapi_schema, artefact)
-        app.state[pages.DESCRIPTION] = encode_json(app.openapi_schema.to_schema())
+        described = openapi.describe(app.openapi_schema.to_schema(), artefact, formats)
+        app.state[pages.DESCRIPTION] = encode_json(described)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:

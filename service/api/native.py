@@ -20,7 +20,9 @@ from service import errors
 from service.api.body import pieces, whole
 from service.api.responses import BUSY_S, CROWDED, Reply
 from service.errors import ClientDisconnectedError, InvalidRequestError, OverloadedError, UnsupportedMediaTypeError
-from service.formats import table
+from service.formats.format import Format, longest_event
+from service.formats.json import JSON
+from service.formats.table import Formats
 from service.inference.admission import cancellation_error
 from service.inference.deployment import Deployment, Model
 from service.model.artefact import WorkingPoint
@@ -32,16 +34,14 @@ WORKING_POINT: Final = "working_point"
 LARGE_PIECE_BYTES: Final = 32_768
 """A longer piece of a body waits for its turn to be read and scored."""
 
-CONTENT_TYPE_HEADERS: Final = {name: (b"content-type", name.encode()) for name in table.MEDIA_TYPES}
-
-Encode = Callable[[NDArray[np.float32], str, NDArray[np.bool_] | None], bytes]
+Write = Callable[[NDArray[np.float32], NDArray[np.bool_] | None], bytes]
 
 
 class RequestHead(NamedTuple):
     """What the head of a request asks for."""
 
-    requested: str
-    replied: str
+    requested: Format
+    replied: Format
     point: WorkingPoint | None
     announced_bytes: int
     """The Content-Length; 0 where there is none."""
@@ -50,12 +50,10 @@ class RequestHead(NamedTuple):
 class NativeApi:
     """The handlers of both routes."""
 
-    def __init__(self, deployment: Deployment, max_body_bytes: int) -> None:
+    def __init__(self, deployment: Deployment, formats: Formats, max_body_bytes: int) -> None:
         self._deployment = deployment
+        self._formats = formats
         self._max_body_bytes = max_body_bytes
-        self._model: Model | None = None
-        self._event_reader: table.EventReader
-        self._batch_readers: table.BatchReaders
 
     def first(self, app: ASGIApp) -> ASGIApp:
         """Wrap `app` so that requests to score pass by its router, its exception handlers and its responses."""
@@ -86,21 +84,20 @@ class NativeApi:
     async def score(self, scope: HTTPScope, receive: Receive) -> Reply:
         """Score one event; raises ServiceError."""
         model = self._deployment.model
-        self._read_for(model)
-        head = _head(scope, model)
+        head = _head(scope, model, self._formats)
         with self._deployment.admission.admit(1, head.announced_bytes):
-            body = await whole(receive, head.announced_bytes, min(self._max_body_bytes, self._event_reader.max_bytes))
-            scores = await model.micro_batch.score(self._event_reader.read(body, head.requested))
-        reply = _reply(model, head, scores, table.encode_score)
+            names = model.artefact.metadata.feature_names
+            body = await whole(receive, head.announced_bytes, min(self._max_body_bytes, longest_event(len(names))))
+            scores = await model.micro_batch.score(head.requested.read_event(body, names))
+        reply = _reply(model, head, scores, head.replied.write_score)
         self._deployment.metrics.note_events(1)
         return reply
 
     async def score_batch(self, scope: HTTPScope, receive: Receive) -> Reply:
         """Score a batch while it arrives; raises ServiceError."""
         model = self._deployment.model
-        self._read_for(model)
-        head = _head(scope, model)
-        reader = self._batch_readers.open(head.requested)
+        head = _head(scope, model, self._formats)
+        reader = head.requested.open_batch(model.artefact.metadata.feature_names, model.max_events)
         batch = model.start_batch()
         # Until it is read, as many events as its length would hold in the shortest format.
         announced_events = head.announced_bytes // model.event_bytes
@@ -108,22 +105,15 @@ class NativeApi:
             async for piece, last in pieces(receive, head.announced_bytes, self._max_body_bytes):
                 await batch.add(reader.feed(piece, last), large=len(piece) > LARGE_PIECE_BYTES, last=last)
                 admitted.grow(max(batch.n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
-        reply = _reply(model, head, batch.join(), table.encode_scores)
+        reply = _reply(model, head, batch.join(), head.replied.write_scores)
         self._deployment.metrics.note_events(batch.n_events)
         return reply
 
-    def _read_for(self, model: Model) -> None:
-        if model is not self._model:
-            names = model.artefact.metadata.feature_names
-            self._model = model
-            self._event_reader = table.EventReader(names)
-            self._batch_readers = table.BatchReaders(names, model.max_events)
 
-
-def _reply(model: Model, head: RequestHead, scores: NDArray[np.float32], encode: Encode) -> Reply:
+def _reply(model: Model, head: RequestHead, scores: NDArray[np.float32], write: Write) -> Reply:
     point = head.point
-    body = encode(scores, head.replied, None if point is None else point.accepts(scores))
-    version, content_type = _version_header(model.artefact.identity), CONTENT_TYPE_HEADERS[head.replied]
+    body = write(scores, None if point is None else point.accepts(scores))
+    version, content_type = _version_header(model.artefact.identity), head.replied.content_type_header
     if point is None:
         return Reply(200, (version, content_type), body)
     threshold = (b"score-threshold", repr(point.threshold).encode())
@@ -140,10 +130,10 @@ def _error_reply(error: errors.ErrorBody, scope: HTTPScope) -> Reply:
     busy_s = extensions.get(BUSY_S)
     given = errors.headers(error.status_code, busy_s(monotonic()) if busy_s else 0.0)
     headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
-    return Reply(error.status_code, (*headers, CONTENT_TYPE_HEADERS[table.JSON]), msgspec.json.encode(error))
+    return Reply(error.status_code, (*headers, JSON.content_type_header), msgspec.json.encode(error))
 
 
-def _head(scope: HTTPScope, model: Model) -> RequestHead:
+def _head(scope: HTTPScope, model: Model, formats: Formats) -> RequestHead:
     """Read what the head of a request asks for; raises ServiceError."""
     extensions = scope.get("extensions")
     if extensions is not None and CROWDED in extensions:
@@ -159,7 +149,7 @@ def _head(scope: HTTPScope, model: Model) -> RequestHead:
         elif name == b"content-encoding" and value.lower() != b"identity":
             found = value.decode("latin-1")[:60]
             raise UnsupportedMediaTypeError(f"Content-Encoding is {found!r}, expected none: send the body as it is")
-    requested, replied = _media_types(tuple(content_types), tuple(accepts))
+    requested, replied = _negotiated(formats, tuple(content_types), tuple(accepts))
     query = scope["query_string"]
     point_name = _working_point(query) if query else None
     point = None if point_name is None else model.working_point(point_name)
@@ -167,15 +157,17 @@ def _head(scope: HTTPScope, model: Model) -> RequestHead:
 
 
 @lru_cache(maxsize=256)
-def _media_types(content_types: tuple[bytes, ...], accepts: tuple[bytes, ...]) -> tuple[str, str]:
-    """Name the formats of the request and of the reply."""
+def _negotiated(
+    formats: Formats, content_types: tuple[bytes, ...], accepts: tuple[bytes, ...]
+) -> tuple[Format, Format]:
+    """Give the formats of the request and of the response."""
     given = [value.decode("latin-1") for value in dict.fromkeys(content_types)]
     if len(given) > 1:
         raise UnsupportedMediaTypeError(f"Content-Type is given as {' and as '.join(given)}, expected one")
-    requested = table.request_media_type(given[0] if given else None)
+    requested = formats.of_request(given[0] if given else None)
     # Its lines are one list to HTTP.
     accept = ", ".join(value.decode("latin-1") for value in accepts)
-    return requested, table.reply_media_type(accept or None, requested)
+    return requested, formats.of_response(accept or None, requested)
 
 
 @lru_cache(maxsize=256)

@@ -6,18 +6,31 @@ formats, nor what is wrong with rows that it cannot read: see faults.py.
 
 import json
 import re
+import struct
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, Final
 
 import msgspec
 import numpy as np
+import orjson
 import simdjson
 from numpy.typing import NDArray
 
 from service.errors import InvalidRequestError
 from service.formats import faults, starts
-from service.formats.blocks import BLOCK_EVENTS, RowReader, longest_event
+from service.formats.format import (
+    BLOCK_EVENTS,
+    LITTLE_FLOAT32,
+    Accepted,
+    BatchReader,
+    Content,
+    Format,
+    Rows,
+    Scores,
+    longest_event,
+)
 
 try:
     from service.formats import _json_rows
@@ -38,6 +51,19 @@ NUMBERS: Final = b"0123456789+-.eE" + SPACE
 """What a row's text has beside its brackets and commas."""
 
 
+FIRST_KEY_BYTES: Final = len('{"features":[],"features')
+"""A quote of JSON that comes later ends another key than the first."""
+
+
+class EventBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request for one event."""
+
+    features: list[float]
+
+
+DECODE_EVENT: Final = msgspec.json.Decoder(EventBody).decode
+
+
 class EventsBody(msgspec.Struct, forbid_unknown_fields=True):
     """What the body holds."""
 
@@ -47,10 +73,10 @@ class EventsBody(msgspec.Struct, forbid_unknown_fields=True):
 DECODE_BODY: Final = msgspec.json.Decoder(EventsBody).decode
 
 
-class JsonReader(RowReader):
+class JsonReader(BatchReader):
     """Reads a batch in JSON: its head, and what is wrong with a body."""
 
-    def __init__(self, feature_names: Sequence[str], max_events: int | None = None) -> None:
+    def __init__(self, feature_names: Sequence[str], max_events: int) -> None:
         super().__init__(feature_names, max_events)
         self._head = b""
         self._passed_bytes = 0
@@ -103,7 +129,7 @@ class JsonReader(RowReader):
 class CompiledReader(JsonReader):
     """Reads rows by _json_rows.c, which takes all that JSON allows: what it does not take is wrong."""
 
-    def __init__(self, feature_names: Sequence[str], max_events: int | None = None) -> None:
+    def __init__(self, feature_names: Sequence[str], max_events: int) -> None:
         super().__init__(feature_names, max_events)
         self._parsed = np.empty((BLOCK_EVENTS, len(feature_names)), np.float32)
         self._state = _json_rows.MORE
@@ -166,7 +192,7 @@ class SimdjsonReader(JsonReader):
     without its numbers must be, byte for byte, that of rows of the right length.
     """
 
-    def __init__(self, feature_names: Sequence[str], parser: simdjson.Parser, max_events: int | None = None) -> None:
+    def __init__(self, feature_names: Sequence[str], parser: simdjson.Parser, max_events: int) -> None:
         super().__init__(feature_names, max_events)
         self._parser = parser
         self._row = b"[" + b"," * (len(feature_names) - 1) + b"],"
@@ -220,3 +246,69 @@ class SimdjsonReader(JsonReader):
             return np.frombuffer(parsed.as_buffer(of_type="d")) if isinstance(parsed, simdjson.Array) else None
         except (ValueError, TypeError, RuntimeError):
             return None
+
+
+class Json(Format):
+    """JSON documents."""
+
+    media_type = "application/json"
+
+    def __init__(self) -> None:
+        # Its documents live no longer than the call that parses them, and so one serves all bodies of a thread.
+        self._parser = simdjson.Parser()
+
+    def read_event(self, body: bytes, feature_names: Sequence[str]) -> Rows:
+        """Read one event; this is the hot path."""
+        pack, most = event_layout(len(feature_names))
+        if len(body) <= most:
+            # Packing refuses another number of features, and what float32 would round to infinity.
+            try:
+                row = pack(*DECODE_EVENT(body).features)
+                if body.rfind(b'"') < FIRST_KEY_BYTES:
+                    return np.frombuffer(row, LITTLE_FLOAT32).reshape(1, len(feature_names))
+            except (ValueError, RecursionError, OverflowError, struct.error):
+                pass  # explained below
+        return super().read_event(body, feature_names)
+
+    def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[Any]:
+        reason = "it does not hold what this route expects"
+        try:
+            features = DECODE_EVENT(body).features
+            # Numbers have no quotes: more of them are the same key again.
+            if body.count(b'"') == 2 and len(features) == len(feature_names):
+                return np.array(features)
+        except (ValueError, RecursionError) as error:  # msgspec's errors and those of UTF-8 are ValueErrors
+            reason = str(error)
+        fault = faults.json_fault(body, "features", feature_names)
+        raise InvalidRequestError(fault or f"the body cannot be read: {reason[: faults.REASON_CHARACTERS]}")
+
+    def open_batch(self, feature_names: Sequence[str], max_events: int) -> JsonReader:
+        """Make a reader for one body."""
+        if COMPILED:
+            return CompiledReader(feature_names, max_events)
+        return SimdjsonReader(feature_names, self._parser, max_events)
+
+    def write_score(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write an object with the score."""
+        written = (
+            {"anomaly_score": scores[0]} if accepted is None else {"anomaly_score": scores[0], "accepted": accepted[0]}
+        )
+        return orjson.dumps(written, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write an object with a list of scores."""
+        written = {"anomaly_scores": scores} if accepted is None else {"anomaly_scores": scores, "accepted": accepted}
+        return orjson.dumps(written, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def schema(self, content: Content) -> dict[str, Any]:
+        """Describe the document."""
+        return {"title": content.title, **content.document}
+
+
+@cache
+def event_layout(n_features: int) -> tuple[Callable[..., bytes], int]:
+    """Give the function that packs an event as float32, and the most bytes of a body."""
+    return struct.Struct(f"<{n_features}f").pack, longest_event(n_features)
+
+
+JSON: Final = Json()

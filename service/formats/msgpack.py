@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidRequestError
 from service.formats import faults, starts
-from service.formats.blocks import AT_LEAST_ONE, BLOCK_EVENTS, LITTLE_FLOAT32, RowReader, longest_event, whole_events
+from service.formats.format import (
+    AT_LEAST_ONE,
+    BLOCK_EVENTS,
+    LITTLE_FLOAT32,
+    Accepted,
+    BatchReader,
+    Content,
+    Format,
+    Scores,
+    longest_event,
+)
+from service.formats.raw import count_events, read_one
 
 # A map of one, its key, and the start of its value, each in any of the lengths that MessagePack has for it.
 HEAD: Final = re.compile(
@@ -30,6 +41,18 @@ LONGEST_LIST_HEAD_BYTES, LONGEST_NUMBER_BYTES = 5, 9
 NUMBER_TYPES: Final[dict[int, np.dtype[Any]]] = {0xCA: np.dtype(">f4"), 0xCB: np.dtype(">f8")}
 
 
+TAGGED_FLOAT32: Final = np.dtype([("tag", "u1"), ("value", ">f4")])
+"""A number of MessagePack."""
+ONE_KEY: Final = re.compile(rb"\x81|\xde\x00\x01|\xdf\x00\x00\x00\x01")
+
+
+class EventBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request for one event."""
+
+    features: list[float] | bytes
+
+
+DECODE_EVENT: Final = msgspec.msgpack.Decoder(EventBody).decode
 DECODE_ROWS: Final = msgspec.msgpack.Decoder(list[list[float]]).decode
 
 
@@ -74,7 +97,7 @@ def row_layout(row: bytes, n_features: int) -> RowLayout | None:
     return RowLayout(len(head), n_features, number_type, head + row[len(head) : len(head) + 1] * n_features)
 
 
-class MsgpackReader(RowReader):
+class MsgpackReader(BatchReader):
     """Reads a batch in MessagePack.
 
     Most encoders write all numbers of a batch alike, so that every row has the same length and the same bytes between
@@ -82,7 +105,7 @@ class MsgpackReader(RowReader):
     read number by number, some at a time.
     """
 
-    def __init__(self, feature_names: Sequence[str], max_events: int | None = None) -> None:
+    def __init__(self, feature_names: Sequence[str], max_events: int) -> None:
         super().__init__(feature_names, max_events)
         # Plain functions: methods bound to the reader would keep it, and its block, until garbage is collected.
         self._read_on = MsgpackReader._read_head
@@ -109,7 +132,7 @@ class MsgpackReader(RowReader):
             return
         kind, length = head.lastgroup or "", int.from_bytes(head[head.lastindex or 0])
         if kind.startswith("binary"):
-            self._rows_left = whole_events(length, len(self._names), "events is")
+            self._rows_left = count_events(length, len(self._names), "events is")
             self._check_count(self._rows_left)
             self._read_on = MsgpackReader._read_binary
         else:
@@ -205,3 +228,77 @@ class MsgpackReader(RowReader):
 
     def _refusal(self, fault: str | None) -> InvalidRequestError:
         return InvalidRequestError(fault or "the body cannot be read: it does not hold what this route expects")
+
+
+class Msgpack(Format):
+    """MessagePack documents, in which rows may be one binary string of raw float32."""
+
+    media_type = "application/msgpack"
+    aliases = ("application/x-msgpack", "application/vnd.msgpack")
+
+    def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[Any]:
+        reason = "it does not hold what this route expects"
+        try:
+            features = DECODE_EVENT(body).features
+            if not ONE_KEY.match(body):
+                pass  # explained below
+            elif isinstance(features, bytes):
+                return read_one(features, len(feature_names), "features is")
+            elif len(features) == len(feature_names):
+                return np.array(features)
+        except (ValueError, RecursionError) as error:  # msgspec's errors and those of UTF-8 are ValueErrors
+            reason = str(error)
+        fault = faults.msgpack_fault(body, "features", feature_names)
+        raise InvalidRequestError(fault or f"the body cannot be read: {reason[: faults.REASON_CHARACTERS]}")
+
+    def open_batch(self, feature_names: Sequence[str], max_events: int) -> MsgpackReader:
+        """Make a reader for one body."""
+        return MsgpackReader(feature_names, max_events)
+
+    def write_score(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write a map with the score."""
+        if accepted is None:
+            return b"\x81\xadanomaly_score" + packed_scores(scores)
+        return b"\x82\xadanomaly_score" + packed_scores(scores) + b"\xa8accepted" + packed_booleans(accepted)
+
+    def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write a map with a list of scores."""
+        start = list_start(len(scores))
+        parts = [b"\x81" if accepted is None else b"\x82", b"\xaeanomaly_scores", start, packed_scores(scores)]
+        if accepted is not None:
+            parts += [b"\xa8accepted", start, packed_booleans(accepted)]
+        return b"".join(parts)
+
+    def schema(self, content: Content) -> dict[str, Any]:
+        """Describe the document, and its rows as a binary string."""
+        if not content.title.startswith("Event"):
+            return {"title": content.title, **content.document}
+        binary = {
+            "type": "string",
+            "format": "binary",
+            "description": "MessagePack's binary type, of little-endian float32, row after row.",
+        }
+        rows = {name: {"oneOf": [schema, binary]} for name, schema in content.document["properties"].items()}
+        return {"title": f"Packed{content.title}", **content.document, "properties": rows}
+
+
+def list_start(n_values: int) -> bytes:
+    """Write the start of a list."""
+    if n_values < 16:
+        return bytes([0x90 | n_values])
+    return struct.pack(">BH", 0xDC, n_values) if n_values < 2**16 else struct.pack(">BI", 0xDD, n_values)
+
+
+def packed_scores(scores: Scores) -> bytes:
+    """Write scores (n,), one after the other."""
+    tagged = np.empty(len(scores), TAGGED_FLOAT32)
+    tagged["tag"], tagged["value"] = 0xCA, scores
+    return tagged.tobytes()
+
+
+def packed_booleans(accepted: Accepted) -> bytes:
+    """Write booleans (n,), one after the other."""
+    return np.where(accepted, np.uint8(0xC3), np.uint8(0xC2)).tobytes()
+
+
+MSGPACK: Final = Msgpack()

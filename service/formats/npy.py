@@ -4,16 +4,18 @@ The header is Python text, which NumPy evaluates; here it is matched, and nothin
 formats.
 """
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from service.errors import InvalidRequestError
 from service.formats import faults
-from service.formats.blocks import AT_LEAST_ONE, RowReader
+from service.formats.format import AT_LEAST_ONE, LITTLE_FLOAT32, Accepted, BatchReader, Content, Format, Scores
 
 MAGIC: Final = b"\x93NUMPY"
 LENGTH_BYTES: Final = {(1, 0): 2, (2, 0): 4}
@@ -45,12 +47,12 @@ class NpyHeader(NamedTuple):
     """From the body's start to the array's."""
 
 
-class NpyReader(RowReader):
+class NpyReader(BatchReader):
     """Reads an .npy array (n, n_features) of real numbers."""
 
     _header: NpyHeader | None = None
 
-    def __init__(self, feature_names: Sequence[str], max_events: int | None = None) -> None:
+    def __init__(self, feature_names: Sequence[str], max_events: int) -> None:
         super().__init__(feature_names, max_events)
         self._data = bytearray()
 
@@ -178,3 +180,44 @@ def _wrong_dtype(found: str) -> InvalidRequestError:
 
 def _not_npy(reason: str) -> InvalidRequestError:
     return InvalidRequestError(f"the body is not an .npy file of version 1 or 2: {reason}")
+
+
+class Npy(Format):
+    """NumPy's own files."""
+
+    media_type = "application/x-npy"
+
+    def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[Any]:
+        dtype, _, _, shape_text, start = read_npy_header(body, 1, len(feature_names))
+        held, promised = len(body) - start, dtype.itemsize * len(feature_names)
+        if held != promised:
+            raise InvalidRequestError(f"the array holds {held} bytes, expected {promised} for its shape {shape_text}")
+        return np.frombuffer(body, dtype, offset=start)
+
+    def open_batch(self, feature_names: Sequence[str], max_events: int) -> NpyReader:
+        """Make a reader for one body."""
+        return NpyReader(feature_names, max_events)
+
+    def write_score(self, scores: Scores, accepted: Accepted | None = None) -> bytes:  # noqa: ARG002  # no place for it
+        """Write an array () of float32."""
+        return written(scores.reshape(()))
+
+    def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:  # noqa: ARG002
+        """Write an array (n,) of float32."""
+        return written(scores)
+
+    def schema(self, content: Content) -> dict[str, Any]:
+        """Describe the array."""
+        dtypes = "floats or integers, as `numpy.save` writes it" if content.title.startswith("Event") else "float32"
+        description = f"An array of shape {content.shape} of {dtypes}."
+        return {"type": "string", "format": "binary", "description": description}
+
+
+def written(array: NDArray[np.float32]) -> bytes:
+    """Write an array as `numpy.save` does."""
+    stream = io.BytesIO()
+    npy.write_array(stream, array.astype(LITTLE_FLOAT32, copy=False), version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+NPY: Final = Npy()

@@ -134,7 +134,7 @@ def check_head() -> Check:
     """Make the check of heads: lines of Content-Type, Accept and the query."""
     from service.api import native
     from service.errors import ServiceError
-    from service.formats import table as wire
+    from service.formats.table import FORMATS
     from service.inference.deployment import Model
     from service.model.artefact import parse_artefact
     from service.model.scorer import Scorer
@@ -146,10 +146,10 @@ def check_head() -> Check:
         content_type, accept, query = [*data.split(b"\n"), b"", b""][:3]
         scope = {"headers": [(b"content-type", content_type), (b"accept", accept)], "query_string": query}
         try:
-            head = native._head(scope, in_use)  # type: ignore[arg-type]
+            head = native._head(scope, in_use, FORMATS)  # type: ignore[arg-type]
         except ServiceError:
             return
-        assert {head.requested, head.replied} <= set(wire.MEDIA_TYPES)
+        assert {head.requested, head.replied} <= set(FORMATS.all)
 
     return check
 

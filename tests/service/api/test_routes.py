@@ -10,7 +10,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from service.api.app import create_app
-from service.formats.blocks import BLOCK_EVENTS
+from service.formats.format import BLOCK_EVENTS
 from service.model.artefact import Artefact, parse_artefact
 from service.settings import Settings
 from tests.artefacts import N_FEATURES, RTOL, metadata, model, oracle, sample_events, with_metadata

@@ -13,32 +13,26 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import simdjson
-from numpy.typing import NDArray
 
 from service.errors import BodyTooLargeError, InvalidRequestError
-from service.formats import table as wire
-from service.formats.blocks import RawReader, RowReader
+from service.formats.format import BatchReader, Rows
 from service.formats.json import COMPILED, CompiledReader, SimdjsonReader
-from service.formats.msgpack import MsgpackReader
-from service.formats.npy import NpyReader
+from service.formats.table import FORMATS
+from tests.service.formats.encodings import JSON, MSGPACK, NPY, RAW
 
-Rows = NDArray[np.float32]
 Outcome = Rows | str
 """What a body gives: rows, or the message of its refusal."""
 
 N: Final = 3
+MANY: Final = 10**9
+"""Events, more than any body here has."""
 NAMES: Final = ["mj1", "pzj1", "tau2j1"]
 FLOAT32_END: Final = 2.0**128 - 2.0**103
 """What float32 rounds to infinity starts here."""
 
-JSON_READERS: Final[dict[str, Callable[[], RowReader]]] = {
-    "simdjson": lambda: SimdjsonReader(NAMES, simdjson.Parser()),
-    **({"compiled": lambda: CompiledReader(NAMES)} if COMPILED else {}),
-}
-READERS: Final[dict[str, Callable[[], RowReader]]] = {
-    wire.MSGPACK: lambda: MsgpackReader(NAMES),
-    wire.NPY: lambda: NpyReader(NAMES),
-    wire.RAW: lambda: RawReader(NAMES),
+JSON_READERS: Final[dict[str, Callable[[], BatchReader]]] = {
+    "simdjson": lambda: SimdjsonReader(NAMES, simdjson.Parser(), MANY),
+    **({"compiled": lambda: CompiledReader(NAMES, MANY)} if COMPILED else {}),
 }
 
 
@@ -48,7 +42,7 @@ def pieces_of(body: bytes, places: list[float]) -> list[bytes]:
     return [body[start:end] for start, end in pairwise(edges)]
 
 
-def outcome(reader: RowReader, pieces: list[bytes]) -> Outcome:
+def outcome(reader: BatchReader, pieces: list[bytes]) -> Outcome:
     """Read a batch in these pieces."""
     try:
         blocks = [
@@ -64,14 +58,16 @@ def outcome(reader: RowReader, pieces: list[bytes]) -> Outcome:
 def event_outcome(body: bytes, media_type: str) -> Outcome:
     """Read one event."""
     try:
-        return wire.EventReader(NAMES).read(body, media_type)
+        return FORMATS.of_request(media_type).read_event(body, NAMES)
     except (InvalidRequestError, BodyTooLargeError) as error:
         return str(error)
 
 
-def readers(media_type: str) -> dict[str, Callable[[], RowReader]]:
+def readers(media_type: str) -> dict[str, Callable[[], BatchReader]]:
     """Give every reader of a format."""
-    return JSON_READERS if media_type == wire.JSON else {media_type: READERS[media_type]}
+    if media_type == JSON.media_type:
+        return JSON_READERS
+    return {media_type: lambda: FORMATS.of_request(media_type).open_batch(NAMES, MANY)}
 
 
 def assert_same(one: Outcome, other: Outcome) -> None:
@@ -166,10 +162,10 @@ def npy_reference(body: bytes, name: str) -> Rows:
 
 
 REFERENCES: Final = {
-    wire.JSON: json_reference,
-    wire.MSGPACK: msgpack_reference,
-    wire.NPY: npy_reference,
-    wire.RAW: raw_reference,
+    JSON.media_type: json_reference,
+    MSGPACK.media_type: msgpack_reference,
+    NPY.media_type: npy_reference,
+    RAW.media_type: raw_reference,
 }
 
 
@@ -198,7 +194,7 @@ def check_event(body: bytes, media_type: str) -> None:
 
 def assert_as_expected(given: Outcome, rows: Rows | None, media_type: str) -> None:
     """Check that a body is refused where the reference refuses it, and else has the same numbers."""
-    if media_type == wire.NPY and isinstance(given, str) != (rows is None):
+    if media_type == NPY.media_type and isinstance(given, str) != (rows is None):
         # NumPy takes for a header what Python takes, as 0x3 for 3; the service takes more kinds of space.
         assert not isinstance(given, str) or given.startswith("the body is not an .npy file"), given
         return

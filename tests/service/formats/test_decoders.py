@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from service.formats import table as wire
+from service.formats.format import Rows
+from tests.service.formats.encodings import JSON, MSGPACK, NPY, RAW
 from tests.service.formats.references import (
     FLOAT32_END,
     NAMES,
     N,
-    Rows,
     assert_same,
     check_batch,
     check_event,
@@ -237,12 +237,12 @@ raw_events = events.map(lambda rows: np.array(rows).astype(np.float32)).map(
 )
 
 BATCHES: Final = {
-    wire.JSON: json_events(),
-    wire.MSGPACK: msgpack_events(),
-    wire.NPY: npy_events(),
-    wire.RAW: raw_events,
+    JSON.media_type: json_events(),
+    MSGPACK.media_type: msgpack_events(),
+    NPY.media_type: npy_events(),
+    RAW.media_type: raw_events,
 }
-SINGLES: Final = {wire.JSON: json_event(), wire.MSGPACK: msgpack_event(), wire.NPY: npy_event()}
+SINGLES: Final = {JSON.media_type: json_event(), MSGPACK.media_type: msgpack_event(), NPY.media_type: npy_event()}
 FORMATS: Final = pytest.mark.parametrize("media_type", BATCHES)
 
 
@@ -285,8 +285,8 @@ ANYTHING = st.one_of(
     st.dictionaries(st.text(max_size=3), finite, max_size=2),
 )
 DOCUMENTS: Final[dict[str, Callable[[Any], bytes]]] = {
-    wire.JSON: lambda value: json.dumps(value, allow_nan=True).encode(),
-    wire.MSGPACK: msgspec.msgpack.encode,
+    JSON.media_type: lambda value: json.dumps(value, allow_nan=True).encode(),
+    MSGPACK.media_type: msgspec.msgpack.encode,
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -14,14 +15,14 @@ import simdjson
 from numpy.typing import NDArray
 
 from service.errors import InvalidRequestError
-from service.formats.blocks import BLOCK_EVENTS, RawReader, RowReader
+from service.formats.format import BLOCK_EVENTS, BatchReader
 from service.formats.json import COMPILED, CompiledReader, SimdjsonReader
-from service.formats.msgpack import MsgpackReader
-from service.formats.npy import NpyReader
+from service.formats.table import FORMATS
 from tests.artefacts import feature_names, sample_events
-from tests.service.formats.encodings import MSGPACK, PACKED, RAW, npy_bytes
+from tests.service.formats.encodings import MSGPACK, NPY, PACKED, RAW, Format, npy_bytes
 
 Write = Callable[[NDArray[Any]], bytes]
+Open = Callable[[list[str]], BatchReader]
 
 MANY = 10_000
 """Events of more than two blocks, and in JSON of more than ten segments."""
@@ -34,15 +35,28 @@ class Way(NamedTuple):
     """A reader, and one way to write what it reads."""
 
     name: str
-    open: Callable[[list[str]], RowReader]
+    open: Open
     write: Write
     dtype: str = "<f4"
     """What a client has the numbers as before it writes them."""
 
 
-def open_simdjson(names: list[str]) -> RowReader:
+def opener(fmt: Format) -> Open:
+    """Open readers of a format."""
+    return lambda names: FORMATS.of_request(fmt.media_type).open_batch(names, sys.maxsize)
+
+
+open_raw, open_npy, open_msgpack = opener(RAW), opener(NPY), opener(MSGPACK)
+
+
+def open_simdjson(names: list[str]) -> BatchReader:
     """Open a reader of JSON that needs no compiler."""
-    return SimdjsonReader(names, simdjson.Parser())
+    return SimdjsonReader(names, simdjson.Parser(), sys.maxsize)
+
+
+def open_compiled(names: list[str]) -> BatchReader:
+    """Open a reader of JSON that is written in C."""
+    return CompiledReader(names, sys.maxsize)
 
 
 def packed_floats(events: NDArray[Any]) -> bytes:
@@ -84,20 +98,20 @@ def written(write: Callable[[str, NDArray[Any]], bytes]) -> Write:
     return lambda events: write("events", events)
 
 
-RAW_WAY = Way("raw", RawReader, written(RAW.write))
+RAW_WAY = Way("raw", open_raw, written(RAW.write))
 NPY_WAYS = [
-    *(Way(f"npy-{dtype}", NpyReader, npy_bytes, dtype) for dtype in ("<f4", ">f4", "<f8", "<f2", "i1", ">i8")),
-    *(Way(f"npy-columns-{dtype}", NpyReader, by_columns, dtype) for dtype in ("<f4", ">f8", "<i2")),
+    *(Way(f"npy-{dtype}", open_npy, npy_bytes, dtype) for dtype in ("<f4", ">f4", "<f8", "<f2", "i1", ">i8")),
+    *(Way(f"npy-columns-{dtype}", open_npy, by_columns, dtype) for dtype in ("<f4", ">f8", "<i2")),
 ]
 MSGPACK_WAYS = [
-    Way("msgpack", MsgpackReader, written(MSGPACK.write)),
-    Way("msgpack-float32", MsgpackReader, packed_floats),
-    Way("msgpack-mixed", MsgpackReader, packed_mixed),
-    Way("msgpack-binary", MsgpackReader, written(PACKED.write)),
+    Way("msgpack", open_msgpack, written(MSGPACK.write)),
+    Way("msgpack-float32", open_msgpack, packed_floats),
+    Way("msgpack-mixed", open_msgpack, packed_mixed),
+    Way("msgpack-binary", open_msgpack, written(PACKED.write)),
 ]
-JSON_READERS: dict[str, Callable[[list[str]], RowReader]] = {
+JSON_READERS: dict[str, Open] = {
     "simdjson": open_simdjson,
-    **({"compiled": CompiledReader} if COMPILED else {}),
+    **({"compiled": open_compiled} if COMPILED else {}),
 }
 JSON_WAYS = [
     Way(f"{name}-{write.__name__}", opened, write)
@@ -123,7 +137,7 @@ def events_of(n_events: int, n_features: int = 5) -> NDArray[np.float32]:
     return events
 
 
-def blocks(reader: RowReader, pieces: list[bytes]) -> list[NDArray[np.float32]]:
+def blocks(reader: BatchReader, pieces: list[bytes]) -> list[NDArray[np.float32]]:
     """Read a body in these pieces."""
     return [
         block.copy()
@@ -132,7 +146,7 @@ def blocks(reader: RowReader, pieces: list[bytes]) -> list[NDArray[np.float32]]:
     ]
 
 
-def outcome(reader: RowReader, pieces: list[bytes]) -> NDArray[np.float32] | str:
+def outcome(reader: BatchReader, pieces: list[bytes]) -> NDArray[np.float32] | str:
     """Read a body in these pieces to its rows, or to the message of its refusal."""
     try:
         return np.concatenate(blocks(reader, pieces))
@@ -153,7 +167,7 @@ def cuttings(body: bytes, seed: int = 0) -> Iterator[list[bytes]]:
     yield [*cut(body, generator.integers(len(body) + 1, size=3).tolist()), b""]
 
 
-def refusal(opened: Callable[[list[str]], RowReader], body: bytes, n_features: int = 5) -> str:
+def refusal(opened: Open, body: bytes, n_features: int = 5) -> str:
     """Give the message of a refusal, which is the same however the body arrives."""
     names = feature_names(n_features)
     message = outcome(opened(names), [body])
@@ -218,7 +232,7 @@ def test_messagepack_has_several_heads_for_the_same(map_head: bytes, key_head: b
         body = map_head + key_head + b"events" + value
         np.testing.assert_array_equal(msgspec.msgpack.decode(map_head + key_head + b"events\x01")["events"], 1)
         for pieces in ([body], *(cut(body, [place]) for place in range(40)), cut(body, range(1, len(body)))):
-            np.testing.assert_array_equal(outcome(MsgpackReader(feature_names(5)), pieces), events)
+            np.testing.assert_array_equal(outcome(open_msgpack(feature_names(5)), pieces), events)
 
 
 def test_rows_of_messagepack_may_announce_their_length_in_more_bytes() -> None:
@@ -230,7 +244,7 @@ def test_rows_of_messagepack_may_announce_their_length_in_more_bytes() -> None:
             changed = [*rows[:place], long + rows[place][1:], *rows[place + 1 :]]
             body = b"\x81\xa6events\xdc\x00\x14" + b"".join(changed)
             for pieces in ([body], *cuttings(body)):
-                np.testing.assert_array_equal(outcome(MsgpackReader(feature_names(5)), pieces), events)
+                np.testing.assert_array_equal(outcome(open_msgpack(feature_names(5)), pieces), events)
 
 
 def document(way: Way, rows: list[Any]) -> bytes:
@@ -280,8 +294,8 @@ def test_a_number_that_is_not_finite_is_named_wherever_it_stands(way: Way) -> No
 @pytest.mark.parametrize(
     ("way", "pattern"),
     [
-        (Way("npy-<f8", NpyReader, npy_bytes), 0x7FF0000000000001),
-        (Way("npy-columns-<f8", NpyReader, by_columns), 0xFFF4000000000000),
+        (Way("npy-<f8", open_npy, npy_bytes), 0x7FF0000000000001),
+        (Way("npy-columns-<f8", open_npy, by_columns), 0xFFF4000000000000),
         (MSGPACK_WAYS[0], 0x7FF0000000000001),
     ],
     ids=lambda value: value.name if isinstance(value, Way) else hex(value),
@@ -319,7 +333,7 @@ def test_broken_messagepack_is_refused_at_its_byte_wherever_that_is(write: Write
     body[len(body) - 50 * row_bytes if row else 11] = 0xC1
     with pytest.raises(msgspec.DecodeError) as caught:
         msgspec.msgpack.decode(bytes(body))
-    assert refusal(MsgpackReader, bytes(body)) == f"the body is not valid MessagePack: {caught.value}"
+    assert refusal(open_msgpack, bytes(body)) == f"the body is not valid MessagePack: {caught.value}"
 
 
 @each([MSGPACK_WAYS[1]])
@@ -370,9 +384,7 @@ def json_message(body: bytes) -> str:
         b"",
     ],
 )
-def test_broken_json_is_refused_at_its_byte_wherever_that_is(
-    opened: Callable[[list[str]], RowReader], wrong: bytes
-) -> None:
+def test_broken_json_is_refused_at_its_byte_wherever_that_is(opened: Open, wrong: bytes) -> None:
     """The message counts the bytes of the whole body, however many were read and forgotten before the wrong one."""
     for row in (0, 3, FAR):
         rows = [msgspec.json.encode(event) for event in events_of(row + 2).tolist()]
@@ -382,7 +394,7 @@ def test_broken_json_is_refused_at_its_byte_wherever_that_is(
 
 @json_readers
 @pytest.mark.parametrize("n_events", [1, MANY])
-def test_a_truncated_json_body_is_refused_at_its_end(opened: Callable[[list[str]], RowReader], n_events: int) -> None:
+def test_a_truncated_json_body_is_refused_at_its_end(opened: Open, n_events: int) -> None:
     """Wherever a body breaks off, the message is the one of Python's own reader."""
     body = compact(events_of(n_events))
     for length in (*range(1, 30), *range(len(body) - 30, len(body))):
@@ -392,9 +404,7 @@ def test_a_truncated_json_body_is_refused_at_its_end(opened: Callable[[list[str]
 @json_readers
 @pytest.mark.parametrize("n_events", [1, MANY])
 @pytest.mark.parametrize("tail", [b"]", b"}", b",]}", b"]]}", b"],}", b"]} x", b"]}]", b"]}\x00", b'], "id"}'])
-def test_json_with_a_wrong_end_is_refused_at_its_byte(
-    opened: Callable[[list[str]], RowReader], n_events: int, tail: bytes
-) -> None:
+def test_json_with_a_wrong_end_is_refused_at_its_byte(opened: Open, n_events: int, tail: bytes) -> None:
     """What follows the last row is read as strictly as the rows."""
     body = compact(events_of(n_events)).removesuffix(b"]}") + tail
     assert refusal(opened, body) == json_message(body)
@@ -414,7 +424,7 @@ def test_a_second_key_is_refused(way: Way, n_events: int) -> None:
 
 @json_readers
 @pytest.mark.parametrize("n_events", [1, 50, MANY])
-def test_json_with_its_key_twice_is_refused(opened: Callable[[list[str]], RowReader], n_events: int) -> None:
+def test_json_with_its_key_twice_is_refused(opened: Open, n_events: int) -> None:
     """No list of events is dropped for another: a key that is there twice is refused."""
     rows = compact(events_of(n_events)).removeprefix(b"{").removesuffix(b"}")
     for second in (rows, b'"events":[[1,2,3,4,5]]', b'"events":[]'):
@@ -427,7 +437,7 @@ def test_messagepack_with_its_key_twice_is_refused() -> None:
     """What JSON may not say, MessagePack may not either."""
     item = packed_floats(events_of(9)).removeprefix(b"\x81")
     for head in (b"\x82", b"\xde\x00\x02", b"\xdf\x00\x00\x00\x02"):
-        message = refusal(MsgpackReader, head + item + item)
+        message = refusal(open_msgpack, head + item + item)
         assert message == 'the key "events" is there more than once'
 
 
@@ -454,16 +464,16 @@ def test_messagepack_that_promises_other_rows_than_it_holds_is_refused() -> None
     rows = packed_floats(events_of(9)).partition(b"\xdd\x00\x00\x00\x09")[2]
     raw = events_of(9).tobytes()
     for start in (b"\x98", b"\x9a", b"\xdc\x00\x08", b"\xdd\xff\xff\xff\xff"):
-        message = refusal(MsgpackReader, b"\x81\xa6events" + start + rows)
+        message = refusal(open_msgpack, b"\x81\xa6events" + start + rows)
         assert message.startswith("the body is not valid MessagePack")
     for length in (len(raw) - 20, len(raw) + 20):
-        message = refusal(MsgpackReader, b"\x81\xa6events\xc5" + struct.pack(">H", length) + raw)
+        message = refusal(open_msgpack, b"\x81\xa6events\xc5" + struct.pack(">H", length) + raw)
         assert message.startswith("the body is not valid MessagePack")
-    assert refusal(MsgpackReader, b"\x81\xa6events\xc5" + struct.pack(">H", len(raw) - 1) + raw) == (
+    assert refusal(open_msgpack, b"\x81\xa6events\xc5" + struct.pack(">H", len(raw) - 1) + raw) == (
         "events is 179 bytes, not a whole number of events of 5 float32 (20 bytes each)"
     )
     for empty in (b"\x90", b"\xdc\x00\x00", b"\xc4\x00"):
-        assert refusal(MsgpackReader, b"\x81\xa6events" + empty) == "events is empty, expected at least 1 event"
+        assert refusal(open_msgpack, b"\x81\xa6events" + empty) == "events is empty, expected at least 1 event"
 
 
 PIECE_BYTES = 256 * 1024
@@ -532,10 +542,10 @@ def test_space_at_the_end_is_not_kept() -> None:
         body = start + b"]" + space + tail
         if right:
             for pieces in ([body], *cuttings(body)):
-                np.testing.assert_array_equal(outcome(CompiledReader(feature_names(5)), pieces), events_of(3))
+                np.testing.assert_array_equal(outcome(open_compiled(feature_names(5)), pieces), events_of(3))
         else:
-            assert refusal(CompiledReader, body) == json_message(body)
-    reader = CompiledReader(feature_names(5))
+            assert refusal(open_compiled, body) == json_message(body)
+    reader = open_compiled(feature_names(5))
     tracemalloc.start()
     try:
         n_given = sum(1 for piece in [start + b"]", *[space] * 50] for _ in reader.feed(piece, last=False))

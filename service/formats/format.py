@@ -1,0 +1,160 @@
+"""What a format is: it reads one event or a batch as rows of finite float32, and writes scores."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cache, cached_property
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import BodyTooLargeError, InvalidRequestError, TooManyEventsError
+from service.formats import faults
+
+Rows = NDArray[np.float32]
+Scores = NDArray[np.float32]
+Accepted = NDArray[np.bool_]
+
+LITTLE_FLOAT32: Final = np.dtype("<f4")
+
+BLOCK_EVENTS: Final = 4096
+"""Events read at once: enough for the runtime, few enough for the cache and for fair scheduling."""
+
+AT_LEAST_ONE: Final = "expected at least 1 event"
+
+EVENT_BYTES: Final = 262_144
+EVENT_BYTES_PER_FEATURE: Final = 256
+"""No event is longer in any format, so that a fault shows within so many bytes."""
+
+FEW_BYTES: Final = 4096
+"""A longer part of an event is not read again before so many bytes have arrived after it."""
+
+
+class Content(NamedTuple):
+    """What a body holds, for the API's description."""
+
+    title: str
+    """Event, Events, Score or Scores."""
+    shape: str
+    """The shape of the array: (14,), (n, 14), () or (n,)."""
+    document: dict[str, Any]
+    """The JSON schema of the body as a document of keys and values."""
+
+
+class Format(ABC):
+    """A format of requests and responses."""
+
+    media_type: str
+    aliases: tuple[str, ...] = ()
+
+    @cached_property
+    def content_type_header(self) -> tuple[bytes, bytes]:
+        """The Content-Type header of a response."""
+        return (b"content-type", self.media_type.encode())
+
+    def read_event(self, body: bytes, feature_names: Sequence[str]) -> Rows:
+        """Read one event as (1, n_features) finite float32; raises InvalidRequestError and BodyTooLargeError."""
+        most = longest_event(len(feature_names))
+        if len(body) > most:
+            raise BodyTooLargeError(
+                f"the body is {len(body)} bytes, expected at most {most} for one event: send many as a batch"
+            )
+        if not body:
+            raise InvalidRequestError("the body is empty, expected 1 event")
+        given = self._event(body, feature_names)
+        with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused below, as NaN is
+            features = given.astype(np.float32).reshape(1, len(feature_names))
+        if not np.isfinite(features).all():
+            raise InvalidRequestError(faults.array_fault(given, features, "features", feature_names))
+        return features
+
+    @abstractmethod
+    def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[Any]:
+        """Read one event as (n_features,) real numbers; raises InvalidRequestError."""
+
+    @abstractmethod
+    def open_batch(self, feature_names: Sequence[str], max_events: int) -> "BatchReader":
+        """Make a reader for one body of at most `max_events`."""
+
+    @abstractmethod
+    def write_score(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write the score (1,) of one event, finite, and whether the event is `accepted` (1,)."""
+
+    @abstractmethod
+    def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write the scores (n,) of a batch, finite, and which events are `accepted` (n,)."""
+
+    def schema(self, content: Content) -> dict[str, Any]:
+        """Give the JSON schema of a body; one with a title becomes a component of that name."""
+        return {"type": "string", "format": "binary", "description": f"Numbers of shape {content.shape}."}
+
+
+class BatchReader(ABC):
+    """Reads one body piece by piece, in memory that does not grow with it.
+
+    Each block is a view of one buffer, overwritten by the next.
+    """
+
+    def __init__(self, feature_names: Sequence[str], max_events: int) -> None:
+        self._names = feature_names
+        self._max_events = max_events
+        self._block = np.empty((BLOCK_EVENTS, len(feature_names)), np.float32)
+        self._filled = 0
+        self._read = 0
+        self._rest = b""
+        self._held = b""
+        self.n_bytes = 0
+
+    def feed(self, piece: bytes, last: bool) -> Iterator[Rows]:
+        """Give each block (BLOCK_EVENTS, n_features) that `piece` completes, and at the end the rest (n, n_features).
+
+        Raises InvalidRequestError at the first fault, and TooManyEventsError once there are, or are said to be, more
+        than the most.
+        """
+        self.n_bytes += len(piece)
+        if last and not self.n_bytes:
+            raise InvalidRequestError(f"the body is empty, {AT_LEAST_ONE}")
+        if self._held or len(self._rest) > FEW_BYTES:
+            self._held += piece
+            if len(self._held) < FEW_BYTES and not last:
+                return
+            piece, self._held = self._held, b""
+        for given in self._rows(piece, last):
+            yield from self._gather(given)
+        if last and self._filled:
+            yield self._block[: self._filled]
+
+    def _check_count(self, n_events: int) -> None:
+        if n_events > self._max_events:
+            most = self._max_events
+            raise TooManyEventsError(
+                f"the batch has more than {most} events, expected at most {most}: send smaller batches"
+            )
+
+    @abstractmethod
+    def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
+        """Give the rows (n, n_features) of real numbers that `piece` completes."""
+
+    def _gather(self, given: NDArray[Any]) -> Iterator[Rows]:
+        """Copy rows (n, n_features) into the block, and give the block whenever it is full."""
+        self._check_count(self._read + len(given))
+        start = 0
+        while start < len(given):
+            taken = min(len(given) - start, BLOCK_EVENTS - self._filled)
+            rows, place = given[start : start + taken], self._block[self._filled : self._filled + taken]
+            with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused, as NaN is
+                np.copyto(place, rows, casting="unsafe")
+            if not np.isfinite(place).all():
+                raise InvalidRequestError(faults.array_fault(rows, place, "events", self._names, self._read))
+            start += taken
+            self._read += taken
+            self._filled += taken
+            if self._filled == BLOCK_EVENTS:
+                yield self._block
+                self._filled = 0
+
+
+@cache
+def longest_event(n_features: int) -> int:
+    """Give the most bytes that one event may have."""
+    return max(EVENT_BYTES, EVENT_BYTES_PER_FEATURE * n_features)

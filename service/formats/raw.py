@@ -1,0 +1,74 @@
+"""Raw little-endian float32, row after row."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidRequestError
+from service.formats.format import AT_LEAST_ONE, LITTLE_FLOAT32, Accepted, BatchReader, Content, Format, Scores
+
+
+class RawReader(BatchReader):
+    """Reads a batch of raw rows."""
+
+    def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
+        event_bytes = len(self._names) * LITTLE_FLOAT32.itemsize
+        data = self._rest + piece if self._rest else piece
+        n_whole = len(data) // event_bytes
+        self._rest = data[n_whole * event_bytes :]
+        if last:
+            count_events(self.n_bytes, len(self._names), "the body is")
+        yield np.frombuffer(data, LITTLE_FLOAT32, n_whole * len(self._names)).reshape(n_whole, len(self._names))
+
+
+class Raw(Format):
+    """Raw rows in, raw scores out; what has no place in them, as `accepted`, is left out."""
+
+    media_type = "application/octet-stream"
+
+    def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[np.float32]:
+        return read_one(body, len(feature_names), "the body is")
+
+    def open_batch(self, feature_names: Sequence[str], max_events: int) -> RawReader:
+        """Make a reader for one body."""
+        return RawReader(feature_names, max_events)
+
+    def write_score(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write a score (1,)."""
+        return self.write_scores(scores, accepted)
+
+    def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:  # noqa: ARG002  # no place for it
+        """Write scores (n,)."""
+        return scores.astype(LITTLE_FLOAT32, copy=False).tobytes()
+
+    def schema(self, content: Content) -> dict[str, Any]:
+        """Describe the bytes."""
+        description = f"Little-endian float32 of shape {content.shape}: `array.astype('<f4').tobytes()`."
+        return {"type": "string", "format": "binary", "description": description}
+
+
+def read_one(data: bytes, n_features: int, found: str) -> NDArray[np.float32]:
+    """Read one event (n_features,); raises InvalidRequestError, starting with `found`, for another length."""
+    event_bytes = n_features * LITTLE_FLOAT32.itemsize
+    if len(data) != event_bytes:
+        raise InvalidRequestError(
+            f"{found} {len(data)} bytes, expected one event of {n_features} float32 ({event_bytes} bytes)"
+        )
+    return np.frombuffer(data, LITTLE_FLOAT32)
+
+
+def count_events(n_bytes: int, n_features: int, found: str) -> int:
+    """Count the events in `n_bytes`; raises InvalidRequestError, starting with `found`, for parts of events or none."""
+    event_bytes = n_features * LITTLE_FLOAT32.itemsize
+    if n_bytes % event_bytes:
+        raise InvalidRequestError(
+            f"{found} {n_bytes} bytes, not a whole number of events of {n_features} float32 ({event_bytes} bytes each)"
+        )
+    if not n_bytes:
+        raise InvalidRequestError(f"events is empty, {AT_LEAST_ONE}")
+    return n_bytes // event_bytes
+
+
+RAW: Final = Raw()
