@@ -1,66 +1,119 @@
-"""HTTP as uvicorn speaks it, with limits, deadlines, and whole replies in one write.
+"""HTTP/1.1 on one connection: uvicorn's protocol with limits, timeouts, lingering close and responses in one write.
 
-What a client may send and how long it may take are bounded here, before the application hears of it; requests that are
-not HTTP get a reply in the form of all others. uvicorn writes a reply's head and body one after the other, and a write
-costs a request of one event a fifth of its time. It does not know what is asked or replied. It stands on uvicorn's own
-request cycle, which its tests watch over.
+It builds on uvicorn's private request cycle, so uvicorn is pinned to one minor version. To move the pin: compare
+uvicorn/protocols/http/httptools_impl.py of both versions, carry over what changed in the methods that are overridden
+here, and run the tests of `tests/service/server`.
 """
 
 from asyncio import AbstractEventLoop, Event, Task
 from collections.abc import Callable, Iterable
+from enum import Enum, auto
 from functools import partial
 from time import monotonic
 from typing import Any, Final
 from weakref import ref
 
 import httptools
-import msgspec
-from uvicorn._types import ASGI3Application
+from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service import errors
 from service.api.middleware import CLIENT_NAME
 from service.api.responses import BUSY_S, CROWDED, STATUS_LINES, WHOLE_REPLY
-from service.errors import ClientDisconnectedError, ErrorBody, NotReadyError, RequestTimeoutError
+from service.errors import (
+    ClientDisconnectedError,
+    MalformedRequestError,
+    ServiceError,
+    UnsupportedVersionError,
+    describe,
+)
 from service.security import tls
-from service.server.limits import Drain, HeadError, Limits, is_host, not_http, target, too_long
+from service.server.limits import Limits, is_host, parser_error, split_url
+from service.server.refusals import DISCARD_BYTES, DiscardRate, refusal_response
+from service.server.timeouts import Clocks, Timeouts
 
 RESERVED_CONNECTIONS: Final = 64
-"""Above the limit, connections that are still answered, for probes; further ones are closed at once."""
+"""Connections above the limit that are still answered, for probes; further ones are closed at once."""
 
-LINGER_S: Final = 0.5
-"""How long a connection that is to end waits for a request that its client may have sent just now."""
-
-MISSED_S: Final = 3.0
-"""Where deadlines were not looked at for longer, they begin anew."""
+SHUTDOWN_GRACE_S: Final = 0.5
+"""How long an idle connection stays open at shutdown, for a request that its client may just have sent."""
 
 SPOKEN: Final = {"1.0", "1.1"}
 
-NOT_A_ROUTE: Final = ""
+UNKNOWN_PATH: Final = ""
 """The path of a request that could not be read."""
 
-Note = Callable[[str, int, float], None]
-"""Counts a request: its path, the status of the reply, and the seconds it took."""
+NoteRequest = Callable[[str, int, float], None]
+"""Counts a request: its path, the status of the response, and the seconds it took."""
 
 
-def enforce(connections: Iterable[Any], now_s: float) -> None:
-    """Stop what takes longer than it may on each of the connections; `now_s` is monotonic."""
+class State(Enum):
+    """What arrives on a connection."""
+
+    IDLE = auto()
+    """Nothing: the next byte begins a request."""
+    HEAD = auto()
+    BODY = auto()
+    """The body of a request, whether it is still being answered or its rest is discarded."""
+    REFUSED = auto()
+    """What is discarded: a request was refused, and requests before it are still being answered."""
+    LINGERING = auto()
+    """What is discarded: the last response was sent, and the connection ends."""
+
+
+def check_timeouts(connections: Iterable[Any], now_s: float) -> None:
+    """Check the timeouts of each connection; `now_s` is monotonic."""
     for connection in list(connections):
-        connection.enforce(now_s)
+        connection.check_timeouts(now_s)
 
 
 class Cycle(RequestResponseCycle):
-    """A request and its reply."""
+    """A request and its response, which is sent whole and in one write."""
 
     refused = False
-    """Whether the reply is that there is too much to do."""
+    """Whether the response tells the client to retry later."""
+    _head: bytes | None = None
+
+    @property
+    def announced_bytes(self) -> int:
+        """The Content-Length; 0 without one."""
+        return next((int(value) for name, value in self.scope["headers"] if name == b"content-length"), 0)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a response, as an ASGI application does: its start, and then its whole body."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.start":
+            lines = [b"%b: %b\r\n" % header for header in message.get("headers", ())]
+            self._head = b"".join([STATUS_LINES[message["status"]], *lines])
+        elif message["type"] == "http.response.body" and self._head is not None and not message.get("more_body"):
+            self.write(self._head, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))
+        else:
+            raise RuntimeError(f"unexpected ASGI message {message['type']}, expected a start and then a whole body")
+
+    def write(self, head: bytes, body: bytes) -> None:
+        """Write a whole response: `head` is its status line and its headers, each with its line end."""
+        self.response_started = True
+        if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
+            self.keep_alive = False  # the body may never arrive, or is too long to be discarded
+        lines = [b"%b: %b\r\n" % header for header in self.default_headers]
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        self.transport.writelines([b"%b%b\r\n" % (head, b"".join(lines)), body])
+        self.response_complete = True
+        self.refused = head.startswith(STATUS_LINES[503])
+        self.message_event.set()
+        self.on_response()
 
 
 class Protocol(HttpToolsProtocol):
     """One connection."""
+
+    cycle: Cycle
 
     def __init__(
         self,
@@ -70,34 +123,36 @@ class Protocol(HttpToolsProtocol):
         _loop: AbstractEventLoop | None = None,
         *,
         limits: Limits,
-        drain: Drain,
-        note: Note,
+        timeouts: Timeouts,
+        discard_rate: DiscardRate,
+        note: NoteRequest,
         app: ASGI3Application | None = None,
     ) -> None:
-        """Serve `app`, whose connections have no limit to their number, instead of the configured one if it is given.
+        """Serve `app`, with no limit to the number of its connections, instead of the configured one if it is given.
 
         Requests that never reach an application are counted by `note`.
         """
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
-        self._unlimited_bytes = min(limits.url_bytes, limits.header_bytes)
-        self._drain = drain
+        self._discard_rate = discard_rate
         self._note = note
         self._limited = app is None
         if app is not None:
             self.app = app
-        self._crowded = self._upgrades = False
-        self._client_name: str | None = None
-        self._answered: Cycle | None = None
+        self._clocks = Clocks(timeouts)
+        self._state = State.IDLE
+        self._current: Cycle | None = None
+        """The request that is being answered, or was answered last."""
         self._task: Task[None] | None = None
-        self._refusal: ErrorBody | None = None
-        self._deaf = self._leaving = False
-        self._in_message = self._in_head = False
-        self._hosts = self._piece_bytes = self._head_bytes = self._empty_bytes = 0
-        self._drained_bytes = self._paid_bytes = 0
-        self._began_s = self._asked_s = self._heard_s = self._looked_s = monotonic()
-        self._idle_since_s: float | None = None
-        self._unsent_bytes, self._unsent_since_s = 0, 0.0
+        self._refusal: ServiceError | None = None
+        self._crowded = self._shutting_down = False
+        self._client_name: str | None = None
+        self._n_hosts = 0
+        self._piece_bytes = 0
+        self._head_is_split = False
+        self._progress = self._stalled_bytes = 0
+        """How often the parser began or ended a part of a message or gave a piece of a body, and the bytes since."""
+        self._discarded_bytes = self._prepaid_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         """Take the connection, or close it where there are too many."""
@@ -109,74 +164,74 @@ class Protocol(HttpToolsProtocol):
                 transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the request that is being answered: uvicorn tells the last one read, where several came at once."""
-        if self._answered is not None and not self._answered.response_complete:
-            self._answered.disconnected = True
-            self._stop(ClientDisconnectedError("the client left before its request was answered"))
+        """Cancel the request that is being answered; uvicorn cancels the one read last."""
+        if self._current is not None and not self._current.response_complete:
+            self._current.disconnected = True
+            self._cancel(ClientDisconnectedError("the client left before its request was answered"))
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read what has come, as far as it is HTTP and within the limits."""
-        self._heard_s = monotonic()
+        """Parse what arrives, as far as it is HTTP and within the limits."""
+        self._clocks.received_s = monotonic()
         self._piece_bytes = len(data)
-        if self._deaf:
-            self._rest(len(data))
+        if self._state in (State.REFUSED, State.LINGERING):
+            self._discard(len(data))
             return
-        cycle = self.cycle if self._in_message and not self._in_head else None
-        held = 0 if cycle is None else len(cycle.body)
+        progress, self._head_is_split = self._progress, self._state is State.HEAD
         try:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                self._pass_over(data[upgrade.args[0] :])
+                self._ignore_upgrade(data[upgrade.args[0] :])
+            if self._state is not State.IDLE:
+                self._check_stalled(progress)
         except httptools.HttpParserError as error:
-            cause = error.__context__
-            self._refuse(*cause.args if isinstance(cause, HeadError) else (400, not_http(cause or error)))
-        else:
-            if self._in_message:
-                self._limit_rest(held if cycle is self.cycle else 0)
+            self._refuse(parser_error(error))
+        except ServiceError as error:
+            self._refuse(error)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._in_message = self._in_head = True
-        self._began_s, self._idle_since_s = self._heard_s, None
-        self._hosts = self._head_bytes = self._empty_bytes = 0
-        self._drained_bytes = self._paid_bytes = 0
+        self._state = State.HEAD
+        self._progress += 1
+        self._clocks.begin_message()
+        self._n_hosts = self._stalled_bytes = self._discarded_bytes = self._prepaid_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; what follows a body in chunks is no part of the head, and is left out."""
-        if self._in_head:
-            name = name.lower()
-            self.headers.append((name, value))
-            if name == b"host":
-                self._hosts += 1
-                if not is_host(value):
-                    raise HeadError(400, "the Host header is neither a name nor an address, with or without a port")
-            elif name == b"transfer-encoding":
-                if value.strip().lower() != b"chunked" or self.parser.get_http_version() != "1.1":
-                    raise HeadError(400, "Transfer-Encoding is something else than chunked in HTTP/1.1")
-            elif name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
+        """Take a header; trailers, which follow a body in chunks, are left out."""
+        if self._state is not State.HEAD:
+            return
+        name = name.lower()
+        self.headers.append((name, value))
+        if name == b"host":
+            self._n_hosts += 1
+            if not is_host(value):
+                raise MalformedRequestError("the Host header is no HTTP host: expected a name or address, and a port")
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked" or self.parser.get_http_version() != "1.1":
+                raise MalformedRequestError("the Transfer-Encoding is unsupported, expected chunked in HTTP/1.1")
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
-        """Start to answer, if the head is as it should be."""
-        # The sum is spared where all that came at once is little enough.
-        if self._head_bytes or self._piece_bytes > self._unlimited_bytes:
+        """Check the request head and start to answer."""
+        self._progress += 1
+        # The sum is spared where all that arrived at once is below the limits.
+        if self._head_is_split or self._piece_bytes > min(self._limits.url_bytes, self._limits.header_bytes):
             self._limits.check_head(self.url, self.headers)
         version = self.parser.get_http_version()
         if version not in SPOKEN:
-            raise HeadError(505, f"the request is in HTTP/{version}, expected HTTP/1.1")
-        self._upgrades = self.parser.should_upgrade()
-        if self._upgrades:
+            raise UnsupportedVersionError(f"the request is in HTTP/{version}, expected HTTP/1.1")
+        if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise HeadError(400, "the request is a CONNECT, and this is no proxy for HTTP")
-            return  # to be read again without it
-        if self._hosts != 1 and (self._hosts or version == "1.1"):
-            raise HeadError(400, f"the request has {self._hosts} Host headers, expected one")
-        path, raw_path, query = target(self.url)
+                raise MalformedRequestError("the request is a CONNECT, and this is no HTTP proxy")
+            return  # it is parsed again without the upgrade
+        if self._n_hosts != 1 and (self._n_hosts or version == "1.1"):
+            raise MalformedRequestError(f"the HTTP request has {self._n_hosts} Host headers, expected one")
+        path, raw_path, query = split_url(self.url)
         self.scope = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
@@ -192,7 +247,7 @@ class Protocol(HttpToolsProtocol):
             "headers": self.headers,
             "state": self.app_state.copy(),
         }
-        last = self.cycle
+        self._state = State.BODY
         self.cycle = Cycle(
             scope=self.scope,
             transport=self.transport,
@@ -203,179 +258,111 @@ class Protocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version == "1.1" and not self._leaving and self.parser.should_keep_alive(),
+            keep_alive=version == "1.1" and not self._shutting_down and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        self._in_head = False
-        if last is None or last.response_complete:
-            self._start(self.cycle)
-        else:  # it came before the reply to the last
+        if self._answering:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
-
-    def _pass_over(self, rest: bytes) -> None:
-        """Read a request that asks for another protocol again, without that: HTTP lets a server pass over it."""
-        while True:
-            parser = self.parser
-            line = b"%b %b HTTP/%b" % (parser.get_method(), self.url, parser.get_http_version().encode())
-            fields = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-            data = b"\r\n".join([line, *fields, b"", rest])
-            try:
-                self.parser.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as upgrade:  # there was another behind it
-                rest = data[upgrade.args[0] :]
+        else:
+            self._start(self.cycle)
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body for the application."""
+        """Keep a piece of the body for the application, or discard it once the request is answered."""
+        self._progress += 1
         cycle = self.cycle
-        if not cycle.response_complete:
-            cycle.body += body
-            if len(cycle.body) > HIGH_WATER_LIMIT:
-                self.flow.pause_reading()
-            cycle.message_event.set()
+        if cycle.response_complete:
+            self._discarded_bytes += len(body)
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """Say that the body is whole."""
-        if self._upgrades:
+        """Note that the body is whole."""
+        if self._state is State.HEAD:  # a request to upgrade, which is parsed again
             return
-        self._in_message = False
-        cycle = self.cycle
-        if not cycle.response_complete:
-            cycle.more_body = False
-            cycle.message_event.set()
+        self._progress += 1
+        self._state = State.IDLE
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, unless that was refused while this one was answered.
+        """Go on with the next request, or end the connection.
 
-        Idle connections are closed by `enforce`: a timer for each request would cost it a microsecond.
+        Idle connections are closed by `check_timeouts`: a timer for each request would cost it a microsecond.
         """
         self.server_state.total_requests += 1
-        if self._refusal is not None and not self.pipeline:
+        cycle = self._current
+        assert cycle is not None
+        if not cycle.keep_alive:
+            self._end()
+        elif self._refusal is not None and not self.pipeline:
             self._send_refusal()
-        elif self._in_message and self.expect_100_continue and self._answered is self.cycle:
-            self.transport.close()  # a client that waited to be asked for the body may send another request instead
         elif not self.transport.is_closing():
-            if self._answered is not None and self._answered.refused:
-                # All at once, so that the client is heard again by the time that it was told.
-                self._paid_bytes = max(self._piece_bytes, announced_bytes(self._answered))
-                self._rest(self._paid_bytes + Drain.REFUSAL_BYTES)
-            elif self._in_message and self._answered is self.cycle:
-                self._rest(self._piece_bytes)
+            if cycle.refused:
+                # Paid at once, so that the client is read again by the time that it was told.
+                self._prepaid_bytes = max(self._piece_bytes, cycle.announced_bytes)
+                self._pause_reading(self._prepaid_bytes + DiscardRate.REFUSAL_BYTES)
+            elif self._state is State.BODY and cycle is self.cycle:
+                self._pause_reading(self._piece_bytes)
             else:
                 self.flow.resume_reading()
             if self.pipeline:
-                self._start(self.pipeline.pop()[0])  # type: ignore[arg-type]  # all are of ours
+                self._start(self.pipeline.pop()[0])  # type: ignore[arg-type]  # all are of this class
 
     def shutdown(self) -> None:
-        """End the connection with its next reply, or, where none is owed, after a moment."""
-        self._leaving = True
-        if self._answers or self._in_message:
+        """End the connection with its next response or, where no request is in progress, after a moment."""
+        self._shutting_down = True
+        if self._answering or self._state is not State.IDLE:
             if self.cycle is not None:
                 self.cycle.keep_alive = False
         else:
-            self.loop.call_later(LINGER_S, self._leave)
+            self.loop.call_later(SHUTDOWN_GRACE_S, self._close_if_idle)
 
-    def enforce(self, now_s: float) -> None:
-        """Stop what takes longer than it may; `now_s` is monotonic."""
-        limits = self._limits
-        missed, self._looked_s = now_s - self._looked_s > MISSED_S, now_s
-        if missed:  # the process was stopped, or has had too much to do: no fault of the client's
-            self._began_s, self._asked_s, self._heard_s = now_s, now_s, now_s
-            self._unsent_since_s, self._idle_since_s = now_s, None
+    def check_timeouts(self, now_s: float) -> None:
+        """End what takes longer than it may; `now_s` is monotonic."""
+        clocks = self._clocks
+        if clocks.were_frozen(now_s):
             return
-        if self._stalls_reading(now_s):
+        if clocks.reader_stalled(self.transport.get_write_buffer_size(), now_s):
             self.transport.abort()
-            return
-        if self.transport.is_closing():
-            return
-        if self._answered is not None and not self._answered.response_complete:
-            self._enforce_on(self._answered, now_s)
-        elif self._in_message:
-            if self.flow.read_paused:  # it is us who do not read
-                self._heard_s = now_s
-                if self._in_head:
-                    self._began_s = now_s
-            elif self._in_head and now_s - self._began_s > limits.header_s:
-                self._refuse(408, f"the request's head took longer than {limits.header_s} s")
-            elif not self._in_head and self._late(now_s):  # its reply was sent, and what still comes is thrown away
+        elif not self.transport.is_closing():
+            if self.flow.read_paused:  # the worker does not read
+                clocks.received_s = now_s
+                if self._state is State.HEAD:
+                    clocks.message_s = now_s
+            self._check_request(now_s)
+
+    def _check_request(self, now_s: float) -> None:
+        clocks = self._clocks
+        if self._state is State.LINGERING:
+            if clocks.linger_expired(now_s):
                 self.transport.close()
-        elif self._idle_since_s is None:
-            self._idle_since_s = now_s
-        elif now_s - self._idle_since_s > (limits.header_s if self.cycle is None else self.timeout_keep_alive):
+        elif self._current is not None and self._answering:
+            if error := clocks.request_error(now_s, arriving=self._current.more_body):
+                self._cancel(error)
+        elif self._state is State.HEAD:
+            if error := clocks.head_error(now_s):
+                self._refuse(error)
+        elif self._state is State.BODY:
+            if clocks.discard_expired(now_s):
+                self._linger()
+        elif clocks.idle_expired(now_s, used=self.cycle is not None):
             self.transport.close()
-
-    def _rest(self, n_bytes: int) -> None:
-        """Do not read for a moment what is to be thrown away, or comes from who was refused just now."""
-        self.flow.pause_reading()
-        self.loop.call_later(self._drain.rest_s(n_bytes, monotonic()), self._read_on)
-
-    def _read_on(self) -> None:
-        if not self.transport.is_closing():
-            self.flow.resume_reading()
 
     @property
-    def _answers(self) -> bool:
-        return self._answered is not None and not self._answered.response_complete
-
-    def _leave(self) -> None:
-        if not self._answers and not self._in_message:
-            self.transport.close()
-
-    def _enforce_on(self, cycle: RequestResponseCycle, now_s: float) -> None:
-        limits = self._limits
-        if self.flow.read_paused:  # it is us who are slow
-            self._heard_s = now_s
-        if not cycle.more_body:
-            if now_s - self._asked_s > limits.request_s:
-                self._stop(NotReadyError(f"the request took longer than {limits.request_s} s; send it again"))
-        elif now_s - self._heard_s > limits.stall_s:
-            self._stop(RequestTimeoutError(f"no byte of the body came for {limits.stall_s} s; send the request again"))
-        elif now_s - self._asked_s > limits.request_s:
-            self._stop(
-                RequestTimeoutError(f"the request took longer than {limits.request_s} s to arrive; send it again")
-            )
-
-    def _late(self, now_s: float) -> bool:
-        return now_s - self._heard_s > self._limits.stall_s or now_s - self._began_s > self._limits.request_s
-
-    def _stalls_reading(self, now_s: float) -> bool:
-        """Tell whether the client has taken nothing of what waits for it for too long, or not all of it."""
-        unsent = self.transport.get_write_buffer_size()
-        if not unsent or unsent != self._unsent_bytes:
-            self._unsent_bytes, self._unsent_since_s = unsent, now_s
-        late = now_s - self._asked_s > self._limits.request_s + self._limits.stall_s
-        return unsent > 0 and (late or now_s - self._unsent_since_s > self._limits.stall_s)
-
-    def _limit_rest(self, held: int) -> None:
-        """Bound what is kept of an unfinished request but its body, of which `held` bytes waited before this piece."""
-        if self._in_head:
-            # A piece may begin with the end of the request before: the first counts from the second on.
-            if self._head_bytes > self._limits.header_bytes:
-                self._refuse(431, too_long("the request's head", self._head_bytes, self._limits.header_bytes))
-            self._head_bytes += self._piece_bytes
-        elif self.cycle.response_complete:
-            self._drained_bytes += self._piece_bytes
-            if self._drained_bytes > self._limits.body_bytes:
-                self.transport.close()
-                return
-            if self._drained_bytes > self._paid_bytes:
-                self._rest(self._piece_bytes)
-        elif len(self.cycle.body) > held:
-            self._empty_bytes = 0
-        else:  # the parser keeps trailers, and they may be endless
-            self._empty_bytes += self._piece_bytes
-            if self._empty_bytes > self._limits.header_bytes:
-                self._refuse(431, too_long("what follows the body", self._empty_bytes, self._limits.header_bytes))
+    def _answering(self) -> bool:
+        return self._current is not None and not self._current.response_complete
 
     def _start(self, cycle: Cycle) -> None:
-        """Start to answer."""
-        self._answered = cycle
-        self._asked_s = self._began_s if cycle is self.cycle else monotonic()
+        """Start to answer a request."""
+        self._current = cycle
+        self._clocks.request_s = self._clocks.message_s if cycle is self.cycle else monotonic()
         # Weakly, for the cycle holds the scope: together they would wait for the garbage collection.
-        extensions: dict[str, Any] = {WHOLE_REPLY: partial(_send_whole, ref(cycle)), BUSY_S: self._drain.busy_s}
+        extensions: dict[str, Any] = {WHOLE_REPLY: partial(_write_whole, ref(cycle)), BUSY_S: self._discard_rate.busy_s}
         if self._crowded:
             cycle.keep_alive = False
             extensions[CROWDED] = True
@@ -386,82 +373,112 @@ class Protocol(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
-    def _stop(self, reason: errors.ServiceError) -> None:
+    def _cancel(self, error: ServiceError) -> None:
         """Have the request that is being answered end with this error, and the connection with it."""
-        cycle = self._answered
-        if cycle is None or self._task is None:
-            return
-        cycle.keep_alive = False
-        cycle.message_event.set()
-        if cycle.response_started and not cycle.disconnected:  # what is missing could not follow
-            self.transport.abort()
-        else:
-            self._task.cancel(reason)
+        if self._current is not None and self._task is not None:
+            self._current.keep_alive = False
+            self._current.message_event.set()
+            self._task.cancel(error)
 
-    def _refuse(self, status: int, detail: str) -> None:
-        """Give up on the request that is arriving; replies to those before it go first."""
-        self._refusal, self._deaf = ErrorBody(status, detail), True
-        if self._in_message and not self._in_head:
-            broken, self._in_message = self.cycle, False
-            if broken.response_complete:  # another reply would be taken for that to the next request
-                self.transport.close()
+    def _check_stalled(self, progress: int) -> None:
+        """Bound what the parser keeps without progress: a head, trailers, extensions of chunks; raises ServiceError.
+
+        Bytes count from the first piece that lies wholly behind the last progress, so that no other request's count.
+        """
+        if self._progress != progress:
+            self._stalled_bytes = 0
+        else:
+            self._stalled_bytes += self._piece_bytes
+            part = "the request's head" if self._state is State.HEAD else "what follows the body"
+            self._limits.check_header_bytes(self._stalled_bytes, part)
+        if self._state is State.BODY and self.cycle.response_complete:
+            self._discard(0)
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Parse a request that asks for another protocol again without that: HTTP lets a server ignore it."""
+        while True:
+            parser = self.parser
+            line = b"%b %b HTTP/%b" % (parser.get_method(), self.url, parser.get_http_version().encode())
+            fields = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            data = b"\r\n".join([line, *fields, b"", rest])
+            try:
+                self.parser.feed_data(data)
                 return
-            waiting = [pair for pair in self.pipeline if pair[0] is broken]
-            for pair in waiting:
-                self.pipeline.remove(pair)
-            if not waiting and not broken.response_complete:
-                # The application is told that nobody waits, for the reply is written here.
-                broken.disconnected = True
-                self._stop(ClientDisconnectedError("the rest of the request is not HTTP"))
-                self._send_refusal()
-                return
-        if not self._answers:
+            except httptools.HttpParserUpgrade as upgrade:  # the next request asks for it too
+                rest = data[upgrade.args[0] :]
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer the request that arrives with an error, once those before it are answered, and end the connection."""
+        broken = self.cycle if self._state is State.BODY else None
+        self._refusal, self._state = error, State.REFUSED
+        if broken is not None and broken.response_complete:
+            self._linger()  # another response would be taken for that to the next request
+            return
+        if broken is not None and broken is self._current:
+            # The application is told that the client has left, for the response is written here.
+            broken.disconnected = True
+            self._cancel(ClientDisconnectedError("the rest of the request is not HTTP"))
+            self._send_refusal()
+            return
+        if broken is not None:
+            self.pipeline.popleft()  # the request read last
+        if not self._answering:
             self._send_refusal()
 
     def _send_refusal(self) -> None:
         assert self._refusal is not None
-        body = msgspec.json.encode(self._refusal)
-        head = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            **{name.lower(): value for name, value in errors.headers(self._refusal.status_code).items()},
-            "connection": "close",
-        }
-        lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
-        lines += [f"{name}: {value}\r\n".encode() for name, value in head.items()]
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINES[self._refusal.status_code], b"".join(lines), body))
-        # Closed at once, with more on its way, the connection would be reset, and the reply lost with it.
-        if self.transport.can_write_eof():
+        body = describe(self._refusal, "", UNKNOWN_PATH)
+        self.transport.write(refusal_response(body, self.server_state.default_headers))
+        self._note(UNKNOWN_PATH, body.status_code, self._clocks.received_s - self._clocks.message_s)
+        self._linger()
+
+    def _end(self) -> None:
+        """End the connection after its last response."""
+        if self._state is State.IDLE and not self.pipeline:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """End the connection once the client has closed it; until then, within bounds, what it sends is discarded.
+
+        Closed at once, with bytes of the client unread, TCP would reset it, and the client could lose the response.
+        """
+        self._state = State.LINGERING
+        self._clocks.begin_linger()
+        if self.transport.can_write_eof():  # not with TLS
             self.transport.write_eof()
-        self.loop.call_later(LINGER_S, self.transport.close)
-        self._note(NOT_A_ROUTE, self._refusal.status_code, self._heard_s - self._began_s)
+        self._pause_reading(self._piece_bytes)
+
+    def _discard(self, n_bytes: int) -> None:
+        """Count what is discarded, up to a limit, and pause where it comes faster than the rate."""
+        self._discarded_bytes += n_bytes
+        if self._discarded_bytes > max(DISCARD_BYTES, self._limits.body_bytes):
+            self.transport.abort()
+        elif self._discarded_bytes > self._prepaid_bytes:
+            self._pause_reading(self._piece_bytes)
+
+    def _pause_reading(self, n_bytes: int) -> None:
+        """Pause for as long as so many discarded bytes are worth."""
+        self.flow.pause_reading()
+        self.loop.call_later(self._discard_rate.pause_s(n_bytes, monotonic()), self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def _close_if_idle(self) -> None:
+        if not self._answering and self._state is State.IDLE:
+            self.transport.close()
 
 
-def announced_bytes(cycle: RequestResponseCycle) -> int:
-    """Give the length of the request's body by its head; 0 where that does not say."""
-    return next((int(value) for name, value in cycle.scope["headers"] if name == b"content-length"), 0)
-
-
-def _send_whole(of: ref[Cycle], head: bytes, body: bytes) -> bool:
-    """Do what the cycle does for a start and a body with no more to come."""
+def _write_whole(of: ref[Cycle], head: bytes, body: bytes) -> bool:
+    """Write a response in one call; False where that has to wait until the client reads."""
     cycle = of()
-    if cycle is None:
+    if cycle is None or cycle.flow.write_paused:
         return False
-    if cycle.disconnected:
-        return True
-    if cycle.response_started or cycle.flow.write_paused:
-        return False
-    cycle.response_started = True
-    lines = [b"%b: %b\r\n" % header for header in cycle.default_headers]
-    if cycle.waiting_for_100_continue:  # the client may leave the body out
-        cycle.keep_alive = False
-    if not cycle.keep_alive:
-        lines.append(b"connection: close\r\n")
-    cycle.transport.writelines([b"%b%b\r\n" % (head, b"".join(lines)), body])
-    cycle.response_complete = True
-    cycle.refused = head.startswith(STATUS_LINES[503])
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
+    if not cycle.disconnected:
+        cycle.write(head, body)
     return True

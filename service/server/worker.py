@@ -28,9 +28,11 @@ from service.model.artefact import Artefact
 from service.model.scorer import Scorer
 from service.reload.applier import Follower
 from service.reload.watcher import HELD, Followed, Order, Rollout
-from service.server.limits import Drain, Limits
+from service.server.limits import Limits
 from service.server.listener import Acceptor, Entrance, Intake, Welcome, all_sent
-from service.server.protocol import Protocol, enforce
+from service.server.protocol import Protocol, check_timeouts
+from service.server.refusals import DiscardRate
+from service.server.timeouts import Timeouts
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -125,13 +127,13 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._settings = settings
-        self._limits = Limits.of(settings)
+        self._limits, self._timeouts = Limits.of(settings), Timeouts.of(settings)
         self._application = application
         self._deployment = application.deployment
         self._operations: Any = application.operations
         self._follower = Follower(settings, self._deployment.metrics, application.keys, self._use_model)
         self._source = source
-        self._drain = Drain()
+        self._discard_rate = DiscardRate()
         self._on_ready = on_ready
         self._intake: Intake | None = None
         # Apart, so that they count for none of the limits, and are not waited for.
@@ -244,12 +246,20 @@ class Server(uvicorn.Server):
 
     def _make_protocol(self, state: ServerState, app: ASGI3Application | None) -> Protocol:
         """Make what speaks HTTP on a new connection, as uvicorn does for those of a listener."""
-        note, drain = self._deployment.metrics.note_request, self._drain
-        return Protocol(self.config, state, self.lifespan.state, limits=self._limits, drain=drain, note=note, app=app)
+        return Protocol(
+            self.config,
+            state,
+            self.lifespan.state,
+            limits=self._limits,
+            timeouts=self._timeouts,
+            discard_rate=self._discard_rate,
+            note=self._deployment.metrics.note_request,
+            app=app,
+        )
 
     def _enforce(self) -> None:
         for state in (self.server_state, self._operations_state):
-            enforce(state.connections, time.monotonic())
+            check_timeouts(state.connections, time.monotonic())
         # TLS waits for a word from whom it has left, which a client that is idle does not say.
         silent = {
             one for one in self.server_state.connections if one.transport.is_closing() and all_sent(one.transport)

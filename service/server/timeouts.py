@@ -1,0 +1,108 @@
+"""The timeouts of one connection: no timer, but a few clocks that are checked once a second."""
+
+from time import monotonic
+from typing import Final, NamedTuple, Self
+
+from service.errors import NotReadyError, RequestTimeoutError, ServiceError
+from service.settings import Settings
+
+FROZEN_S: Final = 3.0
+"""Where timeouts were not checked for longer, the process was stopped or too busy, and they start anew."""
+
+LINGER_S: Final = 30.0
+LINGER_SILENCE_S: Final = 2.0
+"""How long a lingering close takes at most, in all and without a byte."""
+
+
+class Timeouts(NamedTuple):
+    """How long each part of an exchange may take."""
+
+    header_s: float
+    stall_s: float
+    request_s: float
+    keep_alive_s: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take the timeouts from the settings."""
+        return cls(settings.header_s, settings.stall_s, settings.request_s, settings.keep_alive_s)
+
+
+class Clocks:
+    """When things last happened on a connection, in monotonic seconds."""
+
+    __slots__ = (
+        "_checked_s",
+        "_idle_s",
+        "_linger_s",
+        "_timeouts",
+        "_unsent_bytes",
+        "_unsent_s",
+        "message_s",
+        "received_s",
+        "request_s",
+    )
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._idle_s: float | None = None
+        self._unsent_bytes = 0
+        self.message_s = self.request_s = self.received_s = self._checked_s = self._unsent_s = monotonic()
+        """The first byte of the message that arrives, of the request that is answered; the last byte of all."""
+        self._linger_s = self.received_s
+
+    def begin_message(self) -> None:
+        """Note that a message begins with the bytes received last."""
+        self.message_s, self._idle_s = self.received_s, None
+
+    def begin_linger(self) -> None:
+        """Note that the lingering close begins."""
+        self._linger_s = self.received_s = monotonic()
+
+    def were_frozen(self, now_s: float) -> bool:
+        """Start all timeouts anew if they were not checked for long: the client is not at fault."""
+        frozen, self._checked_s = now_s - self._checked_s > FROZEN_S, now_s
+        if frozen:
+            self.message_s = self.request_s = self.received_s = self._unsent_s = self._linger_s = now_s
+            self._idle_s = None
+        return frozen
+
+    def reader_stalled(self, unsent_bytes: int, now_s: float) -> bool:
+        """Tell whether the client takes none of the response for too long, or not all of it in the request's time."""
+        if not unsent_bytes or unsent_bytes != self._unsent_bytes:
+            self._unsent_bytes, self._unsent_s = unsent_bytes, now_s
+        late = now_s - self.request_s > self._timeouts.request_s + self._timeouts.stall_s
+        return unsent_bytes > 0 and (late or now_s - self._unsent_s > self._timeouts.stall_s)
+
+    def request_error(self, now_s: float, *, arriving: bool) -> ServiceError | None:
+        """Give the error of a request that takes too long to arrive or, once it is here, to be answered."""
+        stall_s, request_s = self._timeouts.stall_s, self._timeouts.request_s
+        if arriving and now_s - self.received_s > stall_s:
+            return RequestTimeoutError(f"no byte of the body came for {stall_s} s; send the request again")
+        if now_s - self.request_s <= request_s:
+            return None
+        if arriving:
+            return RequestTimeoutError(f"the request took longer than {request_s} s to arrive; send it again")
+        return NotReadyError(f"the request took longer than {request_s} s; send it again")
+
+    def head_error(self, now_s: float) -> ServiceError | None:
+        """Give the error of a request head that takes too long to arrive."""
+        if now_s - self.message_s > self._timeouts.header_s:
+            return RequestTimeoutError(f"the request's head took longer than {self._timeouts.header_s} s")
+        return None
+
+    def discard_expired(self, now_s: float) -> bool:
+        """Tell whether the rest of a body, whose request has been answered, takes too long."""
+        silence_s, message_s = now_s - self.received_s, now_s - self.message_s
+        return silence_s > self._timeouts.stall_s or message_s > self._timeouts.request_s
+
+    def linger_expired(self, now_s: float) -> bool:
+        """Tell whether the lingering close has to end, whatever the client still sends."""
+        return now_s - self.received_s > LINGER_SILENCE_S or now_s - self._linger_s > LINGER_S
+
+    def idle_expired(self, now_s: float, *, used: bool) -> bool:
+        """Tell whether a connection without a request has been idle for too long; an unused one has the head's time."""
+        if self._idle_s is None:
+            self._idle_s = now_s
+            return False
+        return now_s - self._idle_s > (self._timeouts.keep_alive_s if used else self._timeouts.header_s)
