@@ -1,0 +1,163 @@
+"""Arrays in, scores out: what a protocol that is no HTTP needs, without one."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.errors import (
+    NonFiniteScoreError,
+    NotReadyError,
+    OverloadedError,
+    RequestTimeoutError,
+    TooManyEventsError,
+    UnknownWorkingPointError,
+)
+from service.inference.batching import Done, Scores
+from service.inference.deployment import SMALL_BATCH_EVENTS, Deployment, Model
+from service.metrics import Metrics
+from service.model.artefact import Artefact
+from service.model.scorer import CHUNK_EVENTS, Scorer
+from service.settings import Settings
+from tests.artefacts import N_FEATURES, RTOL, oracle, sample_events
+
+MAX_EVENTS = 3 * CHUNK_EVENTS
+BEYOND = np.full((1, N_FEATURES), 3e38, np.float32)
+"""Finite features whose squares are not."""
+
+
+@pytest.fixture
+def model(artefact: Artefact) -> Model:
+    """Put a model in use."""
+    return Model(Scorer(artefact), MAX_EVENTS)
+
+
+@pytest.mark.parametrize("n_events", [1, SMALL_BATCH_EVENTS, SMALL_BATCH_EVENTS + 1, CHUNK_EVENTS + 1, MAX_EVENTS])
+def test_an_array_is_scored(model: Model, n_events: int) -> None:
+    """Awaiting gives one score for each event, in order, whether they are few or many."""
+    events = sample_events(n_events)
+    scores = asyncio.run(model.score(events))
+    assert scores.shape == (n_events,)
+    np.testing.assert_allclose(scores, oracle(events), RTOL)
+
+
+def test_an_array_of_too_many_events_is_refused(model: Model) -> None:
+    """The limit is named, and nothing is scored."""
+    with pytest.raises(TooManyEventsError, match=f"{MAX_EVENTS + 1} events, expected at most {MAX_EVENTS}"):
+        asyncio.run(model.score(sample_events(MAX_EVENTS + 1)))
+
+
+def test_a_score_that_is_not_finite_is_an_error_that_names_the_event(model: Model) -> None:
+    """Of one event, of a few and of many; the other events of a micro-batch keep their scores."""
+
+    async def score_all() -> None:
+        few = np.concatenate([sample_events(3), BEYOND])
+        many = np.concatenate([sample_events(CHUNK_EVENTS), BEYOND])
+        results = await asyncio.gather(
+            model.score(BEYOND),
+            model.score(few),
+            model.score(sample_events(5)),
+            model.score(many),
+            return_exceptions=True,
+        )
+        for result, place in ((results[0], "the event"), (results[1], "events[3]"), (results[3], "events[4096]")):
+            assert isinstance(result, NonFiniteScoreError)
+            assert f"the score inf for {place}," in str(result)
+        assert isinstance(results[2], np.ndarray)
+        np.testing.assert_allclose(results[2], oracle(sample_events(5)), RTOL)
+
+    asyncio.run(score_all())
+
+
+def test_a_callback_gets_the_scores_of_its_rows(model: Model) -> None:
+    """Callbacks are called once each, when the micro-batch of this iteration of the loop is done."""
+    events = [sample_events(n_events, seed=n_events) for n_events in (1, 4, 1)]
+    results: list[tuple[int, Scores | Exception]] = []
+
+    def keep(place: int) -> Done:
+        return lambda result: results.append((place, result))
+
+    async def submit_all() -> None:
+        for place, rows in enumerate([*events, BEYOND]):
+            model.micro_batch.submit(rows, keep(place))
+        assert not results
+        await asyncio.sleep(0)
+
+    asyncio.run(submit_all())
+    assert [place for place, _ in results] == [0, 1, 2, 3]
+    for (_, result), rows in zip(results, events, strict=False):
+        assert isinstance(result, np.ndarray)
+        np.testing.assert_allclose(result, oracle(rows), RTOL)
+    assert isinstance(results[3][1], NonFiniteScoreError)
+
+
+def test_single_events_are_scored_between_the_pieces_of_a_large_batch(model: Model) -> None:
+    """An event that is submitted while a large batch is scored does not wait for its end."""
+    batch_done = False
+
+    async def score_batch() -> None:
+        nonlocal batch_done
+        await model.score(sample_events(MAX_EVENTS))
+        batch_done = True
+
+    async def score_beside() -> None:
+        batch = asyncio.create_task(score_batch())
+        await asyncio.sleep(0)
+        for seed in range(3):
+            event = sample_events(1, seed=seed)
+            np.testing.assert_allclose(await model.score(event), oracle(event), RTOL)
+        assert not batch_done
+        await batch
+
+    asyncio.run(score_beside())
+
+
+def test_blocks_that_arrive_make_one_batch(model: Model) -> None:
+    """Pieces of any size, read lazily, give the scores of all events in their order."""
+    events = sample_events(5000)
+
+    def blocks(start: int, stop: int) -> list[NDArray[np.float32]]:
+        return [events[place : min(place + 700, stop)] for place in range(start, stop, 700)]
+
+    async def score_pieces() -> Scores:
+        batch = model.start_batch()
+        for start, stop, large in ((0, 10, False), (10, 3000, True), (3000, 5000, True)):
+            await batch.add(iter(blocks(start, stop)), large=large, last=stop == len(events))
+        assert batch.n_events == len(events)
+        return batch.join()
+
+    np.testing.assert_allclose(asyncio.run(score_pieces()), oracle(events), RTOL)
+
+
+def test_a_protocol_without_http_scores_within_the_limits(artefact: Artefact) -> None:
+    """Admission, the model in use, a cancellation with its reason, and a working point: no request object is needed."""
+    deployment = Deployment(Settings(max_inflight_events=10), Metrics([]))
+    with pytest.raises(NotReadyError, match="starting"):
+        deployment.model  # noqa: B018
+    deployment.open(Scorer(artefact))
+    model, events = deployment.model, sample_events(8)
+
+    async def score_admitted() -> Scores:
+        with deployment.admission.admit(len(events), events.nbytes):
+            with pytest.raises(OverloadedError):
+                deployment.admission.admit(3, 1)
+            return await model.score(events)
+
+    async def cancel() -> None:
+        async def wait() -> None:
+            with deployment.admission.admit(1, 1):
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        task.cancel(RequestTimeoutError("the deadline has passed"))
+        with pytest.raises(RequestTimeoutError, match="the deadline has passed"):
+            await task
+
+    np.testing.assert_allclose(asyncio.run(score_admitted()), oracle(events), RTOL)
+    asyncio.run(cancel())
+    assert deployment.admission.requests == deployment.admission.events == deployment.admission.bytes == 0
+    assert model.working_point("loose").threshold == 2.0
+    with pytest.raises(UnknownWorkingPointError, match="expected one of loose, tight"):
+        model.working_point("lose")
