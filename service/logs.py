@@ -1,7 +1,4 @@
-"""The form of the log: one JSON object a line on stderr, whoever logs.
-
-It does not know what is logged.
-"""
+"""The format of the log: one JSON object per line on stderr."""
 
 import logging.config
 
@@ -9,7 +6,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 
 
 def configure_logging(level: str) -> None:
-    """Send what is logged at `level` or above, by any library, and Python's warnings to stderr as JSON lines."""
+    """Write log records of `level` or above, from any library, and Python's warnings to stderr as JSON lines."""
     logging.captureWarnings(True)
     logging.config.dictConfig(
         {

@@ -67,18 +67,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def lhc_anomaly() -> int:
-    """Run the `lhc-anomaly` script: every training command, and `serve` for the service."""
-    if sys.argv[1:2] == ["serve"]:
-        from service.__main__ import main as serve
+    """Run the script `lhc-anomaly`: the commands of both halves."""
+    from service import __main__ as service
 
-        return serve(sys.argv[2:])
-    if sys.argv[1:2] == ["keys"]:
-        from service.security.api_keys import main as keys
-
-        return keys(sys.argv[2:])
-    if sys.argv[1:] in ([], ["-h"], ["--help"]):
-        print(_parser("lhc-anomaly").format_help() + "  serve      the service; see `lhc-anomaly serve --help`")
-        print("  keys       API keys of the service; see `lhc-anomaly keys --help`")
+    command = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if command == "--version" or command in service.commands.commands:
+        return service.main(sys.argv[1:], "lhc-anomaly")
+    if command in {"-h", "--help"}:
+        parser = _parser("lhc-anomaly")
+        parser.add_argument("--version", action="store_true", help="show the version and exit")
+        print(parser.format_help(), end="")
+        for name, served in service.commands.commands.items():
+            print(f"  {name:<11} {served.get_short_help_str(80)}")
         return 0
     return alone()
 
@@ -91,7 +91,7 @@ def alone() -> int:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:<10} {command.purpose}" for name, command in COMMANDS.items())
+    listing = "\n".join(f"  {name:<11} {command.purpose}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog=prog, epilog=f"commands:\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

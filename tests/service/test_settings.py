@@ -1,28 +1,40 @@
 """Settings come from flags, the environment and defaults, or are refused in one line."""
 
+from pathlib import Path
+
+import click
 import msgspec
 import pytest
 
+from service.__main__ import main
 from service.settings import Settings, parse_settings, settings_table
 
+MODEL = str(Path(__file__).resolve().parents[2] / "exported" / "autoencoder.onnx")
 
-def fault(capsys: pytest.CaptureFixture[str], argv: list[str], environ: dict[str, str]) -> str:
-    """Give the one line with which wrong settings end the process."""
-    with pytest.raises(SystemExit) as caught:
+
+def fault(argv: list[str], environ: dict[str, str]) -> str:
+    """Give the one line that names what is wrong with settings, as an error that ends the process with 2."""
+    with pytest.raises(click.UsageError) as caught:
         parse_settings(argv, environ)
-    assert caught.value.code == 2
-    printed = capsys.readouterr().err
-    assert printed.count("\n") == 1
-    return printed
+    assert caught.value.exit_code == 2
+    message = caught.value.format_message()
+    assert "\n" not in message
+    return message
 
 
 def test_without_flags_and_variables_the_defaults_hold() -> None:
-    """Nothing given is the defaults, whatever else the environment holds."""
-    assert parse_settings([], {"PATH": "/bin", "XANOMALY_PORT": "1"}) == Settings()
+    """Nothing given is the defaults, with the shipped model by its full path, whatever else the environment holds."""
+    assert parse_settings([], {"PATH": "/bin", "XANOMALY_PORT": "1"}) == Settings(model=MODEL)
+
+
+def test_a_model_that_is_given_is_taken_as_it_is_written() -> None:
+    """The path of the default, given by flag or variable, is that path in the current folder."""
+    assert parse_settings(["--model", Settings().model], {}).model == Settings().model
+    assert parse_settings([], {"ANOMALY_MODEL": Settings().model}).model == Settings().model
 
 
 def test_a_flag_beats_the_environment_which_beats_the_default() -> None:
-    """Each source is heard in turn, for one setting and for different ones."""
+    """The order holds for one setting and between different ones."""
     environ = {"ANOMALY_PORT": "8001", "ANOMALY_HOST": "::1"}
     assert parse_settings([], environ).port == 8001
     settings = parse_settings(["--port", "8002"], environ)
@@ -58,48 +70,60 @@ def test_a_switch_has_two_flags_and_a_variable(text: str, value: bool) -> None:
         ("model", "", "a text that is not empty"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_source(
-    capsys: pytest.CaptureFixture[str], name: str, text: str, expected: str
-) -> None:
+def test_a_wrong_value_is_named_with_its_source(name: str, text: str, expected: str) -> None:
     """One line names the flag or the variable, the value, and what is expected."""
     flag, variable = "--" + name.replace("_", "-"), "ANOMALY_" + name.upper()
-    assert f"{flag} is {text!r}, expected {expected}\n" in fault(capsys, [f"{flag}={text}"], {})
-    assert f"{variable} is {text!r}, expected {expected}\n" in fault(capsys, [], {variable: text})
+    assert fault([f"{flag}={text}"], {}) == f"{flag} is {text!r}, expected {expected}"
+    assert fault([], {variable: text}) == f"{variable} is {text!r}, expected {expected}"
 
 
-def test_a_switch_variable_takes_only_true_or_false(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("text", ["maybe", "", "2"])
+def test_a_switch_variable_takes_only_true_or_false(text: str) -> None:
     """Another word is refused rather than taken for either."""
-    message = fault(capsys, [], {"ANOMALY_ACCESS_LOG": "maybe"})
-    assert "ANOMALY_ACCESS_LOG is 'maybe', expected true or false" in message
+    assert fault([], {"ANOMALY_ACCESS_LOG": text}) == f"ANOMALY_ACCESS_LOG is {text!r}, expected true or false"
 
 
-def test_an_unknown_variable_is_refused_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
-    """A misspelt variable is an error, as a misspelt flag is, and the nearest name is offered."""
-    assert "ANOMALY_PROT; did you mean ANOMALY_PORT?" in fault(capsys, [], {"ANOMALY_PROT": "1"})
-    assert "ANOMALY_XYZZY; see --help" in fault(capsys, [], {"ANOMALY_XYZZY": "1"})
-    assert "--prot" in fault(capsys, ["--prot", "1"], {})
+def test_an_unknown_name_is_refused_with_a_suggestion() -> None:
+    """A misspelt variable is an error, as a misspelt flag is, and the nearest name is suggested."""
+    assert fault([], {"ANOMALY_PROT": "1"}) == "unknown environment variable ANOMALY_PROT; did you mean ANOMALY_PORT?"
+    assert fault([], {"ANOMALY_port": "1"}) == "unknown environment variable ANOMALY_port; did you mean ANOMALY_PORT?"
+    assert fault([], {"ANOMALY_XYZZY": "1"}).endswith(" ANOMALY_XYZZY; see --help for the known ones")
+    assert fault(["--wokers=2"], {}) == "No such option '--wokers'. Did you mean '--workers'?"
+    assert fault(["8000"], {}) == "Got unexpected extra argument (8000)"
 
 
-def test_a_flag_is_written_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flag_is_written_in_full() -> None:
     """An abbreviation is refused: it would change its meaning with the next setting."""
-    assert "--max-body" in fault(capsys, ["--max-body", "1"], {})
+    assert fault(["--max-body", "1"], {}).startswith("No such option '--max-body'.")
 
 
 @pytest.mark.parametrize(
     ("flag", "needed"),
     [("--tls-certificate", "--tls-key"), ("--tls-key", "--tls-certificate"), ("--tls-client-ca", "--tls-certificate")],
 )
-def test_half_of_what_tls_needs_is_refused(capsys: pytest.CaptureFixture[str], flag: str, needed: str) -> None:
+def test_half_of_what_tls_needs_is_refused(flag: str, needed: str) -> None:
     """A certificate without a key, a key without a certificate, and authorities without either name what is missing."""
-    assert f"{flag} needs {needed}" in fault(capsys, [flag, "a.pem"], {})
+    assert fault([flag, "a.pem"], {}) == f"{flag} needs {needed}: give both, or neither"
 
 
-def test_help_and_table_show_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--port", "abc"], ["serve", "--port", "abc"]])
+def test_the_command_ends_with_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong setting of the command, named or not, is one line on stderr and exit status 2."""
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    expected = "python -m service serve: error: --port is 'abc', expected a whole number from 0 to 65535\n"
+    assert (printed.out, printed.err) == ("", expected)
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "healthcheck"])
+def test_help_and_table_show_every_setting(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each setting's flag, variable, default and meaning stand in --help and in the table for the README."""
-    with pytest.raises(SystemExit) as caught:
-        parse_settings(["--help"], {})
-    assert caught.value.code == 0
+    monkeypatch.setenv("ANOMALY_PORT", "abc")  # --help shows the settings where one of them is wrong, too
+    assert main([command, "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
+    assert shown.startswith(f"Usage: python -m service {command} [OPTIONS] ")
     rows = settings_table().splitlines()
     assert len(rows) == 2 + len(Settings.__struct_fields__)
     for field, row in zip(msgspec.structs.fields(Settings), rows[2:], strict=True):

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from service.__main__ import commands
 from training.__main__ import COMMANDS, main
 
 HEAVY = ("torch", "pythia8mc", "fastjet", "h5py", "matplotlib", "pyarrow", "sklearn", "pandas", "onnxruntime")
@@ -83,11 +85,53 @@ def test_a_missing_package_names_its_extra(command: str, package: str) -> None:
     assert f"[{COMMANDS[command].extra}]'" in line
 
 
-def test_the_script_reaches_every_command_and_the_service() -> None:
-    """`lhc-anomaly` is the same command line under its own name, and `lhc-anomaly serve` is the service."""
-    script = str(Path(sys.executable).with_name("lhc-anomaly"))
-    result = run(script, "--help")
-    assert result.returncode == 0
+def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the console script `lhc-anomaly` where none of the heavy packages is installed."""
+    code = f"""
+import sys
+sys.modules |= dict.fromkeys({HEAVY})
+sys.argv = ["lhc-anomaly", *{arguments}]
+from training.__main__ import lhc_anomaly
+sys.exit(lhc_anomaly())
+"""
+    return run("-c", code)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_the_script_lists_the_commands_of_both_halves(arguments: tuple[str, ...]) -> None:
+    """`lhc-anomaly --help`, or nothing, lists every command with its purpose, each on a line."""
+    result = script(*arguments)
+    assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("usage: lhc-anomaly ")
-    assert all(f"  {name}" in result.stdout for name in COMMANDS)
-    assert "--port" in run(script, "serve", "--help").stdout
+    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+    for name, command in COMMANDS.items():
+        assert [name, command.purpose] in lines
+    for name, served in commands.commands.items():
+        assert [name, served.get_short_help_str(80)] in lines
+
+
+def test_the_script_runs_the_commands_of_the_service(tmp_path: Path) -> None:
+    """`serve`, `check`, `healthcheck` and `keys` are those of `python -m service`, under the script's name."""
+    for name in ("serve", "check", "healthcheck"):
+        result = script(name, "--help")
+        assert result.returncode == 0
+        assert result.stdout.startswith(f"Usage: lhc-anomaly {name} ")
+        assert "--port" in result.stdout
+    result = script("serve", "--port", "abc")
+    assert result.returncode == 2
+    assert result.stderr.startswith("lhc-anomaly serve: error: --port is 'abc', expected ")
+    assert script("keys", "add", "alice", str(tmp_path / "keys")).returncode == 0
+    assert script("keys", "list", str(tmp_path / "keys")).stdout.startswith("alice ")
+
+
+def test_the_script_has_a_version() -> None:
+    """`lhc-anomaly --version` prints the version of the installed package."""
+    result = script("--version")
+    assert (result.returncode, result.stdout) == (0, f"lhc-anomaly {version('lhc-anomaly')}\n")
+
+
+def test_the_script_is_installed() -> None:
+    """The environment of the tests has it, and it ends with the status of its command."""
+    installed = str(Path(sys.executable).with_name("lhc-anomaly"))
+    assert run(installed, "--help").returncode == 0
+    assert run(installed, "predict").returncode == 2

@@ -54,7 +54,7 @@ def test_every_answer_is_one_that_the_description_lists(tmp_path: Path, live: Li
 def test_no_route_answers_without_a_key(tmp_path: Path, model_path: Path) -> None:
     """With API keys, the description says so, and requests with none or a made one get the 401 that it lists."""
     added = subprocess.run(
-        [sys.executable, "-m", "service.security.api_keys", "add", "tester", str(tmp_path / "keys")],
+        [sys.executable, "-m", "service", "keys", "add", "tester", str(tmp_path / "keys")],
         capture_output=True,
         text=True,
         check=True,

@@ -1,4 +1,4 @@
-"""API keys: the file, the command that writes it, and whose a key is."""
+"""API keys: the file, the commands that write it, and the name that a key belongs to."""
 
 import os
 import stat
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from service.security.api_keys import KeyRing, KeysError, add_key, main, read_keys, remove_keys
+from service.__main__ import main
+from service.security.api_keys import KeyRing, KeysError, add_key, read_keys, remove_keys
 
 DIGEST = "a" * 64
 OTHER_DIGEST = "b" * 64
@@ -25,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "service.security.api_keys", *map(str, arguments)],
+        [sys.executable, "-W", "error", "-m", "service", "keys", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -47,8 +48,8 @@ def test_a_key_is_shown_once_and_kept_as_its_digest(path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["keys"]
 
 
-def test_every_key_has_its_owner_and_nothing_else_has_one(path: Path) -> None:
-    """Each key is known by its name, also where a name has several; what is nearly a key is not."""
+def test_every_key_belongs_to_its_name_and_nothing_else_does(path: Path) -> None:
+    """Each key belongs to its name, also where a name has several; what is nearly a key belongs to none."""
     keys = [(name, add_key(name, path)) for name in ("alice", "bob", "alice", "c@d.e_f-1")]
     ring = KeyRing(path)
     assert len({key for _, key in keys}) == 4
@@ -59,18 +60,18 @@ def test_every_key_has_its_owner_and_nothing_else_has_one(path: Path) -> None:
 
 
 def test_a_key_is_replaced_while_both_work(path: Path) -> None:
-    """A second key, then the first taken out by the beginning of its digest, as the list shows it."""
+    """A second key is added, then the first removed by the first digits of its digest, as the list shows them."""
     old = add_key("alice", path)
     new = add_key("alice", path)
     ring = KeyRing(path)
     assert ring.owner(old.encode()) == ring.owner(new.encode()) == "alice"
-    assert main(["remove", "alice", str(path), sha256(old.encode()).hexdigest()[:12]]) == 0
+    assert main(["keys", "remove", "alice", str(path), sha256(old.encode()).hexdigest()[:12]]) == 0
     assert ring.owner(old.encode()) == "alice"  # until it is read again
     ring.reload()
     assert (ring.owner(old.encode()), ring.owner(new.encode())) == (None, "alice")
 
 
-def test_removing_takes_out_all_keys_of_a_name(path: Path) -> None:
+def test_removing_a_name_removes_all_its_keys(path: Path) -> None:
     """And leaves the other lines as they are, comments too."""
     path.write_text(f"# ours\n\nalice {DIGEST}\n  # and theirs\nbob {OTHER_DIGEST}\nalice {'c' * 64}\n")
     assert remove_keys("alice", path) == 2
@@ -80,9 +81,9 @@ def test_removing_takes_out_all_keys_of_a_name(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["remove", "carol"], "has no key of carol: list them with the command list"),
-        (["remove", "alice", "dddd"], "has no key of alice dddd: list them with the command list"),
-        (["remove", "alice"], "has no other key, and nobody could come in: add one first, with"),
+        (["remove", "carol"], "has no key of carol: list the keys with python -m service keys list FILE"),
+        (["remove", "alice", "dddd"], "has no key of alice dddd: list the keys with python -m service keys list FILE"),
+        (["remove", "alice"], "would be refused: first add one with python -m service keys add NAME FILE"),
         (["remove", "#"], "NAME is '#', expected 1 to 64 letters, digits or ._@-"),
         (["add", "two words"], "NAME is 'two words', expected 1 to 64 letters, digits or ._@-"),
         (["add", "a\nb " + DIGEST], "NAME is 'a\\nb "),
@@ -96,7 +97,7 @@ def test_a_wrong_command_changes_nothing(
     text = f"#\nalice {DIGEST}"
     path.write_text(text)
     [verb, name, *digest] = arguments
-    assert main([verb, name, str(path), *digest]) == 1
+    assert main(["keys", verb, name, str(path), *digest]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: ")
@@ -128,9 +129,9 @@ def test_keys_added_at_once_are_all_there(path: Path) -> None:
     assert sorted(key.name for key in read_keys(path)) == sorted(["first", *names])
 
 
-def test_a_directory_that_nobody_may_write_to_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_cannot_be_written_to_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where the file cannot be written, no key is printed that would not work."""
-    assert main(["add", "alice", str(tmp_path / "nowhere" / "keys")]) == 1
+    assert main(["keys", "add", "alice", str(tmp_path / "nowhere" / "keys")]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith(f"error: {tmp_path / 'nowhere' / 'keys'}: No such file or directory; give a file in")
@@ -139,18 +140,15 @@ def test_a_directory_that_nobody_may_write_to_is_named(tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            "",
-            "{path} has no key, with which nobody could come in: add one with python -m service.security.",
-        ),
-        ("# none\n\n", "{path} has no key, with which nobody could come in"),
+        ("", "{path} has no key, so that every request would be refused: add one with python -m service keys add"),
+        ("# none\n\n", "{path} has no key, so that every request would be refused"),
         ("alice\n", "{path}, line 1 has 1 words, expected a name and a digest"),
         (f"#\nalice {DIGEST} x\n", "{path}, line 2 has 3 words, expected a name and a digest"),
         ("alice abc\n", "{path}, line 1: the digest is abc... of 3 characters, expected 64 digits of 0-9a-f"),
         (f"alice {DIGEST[:-1]}g\n", "{path}, line 1: the digest is aaaa... of 64 characters, expected 64 digits"),
         (f"alice {'A' * 64}\n", "{path}, line 1: the digest is AAAA... of 64 characters, expected 64 digits"),
         (f"al/ce {DIGEST}\n", "{path}, line 1: the name is 'al/ce', expected 1 to 64 letters, digits or ._@-"),
-        (f"a {DIGEST}\nb {DIGEST}\n", "{path}, line 2: the digest aaaaaaaaaaaa... is that of line 1: take out one"),
+        (f"a {DIGEST}\nb {DIGEST}\n", "{path}, line 2: the digest aaaaaaaaaaaa... is that of line 1: remove one"),
         (b"\xff\xfe", "{path} is not UTF-8 at byte 0: give a file made with"),
     ],
 )
@@ -163,16 +161,16 @@ def test_a_wrong_file_is_refused_in_words(path: Path, content: str | bytes, mess
 
 
 def test_a_key_in_the_place_of_its_digest_is_not_shown(path: Path) -> None:
-    """Who writes the key itself into the file does not find it in the log."""
+    """A key that was written into the file itself does not appear in the log."""
     path.write_text("alice correct-horse-battery-staple-0123456789abcd\n")
     with pytest.raises(KeysError) as refused:
         KeyRing(path)
     assert "horse" not in str(refused.value)
 
 
-def test_what_is_no_file_is_refused(path: Path) -> None:
-    """A missing file, a directory and a pipe that nobody writes to are refused at once."""
-    with pytest.raises(KeysError, match="No such file or directory; make it with"):
+def test_a_path_without_a_regular_file_is_refused(path: Path) -> None:
+    """A missing file, a directory and a pipe without a writer are refused at once."""
+    with pytest.raises(KeysError, match="No such file or directory; create it with"):
         KeyRing(path)
     path.mkdir()
     with pytest.raises(KeysError, match="is not a regular file"):
@@ -183,7 +181,7 @@ def test_what_is_no_file_is_refused(path: Path) -> None:
 
 
 def test_a_wrong_file_leaves_the_ring_as_it_was(path: Path) -> None:
-    """A reload of a file that is damaged, empty or gone is refused whole: who had a key still has one."""
+    """A reload of a file that is damaged, empty or gone is refused whole: keys that were valid stay valid."""
     key = add_key("alice", path)
     ring = KeyRing(path)
     good = path.read_text()

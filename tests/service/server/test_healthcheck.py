@@ -1,4 +1,4 @@
-"""The health check of a container says what the service would say to a request."""
+"""The health check of a container tells whether the service takes requests."""
 
 import signal
 import socket
@@ -14,7 +14,7 @@ from tests.live import LiveService, live_service
 
 def probe(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the health check with these flags, and with these variables and no others."""
-    command = [sys.executable, "-m", "service.server.healthcheck", *flags]
+    command = [sys.executable, "-m", "service", "healthcheck", *flags]
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -25,7 +25,7 @@ def port(service: LiveService) -> str:
 
 @pytest.fixture
 def free_port() -> str:
-    """Find a port that nobody listens on."""
+    """Find a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return str(listener.getsockname()[1])
 
@@ -46,11 +46,22 @@ def test_a_service_that_takes_requests_is_healthy(live: LiveService) -> None:
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_port_that_nobody_listens_on_is_not_healthy(free_port: str) -> None:
-    """Without an answer it fails and says where there was none."""
+def test_it_imports_nothing_that_serving_needs(live: LiveService) -> None:
+    """It runs every few seconds beside the service, so it leaves out the runtime, NumPy and the server's packages."""
+    script = f"""
+import sys
+sys.modules |= dict.fromkeys(["litestar", "numpy", "onnx", "onnxruntime", "prometheus_client", "uvicorn"])
+from service.__main__ import main
+sys.exit(main(["healthcheck", "--port", "{port(live)}"]))
+"""
+    subprocess.run([sys.executable, "-c", script], timeout=60, check=True)
+
+
+def test_a_port_without_a_listener_is_not_healthy(free_port: str) -> None:
+    """Without a response it fails and names the address."""
     done = probe(ANOMALY_PORT=free_port)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"no answer from 127.0.0.1:{free_port}: ")
+    assert done.stderr.startswith(f"error: no response from 127.0.0.1:{free_port}: ")
 
 
 def test_a_service_that_drains_is_not_healthy(model_path: Path) -> None:
@@ -60,22 +71,22 @@ def test_a_service_that_drains_is_not_healthy(model_path: Path) -> None:
         service.signal(signal.SIGTERM)
         while (done := probe("--port", port(service))).returncode == 0:
             pass
-        assert done.stderr == "/health is 503, expected 200\n"
+        assert done.stderr == "error: /health is 503, expected 200\n"
         service.signal(signal.SIGTERM)
 
 
 def test_a_service_with_tls_is_healthy(model_path: Path, tls: tuple[str, ...]) -> None:
-    """It speaks TLS where the service does, and does not judge the certificate, which is for another name."""
+    """It speaks TLS where the service does, and does not verify the certificate, which is for another name."""
     with live_service(model_path, *tls) as service:
         done = probe("--port", port(service), *tls)
         assert (done.returncode, done.stderr) == (0, "")
         assert probe("--port", port(service)).returncode == 1
 
 
-def test_the_operations_port_is_asked_where_there_is_one(
+def test_the_operations_port_is_used_where_there_is_one(
     model_path: Path, tmp_path: Path, tls: tuple[str, ...], free_port: str
 ) -> None:
-    """Where clients need certificates of their own, the operations port tells it without one."""
+    """Where clients need certificates of their own, the operations port responds without one."""
     authority = ("--tls-client-ca", str(tmp_path / "authority.pem"))
     with live_service(model_path, *tls, *authority, "--ops-port", free_port) as service:
         flags = ("--port", port(service), *tls, *authority)

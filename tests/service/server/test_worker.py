@@ -361,7 +361,7 @@ def test_a_wrong_setting_is_one_line() -> None:
 
 def test_help_is_printed() -> None:
     """`--help` prints the whole command line and ends with 0."""
-    ended = run_service("--help")
+    ended = run_service("serve", "--help")
     assert ended.returncode == 0
     assert "ANOMALY_MODEL" in ended.stdout
 

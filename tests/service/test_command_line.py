@@ -1,0 +1,108 @@
+"""The command line of the service: its commands, its help, and what `check` says of the files that settings name."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import trustme
+
+from service.__main__ import commands, main
+from service.model.artefact import load_artefact
+from service.security.api_keys import add_key
+from tests.artefacts import metadata, with_metadata, write_artefact
+
+
+@pytest.fixture
+def files(model_path: Path, tmp_path: Path) -> dict[str, str]:
+    """Write a file for each flag that names one; the certificate, its key and their authority are valid."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    authority.issue_cert("events.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "service.pem")
+    add_key("alice", tmp_path / "keys")
+    return {
+        "--model": str(model_path),
+        "--api-keys": str(tmp_path / "keys"),
+        "--tls-certificate": str(tmp_path / "service.pem"),
+        "--tls-key": str(tmp_path / "service.pem"),
+        "--tls-client-ca": str(tmp_path / "authority.pem"),
+    }
+
+
+def test_check_names_every_file_and_the_model(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Good files are a line each, the model's with its identity, and exit status 0."""
+    assert main(["check", *(word for flag in files.items() for word in flag)]) == 0
+    model, *others = files.values()
+    lines = [f"{model}: {load_artefact(model).identity}", *(f"{path}: valid" for path in others)]
+    assert capsys.readouterr() == ("\n".join(lines) + "\n", "")
+
+
+@pytest.mark.parametrize("flag", ["--model", "--api-keys", "--tls-certificate", "--tls-key", "--tls-client-ca"])
+def test_check_explains_a_wrong_file_in_one_line(
+    files: dict[str, str], flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that the service would refuse at its start is named on stderr, with exit status 1."""
+    wrong = tmp_path / "wrong"
+    wrong.write_text("nonsense\n")
+    assert main(["check", *(word for flag in (files | {flag: str(wrong)}).items() for word in flag)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert str(wrong) in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_check_finds_a_model_with_wrong_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The model has to load and to reproduce its golden pairs, not only to be readable."""
+    golden = metadata().golden
+    golden.anomaly_scores[0] += 1
+    path = write_artefact(tmp_path / "wrong.onnx", with_metadata(golden=golden))
+    assert main(["check", "--model", str(path)]) == 1
+    assert "does not reproduce golden pair 0" in capsys.readouterr().err
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` names each command with its purpose."""
+    assert main(["--help"]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    for name, command in commands.commands.items():
+        assert [name, command.get_short_help_str(80)] in lines
+
+
+def test_the_version_is_that_of_the_installed_package(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints the name and the version of the package."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lhc-anomaly {version('lhc-anomaly')}\n"
+
+
+def test_without_an_installed_package_the_version_is_unknown() -> None:
+    """Where the code lies without its package's metadata, as in the image, one line says so."""
+    script = """
+import importlib.metadata, sys
+importlib.metadata.MetadataPathFinder.find_distributions = lambda *_: iter(())
+from service.__main__ import main
+sys.exit(main(["--version"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    expected = f"error: lhc-anomaly is not installed in {sys.prefix}, so its version is unknown\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", expected)
+
+
+def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt command ends with exit status 2 and a suggestion."""
+    assert main(["kyes"]) == 2
+    expected = "python -m service: error: No such command 'kyes'. Did you mean 'keys'?\n"
+    assert capsys.readouterr() == ("", expected)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["--version"], ["keys", "--help"]])
+def test_what_serves_nothing_imports_nothing_heavy(arguments: list[str]) -> None:
+    """Help and version come at once: neither the runtime nor a server's package is imported for them."""
+    script = f"""
+import sys
+sys.modules |= dict.fromkeys(["litestar", "numpy", "onnx", "onnxruntime", "prometheus_client", "torch", "uvicorn"])
+from service.__main__ import main
+sys.exit(main({arguments!r}))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
