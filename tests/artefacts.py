@@ -1,6 +1,6 @@
-"""Small real artefacts for tests: a graph whose score anybody can compute, and ways to break it.
+"""Small real artefacts for tests: a graph with a simple score, and ways to break it.
 
-The score is the mean over features of ((x - mean) / scale) squared. It knows nothing of training.
+The score is the mean over features of ((x - mean) / scale) squared.
 """
 
 import hashlib
@@ -119,7 +119,7 @@ def model_described(props: dict[str, str]) -> onnx.ModelProto:
 
 
 def externally_stored() -> onnx.TensorProto:
-    """Make a tensor whose numbers lie in another file."""
+    """Make a tensor whose numbers are in another file."""
     tensor = numpy_helper.from_array(np.zeros(2, np.float32), "elsewhere")
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL

@@ -1,7 +1,6 @@
 """Errors of Litestar's router and of its handlers as responses in the form of all others."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from litestar import Request, Response
@@ -11,40 +10,31 @@ from litestar.types import ExceptionHandlersMap
 from service.errors import INTERNAL_ERROR, ErrorBody, MethodNotAllowedError, UnknownRouteError, describe, headers
 
 SHOWN_CHARACTERS = 200
-"""How much of a path is quoted."""
+"""The longest path in a message."""
 
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-
-
-def handle(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
-    """Answer with the description of an error."""
-    return _response(describe(error, request.method, request.scope["path"]))
+AnyRequest = Request[Any, Any, Any]
 
 
-def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
-    """Answer what Litestar itself refuses; its 5xx are as unexpected as any other exception."""
-    path = request.scope["path"][:SHOWN_CHARACTERS]
-    if error.status_code >= INTERNAL_ERROR:
-        return handle(request, error)
-    if isinstance(error, NotFoundException):
-        return handle(request, UnknownRouteError(f"{path} is not a route; /docs lists the routes"))
-    given = error.headers or {}
-    if isinstance(error, MethodNotAllowedException):
-        methods = dict.fromkeys(given["allow"].split(", "))
-        # Every GET route takes HEAD too; the router does not know.
-        allowed = ", ".join(methods | {"HEAD": None} if "GET" in methods else methods)
-        refused = MethodNotAllowedError(f"{path} does not take {request.method}, expected {allowed}")
-        return _response(describe(refused, request.method, path), {"Allow": allowed})
-    return _response(ErrorBody(error.status_code, error.detail), given)
+def exception_handlers(hint: str) -> ExceptionHandlersMap:
+    """Handle every exception; the detail of a 404 is `PATH is not a route` followed by `hint`."""
+
+    def handle(request: AnyRequest, error: Exception) -> Response[ErrorBody]:
+        path, more = request.scope["path"][:SHOWN_CHARACTERS], {}
+        if isinstance(error, NotFoundException):
+            error = UnknownRouteError(f"{path} is not a route{hint}")
+        elif isinstance(error, MethodNotAllowedException):
+            methods = (error.headers or {})["allow"].split(", ")
+            # Every GET route takes HEAD too, which the router does not know.
+            allowed = ", ".join(dict.fromkeys([*methods, "HEAD"] if "GET" in methods else methods))
+            error = MethodNotAllowedError(f"{path} does not take {request.method}, expected {allowed}")
+            more = {"Allow": allowed}
+        elif isinstance(error, HTTPException) and error.status_code < INTERNAL_ERROR:
+            return _response(ErrorBody(error.status_code, error.detail), error.headers or {})
+        return _response(describe(error, request.method, path), more)
+
+    return {HTTPException: handle, Exception: handle}
 
 
-def _response(body: ErrorBody, more: Mapping[str, str] = NO_HEADERS) -> Response[ErrorBody]:
-    return Response(
-        body,
-        status_code=body.status_code,
-        headers={**headers(body.status_code), **more},
-        media_type="application/json",
-    )
-
-
-HANDLERS: ExceptionHandlersMap = {HTTPException: handle_http_exception, Exception: handle}
+def _response(body: ErrorBody, more: Mapping[str, str]) -> Response[ErrorBody]:
+    all_headers = {**headers(body.status_code), **more}
+    return Response(body, status_code=body.status_code, headers=all_headers, media_type="application/json")

@@ -1,141 +1,158 @@
-"""Who is let in, and a line in the log for each who asks.
-
-It does not know what is asked for, and neither keys nor the bodies and headers of requests reach the log.
-"""
+"""ASGI middleware: access log, API keys, HEAD requests, request metrics and response headers."""
 
 import logging
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Any, Final
 
 import msgspec
-from litestar.enums import ScopeType
+from litestar.enums import HttpMethod, ScopeType
+from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service import errors
-from service.api.responses import WHOLE_REPLY, Reply, WholeReply
+from service.api.responses import WHOLE_REPLY
 from service.metrics import Metrics
 from service.security.api_keys import KeyRing
 
 logger = logging.getLogger(__name__)
 
-CLIENT_NAME: Final = "lhc_anomaly.client_name"
-"""The key in a scope of who asks: the name of their key, or that in their certificate."""
+Middleware = Callable[[ASGIApp], ASGIApp]
+Header = tuple[bytes, bytes]
 
-OPEN_PATH: Final = "/health"
-"""Who asks whether the service lives has no key."""
+CLIENT_NAME: Final = "lhc_anomaly.client_name"
+"""The key in a scope of the client's name, from its API key or its certificate."""
+
+PUBLIC_PATH: Final = "/health"
+"""The path that needs no API key."""
 
 SHOWN_CHARACTERS: Final = 200
-"""How much of a path is logged."""
+"""The longest path in the log."""
 
-NO_KEY: Final = "no API key, expected one header Authorization: Bearer KEY"
-UNKNOWN_KEY: Final = "the API key is not known; ask the operator of the service for one"
+RESPONSE_HEADERS: Final[tuple[Header, ...]] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""The headers of responses that are neither pages nor to be cached."""
 
-
-def with_key(app: ASGIApp, keys: KeyRing, metrics: Metrics) -> ASGIApp:
-    """Wrap `app` so that only requests with a key reach it; the others are answered before their bodies are read."""
-
-    async def let_in(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or scope["path"] == OPEN_PATH:
-            await app(scope, receive, send)
-            return
-        key = _bearer(scope["headers"])
-        owner = None if key is None else keys.owner(key)
-        if owner is not None:
-            scope[CLIENT_NAME] = owner  # type: ignore[typeddict-unknown-key]
-            await app(scope, receive, send)
-            return
-        started, path = perf_counter(), scope["path"]
-        reply = _unauthorised(NO_KEY if key is None else UNKNOWN_KEY)
-        # Not in one write, which would send the body to HEAD as well.
-        await reply.send({**scope, "extensions": {}}, send)
-        metrics.note_request(path, reply.status, perf_counter() - started)
-
-    return let_in
+HTTPS_HEADERS: Final[tuple[Header, ...]] = ((b"strict-transport-security", b"max-age=31536000"),)
 
 
-def measured(app: ASGIApp, metrics: Metrics) -> ASGIApp:
-    """Wrap `app` so that each of its HTTP requests is counted and timed."""
+def stack(app: ASGIApp, middleware: Sequence[Middleware]) -> ASGIApp:
+    """Wrap `app` in `middleware`, of which the first is the outermost."""
+    for wrap in reversed(middleware):
+        app = wrap(app)
+    return app
 
-    async def measure(scope: Scope, receive: Receive, send: Send) -> None:
+
+def observe(report: Callable[[HTTPScope, str, int, float], None], app: ASGIApp) -> ASGIApp:
+    """Report each HTTP request when it ends: its scope, the requested path, the status and the seconds."""
+
+    async def observed(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        started = perf_counter()
-        status = 500
+        started, status = perf_counter(), errors.INTERNAL_ERROR  # the server's response if the application raises
+        path = scope["path"]  # the router normalises the one in the scope
 
-        async def send_and_note(message: Message) -> None:
+        async def send_message(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        try:
-            await app(scope, receive, send_and_note)
-        finally:
-            # The router has normalised the path by now: /score/ is /score.
-            metrics.note_request(scope["path"], status, perf_counter() - started)
-
-    return measure
-
-
-def logged(app: ASGIApp) -> ASGIApp:
-    """Wrap `app` so that each request that it has answered is a line in the log."""
-
-    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
-            await app(scope, receive, send)
-            return
-        started, status = perf_counter(), 500  # as the server answers where the application does not
-
-        async def send_and_note(message: Message) -> None:
+        def send_response(head: bytes, body: bytes) -> bool:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        def send_whole_and_note(head: bytes, body: bytes) -> bool:
-            nonlocal status
-            status = _status(head)
-            return send_whole(head, body)
+            status = int(head[9:12])  # HTTP/1.1 200 OK
+            return bool(send_whole(head, body))
 
         extensions: dict[str, Any] = scope.get("extensions") or {}
         if WHOLE_REPLY in extensions:
-            send_whole: WholeReply = extensions[WHOLE_REPLY]
-            extensions[WHOLE_REPLY] = send_whole_and_note
-        method, path = scope["method"], scope["path"]  # as they were asked: the router writes others there
+            send_whole = extensions[WHOLE_REPLY]
+            extensions[WHOLE_REPLY] = send_response
         try:
-            await app(scope, receive, send_and_note)
+            await app(scope, receive, send_message)
         finally:
-            _log(scope, method, path, status, perf_counter() - started)
+            report(scope, path, status, perf_counter() - started)
 
-    return answered
-
-
-def _bearer(headers: Any) -> bytes | None:
-    """Find the key in a request's headers; None where there is none, or more than one."""
-    given = [value for name, value in headers if name == b"authorization"]
-    if len(given) != 1:
-        return None
-    scheme, _, key = given[0].partition(b" ")
-    return key.strip() or None if scheme.lower() == b"bearer" else None
+    return observed
 
 
-def _unauthorised(detail: str) -> Reply:
-    headers = [(name.lower().encode(), value.encode()) for name, value in errors.headers(401).items()]
-    more = ((b"x-content-type-options", b"nosniff"), (b"content-type", b"application/json"))
-    return Reply(401, (*headers, *more), msgspec.json.encode(errors.ErrorBody(401, detail)))
+def access_log(app: ASGIApp) -> ASGIApp:
+    """Log one line for each request, without keys, headers, queries and bodies."""
+    return observe(_log, app)
 
 
-def _status(head: bytes) -> int:
-    """Read the status in the first line of a reply, as `HTTP/1.1 200 OK`."""
-    return int(head[9:12])
+def request_metrics(metrics: Metrics, app: ASGIApp) -> ASGIApp:
+    """Count and time each request by its route."""
+    # By the router's path, for which /score/ is /score.
+    return observe(lambda scope, _, status, seconds: metrics.note_request(scope["path"], status, seconds), app)
 
 
-def _log(scope: HTTPScope, method: str, path: str, status: int, seconds: float) -> None:
-    # The formatter writes all but plain ASCII as escapes, so that no path can look like a line of its own.
+def api_keys(keys: KeyRing, metrics: Metrics, app: ASGIApp) -> ASGIApp:
+    """Require a known API key; other requests get a 401 before their bodies are read."""
+
+    async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["path"] != PUBLIC_PATH:
+            try:
+                scope[CLIENT_NAME] = _client_name(scope["headers"], keys)  # type: ignore[typeddict-unknown-key]
+            except errors.UnauthorisedError as error:
+                body = errors.describe(error, scope["method"], scope["path"])
+                headers = {**errors.headers(body.status_code), "X-Content-Type-Options": "nosniff"}
+                refusal = ASGIResponse(body=msgspec.json.encode(body), status_code=body.status_code, headers=headers)
+                await request_metrics(metrics, refusal)(scope, receive, send)
+                return
+        await app(scope, receive, send)
+
+    return authenticated
+
+
+def head_as_get(app: ASGIApp) -> ASGIApp:
+    """Handle HEAD requests as GET; the server leaves the body out."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.HEAD:
+            scope = {**scope, "method": HttpMethod.GET}  # a copy, since the server reads the method in its own
+        await app(scope, receive, send)
+
+    return handle
+
+
+def response_headers(headers: Iterable[Header], app: ASGIApp) -> ASGIApp:
+    """Add `headers` to each response, except those that it has already."""
+    added = tuple(headers)
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_message(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message["headers"]}
+                more = [header for header in added if header[0] not in present]
+                message = {**message, "headers": [*message["headers"], *more]}
+            await send(message)
+
+        await app(scope, receive, send_message)
+
+    return handle
+
+
+def _client_name(headers: Iterable[Header], keys: KeyRing) -> str:
+    """Find the owner of the API key in a request's headers; raises UnauthorisedError."""
+    values = [value for name, value in headers if name == b"authorization"]
+    scheme, _, key = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
+    if scheme.lower() != b"bearer" or not key.strip():
+        raise errors.UnauthorisedError("no API key, expected one header Authorization: Bearer KEY")
+    owner = keys.owner(key.strip())
+    if owner is None:
+        raise errors.UnauthorisedError("the API key is not known; ask the operator of the service for one")
+    return owner
+
+
+def _log(scope: HTTPScope, path: str, status: int, seconds: float) -> None:
+    # The formatter escapes everything but plain ASCII, so that no path can look like a line of its own.
     client = scope.get("client")
     line: dict[str, object] = {
-        "method": method,
+        "method": scope["method"],
         "path": path[:SHOWN_CHARACTERS],
         "status": status,
         "seconds": round(seconds, 6),

@@ -1,15 +1,11 @@
-"""The endpoints: each reads a request, has it scored or looked up, and writes the reply.
-
-They do no arithmetic, and know neither the formats nor the model.
-"""
+"""The routes for operators and clients beside scoring, and the documented forms of the scoring routes."""
 
 from typing import Any, Literal
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.enums import HttpMethod, ScopeType
+from litestar.di import NamedDependency
 from litestar.response.base import ASGIResponse
-from litestar.types import ASGIApp, Receive, Scope, Send
 
 from service.api.native import SCORE, SCORE_BATCH, NativeApi
 from service.errors import NotReadyError
@@ -17,9 +13,7 @@ from service.inference.deployment import Deployment
 from service.metrics import CONTENT_TYPE
 from service.model.artefact import WorkingPoint
 
-SCORING, OPERATIONS = "scoring", "operations"
-
-ServiceRequest = Request[Any, Any, Any]
+AnyRequest = Request[Any, Any, Any]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -35,8 +29,8 @@ class Feature(msgspec.Struct, frozen=True):
     unit: str
 
 
-class ModelFacts(msgspec.Struct, frozen=True):
-    """What clients are told of the model in use."""
+class ModelDescription(msgspec.Struct, frozen=True):
+    """The model in use, for clients."""
 
     identity: str
     name: str
@@ -49,33 +43,34 @@ class ModelFacts(msgspec.Struct, frozen=True):
     code_version: str
 
 
-@post(SCORE, status_code=200, operation_id="score", summary="Score one event", tags=[SCORING])
-async def score(request: ServiceRequest) -> ASGIResponse:
+# Litestar routes other spellings of the two paths here, as /score/, and answers other methods with a 405. Requests to
+# the paths themselves pass by the router (`NativeApi.first`).
+@post(SCORE, status_code=200, operation_id="score", summary="Score one event", tags=["scoring"])
+async def score(request: AnyRequest, native: NamedDependency[NativeApi]) -> ASGIResponse:
     """Score one event."""
-    return (await _native(request).score(request.scope, request.receive)).to_response()
+    return (await native.score(request.scope, request.receive)).to_response()
 
 
-@post(SCORE_BATCH, status_code=200, operation_id="score_batch", summary="Score many events", tags=[SCORING])
-async def score_batch(request: ServiceRequest) -> ASGIResponse:
-    """Score many events; the scores come in the events' order."""
-    return (await _native(request).score_batch(request.scope, request.receive)).to_response()
+@post(SCORE_BATCH, status_code=200, operation_id="score_batch", summary="Score many events", tags=["scoring"])
+async def score_batch(request: AnyRequest, native: NamedDependency[NativeApi]) -> ASGIResponse:
+    """Score many events; the scores are in the events' order."""
+    return (await native.score_batch(request.scope, request.receive)).to_response()
 
 
-@get("/health", operation_id="health", summary="Health", tags=[OPERATIONS])
-async def health(request: ServiceRequest) -> Response[Health]:
+@get("/health", operation_id="health", summary="Health", tags=["operations"])
+async def health(deployment: NamedDependency[Deployment]) -> Response[Health]:
     """Tell whether the service can score."""
-    status = _deployment(request).status
-    if status != "ok":
-        raise NotReadyError(status)
-    return Response(Health(), headers={"Cache-Control": "no-store"})
+    if deployment.status != "ok":
+        raise NotReadyError(deployment.status)
+    return Response(Health())
 
 
-@get("/model", operation_id="model", summary="The model in use", tags=[SCORING])
-async def model(request: ServiceRequest) -> ModelFacts:
+@get("/model", operation_id="model", summary="The model in use", tags=["scoring"])
+async def model(deployment: NamedDependency[Deployment]) -> ModelDescription:
     """Describe the model in use: its features, working points and training."""
-    artefact = _deployment(request).model.artefact
+    artefact = deployment.model.artefact
     metadata = artefact.metadata
-    return ModelFacts(
+    return ModelDescription(
         identity=artefact.identity,
         name=metadata.model_name,
         version=metadata.model_version,
@@ -88,32 +83,11 @@ async def model(request: ServiceRequest) -> ModelFacts:
     )
 
 
-@get("/metrics", media_type="text/plain", operation_id="metrics", summary="Metrics", tags=[OPERATIONS])
-async def metrics(request: ServiceRequest) -> Response[bytes]:
+@get("/metrics", media_type="text/plain", operation_id="metrics", summary="Metrics", tags=["operations"])
+async def metrics(deployment: NamedDependency[Deployment]) -> Response[bytes]:
     """Report requests, events and durations to Prometheus."""
-    return Response(_deployment(request).metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    return Response(deployment.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
-ROUTES = (score, score_batch, health, model, metrics)
-
-
-def answer_head(app: ASGIApp) -> ASGIApp:
-    """Wrap `app` so that it answers HEAD as it answers GET; the server leaves the body out."""
-
-    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.HEAD:
-            # A copy, for the server reads in its own what was asked.
-            scope = {**scope, "method": HttpMethod.GET}
-        await app(scope, receive, send)
-
-    return answered
-
-
-def _native(request: ServiceRequest) -> NativeApi:
-    native: NativeApi = request.app.state["native"]
-    return native
-
-
-def _deployment(request: ServiceRequest) -> Deployment:
-    deployment: Deployment = request.app.state["deployment"]
-    return deployment
+OPERATIONS = (health, metrics, model)
+"""The routes of the operations port. Where there is one, the main port has only /health of these."""

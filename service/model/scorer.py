@@ -1,7 +1,4 @@
-"""Features to anomaly scores: owns the ONNX Runtime session.
-
-It does not know HTTP, formats, names of features or thresholds.
-"""
+"""Features to anomaly scores: the ONNX Runtime session."""
 
 import os
 from functools import cache
@@ -13,15 +10,15 @@ from numpy.typing import NDArray
 from service.model.artefact import GOLDEN_ATOL, GOLDEN_RTOL, INPUT_NAME, OUTPUT_NAME, Artefact, ArtefactError
 from service.model.graph import shortened
 
-# Larger calls fall out of the processor's cache and make the runtime's memory arena grow for good.
+# Larger calls exceed the processor's cache and make the runtime's memory arena grow permanently.
 CHUNK_EVENTS = 4096
 
-# The runtime treats the last rows of a call otherwise where they do not fill its vectors, and their scores differ in
-# the last bit. Calls of whole vectors, the longest of any processor in use, give an event the same bits in any batch.
+# The runtime computes the last rows of a call differently where they do not fill its vectors, and their scores differ
+# in the last bit. Calls of whole vectors, the longest of any processor, give an event the same bits in any batch.
 VECTOR_EVENTS = 16
 
-# All that the graphs of a process may have of memory, weights and intermediate numbers together: more is an error of
-# the runtime's, where a graph that unfolds to any size would have had the process killed.
+# The memory limit of all graphs in a process, for weights and intermediate results: beyond it the runtime raises an
+# error, where a graph that unfolds to any size would have the process killed.
 RUNTIME_BYTES = 2**30
 
 
@@ -44,10 +41,10 @@ class Scorer:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 4  # its errors reach us as exceptions; stderr is for our own lines
-        # Left to guess, the runtime may read bytes that were checked as ONNX as its own format, and run what that says.
+        options.log_severity_level = 4  # errors are raised as exceptions; stderr is for the service's log
+        # Left to guess, the runtime may read bytes that were checked as ONNX in its own format, which is unchecked.
         options.add_session_config_entry("session.load_model_format", "ONNX")
-        options.add_session_config_entry("session.use_env_allocators", "1")  # those of RUNTIME_BYTES
+        options.add_session_config_entry("session.use_env_allocators", "1")  # the one limited to RUNTIME_BYTES
         self.artefact = artefact
         try:
             self._session = onnxruntime.InferenceSession(artefact.graph, options, providers=["CPUExecutionProvider"])
@@ -90,7 +87,7 @@ class Scorer:
         return scores[:n_events]
 
     def _reproduce_golden_pairs(self) -> None:
-        """Score the golden pairs as they are, and again and again in a chunk of full length: no call is larger."""
+        """Score the golden pairs once, and repeated to a chunk of CHUNK_EVENTS, the largest call there is."""
         golden = self.artefact.metadata.golden
         events, expected = np.array(golden.features, np.float32), np.array(golden.anomaly_scores)
         for n_events in (len(events), max(len(events), CHUNK_EVENTS)):
@@ -113,9 +110,9 @@ class Scorer:
 
 @cache
 def _runtime() -> ModuleType:
-    """Import ONNX Runtime and set its limit of memory, once in a process."""
-    # The runtime reports its use to its makers unless told otherwise before it is imported. The import is here because
-    # a module of ours leaves the environment alone until it is used.
+    """Import ONNX Runtime and set its memory limit, once in a process."""
+    # Telemetry is on unless this is set before the import. Both are here because importing a module of the service
+    # does not touch the environment.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 

@@ -2,8 +2,8 @@
 
 python -m tests.fuzz
 
-A case is a good file and one thing wrong with it. It is judged in a process of its own, where a crash, a hang and a
-memory bomb can be seen. It knows no HTTP and no training.
+A case is a good file with one thing wrong. It is verified in a separate process, which may crash, hang or run out of
+memory.
 """
 
 import multiprocessing
@@ -45,11 +45,11 @@ FORGERIES: dict[str, Forgery] = {
 }  # fmt: skip
 
 HANG_S = 60.0
-"""A verification takes a few milliseconds; on a machine that others use, a hundred times that is no hang."""
+"""A verification takes a few milliseconds; on a busy machine, a hundred times that is no hang."""
 RSS_BYTES = 3 * 2**30
-"""Above the runtime's own limit, and the parsed file."""
+"""Above the runtime's memory limit and the parsed file."""
 ADDRESSES_BYTES = 16 * 2**30
-"""So that a bomb ends its process, and not the machine's other ones."""
+"""A memory bomb ends its own process, and no other."""
 
 REFUSED, SAME, OTHER = "refused", "accepted, same scores", "accepted, other scores elsewhere"
 
@@ -68,7 +68,7 @@ class Case(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of a case."""
+    """The outcome of a case."""
 
     outcome: str
     rule: str
@@ -95,39 +95,39 @@ def make(seed: int, number: int, kind: str | None = None) -> Case:
 
 
 def run(seconds: float, seed: int) -> int:
-    """Judge cases for so long; print what became of them, and give their number.
+    """Verify cases for so many seconds, print the outcomes, and return the number of cases.
 
     Raises AssertionError with the case for a process that died, hung or grew, another exception than ArtefactError, and
     a file that was accepted with other golden scores.
     """
     until = time.monotonic() + seconds
-    verdicts = judge(make(seed, number) for number in takewhile(lambda _: time.monotonic() < until, count()))
+    verdicts = verify_all(make(seed, number) for number in takewhile(lambda _: time.monotonic() < until, count()))
     for line in table(verdicts):
         print(line)
     return len(verdicts)
 
 
-def judge(cases: Iterator[Case], processes: int = 2) -> list[tuple[Case, Verdict]]:
-    """Judge each case in one of so many processes. Raises AssertionError as `run` does."""
-    judges: queue.Queue[Judge] = queue.Queue()
+def verify_all(cases: Iterator[Case], processes: int = 2) -> list[tuple[Case, Verdict]]:
+    """Verify each case in one of several processes. Raises AssertionError as `run` does."""
+    verifiers: queue.Queue[Verifier] = queue.Queue()
     for _ in range(processes):
-        judges.put(Judge())
+        verifiers.put(Verifier())
 
-    def judged(case: Case) -> tuple[Case, Verdict]:
-        judge = judges.get()
+    def verify(case: Case) -> tuple[Case, Verdict]:
+        verifier = verifiers.get()
         try:
-            return case, judge.verdict(case)
+            return case, verifier.verify(case)
         finally:
-            judges.put(judge)
+            verifiers.put(verifier)
 
     verdicts: list[tuple[Case, Verdict]] = []
     try:
         with ThreadPoolExecutor(processes) as pool:
             while batch := list(islice(cases, 32)):
-                verdicts += pool.map(judged, batch)
+                verdicts += pool.map(verify, batch)
     finally:
         for _ in range(processes):
-            judges.get().end()
+            verifiers.get().end()
     return verdicts
 
 
@@ -145,32 +145,32 @@ def table(verdicts: list[tuple[Case, Verdict]]) -> list[str]:
     ]
 
 
-class Judge:
-    """A process that verifies files, begun again when one has ended it."""
+class Verifier:
+    """A process that verifies files, restarted when a file ended it."""
 
     def __init__(self) -> None:
-        self._begin()
+        self._start()
 
-    def verdict(self, case: Case) -> Verdict:
-        """Verify a case's file and say what became of it. Raises AssertionError for what must not happen."""
+    def verify(self, case: Case) -> Verdict:
+        """Verify a case's file; raises AssertionError for a crash, a hang, growth and other golden scores."""
         place = f"model_file.make({case.seed}, {case.number}, {case.kind!r})"
         self._connection.send((case.base, case.file))
         if not self._connection.poll(HANG_S):
             self._process.kill()
-            self._begin()
+            self._start()
             raise AssertionError(f"{place}: no verdict in {HANG_S:g} s")
         try:
             outcome, rule, rss = self._connection.recv()
         except EOFError:
             self._process.join()
             status = self._process.exitcode
-            self._begin()
+            self._start()
             raise AssertionError(f"{place}: the process died with status {status}") from None
         if outcome not in (REFUSED, SAME, OTHER):
             raise AssertionError(f"{place}: {outcome}")
         if rss > RSS_BYTES:
             self.end()
-            self._begin()
+            self._start()
             raise AssertionError(f"{place}: the process grew to {rss:,} bytes")
         return Verdict(outcome, rule)
 
@@ -179,16 +179,16 @@ class Judge:
         self._connection.close()
         self._process.join()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_sit, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_serve_verdicts, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
 
 
-def _sit(connection: Connection) -> None:
-    """Answer files with verdicts until the other end closes."""
+def _serve_verdicts(connection: Connection) -> None:
+    """Receive files and send their verdicts until the other end closes."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES_BYTES, ADDRESSES_BYTES))
     probes = [_probe(parse_artefact(base)) for base in bases()]
@@ -215,7 +215,7 @@ def _verify(file: bytes, events: NDArray[np.float32], expected: NDArray[np.float
         scorer = Scorer(artefact)
     except ArtefactError as error:
         return REFUSED, _rule(str(error))
-    except BaseException as error:  # any other is the very thing that is looked for
+    except BaseException as error:  # a finding
         return f"{type(error).__name__}: {error}", ""
     golden = artefact.metadata.golden
     scores = scorer.score(np.array(golden.features, np.float32))
@@ -226,7 +226,7 @@ def _verify(file: bytes, events: NDArray[np.float32], expected: NDArray[np.float
 
 
 def _rule(message: str) -> str:
-    """Name the rule that a message is about."""
+    """Find the rule in a message."""
     for words in (
         "does not reproduce golden pair",
         "ONNX Runtime cannot load",

@@ -1,4 +1,4 @@
-"""Fixtures: one good artefact, the application that serves it in this process, and a live service of it."""
+"""Fixtures: a good artefact, the application that serves it in this process, and a live service."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +38,6 @@ def client(artefact: Artefact) -> Iterator[TestClient[Litestar]]:
 
 @pytest.fixture(scope="session")
 def live(model_path: Path) -> Iterator[LiveService]:
-    """Serve it in a process of its own."""
+    """Serve it in a separate process."""
     with live_service(model_path) as service:
         yield service

@@ -1,4 +1,4 @@
-"""Prometheus reads what was asked of the service, and how long it took."""
+"""Metrics: counters, durations and gauges as Prometheus reads them."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.app import create_app
-from service.metrics import EVENTS, NOTED, SECONDS, Metrics
+from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics
 from service.model.artefact import Artefact
 from service.settings import Settings
 from tests.artefacts import sample_events
@@ -24,13 +24,13 @@ Client = TestClient[Litestar]
 
 @pytest.fixture
 def fresh(artefact: Artefact) -> Iterator[Client]:
-    """Serve anew, asked nothing so far."""
+    """Serve without earlier requests."""
     with TestClient(create_app(Settings(), artefact).main, raise_server_exceptions=False) as client:
         yield client
 
 
 def samples(text: str) -> dict[str, float]:
-    """Give each sample's value by its name and labels, read as Prometheus reads them."""
+    """Read each sample's value by its name and labels, as Prometheus reads them."""
     return {
         sample.name + "".join(f" {key}={value}" for key, value in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -39,20 +39,20 @@ def samples(text: str) -> dict[str, float]:
 
 
 def score(client: Client, n_events: int) -> None:
-    """Have some events scored."""
+    """Score some events."""
     body = RAW.write("events", sample_events(n_events))
     assert client.post("/score/batch", content=body, headers={"Content-Type": RAW.media_type}).status_code == 200
 
 
 def test_metrics_are_in_the_prometheus_text_format(fresh: Client) -> None:
-    """The reply has Prometheus' own media type, and its parser reads it."""
+    """The response has Prometheus' own media type, and its parser reads it."""
     response = fresh.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
     assert samples(response.text)
 
 
 def test_requests_are_counted_and_timed_by_route_and_status(fresh: Client) -> None:
-    """Each request, good or refused, is one more of its route and status, and one more duration of its route."""
+    """Each request, good or refused, is counted by route and status, and its duration by route."""
     score(fresh, 1)
     score(fresh, 2)
     fresh.post("/score/batch", content=b"")
@@ -69,8 +69,8 @@ def test_requests_are_counted_and_timed_by_route_and_status(fresh: Client) -> No
     assert counted["anomaly_request_seconds_bucket le=0.0001 route=/score/batch"] <= 3
 
 
-def test_events_are_counted_where_they_were_scored(fresh: Client) -> None:
-    """Events count once scored, by the request and in sum; a refused request counts none."""
+def test_scored_events_are_counted(fresh: Client) -> None:
+    """Events count once scored, by the request and in total; a refused request counts none."""
     score(fresh, 1)
     score(fresh, 50)
     fresh.post("/score/batch", content=b"", headers={"Content-Type": RAW.media_type})
@@ -81,7 +81,7 @@ def test_events_are_counted_where_they_were_scored(fresh: Client) -> None:
 
 
 def test_unknown_paths_share_one_label(fresh: Client) -> None:
-    """No client can make labels up: all unknown paths are one route."""
+    """Clients cannot create labels: all unknown paths are one route."""
     for path in ("/a", "/b/c", "/docs/assets/nope"):
         fresh.get(path)
     counted = samples(fresh.get("/metrics").text)
@@ -89,9 +89,9 @@ def test_unknown_paths_share_one_label(fresh: Client) -> None:
     assert not any("/b/c" in name for name in counted)
 
 
-@pytest.mark.parametrize("n_requests", [1, NOTED - 1, NOTED, NOTED + 1, 2 * NOTED + 500])
+@pytest.mark.parametrize("n_requests", [1, MAX_NOTED - 1, MAX_NOTED, MAX_NOTED + 1, 2 * MAX_NOTED + 500])
 def test_no_request_is_lost_or_counted_twice(n_requests: int) -> None:
-    """However many requests are noted before somebody looks, each counts once: in its status, bucket and sum."""
+    """However many requests are noted before the metrics are read, each counts once in its status, bucket and sum."""
     metrics = Metrics(["/score", "/score/batch"])
     seconds = [SECONDS[place % len(SECONDS)] * (0.5 + place % 3 / 2) for place in range(n_requests)]
     sizes = [10 ** (place % 8) - place % 2 for place in range(n_requests)]
@@ -119,13 +119,13 @@ def test_no_request_is_lost_or_counted_twice(n_requests: int) -> None:
         assert counted["anomaly_worker_requests"] == 2 * n_requests
 
 
-def test_what_was_sent_is_what_is_counted(fresh: Client) -> None:
-    """The requests, the events and their buckets are those of the requests, more of them than are noted at once."""
+def test_the_counters_match_the_requests_sent(fresh: Client) -> None:
+    """Requests, events and buckets are those of the requests sent, more of them than are noted at once."""
     sizes = [1] * 700 + [7] * 300 + [101] * 20
     for size in sizes:
         score(fresh, size)
     counted = samples(fresh.get("/metrics").text)
-    assert counted["anomaly_requests_total route=/score/batch status=200"] == len(sizes) > NOTED
+    assert counted["anomaly_requests_total route=/score/batch status=200"] == len(sizes) > MAX_NOTED
     assert counted["anomaly_request_seconds_count route=/score/batch"] == len(sizes)
     assert counted["anomaly_request_seconds_bucket le=+Inf route=/score/batch"] == len(sizes)
     assert counted["anomaly_request_seconds_sum route=/score/batch"] > 0
@@ -140,12 +140,12 @@ def test_what_was_sent_is_what_is_counted(fresh: Client) -> None:
 
 
 def test_the_model_in_use_is_named(fresh: Client) -> None:
-    """The model's identity is a label, so that a graph shows when it changed."""
+    """The model's identity is a label."""
     identity = fresh.get("/model").json()["identity"]
     assert samples(fresh.get("/metrics").text)[f"anomaly_model_info model={identity}"] == 1
 
 
-def test_a_model_that_is_not_in_use_any_more_is_not_named() -> None:
+def test_an_earlier_model_is_not_named() -> None:
     """After another model is opened, its identity is the only one."""
     metrics = Metrics([])
     metrics.use_model("old@1")
@@ -154,8 +154,8 @@ def test_a_model_that_is_not_in_use_any_more_is_not_named() -> None:
     assert named == {"anomaly_model_info model=new@2"}
 
 
-def test_the_last_look_at_a_file_is_told() -> None:
-    """A refused file is a 0 until one is accepted, and the time is that of what is in use."""
+def test_the_last_check_of_a_file_is_reported() -> None:
+    """A refused file is a 0 until one is accepted, and the time is that of the file in use."""
     metrics = Metrics([])
     before = time.time()
     metrics.note_load("model")
@@ -169,22 +169,22 @@ def test_the_last_look_at_a_file_is_told() -> None:
     assert "anomaly_last_reload_successful file=keys" not in refused
 
 
-def test_applications_count_for_themselves(fresh: Client, artefact: Artefact) -> None:
-    """Two applications in one process have numbers of their own."""
+def test_applications_have_separate_metrics(fresh: Client, artefact: Artefact) -> None:
+    """Two applications in one process have metrics of their own."""
     score(fresh, 3)
     with TestClient(create_app(Settings(), artefact).main) as other:
         assert samples(other.get("/metrics").text)["anomaly_events_scored_total"] == 0
 
 
 def test_workers_count_together(model_path: Path) -> None:
-    """Whichever worker is asked tells the numbers of all, and the model once."""
+    """Each worker reports the metrics of all, and the model once."""
     with live_service(model_path, "--workers", "2") as service:
         body = RAW.write("events", sample_events(10))
         for _ in range(40):  # a connection each, which goes to the worker that has the fewest
             httpx.post(f"{service.base_url}/score/batch", content=body, headers={"Content-Type": RAW.media_type})
         deadline = time.monotonic() + 30
         while "anomaly_events_scored_total 400.0" not in httpx.get(f"{service.base_url}/metrics").text:
-            assert time.monotonic() < deadline  # the other worker tells its numbers ten times a second
+            assert time.monotonic() < deadline  # the other worker folds its counters ten times a second
         for _ in range(4):
             counted = samples(httpx.get(f"{service.base_url}/metrics").text)
             assert counted["anomaly_events_scored_total"] == 400

@@ -1,4 +1,4 @@
-"""What browsers get: the page, the headers that protect it, the operations application; and that nothing leaks."""
+"""The page, its document and headers, the operations application, and what errors do not disclose."""
 
 import asyncio
 import re
@@ -42,7 +42,7 @@ def policy(response: httpx.Response) -> dict[str, list[str]]:
 
 
 def refusing_gather() -> onnx.ModelProto:
-    """Build a sound graph that the runtime cannot run for an event whose first feature is no index: a fault of ours."""
+    """Build a valid graph that the runtime fails to run for an event whose first feature is not an index."""
     built = model()
     graph = built.graph
     del graph.node[-1]
@@ -72,13 +72,13 @@ def live_pages(model_path: Path) -> Iterator[LiveService]:
 
 @pytest.fixture(scope="module")
 def http(live_pages: LiveService) -> Iterator[httpx.Client]:
-    """Ask it over connections that stay."""
+    """Connect a client to it."""
     with httpx.Client(base_url=live_pages.base_url, timeout=PAGE_S) as client:
         yield client
 
 
-def test_the_page_allows_what_it_needs_and_nothing_else(client: Client) -> None:
-    """Its policy names no other host and lets no script run but its own files and the one on it, by its hash."""
+def test_the_policy_of_the_page_allows_its_own_files_only(client: Client) -> None:
+    """It names no other host, and allows no script but the page's files and the inline one, by its hash."""
     page = client.get("/docs")
     rules = policy(page)
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == rules["frame-ancestors"] == ["'none'"]
@@ -91,8 +91,8 @@ def test_the_page_allows_what_it_needs_and_nothing_else(client: Client) -> None:
     assert not re.search(r"<style|\s(style|on\w+)=", page.text)
 
 
-def test_the_page_keeps_to_itself(client: Client) -> None:
-    """It is framed by nobody, opened by nobody, named to nobody, guessed to be nothing else, and kept nowhere."""
+def test_the_page_has_protective_headers(client: Client) -> None:
+    """It cannot be framed, shares no window, sends no referrer, and is neither sniffed nor cached."""
     headers = client.get("/docs").headers
     assert headers["x-frame-options"] == "DENY"
     assert headers["cross-origin-opener-policy"] == "same-origin"
@@ -104,8 +104,8 @@ def test_the_page_keeps_to_itself(client: Client) -> None:
 @pytest.mark.parametrize(
     "path", ["/health", "/model", "/metrics", "/schema", "/schema/openapi.json", "/schema/no", "/no", "/", "/docs/no"]
 )
-def test_what_is_no_page_cannot_be_one(client: Client, path: str) -> None:
-    """JSON and text are not guessed to be markup, run nothing and are kept nowhere, errors too."""
+def test_other_responses_cannot_be_pages(client: Client, path: str) -> None:
+    """JSON, text and errors are not sniffed as markup, run no script and are not cached."""
     for method in ("GET", "HEAD", "DELETE"):
         headers = client.request(method, path).headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -115,8 +115,8 @@ def test_what_is_no_page_cannot_be_one(client: Client, path: str) -> None:
         assert "strict-transport-security" not in headers
 
 
-def test_assets_are_kept_for_a_day(client: Client) -> None:
-    """The page's files have their types, and only they are kept by browsers; there is nothing beside them."""
+def test_assets_are_cached_for_a_day(client: Client) -> None:
+    """The page's files have their types and are cached; no other file is served."""
     for name, kind in (("swagger-ui-bundle.js", "javascript"), ("swagger-ui.css", "text/css")):
         response = client.get(f"/docs/assets/{name}")
         assert response.status_code == 200
@@ -139,8 +139,8 @@ def test_assets_are_kept_for_a_day(client: Client) -> None:
         assert response.headers["cache-control"] == "no-store"
 
 
-def test_https_asks_to_stay_https(artefact: Artefact, tmp_path: Path) -> None:
-    """With TLS the replies say so for a year; the application itself reads no certificate."""
+def test_https_responses_require_https(artefact: Artefact, tmp_path: Path) -> None:
+    """With TLS, responses have Strict-Transport-Security for a year; the application reads no certificate."""
     path = str(tmp_path / "unread")
     with TestClient(create_app(Settings(tls_certificate=path, tls_key=path), artefact).main) as client:
         for path in ("/docs", "/model", "/no"):
@@ -149,7 +149,7 @@ def test_https_asks_to_stay_https(artefact: Artefact, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no browser here")
 def test_a_browser_shows_the_page(live_pages: LiveService, tmp_path: Path) -> None:
-    """A real browser shows every route, and complains of nothing: the policy forbids nothing that the page needs."""
+    """A real browser shows every route without errors: the policy allows what the page needs."""
     shown = subprocess.run(
         [str(BROWSER), *BROWSER_FLAGS, f"--user-data-dir={tmp_path}", "--dump-dom", f"{live_pages.base_url}/docs"],
         capture_output=True,
@@ -162,16 +162,15 @@ def test_a_browser_shows_the_page(live_pages: LiveService, tmp_path: Path) -> No
     assert "CONSOLE" not in shown.stderr
 
 
-def test_the_description_follows_the_model(artefact: Artefact) -> None:
-    """After another model is opened and described, the description is that of the new one, at both addresses."""
+def test_the_document_describes_the_model_in_use(artefact: Artefact) -> None:
+    """After a reload the OpenAPI document describes the new model, at both paths."""
     names = ["mass", "width"]
     other = parse_artefact(model(metadata(names=names)).SerializeToString())
     app = create_app(Settings(), artefact)
     with TestClient(app.main) as client:
         for _ in range(2):
             before = client.get("/schema").json()
-        app.deployment.open(Scorer(other))
-        app.describe(other)
+        app.use_model(Scorer(other))
         after = client.get("/schema").json()
         assert after == client.get("/schema/openapi.json").json()
     event = after["components"]["schemas"]["Event"]["properties"]["features"]
@@ -183,7 +182,7 @@ def test_the_description_follows_the_model(artefact: Artefact) -> None:
 
 
 def ask(app: Any, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    """Ask an application that is not started, as the server does on the operations port."""
+    """Send a request to an application without its lifespan, as the server does on the operations port."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -207,11 +206,11 @@ def ask(app: Any, path: str, method: str = "GET") -> tuple[int, dict[str, str], 
     return sent[0]["status"], headers, b"".join(message["body"] for message in sent[1:])
 
 
-def test_operations_are_apart_where_they_have_a_port(artefact: Artefact) -> None:
-    """Then the metrics and the model are on the operations application alone, the health on both, the rest on one."""
+def test_with_an_operations_port_operations_move_there(artefact: Artefact) -> None:
+    """Metrics and model are on the operations application alone, health on both, everything else on the main one."""
     app = create_app(Settings(ops_port=0), artefact)
     operations = app.operations
-    assert ask(operations, "/health")[0] == 503  # the model is not there yet
+    assert ask(operations, "/health")[0] == 503  # the model is not loaded yet
     with TestClient(app.main) as client:
         statuses = {path: client.get(path).status_code for path in ("/health", "/model", "/metrics", "/docs")}
         assert statuses == {"/health": 200, "/model": 404, "/metrics": 404, "/docs": 200}
@@ -232,7 +231,7 @@ def test_operations_are_apart_where_they_have_a_port(artefact: Artefact) -> None
 
 @pytest.mark.parametrize("path", ["/score", "/score/batch", "/docs", "/schema", "/", "/docs/assets/swagger-ui.css"])
 def test_the_operations_application_has_nothing_else(artefact: Artefact, path: str) -> None:
-    """Other paths are a 404 in the form of all errors, which names those that are there."""
+    """Other paths are a 404 in the form of all errors, which names the routes of this port."""
     app = create_app(Settings(ops_port=0), artefact)
     for method in ("GET", "POST"):
         status, headers, body = ask(app.operations, path, method)
@@ -241,8 +240,8 @@ def test_the_operations_application_has_nothing_else(artefact: Artefact, path: s
         assert msgspec.json.decode(body) == {"status_code": 404, "detail": detail}
 
 
-def test_the_operations_application_asks_for_no_key(artefact: Artefact, tmp_path: Path) -> None:
-    """Keys are for the other port; without a port of their own the operations have no application."""
+def test_the_operations_application_needs_no_key(artefact: Artefact, tmp_path: Path) -> None:
+    """Keys are for the main port; without an operations port there is no operations application."""
     path = tmp_path / "keys"
     path.write_text(f"alice {'a' * 64}\n")
     app = create_app(Settings(ops_port=0, api_keys=str(path)), artefact)
@@ -259,8 +258,8 @@ LEAKS = re.compile(
 )
 
 
-def test_a_fault_of_ours_says_nothing_of_our_inside(tmp_path: Path) -> None:
-    """Where the runtime itself fails, the client gets a 500 of two words; what happened is in the log alone."""
+def test_internal_errors_disclose_nothing(tmp_path: Path) -> None:
+    """Where the runtime fails, the client gets a 500 of two words; the cause is in the log alone."""
     good, bad = sample_events(1), sample_events(1)
     bad[0, 0] = -1_000_000  # no index from either end
     with (
@@ -268,10 +267,10 @@ def test_a_fault_of_ours_says_nothing_of_our_inside(tmp_path: Path) -> None:
         httpx.Client(base_url=service.base_url, headers={"Content-Type": RAW.media_type}) as client,
     ):
         for path in ("/score", "/score/batch"):
-            replies = [client.post(path, content=RAW.write("", event)) for event in (good, bad, good)]
-            assert [reply.status_code for reply in replies] == [200, 500, 200]
-            assert replies[1].json() == {"status_code": 500, "detail": "internal error"}
-            assert not LEAKS.search(replies[1].content + str(replies[1].headers).encode())
+            responses = [client.post(path, content=RAW.write("", event)) for event in (good, bad, good)]
+            assert [response.status_code for response in responses] == [200, 500, 200]
+            assert responses[1].json() == {"status_code": 500, "detail": "internal error"}
+            assert not LEAKS.search(responses[1].content + str(responses[1].headers).encode())
         logged = service.wait_for("unexpected exception", 2)
         assert logged["path"] == path
         assert "Gather" in logged["exc_info"]
@@ -279,20 +278,20 @@ def test_a_fault_of_ours_says_nothing_of_our_inside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/score", "/score/batch", "/health", "/model", "/metrics", "/docs", "/schema", "/no"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "TRACE", "OPTIONS", "PROPFIND"])
-def test_errors_say_nothing_of_our_inside(http: httpx.Client, path: str, method: str) -> None:
-    """No error of any route names a file of ours, a library or a version, or repeats a header or a body."""
+def test_errors_disclose_nothing(http: httpx.Client, path: str, method: str) -> None:
+    """No error of any route names a file, a library or a version of the service, or repeats a header or a body."""
     secret = "secret-31337"
     for content, kind in ((b"", "text/html"), (f'{{"{secret}"'.encode(), "application/json"), (b"\xff" * 99, "a/b")):
         headers = {"Content-Type": kind, "Cookie": secret, "X-Secret": secret, "Referer": secret}
-        reply = http.request(method, path, content=content, headers=headers)
-        assert "server" not in reply.headers
-        assert "x-powered-by" not in reply.headers
-        if reply.status_code < 400:
+        response = http.request(method, path, content=content, headers=headers)
+        assert "server" not in response.headers
+        assert "x-powered-by" not in response.headers
+        if response.status_code < 400:
             continue
-        assert reply.status_code < 500
-        assert set(reply.json()) == {"status_code", "detail"}
-        assert not LEAKS.search(reply.content + str(reply.headers).encode()), reply.text
-        assert secret not in reply.text
+        assert response.status_code < 500
+        assert set(response.json()) == {"status_code", "detail"}
+        assert not LEAKS.search(response.content + str(response.headers).encode()), response.text
+        assert secret not in response.text
 
 
 ODD = [
@@ -309,12 +308,12 @@ ODD = [
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd[:20])
-def test_no_path_is_a_fault_of_ours(http: httpx.Client, odd: str) -> None:
-    """Whatever is asked for below any route is refused in the form of all errors, and is never a 5xx."""
+def test_no_path_is_an_internal_error(http: httpx.Client, odd: str) -> None:
+    """Any path below any route is refused in the form of all errors, and is never a 5xx."""
     below = ["/", "/score/", "/health/", "/model/", "/metrics/", "/docs/", "/docs/assets/", "/schema/", "/schema/a/"]
     for path in below:
         request = http.build_request("GET", "/")
         request.url = request.url.copy_with(raw_path=f"{path}{odd}".encode())
-        reply = http.send(request)
-        assert 400 <= reply.status_code < 500, path
-        assert reply.json()["status_code"] == reply.status_code
+        response = http.send(request)
+        assert 400 <= response.status_code < 500, path
+        assert response.json()["status_code"] == response.status_code

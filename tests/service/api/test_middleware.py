@@ -1,4 +1,4 @@
-"""Who is let in, and what the log says of each who asks."""
+"""API keys and the access log."""
 
 import json
 import signal
@@ -28,20 +28,20 @@ PATHS += ["/schema/openapi.json", "/", "/nowhere", "/health/", "//health", "/hea
 
 @pytest.fixture(scope="module")
 def keys_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Name the service's file of keys."""
+    """Choose the path of the service's API keys."""
     return tmp_path_factory.mktemp("keys") / "keys"
 
 
 @pytest.fixture(scope="module")
 def key(keys_path: Path) -> str:
-    """Make keys, of which this is Alice's."""
+    """Create two keys, and give Alice's."""
     add_key("bob", keys_path)
     return add_key("alice", keys_path)
 
 
 @pytest.fixture(scope="module")
 def guarded(model_path: Path, keys_path: Path, key: str) -> Iterator[LiveService]:
-    """Serve with keys, and with a log of each request."""
+    """Serve with API keys and the access log."""
     assert key
     with live_service(model_path, "--api-keys", str(keys_path), "--access-log") as service:
         yield service
@@ -49,30 +49,30 @@ def guarded(model_path: Path, keys_path: Path, key: str) -> Iterator[LiveService
 
 @pytest.fixture(scope="module")
 def http(guarded: LiveService) -> Iterator[httpx.Client]:
-    """Ask it over connections that stay."""
+    """Connect a client to it."""
     with httpx.Client(base_url=guarded.base_url, timeout=PATIENCE_S) as client:
         yield client
 
 
 def bearer(key: str) -> dict[str, str]:
-    """Write the header that has a key."""
+    """Write the header of a key."""
     return {"Authorization": f"Bearer {key}"}
 
 
 def detail(response: httpx.Response) -> str:
-    """Check the whole form of a refusal, and give its words."""
+    """Check the form of a 401, and give its detail."""
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["content-type"] == "application/json"
-    reply = response.json()
-    assert set(reply) == {"status_code", "detail"}
-    assert reply["status_code"] == 401
-    return str(reply["detail"])
+    body = response.json()
+    assert set(body) == {"status_code", "detail"}
+    assert body["status_code"] == 401
+    return str(body["detail"])
 
 
 def lines_of(service: LiveService, marker: str) -> list[dict[str, object]]:
-    """Give the log's lines of the requests whose path has the marker, once a request after them is there."""
+    """Read the log lines of requests with the marker in their path, once a later request is logged."""
     end = f"/end-of-{marker}"
     httpx.get(service.base_url + end)
     found = service.events("request")
@@ -84,7 +84,7 @@ def lines_of(service: LiveService, marker: str) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "DELETE"])
-def test_nothing_but_the_health_is_open(http: httpx.Client, path: str, method: str) -> None:
+def test_every_route_but_health_needs_a_key(http: httpx.Client, path: str, method: str) -> None:
     """Every other path, known or not and however written, is a 401 without a key, whatever the method."""
     request = http.build_request(method, "/")
     request.url = request.url.copy_with(raw_path=path.encode())
@@ -95,8 +95,8 @@ def test_nothing_but_the_health_is_open(http: httpx.Client, path: str, method: s
     assert http.get("/health").json() == {"status": "ok"}
 
 
-def test_who_has_a_key_is_served(http: httpx.Client, key: str) -> None:
-    """Scores, the model, the metrics, the page and the errors are as they are without keys."""
+def test_requests_with_a_key_are_served(http: httpx.Client, key: str) -> None:
+    """Scores, model, metrics, page and errors are the same as without keys."""
     events = sample_events(3)
     for scheme in ("Bearer", "bearer", "BEARER "):
         headers = {"Authorization": f"{scheme} {key}", "Content-Type": RAW.media_type}
@@ -108,8 +108,8 @@ def test_who_has_a_key_is_served(http: httpx.Client, key: str) -> None:
     assert http.post("/score", content=b"{", headers=bearer(key)).status_code == 415
 
 
-def test_what_is_no_key_is_refused_and_not_repeated(http: httpx.Client, key: str) -> None:
-    """A wrong key, a part of one, another scheme and two headers are refused, in words that show none of it."""
+def test_wrong_keys_are_refused_and_not_quoted(http: httpx.Client, key: str) -> None:
+    """A wrong key, a part of one, another scheme and two headers are refused, in a message that quotes none of it."""
     wrong = [key[:-1], key + "A", key.swapcase(), "x" * 5000, "k\xff", f"{key},{key}", f"{key} {key}"]
     for value in wrong:
         response = http.get("/model", headers=[(b"authorization", b"Bearer " + value.encode("latin-1"))])
@@ -123,7 +123,7 @@ def test_what_is_no_key_is_refused_and_not_repeated(http: httpx.Client, key: str
 
 
 def test_a_body_without_a_key_is_not_read(guarded: LiveService) -> None:
-    """Who has no key is told so before the body is sent, and is not asked to send it."""
+    """A client without a key gets a 401 before it has sent the body, and no 100 Continue."""
     url = httpx.URL(guarded.base_url)
     for more in ("", "Expect: 100-continue\r\n"):
         with socket.create_connection((url.host, url.port), timeout=PATIENCE_S) as connection:
@@ -132,22 +132,22 @@ def test_a_body_without_a_key_is_not_read(guarded: LiveService) -> None:
             assert connection.recv(65536).startswith(b"HTTP/1.1 401 Unauthorized\r\n")
 
 
-def test_a_refused_request_leaves_its_connection_in_order(guarded: LiveService, key: str) -> None:
-    """What follows on the same connection, a body too, is read as what it is: nothing slips in behind a refusal."""
+def test_a_connection_can_be_used_after_a_refused_request(guarded: LiveService, key: str) -> None:
+    """The body of a refused request is not read as a request, and the next request on the connection is served."""
     url = httpx.URL(guarded.base_url)
     hidden = b"GET /model HTTP/1.1\r\nHost: a\r\n\r\n"
     with socket.create_connection((url.host, url.port), timeout=PATIENCE_S) as connection:
         refused = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(hidden), hidden)
         allowed = f"GET /model HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
         connection.sendall(refused + allowed.encode())
-        replies = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert replies.count(b"HTTP/1.1 ") == 2
-    assert replies.startswith(b"HTTP/1.1 401 ")
-    assert b"HTTP/1.1 200 OK\r\n" in replies
+        responses = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert responses.count(b"HTTP/1.1 ") == 2
+    assert responses.startswith(b"HTTP/1.1 401 ")
+    assert b"HTTP/1.1 200 OK\r\n" in responses
 
 
-def test_refusals_are_counted(artefact: Artefact, keys_path: Path, key: str) -> None:
-    """The metrics count them by route, unknown paths together."""
+def test_refused_requests_are_counted(artefact: Artefact, keys_path: Path, key: str) -> None:
+    """Metrics count them by route, unknown paths together."""
     with TestClient(create_app(Settings(api_keys=str(keys_path)), artefact).main) as client:
         for path in ("/score", "/score", "/model", "/a", "/b"):
             client.post(path)
@@ -177,13 +177,13 @@ def test_keys_change_while_the_service_runs(artefact: Artefact, tmp_path: Path) 
         assert client.get("/model", headers=bearer(new)).status_code == 200
 
 
-def test_a_removed_key_is_out_everywhere_and_nobody_else_is(model_path: Path, tmp_path: Path) -> None:
-    """Under load, with two workers: after SIGHUP the removed key gets nothing anywhere, and no other request fails."""
+def test_a_removed_key_is_refused_by_all_workers_and_no_other_is(model_path: Path, tmp_path: Path) -> None:
+    """Under load, with two workers: after SIGHUP the removed key is refused, and no other request fails."""
     path = tmp_path / "keys"
     staying, leaving = add_key("alice", path), add_key("bob", path)
     body, typed = RAW.write("", sample_events(5)), {"Content-Type": RAW.media_type}
     removed, ended, served = threading.Event(), threading.Event(), threading.Barrier(9, timeout=PATIENCE_S)
-    answers: dict[str, list[tuple[bool, int]]] = {staying: [], leaving: []}
+    statuses: dict[str, list[tuple[bool, int]]] = {staying: [], leaving: []}
 
     def ask(base_url: str, key: str) -> None:
         with httpx.Client(base_url=base_url, headers={**bearer(key), **typed}, timeout=PATIENCE_S) as client:
@@ -191,7 +191,7 @@ def test_a_removed_key_is_out_everywhere_and_nobody_else_is(model_path: Path, tm
             served.wait()
             while not ended.is_set():
                 after = removed.is_set()
-                answers[key].append((after, client.post("/score/batch", content=body).status_code))
+                statuses[key].append((after, client.post("/score/batch", content=body).status_code))
 
     with (
         live_service(model_path, "--workers", "2", "--api-keys", str(path)) as service,
@@ -210,19 +210,19 @@ def test_a_removed_key_is_out_everywhere_and_nobody_else_is(model_path: Path, tm
             ended.set()
         for future in asking:
             future.result()
-    assert {status for _, status in answers[staying]} == {200}
-    assert {status for after, status in answers[leaving] if after} <= {401}
-    assert {status for after, status in answers[leaving] if not after} <= {200, 401}
+    assert {status for _, status in statuses[staying]} == {200}
+    assert {status for after, status in statuses[leaving] if after} <= {401}
+    assert {status for after, status in statuses[leaving] if not after} <= {200, 401}
 
 
-def test_wrong_keys_stop_the_application_from_being_made(artefact: Artefact, tmp_path: Path) -> None:
-    """No application without its keys: it would be open to everybody."""
+def test_unreadable_keys_are_an_error_at_start(artefact: Artefact, tmp_path: Path) -> None:
+    """Without its keys the application is not created, since it would be open."""
     with pytest.raises(KeysError, match="No such file"):
         create_app(Settings(api_keys=str(tmp_path / "nowhere")), artefact)
 
 
-def test_the_description_says_that_a_key_is_needed(artefact: Artefact, keys_path: Path, key: str) -> None:
-    """With keys the description has their scheme, so that the page asks for one; without, it has none."""
+def test_the_openapi_document_says_that_a_key_is_needed(artefact: Artefact, keys_path: Path, key: str) -> None:
+    """With keys the document has their scheme, so that the page can send one; without, it has none."""
     with TestClient(create_app(Settings(api_keys=str(keys_path)), artefact).main) as client:
         described = client.get("/schema", headers=bearer(key)).json()
     assert described["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
@@ -233,12 +233,12 @@ def test_the_description_says_that_a_key_is_needed(artefact: Artefact, keys_path
     assert "securitySchemes" not in described["components"]
 
 
-def test_each_request_is_one_line(guarded: LiveService, http: httpx.Client, key: str) -> None:
-    """Scored, refused for its body, unknown or without a key: path, method, status, time, address and whose key."""
+def test_each_request_is_one_log_line(guarded: LiveService, http: httpx.Client, key: str) -> None:
+    """Whatever its status, a request is logged with path, method, status, time, address and the owner of its key."""
     event = JSON.write("features", sample_events(1)[0])
     typed = {**bearer(key), "Content-Type": JSON.media_type}
     before = len(guarded.events("request"))
-    asked = [
+    requests = [
         (http.post("/score?working_point=loose", content=event, headers=typed), "/score", "alice"),
         (http.post("/score", content=b"{}", headers=typed), "/score", "alice"),
         (http.get("/model", headers=bearer(key)), "/model", "alice"),
@@ -247,11 +247,11 @@ def test_each_request_is_one_line(guarded: LiveService, http: httpx.Client, key:
         (http.get("/model"), "/model", None),
         (http.get("/health"), "/health", None),
     ]
-    assert [response.status_code for response, *_ in asked] == [200, 400, 200, 200, 404, 401, 200]
-    guarded.wait_for("request", before + len(asked))
+    assert [response.status_code for response, *_ in requests] == [200, 400, 200, 200, 404, 401, 200]
+    guarded.wait_for("request", before + len(requests))
     lines = guarded.events("request")[before:]
-    assert len(lines) == len(asked)
-    for line, (response, path, name) in zip(lines, asked, strict=True):
+    assert len(lines) == len(requests)
+    for line, (response, path, name) in zip(lines, requests, strict=True):
         assert (line["method"], line["path"], line["status"]) == (response.request.method, path, response.status_code)
         assert line["client"] == "127.0.0.1"
         assert line.get("client_name") == name
@@ -260,8 +260,8 @@ def test_each_request_is_one_line(guarded: LiveService, http: httpx.Client, key:
         assert set(line) <= known | {"level", "logger", "pid", "event", "timestamp"}
 
 
-def test_a_path_cannot_look_like_another_line(guarded: LiveService, http: httpx.Client) -> None:
-    """Line breaks, quotes, escapes of terminals and other scripts in a path stay inside its own line."""
+def test_a_path_cannot_forge_a_log_line(guarded: LiveService, http: httpx.Client) -> None:
+    """Line breaks, quotes, terminal escapes and other scripts in a path stay inside its line."""
     lines = len(guarded.log_text.splitlines())
     marker = "forged"
     for path in (
@@ -297,8 +297,8 @@ def test_no_secret_and_no_content_reaches_the_log(guarded: LiveService, http: ht
         assert secret not in guarded.log_text
 
 
-def test_without_the_flags_nothing_stands_in_the_way(artefact: Artefact) -> None:
-    """Requests to score go to the scorer first where neither keys nor the log are asked for."""
+def test_without_keys_and_access_log_scoring_comes_first(artefact: Artefact) -> None:
+    """Requests to score pass through no middleware where both are off."""
     app = create_app(Settings(), artefact)
     assert app.main.asgi_handler.__qualname__.startswith("NativeApi.first")
     assert app.keys is None

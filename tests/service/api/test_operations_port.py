@@ -1,4 +1,4 @@
-"""The port of operations, which is answered whatever clients do on the other, and what happens without descriptors."""
+"""The operations port, which responds whatever clients do on the main port, and running out of file descriptors."""
 
 import resource
 import signal
@@ -23,12 +23,12 @@ HEADERS = {"Content-Type": RAW.media_type}
 
 
 def operations(service: LiveService, path: str) -> httpx.Response:
-    """Ask on the port of operations."""
+    """Send a request to the operations port."""
     return httpx.get(f"{service.events('ready')[0]['ops_url']}{path}", timeout=PATIENCE_S)
 
 
 def test_operations_have_a_port_of_their_own(model_path: Path) -> None:
-    """It has the health, the metrics and the model, of which the other port has the health alone; it scores nothing."""
+    """It has health, metrics and model, of which the main port has health alone; it does not score."""
     with live_service(model_path, "--ops-port", "0") as service:
         assert httpx.post(f"{service.base_url}/score", content=BODY, headers=HEADERS).status_code == 200
         for path in ("/health", "/metrics", "/model"):
@@ -42,8 +42,8 @@ def test_operations_have_a_port_of_their_own(model_path: Path) -> None:
         assert {line["level"] for line in service.log_lines} == {"INFO"}
 
 
-def test_operations_need_no_tls_and_no_place_among_the_connections(model_path: Path, tmp_path: Path) -> None:
-    """With TLS on the other port, and more connections there than it takes, operations are answered as ever."""
+def test_the_operations_port_has_neither_tls_nor_the_connection_limit(model_path: Path, tmp_path: Path) -> None:
+    """It responds without TLS while the main port has TLS and more connections than its limit."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     issued.private_key_pem.write_to_path(tmp_path / "key.pem")
@@ -64,8 +64,8 @@ def test_operations_need_no_tls_and_no_place_among_the_connections(model_path: P
         assert "Traceback" not in service.log_text
 
 
-def test_operations_are_answered_while_the_service_ends(model_path: Path) -> None:
-    """As long as a request in flight keeps the service, its health is 503 and its metrics can be read."""
+def test_the_operations_port_responds_during_shutdown(model_path: Path) -> None:
+    """While a request in flight delays the shutdown, health is 503 and metrics can be read."""
     with (
         live_service(model_path, "--ops-port", "0", "--workers", "2") as service,
         connect(service) as connection,
@@ -81,12 +81,12 @@ def test_operations_are_answered_while_the_service_ends(model_path: Path) -> Non
 
 
 def servers(service: LiveService) -> list[int]:
-    """Find the processes that serve."""
+    """Find the serving processes."""
     return sorted({line["pid"] for line in service.events("Application startup complete.")})
 
 
 def allow(pid: int, more: int) -> None:
-    """Let a process have so many more descriptors than it has, or as many as it may."""
+    """Limit a process to so many more descriptors than it has open."""
     n_open = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(n_open + more, hard), hard))
@@ -99,8 +99,8 @@ def cpu_s(pid: int) -> float:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_without_descriptors_clients_wait_and_operations_do_not(model_path: Path, workers: int) -> None:
-    """Whoever finds no descriptor is answered once there is one: nobody is lost, and nothing spins meanwhile."""
+def test_without_file_descriptors_clients_wait_and_operations_do_not(model_path: Path, workers: int) -> None:
+    """Clients without a descriptor are served once there is one; none is lost, and no process spins meanwhile."""
     n_each, n_clients = 4, 24
     request = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
     with live_service(model_path, "--ops-port", "0", "--workers", str(workers)) as service, ExitStack() as stack:
@@ -119,27 +119,27 @@ def test_without_descriptors_clients_wait_and_operations_do_not(model_path: Path
         while time.monotonic() - began < 1:
             time.sleep(0.1)
         assert sum(map(cpu_s, pids)) - before < 0.5
-        answered: set[socket.socket] = set()
+        served: set[socket.socket] = set()
         deadline = time.monotonic() + PATIENCE_S
-        while len(answered) < n_clients:
+        while len(served) < n_clients:
             assert time.monotonic() < deadline
-            for client in set(clients) - answered:
+            for client in set(clients) - served:
                 client.setblocking(False)
                 try:
-                    reply = client.recv(4096)
+                    response = client.recv(4096)
                 except BlockingIOError:
                     continue
-                assert reply.startswith(b"HTTP/1.1 200 OK")
-                answered.add(client)
-                client.close()  # its descriptor is for those who wait
+                assert response.startswith(b"HTTP/1.1 200 OK")
+                served.add(client)
+                client.close()  # which frees a descriptor for the next
             time.sleep(0.02)
         assert len(service.events("file descriptors ran out")) == workers
         assert service.stop() == 0
         assert "Traceback" not in service.log_text
 
 
-def test_the_limit_of_descriptors_is_raised_to_what_the_connections_need(model_path: Path) -> None:
-    """A soft limit that is too low for --max-connections is raised, as far as the hard one allows."""
+def test_the_file_descriptor_limit_is_raised_for_the_connections(model_path: Path) -> None:
+    """A soft limit that is too low for --max-connections is raised, up to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:

@@ -1,4 +1,4 @@
-"""Each endpoint, asked rightly and wrongly."""
+"""Each route with right and wrong requests."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from litestar import Litestar
+from litestar import Litestar, get
+from litestar.exceptions import InternalServerException
+from litestar.params import FromPath
 from litestar.testing import TestClient
 
 from service.api.app import create_app
@@ -31,20 +33,20 @@ def post(client: Client, path: str, body: bytes, content_type: str | None, **hea
 
 
 def detail(response: httpx.Response, status: int) -> str:
-    """Check the whole form of an error reply, and give its detail."""
+    """Check the form of an error response, and give its detail."""
     assert response.status_code == status
     assert response.headers["content-type"] == "application/json"
     assert response.headers["cache-control"] == "no-store"
-    reply = response.json()
-    assert set(reply) == {"status_code", "detail"}
-    assert reply["status_code"] == status
-    return str(reply["detail"])
+    body = response.json()
+    assert set(body) == {"status_code", "detail"}
+    assert body["status_code"] == status
+    return str(body["detail"])
 
 
 @formats
 @pytest.mark.parametrize("n_events", [1, 2, 7, 200, BLOCK_EVENTS, 3 * BLOCK_EVENTS + 1])
 def test_a_batch_gets_its_scores_in_its_own_format(client: Client, fmt: Format, n_events: int) -> None:
-    """Scored with others, in one block or in several, each event gets its score, and the reply names the model."""
+    """Scored with others, in one block or in several, each event gets its score, and the response names the model."""
     events = sample_events(n_events)
     response = post(client, "/score/batch", fmt.write("events", events), fmt.media_type)
     assert response.status_code == 200
@@ -67,18 +69,18 @@ def test_an_event_gets_the_score_that_it_has_in_a_batch(client: Client, fmt: For
 
 
 @pytest.mark.parametrize("sent", FORMATS, ids=lambda fmt: fmt.media_type)
-@pytest.mark.parametrize("asked", FORMATS, ids=lambda fmt: fmt.media_type)
-def test_accept_asks_for_another_format(client: Client, sent: Format, asked: Format) -> None:
+@pytest.mark.parametrize("accepted", FORMATS, ids=lambda fmt: fmt.media_type)
+def test_accept_selects_the_format(client: Client, sent: Format, accepted: Format) -> None:
     """Any format in, any format out."""
     events = sample_events(3)
     body = sent.write("events", events)
-    response = post(client, "/score/batch", body, sent.media_type, Accept=asked.media_type)
-    assert response.headers["content-type"] == asked.media_type
-    np.testing.assert_allclose(asked.read("anomaly_scores", response.content), oracle(events), rtol=RTOL)
+    response = post(client, "/score/batch", body, sent.media_type, Accept=accepted.media_type)
+    assert response.headers["content-type"] == accepted.media_type
+    np.testing.assert_allclose(accepted.read("anomaly_scores", response.content), oracle(events), rtol=RTOL)
 
 
-def test_the_json_replies_are_these(client: Client) -> None:
-    """The two scoring routes answer in JSON with these very bytes."""
+def test_json_responses_have_these_bytes(client: Client) -> None:
+    """The JSON responses of the two scoring routes, byte by byte."""
     means = b"-3, 7, 17, 27, 37"
     single = post(client, "/score?working_point=loose", b'{"features": [%b]}' % means, JSON.media_type)
     assert single.content == b'{"anomaly_score":0.0,"accepted":false}'
@@ -100,11 +102,11 @@ def test_a_working_point_adds_acceptance(client: Client, fmt: Format) -> None:
 
 
 def test_one_event_is_accepted_or_not(client: Client) -> None:
-    """For one event `accepted` is one boolean."""
+    """For one event `accepted` is a boolean."""
     for event in sample_events(5):
         response = post(client, "/score?working_point=loose", JSON.write("features", event), JSON.media_type)
-        reply = response.json()
-        assert reply["accepted"] is bool(reply["anomaly_score"] > float(response.headers["score-threshold"]))
+        body = response.json()
+        assert body["accepted"] is bool(body["anomaly_score"] > float(response.headers["score-threshold"]))
 
 
 def test_an_unknown_working_point_is_refused(client: Client) -> None:
@@ -125,11 +127,11 @@ def test_an_unknown_working_point_is_refused(client: Client) -> None:
 )
 @pytest.mark.parametrize("path", ["/score", "/score/batch"])
 def test_a_wrong_query_is_refused(client: Client, path: str, query: str, message: str) -> None:
-    """A misspelt or repeated parameter is not passed over: its sender would miss what it asked for."""
+    """A misspelt or repeated parameter is refused, rather than ignored."""
     assert detail(post(client, f"{path}?{query}", b"{}", JSON.media_type), 400) == message
 
 
-def test_half_characters_of_a_client_are_shown_as_escapes(client: Client) -> None:
+def test_lone_surrogates_are_quoted_as_escapes(client: Client) -> None:
     """A lone surrogate, which JSON can escape and UTF-8 cannot write, is refused like any other text."""
     for body, message in (
         (rb'{"\ud800": 1}', r'unknown key "\ud800", expected "events"'),
@@ -139,8 +141,8 @@ def test_half_characters_of_a_client_are_shown_as_escapes(client: Client) -> Non
         assert detail(post(client, "/score/batch", body, JSON.media_type), 400) == message
 
 
-def test_a_wrong_body_is_refused_in_words(client: Client) -> None:
-    """The message of the wire reaches the client whole, with the artefact's names."""
+def test_a_wrong_body_is_refused_by_place(client: Client) -> None:
+    """The message names the place, the artefact's feature and the expectation."""
     body = b'{"events": [[1, 2, 3, 4, 5], [1, 2, "abc", 4, 5]]}'
     response = post(client, "/score/batch", body, JSON.media_type)
     assert detail(response, 400) == 'events[1][2] (feature2) is "abc", expected a number'
@@ -157,7 +159,7 @@ def test_a_wrong_type_is_refused(client: Client) -> None:
 def test_lines_of_accept_are_one_list(live: LiveService) -> None:
     """Several Accept lines are read as one, and an empty one asks for nothing."""
     body, content_type = JSON.write("features", sample_events(1)[0]), ("Content-Type", JSON.media_type)
-    for lines, replied in (
+    for lines, expected in (
         (["text/html", RAW.media_type], RAW),
         ([f"{RAW.media_type};q=0.5", NPY.media_type], NPY),
         ([""], JSON),
@@ -165,11 +167,11 @@ def test_lines_of_accept_are_one_list(live: LiveService) -> None:
     ):
         headers = [content_type, *(("Accept", line) for line in lines)]
         response = httpx.post(f"{live.base_url}/score", content=body, headers=headers)
-        assert response.headers["content-type"] == replied.media_type
+        assert response.headers["content-type"] == expected.media_type
 
 
 def test_only_one_content_type_is_taken(live: LiveService) -> None:
-    """Two that differ are a 415 that names both, for each could be meant; the same one twice is one."""
+    """Two that differ are a 415 that names both; the same one twice is accepted."""
     url, body = f"{live.base_url}/score", JSON.write("features", sample_events(1)[0])
     twice = [("Content-Type", JSON.media_type)] * 2
     assert httpx.post(url, content=body, headers=twice).status_code == 200
@@ -214,12 +216,14 @@ def test_another_method_is_refused_with_those_allowed(
 
 @pytest.mark.parametrize("path", ["/health", "/model", "/metrics", "/docs", "/schema", "/docs/assets/swagger-ui.css"])
 def test_head_is_get_without_the_body(client: Client, path: str) -> None:
-    """HEAD is answered on every route of GET, with the same status and headers, and nothing after them."""
+    """HEAD has the status and headers of GET on every route, and no body."""
     got, head = client.get(path), client.head(path)
     assert (head.status_code, head.content) == (200, b"")
     assert got.content
-    differing = {"content-length"} if path == "/metrics" else set()  # the numbers went on
-    kept = [{name: value for name, value in reply.headers.items() if name not in differing} for reply in (got, head)]
+    differing = {"content-length"} if path == "/metrics" else set()  # the counters have changed
+    kept = [
+        {name: value for name, value in response.headers.items() if name not in differing} for response in (got, head)
+    ]
     assert kept[0] == kept[1]
     assert client.head("/nope").status_code == 404
 
@@ -230,8 +234,8 @@ def test_an_unknown_path_is_an_error_like_others(client: Client, path: str) -> N
     assert detail(client.get(path), 404) == f"{path} is not a route; /docs lists the routes"
 
 
-def test_a_score_that_is_not_finite_is_no_answer(client: Client) -> None:
-    """When the model overflows, the request is a 400 that names the event in any format: no null, no partial answer."""
+def test_a_non_finite_score_is_refused(client: Client) -> None:
+    """When the model overflows, the response is a 400 that names the event, in every format."""
     events = sample_events(3)
     events[1] = 3e38
     for fmt in FORMATS:
@@ -241,12 +245,18 @@ def test_a_score_that_is_not_finite_is_no_answer(client: Client) -> None:
         )
 
 
-def test_an_unexpected_exception_says_nothing_of_the_inside(artefact: Artefact) -> None:
-    """A fault of the service's own is a 500 without a message, a path or a traceback."""
+def test_an_unexpected_exception_is_an_internal_error(artefact: Artefact) -> None:
+    """A route that raises is a 500 without a message, a path or a traceback, whatever it raises."""
+
+    @get("/broken/{kind:str}", include_in_schema=False, sync_to_thread=False)
+    def broken(kind: FromPath[str]) -> None:
+        raise InternalServerException("secret") if kind == "http" else RuntimeError("secret")
+
     app = create_app(Settings(), artefact)
+    app.main.register(broken)
     with TestClient(app.main, raise_server_exceptions=False) as client:
-        app.main.state["deployment"] = None  # nothing works without it
-        assert detail(client.get("/model"), 500) == "internal error"
+        for kind in ("http", "other"):
+            assert detail(client.get(f"/broken/{kind}"), 500) == "internal error"
 
 
 def test_health_follows_the_service(artefact: Artefact) -> None:
@@ -267,22 +277,22 @@ def test_health_follows_the_service(artefact: Artefact) -> None:
 
 
 def test_the_model_describes_itself(client: Client, artefact: Artefact) -> None:
-    """GET /model tells identity, features, working points and the facts of the training."""
+    """GET /model gives identity, features, working points and training facts."""
     described = metadata()
-    reply: dict[str, Any] = client.get("/model").json()
-    assert reply["identity"] == artefact.identity
-    assert reply["sha256"] == artefact.sha256
-    assert (reply["name"], reply["version"]) == ("sphere", "1.2.3")
-    assert reply["features"] == [{"name": name, "unit": "GeV"} for name in described.feature_names]
-    assert [point["name"] for point in reply["working_points"]] == ["loose", "tight"]
-    assert reply["working_points"][0]["threshold"] == 2.0
-    assert reply["training"] == described.training
-    assert reply["data_sha256"] == described.data_sha256
-    assert reply["code_version"] == described.code_version
+    body: dict[str, Any] = client.get("/model").json()
+    assert body["identity"] == artefact.identity
+    assert body["sha256"] == artefact.sha256
+    assert (body["name"], body["version"]) == ("sphere", "1.2.3")
+    assert body["features"] == [{"name": name, "unit": "GeV"} for name in described.feature_names]
+    assert [point["name"] for point in body["working_points"]] == ["loose", "tight"]
+    assert body["working_points"][0]["threshold"] == 2.0
+    assert body["training"] == described.training
+    assert body["data_sha256"] == described.data_sha256
+    assert body["code_version"] == described.code_version
 
 
-def test_any_model_is_served_as_it_is() -> None:
-    """Three features of other names work unchanged: the service knows only what the file says."""
+def test_a_model_with_other_features_is_served() -> None:
+    """Names and number of features come from the file."""
     artefact = parse_artefact(model(metadata(names=["wind", "rain", "cloud"])).SerializeToString())
     events = sample_events(4, n_features=3)
     with TestClient(create_app(Settings(), artefact).main) as client:
@@ -296,15 +306,15 @@ def test_any_model_is_served_as_it_is() -> None:
 
 
 def test_a_model_without_working_points_says_so() -> None:
-    """A request for a working point is refused in words where the model has none."""
+    """A request for a working point is refused with the reason where the model has none."""
     artefact = parse_artefact(with_metadata(working_points=[]).SerializeToString())
     with TestClient(create_app(Settings(), artefact).main) as client:
         response = post(client, "/score?working_point=loose", b"{}", JSON.media_type)
         assert "expected one of none: this model has no working points" in detail(response, 400)
 
 
-def test_clients_at_once_each_get_their_own_scores(live: LiveService) -> None:
-    """Many clients with different events, formats and sizes never see each other's scores."""
+def test_concurrent_clients_get_their_own_scores(live: LiveService) -> None:
+    """Many clients with different events, formats and sizes each get their scores."""
 
     def ask(seed: int) -> None:
         fmt = FORMATS[seed % len(FORMATS)]

@@ -1,4 +1,4 @@
-"""The model's file is input like any other: whatever is in it or at its path, it is refused or scores as it says."""
+"""Any file at the path of the model is refused, or reproduces its golden scores."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from service.model.artefact import ArtefactError, load_artefact, parse_artefact
 from service.model.graph import FORMATS, MAX_FIELDS, OPSETS
 from service.model.scorer import Scorer
-from tests.artefacts import RTOL, model, model_described, oracle, sample_events
+from tests.artefacts import RTOL, externally_stored, model, model_described, oracle, sample_events
 from tests.fuzz import model_file
 
 CASES = 300
@@ -39,9 +39,9 @@ def led_through(*nodes: onnx.NodeProto, **constants: object) -> onnx.ModelProto:
     return built
 
 
-def test_wrong_files_are_refused_or_score_as_they_say() -> None:
-    """Of hundreds of damaged and forged files none crashes, hangs or fills a process, or gives other golden scores."""
-    verdicts = model_file.judge(model_file.make(7, number) for number in range(CASES))
+def test_wrong_files_are_refused_or_reproduce_their_golden_scores() -> None:
+    """None of hundreds of damaged and forged files crashes, hangs or fills a process, or gives other golden scores."""
+    verdicts = model_file.verify_all(model_file.make(7, number) for number in range(CASES))
     outcomes = Counter(verdict.outcome for _, verdict in verdicts)
     assert outcomes.total() == CASES
     assert outcomes[model_file.REFUSED] > CASES / 2
@@ -56,7 +56,7 @@ def test_a_sealed_file_is_refused_for_one_changed_bit(kind: str) -> None:
             parse_artefact(case.file)
 
 
-def test_a_seal_is_a_digest() -> None:
+def test_a_seal_must_be_a_digest() -> None:
     """A seal that is no digest is refused, also one that is found all over the file."""
     for seal in ("", '""', '"0"', "null", '"' + "F" * 64 + '"'):
         with pytest.raises(ArtefactError, match=r"seal of the file: found .*, expected a SHA-256 digest"):
@@ -66,8 +66,8 @@ def test_a_seal_is_a_digest() -> None:
 
 
 @pytest.mark.parametrize("place", ["pipe", "folder", "socket", "/dev/zero", "/dev/tty"])
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe that nobody writes to, a device without end, a folder and a socket are refused without waiting."""
+def test_other_kinds_of_files_are_refused_at_once(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe without a writer, an endless device, a folder and a socket are refused without waiting."""
     monkeypatch.chdir(tmp_path)  # the path of a socket must be short
     os.mkfifo("pipe")
     Path("folder").mkdir()
@@ -96,7 +96,7 @@ def test_the_limit_is_the_largest_size_allowed(model_path: Path) -> None:
         load_artefact(model_path, max_bytes=size - 1)
 
 
-def test_a_configured_digest_admits_one_file(model_path: Path, tmp_path: Path) -> None:
+def test_a_configured_digest_allows_one_file(model_path: Path, tmp_path: Path) -> None:
     """The file of the digest loads; any other, good as it may be, is refused with both digests."""
     artefact = load_artefact(model_path)
     assert load_artefact(model_path, sha256=artefact.sha256) == artefact
@@ -146,15 +146,15 @@ def test_other_versions_are_refused() -> None:
         assert f"version of the format: found {version}, expected 4 to 13" in refused(built)
 
 
-def test_chance_is_refused() -> None:
-    """An operator whose numbers come from chance is refused: its scores could not be given again."""
+def test_random_operators_are_refused() -> None:
+    """A random operator is refused: its scores could not be reproduced."""
     noise = helper.make_node("RandomNormalLike", ["features"], ["noise"], name="n", scale=1e-9)
     built = led_through(noise, helper.make_node("Add", ["features", "noise"], ["passed"]))
-    assert "operator 'RandomNormalLike' of node 'n': found chance, expected arithmetic" in refused(built)
+    assert "operator 'RandomNormalLike' of node 'n': found random numbers, expected arithmetic" in refused(built)
 
 
-def test_what_kills_the_runtime_is_refused() -> None:
-    """Attributes and constants on which the runtime ends its process never come to it."""
+def test_graphs_that_crash_the_runtime_are_refused() -> None:
+    """Attributes and constants on which the runtime aborts are refused before it reads them."""
     through = helper.make_node("Identity", ["features"], ["passed"])
     for node, found in (
         (
@@ -190,16 +190,16 @@ def test_graphs_in_graphs_are_refused() -> None:
 
 
 def test_functions_are_refused() -> None:
-    """A model's own functions are refused: each that calls another twice doubles the graph."""
+    """Local functions are refused: each that calls another twice doubles the graph."""
     built = model()
     imports = [helper.make_opsetid("", 20)]
     node = helper.make_node("Identity", ["x"], ["y"])
     built.functions.append(helper.make_function("", "Twice", ["x"], ["y"], [node], imports))
-    assert "functions of the model's own: found 'Twice', expected none" in refused(built)
+    assert "local functions: found 'Twice', expected none" in refused(built)
 
 
 def test_text_and_sequences_are_refused() -> None:
-    """Operators on text and sequences are refused: what they make lies outside the memory the runtime is allowed."""
+    """Operators on text and sequences are refused: they allocate outside the memory limit of the runtime."""
     through = helper.make_node("Identity", ["features"], ["passed"])
     text = onnx.TensorProto(name="text", data_type=TensorProto.STRING, dims=[1], string_data=[b"a"])
     for node, found in (
@@ -214,7 +214,7 @@ def test_text_and_sequences_are_refused() -> None:
 
 
 def test_sparse_tensors_are_refused() -> None:
-    """A tensor that says its size in a few bytes is refused, as an initialiser and as an attribute."""
+    """A tensor whose size takes a few bytes in the file is refused, as an initialiser and as an attribute."""
     values = helper.make_tensor("few", TensorProto.FLOAT, [1], [1.0])
     places = helper.make_tensor("places", TensorProto.INT64, [1], [0])
     sparse = helper.make_sparse_tensor(values, places, [2**40])
@@ -224,6 +224,9 @@ def test_sparse_tensors_are_refused() -> None:
     node = helper.make_node("Constant", [], ["x"], sparse_value=sparse)
     through = helper.make_node("Identity", ["features"], ["passed"])
     assert "tensor storage: found sparse tensor 'few'" in refused(led_through(node, through))
+    built = model()
+    built.graph.sparse_initializer.add().values.CopyFrom(externally_stored())
+    assert "tensor storage: found sparse tensor 'elsewhere'" in refused(built)
 
 
 @pytest.mark.parametrize("size", [10**9, 10**13, 2**62])
@@ -247,7 +250,7 @@ def test_a_graph_that_unfolds_is_refused(size: int) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
-def test_a_graph_is_tried_in_the_largest_call_that_it_will_get() -> None:
+def test_a_graph_is_verified_in_the_largest_call() -> None:
     """A graph that has memory for a few events and not for a whole chunk is refused before a client meets it."""
     built = led_through(  # 16 events take 82 MB, 4096 take 21 GB
         helper.make_node("Expand", ["features", "size"], ["large"]),
@@ -258,8 +261,8 @@ def test_a_graph_is_tried_in_the_largest_call_that_it_will_get() -> None:
     assert "ONNX Runtime cannot run" in refused(built)
 
 
-def test_more_fields_than_any_graph_has_are_refused_unparsed() -> None:
-    """A file of millions of empty operators or tiny numbers, hundredfold in memory, is refused by their count."""
+def test_more_fields_than_any_graph_has_are_refused() -> None:
+    """Millions of empty operators or small integers, which take many times their bytes in memory, are refused."""
     good = model().SerializeToString()
     for content in (b"\x0a\x00" * (MAX_FIELDS + 1), b"\x2a\xc4\x93\x7a\x3a\xc0\x93\x7a" + b"\1" * 2_001_344):
         graph = b"\x3a" + _length(len(content)) + content
@@ -267,7 +270,7 @@ def test_more_fields_than_any_graph_has_are_refused_unparsed() -> None:
             parse_artefact(good + graph)
 
 
-def test_depth_is_refused() -> None:
+def test_deeply_nested_graphs_are_refused() -> None:
     """Graphs in graphs, thousands deep, exhaust no stack."""
     nested = b""
     for _ in range(5_000):
@@ -278,7 +281,7 @@ def test_depth_is_refused() -> None:
         parse_artefact(model().SerializeToString() + b"\x3a" + _length(len(nested)) + nested)
 
 
-def test_text_that_is_no_text_is_refused() -> None:
+def test_text_that_is_not_utf_8_is_refused() -> None:
     """A name that is not UTF-8 passes the parser, and is refused."""
     file = model().SerializeToString()
     assert file.count(b"centred") == 2
@@ -286,8 +289,8 @@ def test_text_that_is_no_text_is_refused() -> None:
         parse_artefact(file.replace(b"centred", b"\xff\xfe\xfdtred"))
 
 
-def test_an_unknown_type_is_named_by_its_number() -> None:
-    """An input of a type that ONNX has not is refused as such."""
+def test_an_unknown_type_is_refused_by_its_number() -> None:
+    """An input of a type that ONNX does not have is refused with its number."""
     built = model()
     built.graph.input[0].type.tensor_type.elem_type = 99
     assert "graph input: found features: type 99 (batch, 5)" in refused(built)

@@ -1,4 +1,4 @@
-"""Scores are those of a slow oracle, in any batch, order and thread."""
+"""Scores agree with a slow oracle in any batch, order and thread."""
 
 import os
 import subprocess
@@ -24,8 +24,8 @@ def scorer(model_path: Path) -> Scorer:
 
 
 @pytest.mark.parametrize("n_events", [0, 1, 2, 7, CHUNK_EVENTS, CHUNK_EVENTS + 1, 2 * CHUNK_EVENTS + 3])
-def test_scores_are_those_of_the_oracle(scorer: Scorer, n_events: int) -> None:
-    """Any number of events gets the scores that a slow computation gives them, in their order, as float32."""
+def test_scores_agree_with_the_oracle(scorer: Scorer, n_events: int) -> None:
+    """Any number of events gets the scores of a slow computation, in their order, as float32."""
     events = sample_events(n_events)
     scores = scorer.score(events)
     assert scores.shape == (n_events,)
@@ -56,7 +56,7 @@ def test_a_shipped_model_scores_an_event_alike_in_any_batch(path: str) -> None:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_memory_order_changes_nothing(scorer: Scorer, order: str) -> None:
+def test_memory_order_does_not_change_scores(scorer: Scorer, order: str) -> None:
     """Arrays in either order, strided ones and read-only ones are scored alike."""
     events = sample_events(9)
     arranged = np.array(events, order="F") if order == "F" else events
@@ -99,8 +99,8 @@ def test_a_wrong_golden_score_is_refused() -> None:
         Scorer(artefact)
 
 
-def test_a_score_that_is_not_a_number_is_no_golden_score() -> None:
-    """A graph that gives NaN does not reproduce its golden pairs."""
+def test_nan_is_no_golden_score() -> None:
+    """A graph whose score is NaN does not reproduce its golden pairs."""
     built = model()
     built.graph.node[1].op_type = "Sub"  # (x - mean) - scale ...
     built.graph.node[2].op_type = "Mod"
@@ -118,7 +118,7 @@ def test_a_graph_that_the_runtime_cannot_load_is_refused() -> None:
 
 
 def test_a_graph_that_fails_when_run_is_refused() -> None:
-    """A graph that loads and then fails on the golden events is refused before any client meets it."""
+    """A graph that loads and then fails on the golden events is refused."""
     built = model()
     built.graph.node[3].input[0] = "reshaped"
     target = helper.make_tensor("target", 7, [2], [-1, 7])
@@ -129,7 +129,7 @@ def test_a_graph_that_fails_when_run_is_refused() -> None:
 
 
 def test_a_graph_that_gives_another_number_of_scores_is_refused() -> None:
-    """A graph that folds events together is refused, though its signature promises a score for each."""
+    """A graph that reduces over events is refused, though its signature has a score for each."""
     built = model()
     built.graph.initializer[2].CopyFrom(helper.make_tensor("axes", 7, [1], [0]))
     with pytest.raises(ArtefactError, match="scores of shape"):
@@ -137,7 +137,7 @@ def test_a_graph_that_gives_another_number_of_scores_is_refused() -> None:
 
 
 def test_telemetry_is_off_before_the_runtime_is_imported(model_path: Path) -> None:
-    """Importing our modules neither imports the runtime nor touches the environment; the scorer does, in that order."""
+    """Importing the service neither imports the runtime nor touches the environment; a scorer does both, in order."""
     script = f"""
 import os, sys
 
