@@ -11,7 +11,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service import errors
-from service.api.responses import WHOLE_REPLY
+from service.api.extensions import SEND_RESPONSE, Headers
 from service.metrics import Metrics
 from service.security.api_keys import KeyRing
 
@@ -62,15 +62,15 @@ def observe(report: Callable[[HTTPScope, str, int, float], None], app: ASGIApp) 
                 status = message["status"]
             await send(message)
 
-        def send_response(head: bytes, body: bytes) -> bool:
+        def send_response(sent_status: int, headers: Headers, body: bytes) -> bool:
             nonlocal status
-            status = int(head[9:12])  # HTTP/1.1 200 OK
-            return bool(send_whole(head, body))
+            status = sent_status
+            return bool(send_at_once(sent_status, headers, body))
 
         extensions: dict[str, Any] = scope.get("extensions") or {}
-        if WHOLE_REPLY in extensions:
-            send_whole = extensions[WHOLE_REPLY]
-            extensions[WHOLE_REPLY] = send_response
+        if SEND_RESPONSE in extensions:
+            send_at_once = extensions[SEND_RESPONSE]
+            extensions[SEND_RESPONSE] = send_response
         try:
             await app(scope, receive, send_message)
         finally:

@@ -4,22 +4,28 @@ Requests reach these handlers past Litestar's router, which would cost more than
 """
 
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from time import monotonic, perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
 import numpy as np
 from litestar.enums import HttpMethod, ScopeType
+from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from numpy.typing import NDArray
 
 from service import errors
-from service.api.body import pieces, whole
-from service.api.responses import BUSY_S, CROWDED, Reply
-from service.errors import ClientDisconnectedError, InvalidRequestError, OverloadedError, UnsupportedMediaTypeError
+from service.api.extensions import BUSY_S, OVER_CONNECTION_LIMIT, SEND_RESPONSE, Headers
+from service.errors import (
+    BodyTooLargeError,
+    ClientDisconnectedError,
+    InvalidRequestError,
+    OverloadedError,
+    UnsupportedMediaTypeError,
+)
 from service.formats.format import Format, longest_event
 from service.formats.json import JSON
 from service.formats.table import Formats
@@ -28,11 +34,12 @@ from service.inference.deployment import Deployment, Model
 from service.model.artefact import WorkingPoint
 
 SCORE, SCORE_BATCH = "/score", "/score/batch"
-SCORING = (SCORE, SCORE_BATCH)
 WORKING_POINT: Final = "working_point"
 
 LARGE_PIECE_BYTES: Final = 32_768
 """A longer piece of a body waits for its turn to be read and scored."""
+
+SHOWN_CHARACTERS: Final = 60
 
 Write = Callable[[NDArray[np.float32], NDArray[np.bool_] | None], bytes]
 
@@ -40,11 +47,23 @@ Write = Callable[[NDArray[np.float32], NDArray[np.bool_] | None], bytes]
 class RequestHead(NamedTuple):
     """What the head of a request asks for."""
 
-    requested: Format
-    replied: Format
+    request_format: Format
+    response_format: Format
     point: WorkingPoint | None
     announced_bytes: int
-    """The Content-Length; 0 where there is none."""
+    """The Content-Length; 0 without one."""
+
+
+class Response(NamedTuple):
+    """A response, with its headers except Content-Length."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    def to_litestar(self) -> ASGIResponse:
+        """Convert it for Litestar to send."""
+        return ASGIResponse(body=self.body, status_code=self.status, encoded_headers=self.headers, media_type="")
 
 
 class NativeApi:
@@ -63,80 +82,57 @@ class NativeApi:
             try:
                 if (
                     scope["type"] != ScopeType.HTTP
-                    or scope["path"] not in handlers
                     or scope["method"] != HttpMethod.POST
+                    or scope["path"] not in handlers
                 ):
                     await app(scope, receive, send)
                     return
                 started, path = perf_counter(), scope["path"]
                 try:
-                    reply = await handlers[path](scope, receive)
+                    response = await handlers[path](scope, receive)
                 except Exception as error:
-                    reply = _error_reply(errors.describe(error, HttpMethod.POST, path), scope)
-                await reply.send(scope, send)
-                self._deployment.metrics.note_request(path, reply.status, perf_counter() - started)
+                    response = _error_response(error, scope)
+                await _send(response, scope, send)
+                self._deployment.metrics.note_request(path, response.status, perf_counter() - started)
             except CancelledError as error:
                 if not isinstance(cancellation_error(error), ClientDisconnectedError):
                     raise
 
         return handle
 
-    async def score(self, scope: HTTPScope, receive: Receive) -> Reply:
+    async def score(self, scope: HTTPScope, receive: Receive) -> Response:
         """Score one event; raises ServiceError."""
         model = self._deployment.model
         head = _head(scope, model, self._formats)
+        names = model.artefact.metadata.feature_names
         with self._deployment.admission.admit(1, head.announced_bytes):
-            names = model.artefact.metadata.feature_names
-            body = await whole(receive, head.announced_bytes, min(self._max_body_bytes, longest_event(len(names))))
-            scores = await model.micro_batch.score(head.requested.read_event(body, names))
-        reply = _reply(model, head, scores, head.replied.write_score)
+            body = await _whole(receive, head.announced_bytes, min(self._max_body_bytes, longest_event(len(names))))
+            scores = await model.micro_batch.score(head.request_format.read_event(body, names))
+        response = _response(model, head, scores, head.response_format.write_score)
         self._deployment.metrics.note_events(1)
-        return reply
+        return response
 
-    async def score_batch(self, scope: HTTPScope, receive: Receive) -> Reply:
+    async def score_batch(self, scope: HTTPScope, receive: Receive) -> Response:
         """Score a batch while it arrives; raises ServiceError."""
         model = self._deployment.model
         head = _head(scope, model, self._formats)
-        reader = head.requested.open_batch(model.artefact.metadata.feature_names, model.max_events)
+        reader = head.request_format.open_batch(model.artefact.metadata.feature_names, model.max_events)
         batch = model.start_batch()
         # Until it is read, as many events as its length would hold in the shortest format.
         announced_events = head.announced_bytes // model.event_bytes
         with self._deployment.admission.admit(announced_events, head.announced_bytes) as admitted:
-            async for piece, last in pieces(receive, head.announced_bytes, self._max_body_bytes):
+            async for piece, last in _pieces(receive, head.announced_bytes, self._max_body_bytes):
                 await batch.add(reader.feed(piece, last), large=len(piece) > LARGE_PIECE_BYTES, last=last)
                 admitted.grow(max(batch.n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
-        reply = _reply(model, head, batch.join(), head.replied.write_scores)
+        response = _response(model, head, batch.join(), head.response_format.write_scores)
         self._deployment.metrics.note_events(batch.n_events)
-        return reply
-
-
-def _reply(model: Model, head: RequestHead, scores: NDArray[np.float32], write: Write) -> Reply:
-    point = head.point
-    body = write(scores, None if point is None else point.accepts(scores))
-    version, content_type = _version_header(model.artefact.identity), head.replied.content_type_header
-    if point is None:
-        return Reply(200, (version, content_type), body)
-    threshold = (b"score-threshold", repr(point.threshold).encode())
-    return Reply(200, (version, threshold, content_type), body)
-
-
-@lru_cache(maxsize=8)
-def _version_header(identity: str) -> tuple[bytes, bytes]:
-    return (b"model-version", identity.encode())
-
-
-def _error_reply(error: errors.ErrorBody, scope: HTTPScope) -> Reply:
-    extensions: dict[str, Any] = scope.get("extensions") or {}
-    busy_s = extensions.get(BUSY_S)
-    given = errors.headers(error.status_code, busy_s(monotonic()) if busy_s else 0.0)
-    headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
-    return Reply(error.status_code, (*headers, JSON.content_type_header), msgspec.json.encode(error))
+        return response
 
 
 def _head(scope: HTTPScope, model: Model, formats: Formats) -> RequestHead:
     """Read what the head of a request asks for; raises ServiceError."""
     extensions = scope.get("extensions")
-    if extensions is not None and CROWDED in extensions:
+    if extensions is not None and OVER_CONNECTION_LIMIT in extensions:
         raise OverloadedError("this worker has as many connections as it takes: connect again in a second")
     content_types, accepts, announced_bytes = [], [], 0
     for name, value in scope["headers"]:
@@ -145,29 +141,27 @@ def _head(scope: HTTPScope, model: Model, formats: Formats) -> RequestHead:
         elif name == b"accept":
             accepts.append(value)
         elif name == b"content-length":
-            announced_bytes = int(value)  # the server refuses what is no number
+            announced_bytes = int(value)  # the parser refuses what is no number
         elif name == b"content-encoding" and value.lower() != b"identity":
-            found = value.decode("latin-1")[:60]
+            found = value.decode("latin-1")[:SHOWN_CHARACTERS]
             raise UnsupportedMediaTypeError(f"Content-Encoding is {found!r}, expected none: send the body as it is")
-    requested, replied = _negotiated(formats, tuple(content_types), tuple(accepts))
+    request_format, response_format = _negotiate(formats, tuple(content_types), tuple(accepts))
     query = scope["query_string"]
     point_name = _working_point(query) if query else None
     point = None if point_name is None else model.working_point(point_name)
-    return RequestHead(requested, replied, point, announced_bytes)
+    return RequestHead(request_format, response_format, point, announced_bytes)
 
 
 @lru_cache(maxsize=256)
-def _negotiated(
-    formats: Formats, content_types: tuple[bytes, ...], accepts: tuple[bytes, ...]
-) -> tuple[Format, Format]:
-    """Give the formats of the request and of the response."""
+def _negotiate(formats: Formats, content_types: tuple[bytes, ...], accepts: tuple[bytes, ...]) -> tuple[Format, Format]:
+    """Find the formats of the request and of the response."""
     given = [value.decode("latin-1") for value in dict.fromkeys(content_types)]
     if len(given) > 1:
         raise UnsupportedMediaTypeError(f"Content-Type is given as {' and as '.join(given)}, expected one")
-    requested = formats.of_request(given[0] if given else None)
-    # Its lines are one list to HTTP.
+    request_format = formats.of_request(given[0] if given else None)
+    # The lines of a header are one list in HTTP.
     accept = ", ".join(value.decode("latin-1") for value in accepts)
-    return requested, formats.of_response(accept or None, requested)
+    return request_format, formats.of_response(accept or None, request_format)
 
 
 @lru_cache(maxsize=256)
@@ -176,7 +170,78 @@ def _working_point(query: bytes) -> str | None:
     parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     for parameter, _ in parameters:
         if parameter != WORKING_POINT:
-            raise InvalidRequestError(f"unknown query parameter {parameter[:60]!r}, expected {WORKING_POINT}")
+            found = parameter[:SHOWN_CHARACTERS]
+            raise InvalidRequestError(f"unknown query parameter {found!r}, expected {WORKING_POINT}")
     if len(parameters) > 1:
         raise InvalidRequestError(f"query parameter {WORKING_POINT} is given {len(parameters)} times, expected once")
     return next((name for _, name in parameters), None)
+
+
+async def _pieces(receive: Receive, announced_bytes: int, max_bytes: int) -> AsyncIterator[tuple[bytes, bool]]:
+    """Give each piece of the body as it arrives, and whether it is the last.
+
+    Raises BodyTooLargeError as soon as the limit is exceeded, by Content-Length or by what has arrived, and
+    ClientDisconnectedError.
+    """
+    _check_body(announced_bytes, max_bytes, announced=True)
+    n_bytes, last = 0, False
+    while not last:
+        piece, last = await _next_piece(receive)
+        n_bytes += len(piece)
+        _check_body(n_bytes, max_bytes)
+        yield piece, last
+
+
+async def _whole(receive: Receive, announced_bytes: int, max_bytes: int) -> bytes:
+    """Give the whole body; raises as `_pieces`."""
+    _check_body(announced_bytes, max_bytes, announced=True)
+    body, last = await _next_piece(receive)
+    while not last and len(body) <= max_bytes:
+        piece, last = await _next_piece(receive)
+        body += piece
+    _check_body(len(body), max_bytes)
+    return body
+
+
+async def _next_piece(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ClientDisconnectedError("the client left before its request had arrived")
+    return message["body"], not message["more_body"]
+
+
+def _check_body(n_bytes: int, max_bytes: int, *, announced: bool = False) -> None:
+    if n_bytes > max_bytes:
+        found = f"{n_bytes} bytes" if announced else f"longer than {max_bytes} bytes"
+        raise BodyTooLargeError(f"the body is {found}, expected at most {max_bytes}: send smaller batches")
+
+
+def _response(model: Model, head: RequestHead, scores: NDArray[np.float32], write: Write) -> Response:
+    point = head.point
+    body = write(scores, None if point is None else point.accepts(scores))
+    version, content_type = _version_header(model.artefact.identity), head.response_format.content_type_header
+    if point is None:
+        return Response(200, (version, content_type), body)
+    return Response(200, (version, (b"score-threshold", repr(point.threshold).encode()), content_type), body)
+
+
+@lru_cache(maxsize=8)
+def _version_header(identity: str) -> tuple[bytes, bytes]:
+    return (b"model-version", identity.encode())
+
+
+def _error_response(error: Exception, scope: HTTPScope) -> Response:
+    body = errors.describe(error, scope["method"], scope["path"])
+    busy_s = (scope.get("extensions") or {}).get(BUSY_S)
+    given = errors.headers(body.status_code, busy_s(monotonic()) if busy_s else 0.0)  # type: ignore[operator]
+    headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
+    return Response(body.status_code, (*headers, JSON.content_type_header), msgspec.json.encode(body))
+
+
+async def _send(response: Response, scope: HTTPScope, send: Send) -> None:
+    """Send a response in one write where the server can, else as any ASGI application does."""
+    headers = (*response.headers, (b"content-length", b"%d" % len(response.body)))
+    extensions = scope.get("extensions") or {}
+    if SEND_RESPONSE not in extensions or not extensions[SEND_RESPONSE](response.status, headers, response.body):  # type: ignore[operator]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body, "more_body": False})

@@ -48,13 +48,13 @@ class ModelDescription(msgspec.Struct, frozen=True):
 @post(SCORE, status_code=200, operation_id="score", summary="Score one event", tags=["scoring"])
 async def score(request: AnyRequest, native: NamedDependency[NativeApi]) -> ASGIResponse:
     """Score one event."""
-    return (await native.score(request.scope, request.receive)).to_response()
+    return (await native.score(request.scope, request.receive)).to_litestar()
 
 
 @post(SCORE_BATCH, status_code=200, operation_id="score_batch", summary="Score many events", tags=["scoring"])
 async def score_batch(request: AnyRequest, native: NamedDependency[NativeApi]) -> ASGIResponse:
     """Score many events; the scores are in the events' order."""
-    return (await native.score_batch(request.scope, request.receive)).to_response()
+    return (await native.score_batch(request.scope, request.receive)).to_litestar()
 
 
 @get("/health", operation_id="health", summary="Health", tags=["operations"])

@@ -8,30 +8,35 @@ here, and run the tests of `tests/service/server`.
 from asyncio import AbstractEventLoop, Event, Task
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from functools import partial
+from functools import lru_cache, partial
+from http import HTTPStatus
 from time import monotonic
 from typing import Any, Final
 from weakref import ref
 
 import httptools
+import msgspec
 from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service.api.extensions import BUSY_S, OVER_CONNECTION_LIMIT, SEND_RESPONSE, Headers, SendResponse
 from service.api.middleware import CLIENT_NAME
-from service.api.responses import BUSY_S, CROWDED, STATUS_LINES, WHOLE_REPLY
 from service.errors import (
+    STATUSES,
     ClientDisconnectedError,
     MalformedRequestError,
+    OverloadedError,
     ServiceError,
     UnsupportedVersionError,
     describe,
+    headers,
 )
 from service.security import tls
+from service.server.discard import DISCARD_BYTES, DiscardRate
 from service.server.limits import Limits, is_host, parser_error, split_url
-from service.server.refusals import DISCARD_BYTES, DiscardRate, refusal_response
 from service.server.timeouts import Clocks, Timeouts
 
 RESERVED_CONNECTIONS: Final = 64
@@ -39,6 +44,9 @@ RESERVED_CONNECTIONS: Final = 64
 
 SHUTDOWN_GRACE_S: Final = 0.5
 """How long an idle connection stays open at shutdown, for a request that its client may just have sent."""
+
+STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+RETRY_LATER: Final = STATUSES[OverloadedError]
 
 SPOKEN: Final = {"1.0", "1.1"}
 
@@ -74,7 +82,7 @@ class Cycle(RequestResponseCycle):
 
     refused = False
     """Whether the response tells the client to retry later."""
-    _head: bytes | None = None
+    _start: tuple[int, Headers] | None = None
 
     @property
     def announced_bytes(self) -> int:
@@ -88,24 +96,23 @@ class Cycle(RequestResponseCycle):
         if self.disconnected:
             return
         if message["type"] == "http.response.start":
-            lines = [b"%b: %b\r\n" % header for header in message.get("headers", ())]
-            self._head = b"".join([STATUS_LINES[message["status"]], *lines])
-        elif message["type"] == "http.response.body" and self._head is not None and not message.get("more_body"):
-            self.write(self._head, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))
+            self._start = message["status"], tuple(map(tuple, message.get("headers", ())))  # type: ignore[arg-type]
+        elif message["type"] == "http.response.body" and self._start is not None and not message.get("more_body"):
+            self.write(*self._start, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']}, expected a start and then a whole body")
 
-    def write(self, head: bytes, body: bytes) -> None:
-        """Write a whole response: `head` is its status line and its headers, each with its line end."""
+    def write(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write a whole response."""
         self.response_started = True
         if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
             self.keep_alive = False  # the body may never arrive, or is too long to be discarded
         lines = [b"%b: %b\r\n" % header for header in self.default_headers]
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
-        self.transport.writelines([b"%b%b\r\n" % (head, b"".join(lines)), body])
+        self.transport.writelines([b"%b%b\r\n" % (response_head(status, headers), b"".join(lines)), body])
         self.response_complete = True
-        self.refused = head.startswith(STATUS_LINES[503])
+        self.refused = status == RETRY_LATER
         self.message_event.set()
         self.on_response()
 
@@ -145,7 +152,7 @@ class Protocol(HttpToolsProtocol):
         """The request that is being answered, or was answered last."""
         self._task: Task[None] | None = None
         self._refusal: ServiceError | None = None
-        self._crowded = self._shutting_down = False
+        self._over_limit = self._shutting_down = False
         self._client_name: str | None = None
         self._n_hosts = 0
         self._piece_bytes = 0
@@ -159,7 +166,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._client_name = tls.subject(transport.get_extra_info("peercert"))
         if self._limited and len(self.connections) > self._limits.connections:
-            self._crowded = True
+            self._over_limit = True
             if len(self.connections) > self._limits.connections + RESERVED_CONNECTIONS:
                 transport.abort()
 
@@ -362,10 +369,11 @@ class Protocol(HttpToolsProtocol):
         self._current = cycle
         self._clocks.request_s = self._clocks.message_s if cycle is self.cycle else monotonic()
         # Weakly, for the cycle holds the scope: together they would wait for the garbage collection.
-        extensions: dict[str, Any] = {WHOLE_REPLY: partial(_write_whole, ref(cycle)), BUSY_S: self._discard_rate.busy_s}
-        if self._crowded:
+        send_response: SendResponse = partial(_send_response, ref(cycle))
+        extensions: dict[str, Any] = {SEND_RESPONSE: send_response, BUSY_S: self._discard_rate.busy_s}
+        if self._over_limit:
             cycle.keep_alive = False
-            extensions[CROWDED] = True
+            extensions[OVER_CONNECTION_LIMIT] = True
         cycle.scope["extensions"] = extensions
         if self._client_name is not None:
             cycle.scope[CLIENT_NAME] = self._client_name  # type: ignore[typeddict-unknown-key]
@@ -430,7 +438,15 @@ class Protocol(HttpToolsProtocol):
     def _send_refusal(self) -> None:
         assert self._refusal is not None
         body = describe(self._refusal, "", UNKNOWN_PATH)
-        self.transport.write(refusal_response(body, self.server_state.default_headers))
+        content = msgspec.json.encode(body)
+        given = {
+            **dict(self.server_state.default_headers),
+            b"content-type": b"application/json",
+            b"content-length": b"%d" % len(content),
+            **{name.lower().encode(): value.encode() for name, value in headers(body.status_code).items()},
+            b"connection": b"close",
+        }
+        self.transport.write(b"%b\r\n%b" % (response_head(body.status_code, tuple(given.items())), content))
         self._note(UNKNOWN_PATH, body.status_code, self._clocks.received_s - self._clocks.message_s)
         self._linger()
 
@@ -474,11 +490,17 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _write_whole(of: ref[Cycle], head: bytes, body: bytes) -> bool:
+@lru_cache(maxsize=256)
+def response_head(status: int, headers: Headers) -> bytes:
+    """Write a status line and headers, each with its line end."""
+    return b"".join([STATUS_LINES[status], *[b"%b: %b\r\n" % header for header in headers]])
+
+
+def _send_response(of: ref[Cycle], status: int, headers: Headers, body: bytes) -> bool:
     """Write a response in one call; False where that has to wait until the client reads."""
     cycle = of()
     if cycle is None or cycle.flow.write_paused:
         return False
     if not cycle.disconnected:
-        cycle.write(head, body)
+        cycle.write(status, headers, body)
     return True

@@ -28,10 +28,10 @@ from service.model.artefact import Artefact
 from service.model.scorer import Scorer
 from service.reload.applier import Follower
 from service.reload.watcher import HELD, Followed, Order, Rollout
+from service.server.discard import DiscardRate
 from service.server.limits import Limits
 from service.server.listener import Acceptor, Entrance, Intake, Welcome, all_sent
 from service.server.protocol import Protocol, check_timeouts
-from service.server.refusals import DiscardRate
 from service.server.timeouts import Timeouts
 from service.settings import Settings
 

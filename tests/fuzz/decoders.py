@@ -149,7 +149,7 @@ def check_head() -> Check:
             head = native._head(scope, in_use, FORMATS)  # type: ignore[arg-type]
         except ServiceError:
             return
-        assert {head.requested, head.replied} <= set(FORMATS.all)
+        assert {head.request_format, head.response_format} <= set(FORMATS.all)
 
     return check
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.server.refusals import DISCARD_BYTES
+from service.server.discard import DISCARD_BYTES
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
 from tests.service.formats.encodings import JSON, RAW

@@ -1,12 +1,6 @@
-"""Refused requests: their responses, and what is read and discarded after them."""
+"""What is read of bodies that nothing needs: up to which size, and how fast."""
 
 from typing import Final
-
-import msgspec
-
-from service import errors
-from service.api.responses import STATUS_LINES
-from service.errors import ErrorBody
 
 DISCARD_BYTES: Final = 256 * 2**20
 """The rest of a body is read and discarded up to this size, or that of the largest body where it is larger."""
@@ -37,17 +31,3 @@ class DiscardRate:
     def busy_s(self, now_s: float) -> float:
         """Tell how long the worker is busy with earlier refusals: an earlier retry would have to wait."""
         return max(self._busy_until_s - now_s, 0.0)
-
-
-def refusal_response(body: ErrorBody, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Write the whole response to a request that never reaches an application."""
-    content = msgspec.json.encode(body)
-    headers = {
-        "content-type": "application/json",
-        "content-length": str(len(content)),
-        **{name.lower(): value for name, value in errors.headers(body.status_code).items()},
-        "connection": "close",
-    }
-    lines = [b"%b: %b\r\n" % header for header in default_headers]
-    lines += [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
-    return b"%b%b\r\n%b" % (STATUS_LINES[body.status_code], b"".join(lines), content)
