@@ -1,9 +1,13 @@
-"""What is read of bodies that nothing needs: up to which size, and how fast."""
+"""What is read of a body that nothing needs: up to which size, and how fast."""
 
+from asyncio import AbstractEventLoop
+from time import monotonic
 from typing import Final
 
+from uvicorn.protocols.http.flow_control import FlowControl
+
 DISCARD_BYTES: Final = 256 * 2**20
-"""The rest of a body is read and discarded up to this size, or that of the largest body where it is larger."""
+"""The rest of a body is discarded up to this size, or that of the longest body where it is larger."""
 
 
 class DiscardRate:
@@ -31,3 +35,42 @@ class DiscardRate:
     def busy_s(self, now_s: float) -> float:
         """Tell how long the worker is busy with earlier refusals: an earlier retry would have to wait."""
         return max(self._busy_until_s - now_s, 0.0)
+
+
+class Discard:
+    """What one connection discards of a message."""
+
+    def __init__(self, rate: DiscardRate, max_body_bytes: int, flow: FlowControl, loop: AbstractEventLoop) -> None:
+        self._rate = rate
+        self._max_bytes = max(DISCARD_BYTES, max_body_bytes)
+        self._flow = flow
+        self._loop = loop
+        self._prepaid_bytes = 0
+        self.n_bytes = 0
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the client has sent more than is discarded."""
+        return self.n_bytes > self._max_bytes
+
+    def reset(self) -> None:
+        """Begin another message."""
+        self.n_bytes = self._prepaid_bytes = 0
+
+    def prepay(self, n_bytes: int) -> None:
+        """Pause for a refusal and the body that will follow, so that the client is read again when it is to retry."""
+        self._prepaid_bytes = n_bytes
+        self._pause(n_bytes + DiscardRate.REFUSAL_BYTES)
+
+    def pause(self, piece_bytes: int) -> None:
+        """Pause after a piece that was discarded, unless it is paid."""
+        if self.n_bytes > self._prepaid_bytes:
+            self._pause(piece_bytes)
+
+    def _pause(self, n_bytes: int) -> None:
+        self._flow.pause_reading()
+        self._loop.call_later(self._rate.pause_s(n_bytes, monotonic()), self._resume)
+
+    def _resume(self) -> None:
+        if not self._flow._transport.is_closing():
+            self._flow.resume_reading()

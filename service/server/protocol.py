@@ -35,7 +35,7 @@ from service.errors import (
     headers,
 )
 from service.security import tls
-from service.server.discard import DISCARD_BYTES, DiscardRate
+from service.server.discard import DISCARD_BYTES, Discard, DiscardRate
 from service.server.limits import Limits, is_host, parser_error, split_url
 from service.server.timeouts import Clocks, Timeouts
 
@@ -159,11 +159,12 @@ class Protocol(HttpToolsProtocol):
         self._head_is_split = False
         self._progress = self._stalled_bytes = 0
         """How often the parser began or ended a part of a message or gave a piece of a body, and the bytes since."""
-        self._discarded_bytes = self._prepaid_bytes = 0
+        self._discard: Discard
 
     def connection_made(self, transport: Any) -> None:
         """Take the connection, or close it where there are too many."""
         super().connection_made(transport)
+        self._discard = Discard(self._discard_rate, self._limits.body_bytes, self.flow, self.loop)
         self._client_name = tls.subject(transport.get_extra_info("peercert"))
         if self._limited and len(self.connections) > self._limits.connections:
             self._over_limit = True
@@ -182,7 +183,8 @@ class Protocol(HttpToolsProtocol):
         self._clocks.received_s = monotonic()
         self._piece_bytes = len(data)
         if self._state in (State.REFUSED, State.LINGERING):
-            self._discard(len(data))
+            self._discard.n_bytes += len(data)
+            self._limit_discard()
             return
         progress, self._head_is_split = self._progress, self._state is State.HEAD
         try:
@@ -205,7 +207,8 @@ class Protocol(HttpToolsProtocol):
         self._state = State.HEAD
         self._progress += 1
         self._clocks.begin_message()
-        self._n_hosts = self._stalled_bytes = self._discarded_bytes = self._prepaid_bytes = 0
+        self._n_hosts = self._stalled_bytes = 0
+        self._discard.reset()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers, which follow a body in chunks, are left out."""
@@ -279,7 +282,7 @@ class Protocol(HttpToolsProtocol):
         self._progress += 1
         cycle = self.cycle
         if cycle.response_complete:
-            self._discarded_bytes += len(body)
+            self._discard.n_bytes += len(body)
             return
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
@@ -310,11 +313,7 @@ class Protocol(HttpToolsProtocol):
             self._send_refusal()
         elif not self.transport.is_closing():
             if cycle.refused:
-                # Paid at once, so that the client is read again by the time that it was told.
-                self._prepaid_bytes = max(self._piece_bytes, cycle.announced_bytes)
-                self._pause_reading(self._prepaid_bytes + DiscardRate.REFUSAL_BYTES)
-            elif self._state is State.BODY and cycle is self.cycle:
-                self._pause_reading(self._piece_bytes)
+                self._discard.prepay(max(self._piece_bytes, cycle.announced_bytes))
             else:
                 self.flow.resume_reading()
             if self.pipeline:
@@ -400,7 +399,7 @@ class Protocol(HttpToolsProtocol):
             part = "the request's head" if self._state is State.HEAD else "what follows the body"
             self._limits.check_header_bytes(self._stalled_bytes, part)
         if self._state is State.BODY and self.cycle.response_complete:
-            self._discard(0)
+            self._limit_discard()
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Parse a request that asks for another protocol again without that: HTTP lets a server ignore it."""
@@ -466,24 +465,14 @@ class Protocol(HttpToolsProtocol):
         self._clocks.begin_linger()
         if self.transport.can_write_eof():  # not with TLS
             self.transport.write_eof()
-        self._pause_reading(self._piece_bytes)
+        self.flow.resume_reading()
 
-    def _discard(self, n_bytes: int) -> None:
-        """Count what is discarded, up to a limit, and pause where it comes faster than the rate."""
-        self._discarded_bytes += n_bytes
-        if self._discarded_bytes > max(DISCARD_BYTES, self._limits.body_bytes):
+    def _limit_discard(self) -> None:
+        """Pause where bytes to discard arrive too fast, and end the connection where they are too many."""
+        if self._discard.exceeded:
             self.transport.abort()
-        elif self._discarded_bytes > self._prepaid_bytes:
-            self._pause_reading(self._piece_bytes)
-
-    def _pause_reading(self, n_bytes: int) -> None:
-        """Pause for as long as so many discarded bytes are worth."""
-        self.flow.pause_reading()
-        self.loop.call_later(self._discard_rate.pause_s(n_bytes, monotonic()), self._resume_reading)
-
-    def _resume_reading(self) -> None:
-        if not self.transport.is_closing():
-            self.flow.resume_reading()
+        else:
+            self._discard.pause(self._piece_bytes)
 
     def _close_if_idle(self) -> None:
         if not self._answering and self._state is State.IDLE:
