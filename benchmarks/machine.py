@@ -20,7 +20,6 @@ PACKAGES = (
     "httptools",
     "msgspec",
     "orjson",
-    "pysimdjson",
     "numpy",
     "onnxruntime",
 )

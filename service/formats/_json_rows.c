@@ -1,6 +1,4 @@
-/* Rows of JSON numbers, read straight into a float32 block: the hot path of json_rows.py.
- *
- * It does not know what surrounds the rows, nor what is wrong with one that it cannot read.
+/* Rows of JSON numbers, read straight into a float32 block: the hot path of json.py.
  *
  * A number takes one of two ways. The usual way estimates it in double arithmetic, sixteen digits at once, and knows
  * how wrong the estimate can be. If all numbers that near round to the same float32, that is the answer. If not, which

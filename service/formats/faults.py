@@ -1,246 +1,190 @@
-"""The first fault in a refused payload, in words: the place, the value and what was expected.
-
-This is the slow path, taken only by wrong requests. It does not know HTTP and refuses nothing itself.
-"""
+"""What is wrong with a body, in words: the place, what was found and what was expected."""
 
 import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-REASON_CHARACTERS = 200
-"""Of a library's words, which may repeat themselves for each level of a document."""
+Key = Literal["features", "events"]
 
-SHOWN_CHARACTERS = 60
-
-FLOAT32_END = 2.0**128 - 2.0**103
+SHOWN_CHARACTERS: Final = 60
+FLOAT32_END: Final = 2.0**128 - 2.0**103
 """The smallest number that float32 rounds to infinity: half a step above its largest."""
 
-NUMBERS = frozenset({int, float})
-"""The very types of decoded numbers: bool, a kind of int to Python, is none of them."""
-
-KINDS: dict[type, str] = {
-    list: "a list",
-    dict: "an object",
-    bytes: "bytes",
-    msgspec.msgpack.Ext: "an extension",
-    datetime: "a timestamp",
+FOUND: Final = {
+    "None": "null",
+    "array": "a list",
+    "bool": "a boolean",
+    "ext": "an extension",
+    "float": "a number",
+    "int": "a number",
+    "object": "an object",
+    "str": "a string",
 }
+"""What msgspec calls the types of values."""
 
-Key = Literal["features", "events"]
-"""What a request carries: the features of one event, or events."""
-
-
-TOO_DEEP = "the body is not valid {} for this service: it is nested too deeply"
-MSGPACK_HEAD = re.compile(rb"(?s)[\x80-\x8f]|\xde(..)|\xdf(....)")
-"""The start of a map."""
-
-
-class RepeatedKeyError(Exception):
-    """A JSON object has a key more than once."""
-
-
-class Written(str):
-    """A number of a JSON body as it was written: as a float, 1e400 is infinity."""
-
-    __slots__ = ()
+UNKNOWN_KEY: Final = re.compile(r"(?s)Object contains unknown field `(.*)`")
+WRONG_TYPE: Final = re.compile(r"Expected `(.+)`, got `(.+?)`(?: - at `(key` in `)?\$\.?(.*)`)?$")
+OUT_OF_RANGE: Final = re.compile(r"Number out of range - at `\$\.?(.*)\[(\d+)\]`$")
+MALFORMED: Final = re.compile(r"malformed: (.*) \(byte (\d+)\)$")
+TRAILING: Final = "trailing characters"
+WRITTEN: Final = re.compile(rb"[ \t\n\r]*([0-9.eE+-]+)")
+"""A number of JSON."""
+NOT_FINITE: Final = re.compile(rb"NaN|Infinity")
+LOOKAHEAD_BYTES: Final = 8
+"""What stands at the place of a fault shows within so many bytes."""
 
 
-def json_fault(
-    body: bytes, key: Key, feature_names: Sequence[str], cut_rows: int = 0, cut_bytes: int = 0
-) -> str | None:
-    """Find the first fault of a JSON body; None if it has none that can be found here.
+class Source(NamedTuple):
+    """What msgspec was given to decode."""
 
-    `cut_rows` good rows of `cut_bytes` have been cut out of the body, before its first row.
-    """
-    try:
-        document = _parse_json(body.decode())
-    except UnicodeDecodeError as error:
-        return f"the body is not UTF-8: {error.reason} at byte {cut_bytes + error.start}"
-    except json.JSONDecodeError as error:
-        place = cut_bytes + len(error.doc[: error.pos].encode())
-        return f"the body is not valid JSON: {error.msg} at byte {place}"
-    except RecursionError:
-        return TOO_DEEP.format("JSON")
-    except RepeatedKeyError as error:
-        return str(error)
-    return document_fault(document, key, feature_names, lambda row: _event_as_written(body, key, row), cut_rows)
+    language: str
+    """JSON or MessagePack."""
+    key: Key
+    feature_names: Sequence[str]
+    place: str = ""
+    """The place of the value: `events[3]`, or nothing for the whole body."""
+    offset: int = 0
+    """Bytes of the body before the data."""
+    more: bool = False
+    """Whether more data may follow."""
 
 
-def msgpack_fault(
-    body: bytes, key: Key, feature_names: Sequence[str], cut_rows: int = 0, cut_bytes: int = 0
-) -> str | None:
-    """Find the first fault of a MessagePack body; None if it has none that can be found here.
-
-    `cut_rows` and `cut_bytes` are those of `json_fault`.
-    """
-    try:
-        document = msgspec.msgpack.decode(body)
-    except RecursionError:
-        return TOO_DEEP.format("MessagePack")
-    except ValueError as error:  # msgspec's own errors, and text that is not UTF-8
-        reason = re.sub(r"(?<=\(byte )\d+", lambda place: str(cut_bytes + int(place[0])), str(error))
-        return f"the body is not valid MessagePack: {reason[:REASON_CHARACTERS]}"
-    if isinstance(document, dict) and len(document) < n_keys(body):
-        return repeated(key) if key in document else "the body has a key more than once"
-    return document_fault(document, key, feature_names, cut_rows=cut_rows)
-
-
-def document_fault(
-    document: Any,
-    key: Key,
-    feature_names: Sequence[str],
-    read_again: Callable[[int], Any] | None = None,
-    cut_rows: int = 0,
-) -> str | None:
-    """Find the first fault of a decoded JSON or MessagePack body, or None.
-
-    The row of the first wrong event goes to `read_again`, which gives the event as the message shall show it, or None.
-    The row in the message is `cut_rows` more.
-    """
-    if not isinstance(document, dict):
-        return f'the body is {shown(document)}, expected an object with the key "{key}"'
-    for name in document:
-        if name != key:
-            return f'unknown key {shown(name)}, expected "{key}"'
-    if key not in document:
-        return f'missing key "{key}"'
-    events = [document[key]] if key == "features" else document[key]
-    if not isinstance(events, list):
-        return f"events is {shown(events)}, expected a list of events"
-    if not events:
-        return "events is empty, expected at least 1 event"
-    for row, event in enumerate(events):
-        if not is_event(event, len(feature_names)):
-            shown_event = read_again(row) if read_again else None
-            place = "features" if key == "features" else f"events[{cut_rows + row}]"
-            return event_fault(event if shown_event is None else shown_event, place, feature_names)
+def decode_fault(error: Exception, data: bytes, source: Source) -> str | None:
+    """Put the error of msgspec about `data` in words; None if all that is wrong is that the data ends."""
+    text, key = str(error), f'"{source.key}"'
+    if isinstance(error, UnicodeDecodeError):
+        return f"the body is not valid {source.language}: it has text that is not UTF-8"
+    if unknown := UNKNOWN_KEY.match(text):
+        return f"unknown key {shown(unknown[1])}, expected {key}"
+    if text.startswith("Object missing"):
+        return f"missing key {key}"
+    if wrong := WRONG_TYPE.match(text):
+        return _type_fault(wrong, source)
+    if beyond := OUT_OF_RANGE.match(text):
+        place = _named(source.place + beyond[1], int(beyond[2]), source.feature_names)
+        # Only numbers are before it.
+        number = data[data.index(b"[") + 1 :].split(b",", int(beyond[2]))[-1]
+        written = WRITTEN.match(number)
+        if written is None or (written.end() == len(number) and source.more):
+            return None  # its end is not here
+        return f"{place} is {cut(written[1].decode())}, which is not finite as float32"
+    if malformed := MALFORMED.search(text):
+        end = value_end(error)
+        return _syntax_fault(malformed[1], int(malformed[2]) if end is None else end, data, source)
     return None
 
 
-def is_event(event: Any, n_features: int) -> bool:
-    """Tell whether a decoded event has no fault, without putting it in words: a batch may have a million of them."""
-    return (
-        isinstance(event, list)
-        and len(event) == n_features
-        and NUMBERS.issuperset(map(type, event))
-        and all(-FLOAT32_END < value < FLOAT32_END for value in event)
-    )
+def _type_fault(wrong: re.Match[str], source: Source) -> str:
+    expected, found, in_key, path = wrong.groups()
+    place, n_features = source.place + (path or ""), len(source.feature_names)
+    found = FOUND.get(found, found)
+    if in_key:
+        return f'a key is {found}, expected "{source.key}"'
+    if expected == "object":
+        return f'the body is {found}, expected an object with the key "{source.key}"'
+    if expected == "float":
+        place, _, column = place.removesuffix("]").rpartition("[")
+        return f"{_named(place, int(column), source.feature_names)} is {found}, expected a number"
+    return f"{place} is {found}, expected a list of {'events' if place == 'events' else f'{n_features} numbers'}"
 
 
-def event_fault(event: Any, place: str, feature_names: Sequence[str]) -> str | None:
-    """Find the first fault of one event, or None."""
-    if not isinstance(event, list):
-        return f"{place} is {shown(event)}, expected a list of {len(feature_names)} numbers"
-    if len(event) != len(feature_names):
-        subject = "the event" if place == "features" else place
-        return f"{subject} has {len(event)} features, expected {len(feature_names)}"
-    faults = (
-        number_fault(value, f"{place}[{column}] ({name})")
-        for column, (value, name) in enumerate(zip(event, feature_names, strict=True))
-    )
-    return next((fault for fault in faults if fault), None)
+def _syntax_fault(reason: str, start: int, data: bytes, source: Source) -> str | None:
+    if source.more and start + LOOKAHEAD_BYTES >= len(data):
+        return None  # it may be a number that is cut, or not show yet
+    if (word := NOT_FINITE.match(data, start)) and b"[" in data[:start]:
+        found = float(b"-" * data.endswith(b"-", 0, start) + word[0])
+        place = _named(source.place or source.key, data.count(b",", 0, start), source.feature_names)
+        return number_fault(found, place)
+    return f"the body is not valid {source.language}: {reason} at byte {source.offset + start}"
 
 
-def number_fault(value: Any, place: str) -> str | None:
-    """Find the fault of one feature, or None."""
-    number = float(value) if isinstance(value, Written) else value
-    if type(number) not in NUMBERS:
-        return f"{place} is {shown(value)}, expected a number"
-    if -FLOAT32_END < number < FLOAT32_END:
+def body_fault(decode: Callable[[bytes], object], data: bytes, source: Source) -> str | None:
+    """Find what is wrong with a whole body that was refused; None if all that is wrong is that the data ends."""
+    try:
+        decode(data)
+    except ValueError as error:
+        return decode_fault(error, data, source)
+    return repeated(source.key)
+
+
+def row_fault(decode: Callable[[bytes], list[float]], data: bytes, source: Source) -> str | None:
+    """Find what is wrong with the row that `data` starts with; None if all that is wrong is that the data ends."""
+    try:
+        row, end = decode(data), len(data)
+    except ValueError as error:
+        after = value_end(error)
+        if after is None:
+            return decode_fault(error, data, source)
+        row, end = decode(data[:after]), after
+    if len(row) != len(source.feature_names):
+        return count_fault(source.place, row, source.feature_names)
+    for column, value in enumerate(row):
+        if fault := number_fault(value, _named(source.place, column, source.feature_names)):
+            return fault
+    return None if end == len(data) else _syntax_fault("expected ',' or ']'", end, data, source)
+
+
+def value_end(error: Exception) -> int | None:
+    """Tell where a value ends that msgspec refuses for what follows it; None for another error."""
+    after = MALFORMED.search(str(error))
+    if after is None or after[1] != TRAILING:
         return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{place} is {shown(value)}, expected a finite number"
-    return f"{place} is {shown(value)}, which is not finite as float32"
+    return int(after[2]) - str(error).startswith("JSON")  # where msgspec counts one byte too many
+
+
+def count_fault(place: str, row: Sequence[float], feature_names: Sequence[str]) -> str:
+    """Say that a row has another number of features."""
+    return f"{place} has {len(row)} features, expected {len(feature_names)}"
+
+
+def number_fault(value: float, place: str) -> str | None:
+    """Say that a number is not finite, or not finite as float32; None if it is."""
+    if -FLOAT32_END < value < FLOAT32_END:
+        return None
+    written = repr(value).replace("e+", "e")
+    if math.isfinite(value):
+        return f"{place} is {written}, which is not finite as float32"
+    return f"{place} is {written}, expected a finite number"
 
 
 def array_fault(
-    given: NDArray[Any], features: NDArray[np.float32], key: Key, feature_names: Sequence[str], cut_rows: int = 0
+    given: NDArray[Any], features: NDArray[np.float32], key: Key, names: Sequence[str], first: int = 0
 ) -> str:
     """Name the first number of `given`, of any shape, that is not finite in `features` (n, n_features).
 
-    The row in the message is `cut_rows` more.
+    `first` is the number of the first row.
     """
     row, column = np.argwhere(~np.isfinite(features))[0]
-    place = f"features[{column}]" if key == "features" else f"events[{cut_rows + row}][{column}]"
-    value = given.reshape(features.shape)[row, column].item()
-    return number_fault(value, f"{place} ({feature_names[column]})") or f"{place} is not finite"
+    place = _named("features" if key == "features" else f"events[{first + row}]", column, names)
+    return number_fault(given.reshape(features.shape)[row, column].item(), place) or f"{place} is not finite"
 
 
-def shown(value: Any) -> str:
-    """Write a value as a message shows it: numbers and texts cut if long, all else by its kind."""
-    for kind, name in KINDS.items():
-        if isinstance(value, kind):
-            return name
-    if isinstance(value, Written):
-        text = value.replace("e+", "e")
-    elif isinstance(value, str):
-        text = json.dumps(value[: SHOWN_CHARACTERS + 1], ensure_ascii=False)
-    elif value is None or isinstance(value, bool):
-        text = json.dumps(value)
-    elif isinstance(value, float):
-        text = repr(value).replace("e+", "e")
-    else:
-        try:
-            text = repr(value)
-        except ValueError:  # Python writes no int of more than 4300 digits
-            text = "a number of more than 4300 digits"
-    return cut(text)
-
-
-def cut(text: str) -> str:
-    """Take off the end of a long text."""
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
-
-
-def _parse_json(text: str) -> Any:
-    """Parse JSON with plain numbers; the errors are those of json.loads, and no others."""
-    try:
-        return json.loads(text, object_pairs_hook=_object)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:  # Python reads no int of more than 4300 digits, but any float
-        return json.loads(text, parse_int=float, object_pairs_hook=_object)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object; raises RepeatedKeyError."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise RepeatedKeyError(repeated(name))
-        found[name] = value
-    return found
-
-
-def repeated(name: str) -> str:
+def repeated(key: str) -> str:
     """Say that a key is there more than once."""
-    return f"the key {shown(name)} is there more than once"
+    return f'the key "{key}" is there more than once'
 
 
-def n_keys(body: bytes) -> int:
-    """Tell how many keys a MessagePack body announces that is a map."""
-    head = MSGPACK_HEAD.match(body)
-    assert head is not None
-    return int.from_bytes(head[head.lastindex]) if head.lastindex else body[0] & 0x0F
+def ends_early(language: str, n_bytes: int) -> str:
+    """Say that a body ends before its document."""
+    return f"the body is not valid {language}: it ends early, at byte {n_bytes}"
 
 
-def _event_as_written(body: bytes, key: Key, row: int) -> Any:
-    """Read one event of a JSON body again with its numbers as Written; None where that cannot be done.
+def shown(text: str) -> str:
+    """Write a client's text as a message shows it."""
+    return cut(json.dumps(text[: SHOWN_CHARACTERS + 1], ensure_ascii=False))
 
-    To find it, msgspec skips over the others: remembering the text of every number would cost a hundred times as much.
-    """
-    try:
-        if key == "features":
-            event = msgspec.json.decode(body, type=dict[str, msgspec.Raw])[key]
-        else:
-            event = msgspec.json.decode(body, type=dict[str, list[msgspec.Raw]])[key][row]
-        return json.loads(bytes(event), parse_float=Written, parse_int=Written)
-    except (ValueError, RecursionError):  # a NaN or the like somewhere else in the body
-        return None
+
+def cut(text: str, most: int = SHOWN_CHARACTERS) -> str:
+    """Take off the end of a long text."""
+    return text if len(text) <= most else text[:most] + "..."
+
+
+def _named(place: str, column: int, feature_names: Sequence[str]) -> str:
+    """Name a feature of a row."""
+    name = f" ({feature_names[column]})" if column < len(feature_names) else ""
+    return f"{place}[{column}]{name}"

@@ -39,7 +39,7 @@ class Raw(Format):
         """Write a score (1,)."""
         return self.write_scores(scores, accepted)
 
-    def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:  # noqa: ARG002  # no place for it
+    def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
         """Write scores (n,)."""
         return scores.astype(LITTLE_FLOAT32, copy=False).tobytes()
 

@@ -20,6 +20,7 @@ LONG = 8 * MIB
 PIECE_BYTES = 65_536
 NAMES = feature_names(5)
 ROW = b"[1,2,3,4,5]"
+LATE = f'the first {EVENT_BYTES} bytes are not those of a batch, expected an object with the key "events"'
 
 
 def filled(start: bytes, unit: bytes, end: bytes = b"") -> bytes:
@@ -39,13 +40,13 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
         'the key "events" is',
     ),
     "a list": (JSON.media_type, filled(b"[", ROW + b",", ROW + b"]"), "the body is a list, expected an object"),
-    "a text": (JSON.media_type, filled(b'"', b"x", b'"'), "the body is a text, expected an object"),
+    "a text": (JSON.media_type, filled(b'"', b"x", b'"'), LATE),
     "deep lists": (
         JSON.media_type,
         filled(b"", b"["),
-        "the body is not valid JSON for this service: it is nested too deeply",
+        "the body is a list, expected an object",
     ),
-    "space": (JSON.media_type, filled(b"", b" "), f"the body starts with {EVENT_BYTES} bytes of space"),
+    "space": (JSON.media_type, filled(b"", b" "), LATE),
     "a long row": (
         JSON.media_type,
         filled(b'{"events":[[', b"1,", b"1]]}"),
@@ -54,12 +55,12 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "a long text": (
         JSON.media_type,
         filled(b'{"events":"', b"x", b'"}'),
-        "events is a text, expected a list of events",
+        LATE,
     ),
     "brackets behind": (
         JSON.media_type,
         filled(b'{"events":[' + ROW + b"]}", b"]"),
-        "the body is not valid JSON: Extra data at byte 24",
+        "the body is not valid JSON: trailing characters at byte 24",
     ),
     "packed, a list": (
         MSGPACK.media_type,
@@ -69,7 +70,7 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "packed, two keys": (
         MSGPACK.media_type,
         filled(b"\x82\xa6events\xdd\x00\x20\x00\x00", b"\x90"),
-        "the body has 2 keys",
+        LATE.replace("262144", "65536"),
     ),
     "packed, another key": (MSGPACK.media_type, filled(b"\x81\xa2id\xdd\x00\x80\x00\x00", b"\x01"), 'unknown key "id"'),
     "packed, a long row": (
@@ -80,7 +81,7 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "packed, deep lists": (
         MSGPACK.media_type,
         filled(b"\x81\xa6events", b"\x91"),
-        "the body is not valid MessagePack for this service",
+        "events[0][0] (feature0) is a list, expected a number",
     ),
     "packed, empty rows": (
         MSGPACK.media_type,
@@ -90,7 +91,7 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "packed, no rows": (
         MSGPACK.media_type,
         filled(b"\x81\xa6events\xdd\x00\x80\x00\x00", b"\x01"),
-        "events[0] is 1, expected a list",
+        "events[0] is a number, expected a list",
     ),
 }
 

@@ -131,21 +131,23 @@ def test_a_wrong_query_is_refused(client: Client, path: str, query: str, message
     assert detail(post(client, f"{path}?{query}", b"{}", JSON.media_type), 400) == message
 
 
-def test_lone_surrogates_are_quoted_as_escapes(client: Client) -> None:
-    """A lone surrogate, which JSON can escape and UTF-8 cannot write, is refused like any other text."""
-    for body, message in (
-        (rb'{"\ud800": 1}', r'unknown key "\ud800", expected "events"'),
-        (rb'{"events": "\udfff"}', r'events is "\udfff", expected a list of events'),
-        (rb'{"events": [[1, 2, "\ud800", 4, 5]]}', r'events[0][2] (feature2) is "\ud800", expected a number'),
+def test_lone_surrogates_are_refused(client: Client) -> None:
+    """A lone surrogate, which JSON can escape and UTF-8 cannot write, is refused like any other wrong text."""
+    for body, place in (
+        (rb'{"\ud800": [[1, 2, 3, 4, 5]]}', 8),
+        (rb'{"events": "\udfff          "}', 18),
+        (rb'{"events": [[1, 2, "\ud800", 4, 5]]}', 26),
     ):
-        assert detail(post(client, "/score/batch", body, JSON.media_type), 400) == message
+        assert detail(post(client, "/score/batch", body, JSON.media_type), 400).endswith(
+            f"surrogate pair at byte {place}"
+        )
 
 
 def test_a_wrong_body_is_refused_by_place(client: Client) -> None:
     """The message names the place, the artefact's feature and the expectation."""
     body = b'{"events": [[1, 2, 3, 4, 5], [1, 2, "abc", 4, 5]]}'
     response = post(client, "/score/batch", body, JSON.media_type)
-    assert detail(response, 400) == 'events[1][2] (feature2) is "abc", expected a number'
+    assert detail(response, 400) == "events[1][2] (feature2) is a string, expected a number"
 
 
 def test_a_wrong_type_is_refused(client: Client) -> None:

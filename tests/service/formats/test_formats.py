@@ -148,10 +148,11 @@ def test_numbers_beyond_float64_are_refused_as_they_were_written(text: str) -> N
     assert refusal(f'{{"events": [[1, 2, 3], {event}, {event}]}}'.encode(), JSON) == f"events[1]{expected}"
 
 
-def test_two_faults_are_no_worse_than_one() -> None:
-    """Where the text of a number cannot be had, as JSON of Python's own comes later, it is refused by its value."""
-    expected = "events[0][1] (pzj1) is inf, expected a finite number"
-    assert refusal(b'{"events": [[1, 1e400, 3], [1, 2, NaN]]}', JSON) == expected
+def test_of_two_faults_the_first_is_named() -> None:
+    """A number too large is refused as it was written, whatever comes after it."""
+    for after in (b"3], [1, 2, NaN]]}", b"NaN]]}", b"\xff]]}", b'"x"', b""):
+        expected = "events[0][1] (pzj1) is 1e400, which is not finite as float32"
+        assert refusal(b'{"events": [[1, 1e400, ' + after, JSON) == expected
 
 
 @documents
@@ -164,7 +165,7 @@ def test_a_fault_at_the_end_of_many_events_is_found_without_an_object_for_each_n
         decode_events(good, fmt.media_type, NAMES)
         reading = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
-        assert refusal(wrong, fmt) == 'events[20000][2] (tau2j1) is "x", expected a number'
+        assert refusal(wrong, fmt) == "events[20000][2] (tau2j1) is a string, expected a number"
         assert tracemalloc.get_traced_memory()[1] < 2.5 * reading
     finally:
         tracemalloc.stop()
@@ -183,13 +184,13 @@ def test_numbers_that_float32_can_round_are_read(text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        ("abc", '"abc"'),
-        ("1.5", '"1.5"'),
+        ("abc", "a string"),
+        ("1.5", "a string"),
         (None, "null"),
-        (True, "true"),
+        (True, "a boolean"),
         ([1.0], "a list"),
         ({}, "an object"),
-        ("x" * 100, '"' + "x" * 59 + "..."),
+        ("x" * 100, "a string"),
     ],
 )
 def test_what_is_no_number_is_refused(fmt: Format, value: object, shown: str) -> None:
@@ -209,15 +210,15 @@ def test_what_is_no_number_is_refused(fmt: Format, value: object, shown: str) ->
         ({"events": [[1, 2], [1, 2]]}, "events[0] has 2 features, expected 3"),
         ({"events": [[]]}, "events[0] has 0 features, expected 3"),
         ({"events": []}, "events is empty, expected at least 1 event"),
-        ({"events": [[1, 2, 3], 7]}, "events[1] is 7, expected a list of 3 numbers"),
-        ({"events": [1, 2, 3]}, "events[0] is 1, expected a list of 3 numbers"),
+        ({"events": [[1, 2, 3], 7]}, "events[1] is a number, expected a list of 3 numbers"),
+        ({"events": [1, 2, 3]}, "events[0] is a number, expected a list of 3 numbers"),
         ({"events": {}}, "events is an object, expected a list of events"),
         ({"events": None}, "events is null, expected a list of events"),
         ({"event": [[1, 2, 3]]}, 'unknown key "event", expected "events"'),
         ({"events": [[1, 2, 3]], "id": 1}, 'unknown key "id", expected "events"'),
         ({}, 'missing key "events"'),
         ([[1, 2, 3]], 'the body is a list, expected an object with the key "events"'),
-        (7, 'the body is 7, expected an object with the key "events"'),
+        (7, 'the body is a number, expected an object with the key "events"'),
     ],
 )
 def test_a_wrong_batch_is_refused_at_its_first_fault(fmt: Format, body: object, message: str) -> None:
@@ -231,8 +232,8 @@ def test_a_wrong_batch_is_refused_at_its_first_fault(fmt: Format, body: object, 
     [
         ({"features": [1, 2]}, "the event has 2 features, expected 3"),
         ({"features": []}, "the event has 0 features, expected 3"),
-        ({"features": [[1, 2, 3]]}, "the event has 1 features, expected 3"),
-        ({"features": 7}, "features is 7, expected a list of 3 numbers"),
+        ({"features": [[1, 2, 3]]}, "features[0] (mj1) is a list, expected a number"),
+        ({"features": 7}, "features is a number, expected a list of 3 numbers"),
         ({"events": [[1, 2, 3]]}, 'unknown key "events", expected "features"'),
     ],
 )
@@ -251,14 +252,15 @@ def test_an_empty_body_is_refused(fmt: Format) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b'{"events": [[1, 2, 3]', "the body is not valid JSON: Expecting ',' delimiter at byte 21"),
-        (b'{"\xc3\xa9": ?}', "the body is not valid JSON: Expecting value at byte 7"),
-        (b'{"events": [[1, 2, 3]]} x', "the body is not valid JSON: Extra data at byte 24"),
-        (b'{"events": [[1, 2, 3.]]}', "the body is not valid JSON: Expecting ',' delimiter at byte 20"),
-        (b'{"events": "\xff"}', "the body is not UTF-8: invalid start byte at byte 12"),
-        (b"[" * 100_000, "the body is not valid JSON for this service: it is nested too deeply"),
-        (b'{"events":' + b"[" * 100_000, "the body is not valid JSON for this service: it is nested too deeply"),
-        ('{"events": 1}'.encode("utf-16"), "the body is not UTF-8: invalid start byte at byte 0"),
+        (b'{"events": [[1, 2, 3]', "the body is not valid JSON: it ends early, at byte 21"),
+        (b'{"\xc3\xa9": ?}', 'unknown key "é", expected "events"'),
+        (b'{"events": ?}', "the body is not valid JSON: invalid character at byte 11"),
+        (b'{"events": [[1, 2, 3]]} x', "the body is not valid JSON: trailing characters at byte 24"),
+        (b'{"events": [[1, 2, 3.]]}', "the body is not valid JSON: invalid number at byte 21"),
+        (b'{"\xff": 1}', "the body is not valid JSON: it has text that is not UTF-8"),
+        (b"[" * 100_000, 'the body is a list, expected an object with the key "events"'),
+        (b'{"events":' + b"[" * 100_000, "events[0][0] (mj1) is a list, expected a number"),
+        ('{"events": 1}'.encode("utf-16"), "the body is not valid JSON: invalid character at byte 0"),
     ],
 )
 def test_broken_json_is_refused_with_the_byte(body: bytes, message: str) -> None:
@@ -272,7 +274,7 @@ def test_broken_json_is_refused_with_the_byte(body: bytes, message: str) -> None
         b"\xc1",
         b"\x81\xa6events\xdd\xff\xff\xff\xff",
         b"\x81\xa6ev\xffnts\x01",
-        b"\x81\xa6events" + b"\x91" * 100_000,
+        b"\x81\xa6events\x91\x93\x01\xc1",
         msgspec.msgpack.encode({"events": [[1, 2, 3]]}) + b"x",
     ],
 )
@@ -284,7 +286,7 @@ def test_broken_messagepack_is_refused(body: bytes) -> None:
 def test_messagepack_has_types_that_are_no_numbers() -> None:
     """Binary strings and keys that are no text are refused like any other value."""
     assert refusal(document(MSGPACK, {"events": [[1, b"2", 3]]}), MSGPACK).startswith("events[0][1] (pzj1) is bytes")
-    assert refusal(document(MSGPACK, {1: 2}), MSGPACK) == 'unknown key 1, expected "events"'
+    assert refusal(document(MSGPACK, {1: 2}), MSGPACK) == 'a key is a number, expected "events"'
 
 
 def test_raw_bytes_are_whole_events() -> None:
@@ -369,7 +371,7 @@ def test_an_npy_header_of_python_2_is_refused(shape: str) -> None:
     header = npy_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}")
     with warnings.catch_warnings(record=True) as printed:
         warnings.simplefilter("always")
-        assert "its header is one of Python 2" in refusal(header + bytes(24), NPY)
+        assert "it was created on Python 2. Save the file again" in refusal(header + bytes(24), NPY)
     assert not printed
 
 

@@ -17,6 +17,9 @@ try:
 except ImportError:
     pytest.skip("_json_rows.c was not built: it needs a C compiler and Python.h", allow_module_level=True)
 
+from service.formats import json as json_format
+from service.formats.json import read_rows_slowly
+
 SPACE: Final = rb"[ \t\n\r]*"
 NUMBER: Final = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 ODD_VALUES: Final = [
@@ -121,7 +124,7 @@ SHAPES: Final[dict[str, Callable[[Random], str]]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_numbers_are_rounded_as_python_and_numpy_round_them(shape: str) -> None:
-    """Each text becomes np.float32(float(text)), bit for bit, wherever it stands; 12 000 texts of each shape."""
+    """Each text becomes np.float32(float(text)), bit for bit, by both readers; 12 000 texts of each shape."""
     random = Random(shape)
     texts = [SHAPES[shape](random) for _ in range(12_000)]
     expected = to_float32([float(text) for text in texts]).reshape(-1, 6)
@@ -131,6 +134,9 @@ def test_numbers_are_rounded_as_python_and_numpy_round_them(shape: str) -> None:
     block = empty_block(len(rows), 6)
     assert read_rows(data, 0, block, 0) == (len(rows), len(data), END)
     np.testing.assert_array_equal(block.view(np.uint32), expected.view(np.uint32))
+    slow = empty_block(len(rows), 6)
+    assert read_rows_slowly(data, 0, slow, 0) == (len(rows), len(data), END)
+    np.testing.assert_array_equal(slow.view(np.uint32), expected.view(np.uint32))
 
 
 def test_a_number_is_the_same_at_the_very_end_of_the_data() -> None:
@@ -146,8 +152,12 @@ def test_a_number_is_the_same_at_the_very_end_of_the_data() -> None:
 @pytest.mark.parametrize("zero", ["0", "0.0", "0e5", "0." + "0" * 30, "1e-400", "1e-99999999999999999999"])
 def test_zero_keeps_its_sign(zero: str) -> None:
     """So does what is too small for a float32."""
-    rows, _, _ = read_once(f"[{zero},-{zero}]]{' ' * 40}".encode(), 2)
+    data = f"[{zero},-{zero}]]{' ' * 40}".encode()
+    rows, _, _ = read_once(data, 2)
     assert rows == [np.array([0.0, -0.0], np.float32).tobytes()]
+    slow = empty_block(1, 2)
+    read_rows_slowly(data, 0, slow, 0)
+    assert slow.tobytes() == rows[0]
 
 
 def test_long_numbers_are_read() -> None:
@@ -303,3 +313,15 @@ def test_the_places_at_the_end_are_none_outside() -> None:
     """An empty rest has no row."""
     assert read_rows(b"[1]]", 4, empty_block(1, 1), 0) == (0, 4, MORE)
     assert read_rows(b"", 0, empty_block(1, 1), 0) == (0, 0, MORE)
+
+
+def test_the_two_readers_stop_for_the_same_reasons() -> None:
+    """The reader in Python gives the same rows, offsets and states, except that an incomplete row is odd to it."""
+    assert (json_format.MORE, json_format.FULL, json_format.END, json_format.ODD) == (MORE, FULL, END, ODD)
+    for data, n_features in mutations(Random(3)):
+        fast, slow = empty_block(2, n_features), empty_block(2, n_features)
+        *counts, state = read_rows(data, 0, fast, 0)
+        *slow_counts, slow_state = read_rows_slowly(data, 0, slow, 0)
+        assert counts == slow_counts, data
+        assert slow_state == (ODD if state == MORE else state), data
+        assert fast[: counts[0]].tobytes() == slow[: counts[0]].tobytes(), data

@@ -1,14 +1,24 @@
-"""Content negotiation: which format a request is read in, and which its response is written in."""
+"""The table of formats: content negotiation, and what a new format takes."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
 import pytest
+from litestar.testing import TestClient
+from numpy.typing import NDArray
 
+from service.api.app import create_app
 from service.errors import NotAcceptableError, UnsupportedMediaTypeError
-from service.formats.format import Format
+from service.formats.format import Accepted, BatchReader, Format, Scores
 from service.formats.json import JSON
 from service.formats.msgpack import MSGPACK
 from service.formats.npy import NPY
 from service.formats.raw import RAW
-from service.formats.table import FORMATS
+from service.formats.table import FORMATS, Formats
+from service.model.artefact import Artefact
+from service.settings import Settings
+from tests.artefacts import RTOL, oracle, sample_events
 
 
 @pytest.mark.parametrize(
@@ -65,3 +75,60 @@ def test_an_accept_header_without_a_known_format_is_refused(accept: str) -> None
     """The message names the header and the known types."""
     with pytest.raises(NotAcceptableError, match=r"Accept is .*expected one of application/json, .*x-npy"):
         FORMATS.of_response(accept, JSON)
+
+
+class CsvReader(BatchReader):
+    """Reads lines of numbers."""
+
+    def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
+        lines, _, self._rest = (self._rest + piece).rpartition(b"\n")
+        if lines:
+            yield np.loadtxt(lines.decode().splitlines(), delimiter=",", ndmin=2)
+
+
+class Csv(Format):
+    """A format that the service does not have."""
+
+    media_type = "text/csv"
+
+    def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[Any]:
+        return np.loadtxt(body.decode().splitlines(), delimiter=",")
+
+    def open_batch(self, feature_names: Sequence[str], max_events: int) -> BatchReader:
+        """Open a reader."""
+        return CsvReader(feature_names, max_events)
+
+    def write_score(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write a line."""
+        return self.write_scores(scores, accepted)
+
+    def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write lines."""
+        return "".join(f"{score}\n" for score in scores).encode()
+
+
+def lines(events: NDArray[Any]) -> bytes:
+    """Write events as CSV."""
+    return "".join(",".join(map(str, event)) + "\n" for event in events).encode()
+
+
+def test_a_new_format_touches_its_class_and_the_table(artefact: Artefact) -> None:
+    """With one more format in the table, events are scored in it and the description has it, on both routes."""
+    events, headers = sample_events(5000), {"Content-Type": "text/csv"}
+    with TestClient(create_app(Settings(), artefact, Formats(*FORMATS.all, Csv())).main) as client:
+        one = client.post("/score", content=lines(events[:1]), headers=headers)
+        many = client.post("/score/batch", content=lines(events), headers=headers)
+        as_json = client.post("/score/batch", content=lines(events), headers={**headers, "Accept": "application/json"})
+        html = client.post("/score", content=lines(events[:1]), headers={"Content-Type": "text/html"})
+        nan = client.post("/score", content=b"1,2,nan,4,5", headers=headers)
+        paths = client.get("/schema").json()["paths"]
+    assert one.headers["content-type"] == many.headers["content-type"] == "text/csv"
+    np.testing.assert_allclose(np.loadtxt([one.text]), oracle(events[:1])[0], RTOL)
+    np.testing.assert_allclose(np.loadtxt(many.text.splitlines()), oracle(events), RTOL)
+    np.testing.assert_allclose(as_json.json()["anomaly_scores"], oracle(events), RTOL)
+    assert html.json()["detail"].endswith("application/x-npy, text/csv")
+    assert nan.json()["detail"] == "features[2] (feature2) is nan, expected a finite number"
+    for path in ("/score", "/score/batch"):
+        operation = paths[path]["post"]
+        assert "text/csv" in operation["requestBody"]["content"]
+        assert "text/csv" in operation["responses"]["200"]["content"]
