@@ -1,4 +1,4 @@
-"""The page of promises names its proofs, and they are there."""
+"""The page of guarantees names its proofs, and they are there."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/trust.md").read_text()
-ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| promise")]
-PROOFS = sorted(set(re.findall(r"`((?:[a-z_]+/)?test_[a-z_]+\.py)(?:::(test_[a-z_0-9]+))?`", PAGE)))
+ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| guarantee")]
+PROOFS = sorted(set(re.findall(r"`((?:[a-z_]+/)*test_[a-z_]+\.py)(?:::(test_[a-z_0-9]+))?`", PAGE)))
 
 
 @pytest.mark.parametrize(("file", "name"), PROOFS)
@@ -26,7 +26,7 @@ def test_a_command_is_there() -> None:
         assert f"\n{command}:" in (ROOT / "Makefile").read_text()
 
 
-def test_every_promise_has_a_proof() -> None:
+def test_every_guarantee_has_a_proof() -> None:
     """No row of the tables is without a test or a command."""
     assert len(ROWS) > 30
     for row in ROWS:
