@@ -1,17 +1,10 @@
-"""The TLS that the service speaks: one context of a certificate, its key and the authorities of clients.
+"""The service's TLS: one context of a certificate, its key and the authorities of clients."""
 
-It does not know sockets, nor HTTP.
-"""
-
-import logging
 import ssl
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from service.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 class TlsError(Exception):
@@ -33,33 +26,14 @@ def server_context(settings: Settings) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(certificate, key, password=_no_password)
+        context.load_cert_chain(certificate, key, password="")  # else OpenSSL could ask for one at the terminal
     except OSError as error:  # as ssl.SSLError is one
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             raise TlsError(f"{key} is not the key of {certificate}: give the two that were made together") from error
-        raise TlsError(f"{key} with {certificate}: OpenSSL says {_said(error)}; make them again") from error
+        raise TlsError(f"{key} with {certificate}: OpenSSL says {_reason(error)}; make them again") from error
     if settings.tls_client_ca is not None:
         _require_clients_of(context, Path(settings.tls_client_ca))
     return context
-
-
-def check_certificate(settings: Settings) -> None:
-    """Find out whether clients can use what `server_context` reads; raises TlsError.
-
-    A certificate that clients may refuse, as one out of date, is no error but a warning in the log.
-    """
-    certificate = Path(settings.tls_certificate or "")
-    _check_pem(certificate, "CERTIFICATE", "the certificate chain")
-    trusting = _trusting(certificate)  # first: of a pair OpenSSL would not say which is at fault
-    context = server_context(settings)
-    context.verify_mode = ssl.CERT_NONE  # the client here shows none
-    try:
-        _shake_hands(context, trusting)
-    except ssl.SSLCertVerificationError as error:
-        detail = f"{certificate}: {error.verify_message}; renew it"
-        logger.warning("clients may refuse the certificate", extra={"detail": detail})
-    except ssl.SSLError as error:
-        raise TlsError(f"{certificate}: a client cannot use it: OpenSSL says {_said(error)}; make another") from error
 
 
 def subject(peer_certificate: dict[str, Any] | None) -> str | None:
@@ -69,39 +43,17 @@ def subject(peer_certificate: dict[str, Any] | None) -> str | None:
 
 
 def _check_pem(path: Path, label: str, meaning: str) -> None:
-    """Refuse what is no PEM file of that kind; OpenSSL would not say which of its files it means."""
+    """Require a PEM file of that kind; OpenSSL would not say which of its files it means."""
     try:
-        if path.is_fifo():  # which would be waited for
+        if path.is_fifo():  # reading it would wait for its writer
             raise TlsError(f"{path} is not a regular file; give the PEM file of {meaning}")
         content = path.read_bytes()
     except OSError as error:
         raise TlsError(f"{path}: {error.strerror}; give the PEM file of {meaning}") from error
     if b"-----BEGIN ENCRYPTED" in content or b"Proc-Type: 4,ENCRYPTED" in content:
-        raise TlsError(f"{path} is encrypted, and nobody is there to be asked: decrypt it with openssl pkey")
+        raise TlsError(f"{path} is encrypted: decrypt it with openssl pkey, for a service asks for no password")
     if f"{label}-----".encode() not in content or b"-----BEGIN " not in content:
         raise TlsError(f"{path} has no PEM block of a {label}: give the PEM file of {meaning}")
-
-
-def _trusting(certificate: Path) -> ssl.SSLContext:
-    """Make the context of a client that trusts these very certificates."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    try:
-        context.load_verify_locations(certificate)
-    except OSError as error:
-        raise TlsError(f"{certificate} is no certificate: OpenSSL says {_said(error)}; make it again") from error
-    return context
-
-
-def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """Do in memory what clients will do, up to where they judge the certificate; raises what they would."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    serving = server.wrap_bio(to_server, to_client, server_side=True)
-    asking = client.wrap_bio(to_client, to_server)
-    for side in (asking, serving, asking):
-        with suppress(ssl.SSLWantReadError):
-            side.do_handshake()
 
 
 def _require_clients_of(context: ssl.SSLContext, authorities: Path) -> None:
@@ -109,16 +61,11 @@ def _require_clients_of(context: ssl.SSLContext, authorities: Path) -> None:
     try:
         context.load_verify_locations(authorities)
     except OSError as error:
-        raise TlsError(f"{authorities} is no certificate: OpenSSL says {_said(error)}; make it again") from error
+        raise TlsError(f"{authorities} is no certificate: OpenSSL says {_reason(error)}; make it again") from error
     if not context.cert_store_stats()["x509_ca"]:
         raise TlsError(f"{authorities} has no authority's certificate, but others: give what signs the clients'")
     context.verify_mode = ssl.CERT_REQUIRED
 
 
-def _no_password() -> str:
-    """Answer for OpenSSL, which would ask at the terminal."""
-    return ""
-
-
-def _said(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return str(getattr(error, "reason", None) or error.strerror or error).replace("_", " ").lower()

@@ -1,7 +1,4 @@
-"""File descriptors: the limit of this process, and whether there is one left for another connection.
-
-It does not know what they are used for.
-"""
+"""File descriptors: the limit of this process, and whether one is left for another connection."""
 
 import errno
 import logging
@@ -14,14 +11,17 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
-EPISODE_S: Final = 60
-"""A shortage is logged again after as long without one."""
-
 SPARE_DESCRIPTORS: Final = 16
-"""Those that clients leave to the operations port and to the files of a new model."""
+"""Descriptors that clients leave to the operations port and to new files."""
 
 OWN_DESCRIPTORS: Final = 256
-"""Those that a process needs but for its clients."""
+"""Descriptors that a process needs apart from its connections."""
+
+PAUSE_S: Final = 0.2
+"""How long no connection is taken where there is no descriptor or no worker for it; clients wait in the backlog."""
+
+EPISODE_S: Final = 60
+"""A shortage is logged again after as long without one."""
 
 EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -37,29 +37,37 @@ def allow_descriptors(n_connections: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-class Shortage:
-    """What stops connections for a moment, logged once for as long as it lasts."""
+class Pause:
+    """A pause in taking connections; its reason is logged once for as long as it lasts."""
 
     def __init__(self) -> None:
-        self._seen_at = -math.inf
+        self._until = self._seen_at = -math.inf
 
-    def note(self, event: str, detail: str) -> None:
-        """Log it, unless it was there a moment ago."""
+    @property
+    def left_s(self) -> float:
+        """The seconds until connections are taken again; 0 where they are taken now."""
+        return max(self._until - time.monotonic(), 0)
+
+    def begin(self, event: str | None = None, detail: str = "") -> None:
+        """Take none for a moment, and log the event unless it was logged a moment ago."""
         now = time.monotonic()
-        if now - self._seen_at > EPISODE_S:
-            logger.warning(event, extra={"detail": detail})
-        self._seen_at = now
+        self._until = now + PAUSE_S
+        if event is not None:
+            if now - self._seen_at > EPISODE_S:
+                logger.warning(event, extra={"detail": detail})
+            self._seen_at = now
 
 
 class Descriptors:
-    """The descriptors that this process has left for connections, all but some to spare."""
+    """The descriptors that are left for connections, with a pause where there are none."""
 
     def __init__(self, spare: int = SPARE_DESCRIPTORS) -> None:
+        """Leave `spare` descriptors for other uses."""
         self._spare = spare
-        self._shortage = Shortage()
+        self.pause = Pause()
 
     def left(self, known: int) -> bool:
-        """Tell whether another connection may have one, for which `known`, an open one, is copied; logs if not."""
+        """Tell whether another connection may have a descriptor; `known`, an open one, is copied to find out."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         with suppress(OSError):
             # The lowest free one is given: no more are free than those from it up to the limit.
@@ -71,7 +79,7 @@ class Descriptors:
         return False
 
     def ran_out(self) -> None:
-        """Log that there are too few."""
+        """Pause, and log that there are too few."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         detail = f"this process may have {limit} open files, and new connections wait: raise `ulimit -n`"
-        self._shortage.note("file descriptors ran out", detail)
+        self.pause.begin("file descriptors ran out", detail)

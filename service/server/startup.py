@@ -1,16 +1,13 @@
-"""The command's work: what is needed to serve is checked and opened, and then one process serves, or several.
-
-It does not know how a process serves, nor requests or formats.
-"""
+"""The start: files are checked and sockets opened, and then one process serves, or a supervisor and its workers."""
 
 import logging
 import math
 import os
 import shutil
-import socket
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,40 +17,35 @@ from service.logs import configure_logging
 from service.metrics import MULTIPROCESS_VARIABLE, WORKER_BYTES
 from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
-from service.reload.snapshot import CopyError
-from service.reload.watcher import MODEL, Rollout, check, kinds_in, stamps
+from service.reload.snapshot import FILE_FAULTS, MODEL, CopyError, files_of
+from service.reload.watcher import Watcher, check, file_states
 from service.server.descriptors import allow_descriptors
-from service.server.listener import Entrance
-from service.server.supervisor import WRONG_FILES, Supervisor
-from service.server.worker import Own, serve
+from service.server.listener import CannotListenError, Listener
+from service.server.sources import Standalone
+from service.server.supervisor import Supervisor
+from service.server.worker import Server
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048
-
-CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+CPU_LIMIT: Final = Path("/sys/fs/cgroup/cpu.max")
 """A container's share of time, in microseconds of each period of microseconds."""
 
-WORKER_DESCRIPTORS = 8
-"""Those that a parent has open for each worker."""
+WORKER_DESCRIPTORS: Final = 8
+"""Descriptors that the supervisor has open for each worker."""
 
 
-class CannotListenError(Exception):
-    """The address cannot be had; the message names it, why, and what to do."""
+class MetricsDirectoryError(Exception):
+    """The files of the workers' metrics cannot be kept; the message says where, why, and what to do."""
 
 
-class CannotKeepError(Exception):
-    """What workers share cannot be kept; the message says where, why, and what to do."""
-
-
-FAULTS: Final = {
-    **WRONG_FILES,
+FAULTS: Final[dict[type[Exception], str]] = {
+    **FILE_FAULTS,
+    CopyError: "cannot copy the files",
     CannotListenError: "cannot listen",
-    CannotKeepError: "cannot keep the workers' files",
-    CopyError: "cannot keep the workers' files",
+    MetricsDirectoryError: "cannot keep the workers' files",
 }
-"""What keeps the service from starting, as the log calls it."""
+"""Errors that keep the service from starting, as the log names them."""
 
 
 def run(settings: Settings) -> int:
@@ -79,26 +71,9 @@ def check_files(settings: Settings) -> Artefact:
     """
     artefact = load_artefact(settings.model, max_bytes=settings.max_model_bytes, sha256=settings.model_sha256)
     Scorer(artefact)  # a model that cannot score is refused here, once, rather than by each worker
-    for kind in kinds_in(settings):
-        if kind != MODEL:
-            check(settings, kind)
+    for kind in files_of(settings).keys() - {MODEL}:
+        check(settings, kind)
     return artefact
-
-
-def listen(host: str, port: int, flag: str = "--port") -> socket.socket:
-    """Open a listening socket; raises CannotListenError for an address that is unknown, not ours or taken."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address, family=family, backlog=BACKLOG)
-    except (OSError, ValueError) as error:  # a name that cannot be one is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise CannotListenError(f"{host}:{port}: {reason}; choose another --host or {flag}") from error
-
-
-def url(listener: socket.socket, scheme: str) -> str:
-    """Write the address that the socket listens on as a URL."""
-    host, port = listener.getsockname()[:2]
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def usable_cores() -> int:
@@ -112,71 +87,41 @@ def usable_cores() -> int:
 
 def _run(settings: Settings) -> int:
     allow_descriptors(settings.max_connections + WORKER_DESCRIPTORS * settings.workers)
-    known = stamps(settings)
+    states = file_states(settings)
     artefact = check_files(settings)
-    with _entrance(settings) as entrance, _operations_entrance(settings) as operations:
+    with ExitStack() as stack:
+        main = stack.enter_context(closing(Listener.open(settings.host, settings.port)))
+        operations = None
         extra = {
-            "url": url(entrance.listener, "http" if settings.tls_certificate is None else "https"),
+            "url": main.url("http" if settings.tls_certificate is None else "https"),
             "model": artefact.identity,
             "workers": settings.workers,
         }
-        if operations is not None:
-            extra["ops_url"] = url(operations.listener, "http")
-
-        def log_ready() -> None:
-            logger.info("ready", extra=extra)
-
-        rollout = Rollout(settings, known, artefact)
-        try:
-            if settings.workers > 1:
-                return _supervise(settings, artefact, Own(entrance, operations, rollout), log_ready)
-            serve(settings, artefact, Own(entrance, operations, rollout), log_ready)
-            return 0
-        finally:
-            rollout.close()
+        if settings.ops_port is not None:
+            operations = Listener.open(settings.host, settings.ops_port, "--ops-port", spare=0)
+            stack.enter_context(closing(operations))
+            extra["ops_url"] = operations.url("http")
+        watcher = Watcher(settings, states, artefact)
+        log_ready = partial(logger.info, "ready", extra=extra)
+        if settings.workers > 1:
+            stack.enter_context(_metrics_directory(settings.workers))
+            return Supervisor(main, operations, watcher, log_ready).run()
+        Server(watcher.snapshot, artefact, Standalone(main, operations, watcher, log_ready)).run()
+        return 0
 
 
-def _supervise(settings: Settings, artefact: Artefact, own: Own, on_ready: Callable[[], None]) -> int:
-    """Serve in several processes that share the sockets, the metrics and the artefact; gives the exit status."""
+@contextmanager
+def _metrics_directory(n_workers: int) -> Iterator[None]:
+    """Keep the files of the workers' metrics in a temporary directory; raises MetricsDirectoryError."""
     try:
-        directory = tempfile.TemporaryDirectory(prefix="anomaly-workers-")
+        directory = tempfile.TemporaryDirectory(prefix="anomaly-workers-", ignore_cleanup_errors=True)
     except OSError as error:
-        raise CannotKeepError(f"no temporary directory: {error.strerror}; set TMPDIR to one with room") from error
-    with directory:
-        os.environ[MULTIPROCESS_VARIABLE] = directory.name
-        # A worker that starts later serves what the others serve, whatever lies at the model's own path by then. It is
-        # a file, for writing to the pipe of a new process never ends if that dies before it has read a large model.
-        copy = Path(directory.name, "model.onnx")
-        try:
-            copy.write_bytes(artefact.graph)
-        except OSError as error:
-            raise CannotKeepError(f"{copy}: {error.strerror}; make room there, or set TMPDIR elsewhere") from error
-        free, needed = shutil.disk_usage(directory.name).free, WORKER_BYTES * settings.workers
+        raise MetricsDirectoryError(f"no temporary directory: {error.strerror}; set TMPDIR to one with room") from error
+    with directory as path:
+        free, needed = shutil.disk_usage(path).free, WORKER_BYTES * n_workers
         if free < needed:
-            where = directory.name
-            raise CannotKeepError(
-                f"{where} has {free} bytes free, expected {needed}: make room, or set TMPDIR elsewhere"
+            raise MetricsDirectoryError(
+                f"{path} has {free} bytes free, expected {needed}: make room, or set TMPDIR elsewhere"
             )
-        own.rollout.start_from(str(copy))
-        return Supervisor(settings, own, on_ready).run()
-
-
-@contextmanager
-def _entrance(settings: Settings) -> Iterator[Entrance]:
-    entrance = Entrance(listen(settings.host, settings.port))
-    try:
-        yield entrance
-    finally:
-        entrance.close()
-
-
-@contextmanager
-def _operations_entrance(settings: Settings) -> Iterator[Entrance | None]:
-    if settings.ops_port is None:
-        yield None
-        return
-    entrance = Entrance(listen(settings.host, settings.ops_port, "--ops-port"), spare=0)
-    try:
-        yield entrance
-    finally:
-        entrance.close()
+        os.environ[MULTIPROCESS_VARIABLE] = path
+        yield

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import ssl
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -167,7 +166,7 @@ def test_a_refused_model_changes_nothing_but_what_is_told(models: list[Made], tm
             assert refused["level"] == "ERROR"
             assert str(served) in refused["detail"]
             assert reason in refused["detail"]
-        os.mkfifo(served)  # which nobody writes to
+        os.mkfifo(served)  # without a writer
         service.signal(signal.SIGHUP)
         assert "not a regular file" in service.wait_for("model refused", len(faults) + 1)["detail"]
         wait_until(lambda: counted(service)["anomaly_last_reload_successful file=model"] == 0)
@@ -178,10 +177,15 @@ def test_a_refused_model_changes_nothing_but_what_is_told(models: list[Made], tm
         assert service.wait_for("model loaded")["to"] == new.identity
         assert_serves(service, new)
         assert counted(service)["anomaly_last_reload_successful file=model"] == 1
-        assert [path.name for path in tmp_path.glob("anomaly-files-*/*")] == ["model-6"]
+        wait_until(lambda: len(copies(service)) == 1)
         assert service.stop() == 0
-        assert not list(tmp_path.glob("anomaly-files-*"))
         assert "Traceback" not in service.log_text
+
+
+def copies(service: LiveService) -> list[Path]:
+    """Find the copies of files that the process has in memory."""
+    open_files = Path(f"/proc/{service.process.pid}/fd").iterdir()
+    return [path for path in open_files if str(path.readlink()).startswith("/memfd:anomaly-snapshot")]
 
 
 def verifiers(service: LiveService) -> set[int]:
@@ -208,8 +212,8 @@ def _read(path: Path) -> str:
         return ""
 
 
-def test_a_model_that_kills_its_verifier_kills_nobody_else(models: list[Made], tmp_path: Path) -> None:
-    """When the process that tries the file dies of it, the service refuses the file and says how it ended."""
+def test_a_model_that_kills_its_verification_is_refused(models: list[Made], tmp_path: Path) -> None:
+    """When the process that verifies the file dies of it, the service refuses the file and says how it ended."""
     served = tmp_path / "served.onnx"
     put(models[0], served)
     with live_service(served) as service:
@@ -225,7 +229,7 @@ def test_a_model_that_kills_its_verifier_kills_nobody_else(models: list[Made], t
         assert_serves(service, models[1])
 
 
-def test_signals_during_a_rollout_end_in_the_last_file(models: list[Made], tmp_path: Path) -> None:
+def test_signals_during_a_reload_end_in_the_last_file(models: list[Made], tmp_path: Path) -> None:
     """However many signals come while a file is verified, what lies there at the last of them is served in the end."""
     served = tmp_path / "served.onnx"
     put(models[0], served)
@@ -241,7 +245,7 @@ def test_signals_during_a_rollout_end_in_the_last_file(models: list[Made], tmp_p
 
 
 def test_a_replaced_worker_serves_the_newest_model(models: list[Made], tmp_path: Path) -> None:
-    """A worker that dies after a rollout, or in the middle of one, is replaced by one with the newest model."""
+    """A worker that dies after a reload, or during one, is replaced by one with the newest model."""
     served = tmp_path / "served.onnx"
     put(models[0], served)
     with live_service(served, "--workers", "2") as service:
@@ -316,7 +320,7 @@ def test_a_pinned_digest_refuses_other_files(models: list[Made], tmp_path: Path)
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_hangup_during_the_start_or_the_drain_does_nothing(models: list[Made], tmp_path: Path, workers: int) -> None:
-    """SIGHUP kills no service that starts, and starts no rollout in one that is about to end."""
+    """SIGHUP kills no service that starts, and starts no reload in one that is about to end."""
     served = tmp_path / "served.onnx"
     put(models[0], served)
     with starting_service(served, "--workers", str(workers), "--drain-s", "3600") as service:
@@ -406,8 +410,29 @@ def test_keys_and_certificates_are_taken_by_the_same_signal(models: list[Made], 
         assert "Traceback" not in service.log_text
 
 
+def test_keys_do_not_wait_for_the_verification_of_a_model(models: list[Made], tmp_path: Path) -> None:
+    """Keys that are taken away are refused while a new model is still being verified."""
+    served, keys = tmp_path / "served.onnx", tmp_path / "keys"
+    put(models[0], served)
+    old_key = add_key("old", keys)
+    with live_service(served, "--api-keys", str(keys), "--workers", "2") as service:
+        put(models[1], served)
+        keys.unlink()
+        add_key("new", keys)
+        service.signal(signal.SIGHUP)
+        wait_until(lambda: bool(verifiers(service)))
+        [verifier] = verifiers(service)
+        os.kill(verifier, signal.SIGSTOP)
+        service.wait_for("keys loaded")
+        headers = {"Authorization": f"Bearer {old_key}"}
+        assert {httpx.post(f"{service.base_url}/score", headers=headers).status_code for _ in range(8)} == {401}
+        assert not service.events("model loaded")
+        os.kill(verifier, signal.SIGCONT)
+        service.wait_for("model loaded")
+
+
 def test_a_worker_that_starts_later_has_the_keys_and_the_certificate_of_all(models: list[Made], tmp_path: Path) -> None:
-    """Whatever lies there when one dies, its successor has what was accepted last, from copies that nobody else reads.
+    """Whatever lies there when one dies, its successor has what was accepted last, from copies that cannot be changed.
 
     A file of keys that is wrong and a certificate that is renewed by half would keep it from starting.
     """
@@ -432,10 +457,11 @@ def test_a_worker_that_starts_later_has_the_keys_and_the_certificate_of_all(mode
             service.wait_for("keys loaded", count)
             service.wait_for("certificate loaded", count)
             assert {status(service, authority, key) for _ in range(8)} == {200}
-        [directory] = tmp_path.glob("anomaly-files-*")
-        wait_until(lambda: len(list(directory.iterdir())) == len(secrets))
-        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+        wait_until(lambda: len(copies(service)) == len(secrets) + 1)
+        for copy in copies(service):
+            with pytest.raises(PermissionError):
+                copy.write_bytes(b"")
+        with_key = [path for path in tmp_path.rglob("*") if path.is_file() and b"PRIVATE" in path.read_bytes()]
+        assert with_key == [secrets.private]
         assert service.stop() == 0
-        assert not directory.exists()
         assert not service.events("worker cannot start; the others serve on")

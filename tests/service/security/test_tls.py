@@ -1,6 +1,5 @@
 """HTTPS: whom the service speaks to, what it says of wrong files, and certificates that change while it serves."""
 
-import datetime as dt
 import http.client
 import os
 import signal
@@ -17,20 +16,15 @@ import httpx
 import numpy as np
 import pytest
 import trustme
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID
 
 from service.security.api_keys import add_key
-from service.security.tls import TlsError, check_certificate, server_context, subject
+from service.security.tls import TlsError, server_context, subject
 from service.settings import Settings
 from tests.artefacts import oracle, sample_events
 from tests.live import LiveService, live_service, run_service
@@ -83,15 +77,6 @@ def write(files: Files, authority: trustme.CA) -> Files:
         aside.write_bytes(content)
         aside.rename(path)
     return files
-
-
-def write_self_signed(files: Files, key: ec.EllipticCurvePrivateKey) -> None:
-    """Write a certificate of this key by itself."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-    now = dt.datetime.now(dt.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
-    files.certificate.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
-    files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def client_context(
@@ -168,11 +153,10 @@ def test_a_context_speaks_modern_tls_alone(files: Files) -> None:
         tls_certificate=str(files.certificate), tls_key=str(files.key), tls_client_ca=str(files.client_ca)
     )
     assert server_context(mutual).verify_mode == ssl.CERT_REQUIRED
-    check_certificate(mutual)
 
 
 WAYS_TO_BREAK = ["no certificate", "no key", "no authorities", "a directory", "a pipe", "empty", "DER", "swapped"]
-WAYS_TO_BREAK += ["cut certificate", "cut key", "another key", "encrypted key", "a curve that nobody speaks"]
+WAYS_TO_BREAK += ["cut certificate", "cut key", "another key", "encrypted key"]
 WAYS_TO_BREAK += ["authorities are no PEM", "authorities are clients"]
 
 
@@ -210,7 +194,7 @@ def broken(name: str, files: Files, authority: trustme.CA) -> tuple[Settings, st
             return settings, f"{key} has no PEM block of a CERTIFICATE"
         case "cut certificate":
             certificate.write_bytes(certificate.read_bytes()[:300])
-            return settings, f"{certificate} is no certificate: OpenSSL says"
+            return settings, f"{key} with {certificate}: OpenSSL says"
         case "cut key":
             key.write_bytes(key.read_bytes()[:100])
             return settings, f"{key} with {certificate}: OpenSSL says"
@@ -220,11 +204,10 @@ def broken(name: str, files: Files, authority: trustme.CA) -> tuple[Settings, st
         case "encrypted key":
             loaded = load_pem_private_key(key.read_bytes(), None)
             key.write_bytes(loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
-            return settings, f"{key} is encrypted, and nobody is there to be asked: decrypt it with openssl pkey"
-        case "a curve that nobody speaks":
-            settings = Settings(tls_certificate=str(certificate), tls_key=str(key))
-            write_self_signed(files, ec.generate_private_key(ec.SECP256K1()))
-            return settings, f"{certificate}: a client cannot use it: OpenSSL says no shared cipher; make another"
+            return (
+                settings,
+                f"{key} is encrypted: decrypt it with openssl pkey, for a service asks for no password",
+            )
         case "authorities are no PEM":
             client_ca.write_bytes(b"\0")
             return settings, f"{client_ca} has no PEM block of a CERTIFICATE: give the PEM file of the clients'"
@@ -239,49 +222,23 @@ def test_wrong_files_are_refused_in_words(files: Files, authority: trustme.CA, n
     """The message names the file, the fault and the remedy."""
     settings, message = broken(name, files, authority)
     with pytest.raises(TlsError) as refused:
-        check_certificate(settings)
+        server_context(settings)
     assert str(refused.value).startswith(message)
     assert "PRIVATE KEY-----" not in str(refused.value)
 
 
 def test_an_encrypted_key_does_not_wait_at_the_terminal(files: Files, authority: trustme.CA) -> None:
-    """Whatever form the encryption has, nobody is asked for a password: a service has no terminal."""
+    """Whatever form the encryption has, no password is asked for: a service has no terminal."""
     settings, _ = broken("encrypted key", files, authority)
     script = (
         "import sys; from service.settings import Settings\n"
-        "from service.security.tls import TlsError, check_certificate\n"
-        "try: check_certificate(Settings(tls_certificate=sys.argv[1], tls_key=sys.argv[2]))\n"
+        "from service.security.tls import TlsError, server_context\n"
+        "try: server_context(Settings(tls_certificate=sys.argv[1], tls_key=sys.argv[2]))\n"
         "except TlsError as error: print(error)"
     )
     arguments = [sys.executable, "-c", script, str(settings.tls_certificate), str(settings.tls_key)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert "is encrypted" in done.stdout
-
-
-@pytest.mark.parametrize(("days", "fault"), [(-1, "certificate has expired"), (None, "certificate is not yet valid")])
-def test_a_certificate_out_of_date_is_a_warning(
-    files: Files, authority: trustme.CA, days: int | None, fault: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The service starts, for clients may not look; the log says so."""
-    now = dt.datetime.now(dt.UTC)
-    if days is None:
-        issued = authority.issue_cert(HOST, not_before=now + dt.timedelta(days=1), not_after=now + dt.timedelta(days=2))
-    else:
-        issued = authority.issue_cert(HOST, not_after=now + dt.timedelta(days=days))
-    files.certificate.write_bytes(issued.cert_chain_pems[0].bytes())
-    files.key.write_bytes(issued.private_key_pem.bytes())
-    check_certificate(files.settings)
-    [record] = caplog.records
-    assert (record.levelname, record.getMessage()) == ("WARNING", "clients may refuse the certificate")
-    assert record.__dict__["detail"] == f"{files.certificate}: {fault}; renew it"
-
-
-def test_a_good_certificate_is_no_warning(files: Files, caplog: pytest.LogCaptureFixture) -> None:
-    """Nor is one that signs itself, which clients know by itself."""
-    check_certificate(files.settings)
-    write_self_signed(files, ec.generate_private_key(ec.SECP256R1()))
-    check_certificate(files.settings)
-    assert not caplog.records
 
 
 def test_a_subject_is_its_common_name() -> None:
@@ -346,7 +303,7 @@ def test_who_does_not_speak_tls_gets_no_answer(https: tuple[LiveService, Files],
     assert_quiet(service)
 
 
-def test_a_handshake_that_never_ends_keeps_nobody_waiting(
+def test_a_handshake_that_never_ends_delays_no_other_client(
     https: tuple[LiveService, Files], authority: trustme.CA
 ) -> None:
     """A client that connects and says nothing is cut off after the time that a head may take; others are served."""

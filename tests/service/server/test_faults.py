@@ -248,7 +248,7 @@ def test_descriptors_run_out_and_come_back(one: Made, workers: str) -> None:
     with (
         live_service(one.path, "--workers", workers) as service,
         steady(service, one) as load,
-        ExitStack() as crowd,
+        ExitStack() as clients,
     ):
         load.wait_for_answers(50)
         pids = _workers(service) or {service.process.pid}
@@ -257,10 +257,10 @@ def test_descriptors_run_out_and_come_back(one: Made, workers: str) -> None:
             _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now + 30, hard))
         for _ in range(150):
-            crowd.enter_context(connect(service))
+            clients.enter_context(connect(service))
         service.wait_for("file descriptors ran out")
         load.wait_for_answers(200)
-        crowd.pop_all().close()
+        clients.pop_all().close()
         with connect(service) as late:
             late.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
             assert late.recv(100).startswith(b"HTTP/1.1 200")
@@ -268,7 +268,7 @@ def test_descriptors_run_out_and_come_back(one: Made, workers: str) -> None:
     assert_none_lost(load.report(), Outcome.REFUSED, Outcome.UNSENT)
 
 
-def test_a_stalled_reader_holds_nobody_up(one: Made) -> None:
+def test_a_stalled_reader_delays_no_other_client(one: Made) -> None:
     """A client that asks for much and reads nothing is cut off, while all others get their answers."""
     with (
         live_service(one.path, "--stall-s", "2", "--header-s", "2") as service,

@@ -1,7 +1,9 @@
 """Connections go to the worker that has the fewest, and those of one that has gone to the others."""
 
 import asyncio
+import math
 import os
+import select
 import signal
 import socket
 import time
@@ -14,7 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.server.listener import REPORT, Entrance, Intake, Outlet, Welcome
+from service.server.connections import ConnectionServer
+from service.server.handoff import REPORT, Channel, HandOff, Receiver
+from service.server.listener import Listener
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
 from tests.service.formats.encodings import RAW
@@ -23,36 +27,47 @@ from tests.service.test_metrics import samples
 PATIENCE_S = 30
 
 
+class Service:
+    """A listener, the supervisor's hand-off of its connections, and ways to workers."""
+
+    def __init__(self, n_workers: int) -> None:
+        self.listener = Listener(socket.create_server(("127.0.0.1", 0), backlog=100))
+        self.hand_off = HandOff(self.listener)
+        self.channels = [Channel() for _ in range(n_workers)]
+        for channel in self.channels:
+            self.hand_off.add(channel)
+
+    def connect(self) -> socket.socket:
+        """Open a connection, which waits to be accepted by then."""
+        return socket.create_connection(self.listener.socket.getsockname(), timeout=PATIENCE_S)
+
+    def handle(self) -> None:
+        """Do what the supervisor does once any of the sockets is readable."""
+        self.hand_off.handle(select.select(self.hand_off.sockets, [], [], 0)[0])
+
+    def n_connections(self) -> list[int]:
+        """Count each worker's connections, as far as is known."""
+        return [channel.n_connections for channel in self.channels]
+
+
 @contextmanager
-def outlets(count: int) -> Iterator[list[Outlet]]:
-    """Open ways to so many workers."""
-    opened = [Outlet() for _ in range(count)]
+def serving(n_workers: int) -> Iterator[Service]:
+    """Listen as the supervisor of so many workers does."""
+    service = Service(n_workers)
     try:
-        yield opened
+        yield service
     finally:
-        for outlet in opened:
-            outlet.close()
+        service.hand_off.close()
+        for channel in service.channels:
+            service.hand_off.remove(channel)
 
 
-@pytest.fixture
-def entrance() -> Iterator[Entrance]:
-    """Listen as the parent of workers does."""
-    entrance = Entrance(socket.create_server(("127.0.0.1", 0), backlog=100))
-    yield entrance
-    entrance.close()
-
-
-def connect(entrance: Entrance) -> socket.socket:
-    """Open a connection, which the entrance has by then."""
-    return socket.create_connection(entrance.listener.getsockname(), timeout=PATIENCE_S)
-
-
-def take(outlet: Outlet) -> list[socket.socket]:
-    """Take all that was handed to a worker, at the worker's end."""
-    outlet.workers_end.setblocking(False)
+def take(channel: Channel) -> list[socket.socket]:
+    """Take all that was handed to a worker, at the worker's end, without a report."""
+    channel.workers_end.setblocking(False)
     taken: list[socket.socket] = []
     with suppress(BlockingIOError):
-        while fds := socket.recv_fds(outlet.workers_end, 1, 1)[1]:
+        while fds := socket.recv_fds(channel.workers_end, 1, 1)[1]:
             taken.append(socket.socket(fileno=fds[0]))
     return taken
 
@@ -64,91 +79,84 @@ def close_all(connections: Sequence[socket.socket]) -> None:
 
 
 @pytest.mark.parametrize(("n_workers", "n_connections"), [(1, 3), (2, 8), (3, 33), (4, 6)])
-def test_connections_are_spread_evenly(entrance: Entrance, n_workers: int, n_connections: int) -> None:
+def test_connections_are_spread_evenly(n_workers: int, n_connections: int) -> None:
     """However many come at once, no worker has more than one more than another."""
-    with outlets(n_workers) as workers, ExitStack() as stack:
-        clients = [stack.enter_context(connect(entrance)) for _ in range(n_connections)]
-        entrance.spread(workers)
-        assert not entrance.rest_s
-        shares = [worker.open_connections for worker in workers]
+    with serving(n_workers) as service, ExitStack() as stack:
+        clients = [stack.enter_context(service.connect()) for _ in range(n_connections)]
+        service.handle()
+        assert math.isinf(service.hand_off.wait_s)
+        shares = service.n_connections()
         assert sum(shares) == n_connections
         assert max(shares) - min(shares) <= 1
-        for worker in workers:
-            taken = take(worker)
-            assert len(taken) == worker.open_connections
+        for channel in service.channels:
+            taken = take(channel)
+            assert len(taken) == channel.n_connections
             for connection in taken:
                 connection.sendall(b"hello")
                 connection.close()
         assert all(client.recv(5) == b"hello" for client in clients)
 
 
-def test_nobody_waiting_is_no_failure(entrance: Entrance) -> None:
-    """A listener without connections, or with one that has left, hands nothing out and fails for nobody."""
-    with outlets(2) as workers:
-        entrance.spread(workers)
-        assert not entrance.rest_s
-        assert [worker.open_connections for worker in workers] == [0, 0]
+def test_without_waiting_clients_nothing_is_handed_over() -> None:
+    """A listener without connections, or with one that has left, hands nothing over and does not pause."""
+    with serving(2) as service:
+        service.hand_off.handle([service.listener.socket])
+        assert math.isinf(service.hand_off.wait_s)
+        assert service.n_connections() == [0, 0]
 
 
-def test_closed_connections_count_no_more(entrance: Entrance) -> None:
-    """Whoever reports closed connections is given the next ones."""
-    with outlets(2) as workers, ExitStack() as stack:
-        first, second = workers
+def test_connections_that_ended_count_no_more() -> None:
+    """A worker that reports connections as ended gets the next ones."""
+    with serving(2) as service, ExitStack() as stack:
+        first, second = service.channels
         for _ in range(6):
-            stack.enter_context(connect(entrance))
-        entrance.spread(workers)
+            stack.enter_context(service.connect())
+        service.handle()
         first.workers_end.send(REPORT.pack(2, 1))
         first.workers_end.send(REPORT.pack(3, 3))  # all so far, not since the last report
-        first.read_reports()
-        second.read_reports()
-        assert (first.open_connections, second.open_connections) == (0, 3)
+        service.handle()
+        assert service.n_connections() == [0, 3]
         for _ in range(3):
-            stack.enter_context(connect(entrance))
-        entrance.spread(workers)
-        assert (first.open_connections, second.open_connections) == (3, 3)
+            stack.enter_context(service.connect())
+        service.handle()
+        assert service.n_connections() == [3, 3]
         close_all(take(first) + take(second))
 
 
-def test_a_worker_that_has_gone_is_skipped(entrance: Entrance) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_worker_that_has_gone_is_skipped(known: bool) -> None:
     """Its connections go to the others, whether it is known by then that it has gone or not."""
-    with outlets(2) as workers, ExitStack() as stack:
-        gone, there = workers
+    with serving(2) as service, ExitStack() as stack:
+        gone, there = service.channels
         gone.workers_end.close()
         for _ in range(3):
-            stack.enter_context(connect(entrance))
-        entrance.spread(workers)
-        assert not entrance.rest_s
-        assert (gone.open_connections, there.open_connections) == (0, 3)
-        assert gone.taken_from
-        for worker in workers:
-            worker.read_reports()
-        assert (gone.taken_from, there.taken_from) == (False, True)
+            stack.enter_context(service.connect())
+        service.hand_off.handle([service.listener.socket, *([gone.socket] if known else [])])
+        assert math.isinf(service.hand_off.wait_s)
+        assert service.n_connections() == [0, 3]
+        assert gone.open != known
+        service.handle()
+        assert (gone.open, there.open) == (False, True)
         close_all(take(there))
 
 
-def test_a_worker_that_died_with_connections_on_their_way_is_known_to_be_gone(entrance: Entrance) -> None:
-    """What it never took is no reason to hand it more."""
-    with outlets(1) as [worker], connect(entrance):
-        entrance.spread([worker])
-        assert not entrance.rest_s
-        worker.workers_end.close()
-        worker.read_reports()
-        assert not worker.taken_from
-
-
-def test_what_never_arrived_at_a_worker_goes_to_another(entrance: Entrance) -> None:
+def test_what_never_arrived_at_a_worker_goes_to_another() -> None:
     """Of two connections one had arrived when the worker died, and died with it; the other client is served."""
-    with outlets(2) as [dying, other], ExitStack() as stack:
-        clients = [stack.enter_context(connect(entrance)) for _ in range(2)]
-        entrance.spread([dying])
+    with serving(1) as service, ExitStack() as stack:
+        [dying] = service.channels
+        clients = [stack.enter_context(service.connect()) for _ in range(2)]
+        service.handle()
         arrived, lost = take(dying)
         dying.workers_end.send(REPORT.pack(1, 0))
         close_all([arrived, lost])
         dying.workers_end.close()
-        entrance.give_again(dying.take_back())
-        assert dying.take_back() == []
-        assert entrance.waited_for
-        entrance.spread([other])
+        service.hand_off.remove(dying)
+        service.hand_off.remove(dying)  # is nothing
+        other = Channel()
+        service.channels.append(other)
+        service.hand_off.add(other)
+        assert service.hand_off.wait_s == 0
+        service.handle()
         [taken] = take(other)
         with taken:
             taken.sendall(b"hello")
@@ -156,19 +164,33 @@ def test_what_never_arrived_at_a_worker_goes_to_another(entrance: Entrance) -> N
         assert clients[0].recv(5) == b""
 
 
-def test_a_connection_that_nobody_takes_waits_for_somebody(
-    entrance: Entrance, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_never_arrived_ends_once_the_listener_is_closed() -> None:
+    """A client whose worker dies while the service stops is not kept waiting."""
+    with serving(1) as service, service.connect() as client:
+        [dying] = service.channels
+        service.hand_off.close()  # which hands over the clients that wait
+        assert service.n_connections() == [1]
+        dying.workers_end.close()
+        service.handle()
+        assert client.recv(5) == b""
+
+
+def test_a_connection_that_no_worker_takes_waits(caplog: pytest.LogCaptureFixture) -> None:
     """Where all workers have gone, a client waits for the next one, and the log says so once."""
-    with outlets(3) as [*gone, next_one], connect(entrance) as client:
-        for worker in gone:
-            worker.workers_end.close()
+    with serving(2) as service, service.connect() as client:
+        for channel in service.channels:
+            channel.workers_end.close()
+        service.hand_off.handle([service.listener.socket])
+        assert service.hand_off.wait_s > 0
         for _ in range(3):
-            entrance.spread(gone)
-            assert entrance.waited_for
-            assert entrance.rest_s
-        entrance.spread([next_one])
-        assert not entrance.waited_for
+            service.handle()
+        next_one = Channel()
+        service.channels.append(next_one)
+        service.hand_off.add(next_one)
+        time.sleep(service.hand_off.wait_s)
+        assert service.hand_off.wait_s == 0
+        service.handle()
+        assert math.isinf(service.hand_off.wait_s)
         [taken] = take(next_one)
         with taken:
             taken.sendall(b"hello")
@@ -176,24 +198,22 @@ def test_a_connection_that_nobody_takes_waits_for_somebody(
         assert [record.message for record in caplog.records] == ["no worker takes connections"]
 
 
-def test_a_worker_that_takes_none_does_not_stop_the_others(entrance: Entrance) -> None:
+def test_a_worker_that_takes_none_does_not_stop_the_others() -> None:
     """Once a worker has as many waiting as it may, the next one gets the connection."""
-    with outlets(2) as [full, free], ExitStack() as stack:
-        one = stack.enter_context(connect(entrance))
+    with serving(2) as service, ExitStack() as stack:
+        full, free = service.channels
+        one = stack.enter_context(service.connect())
         n_handed = 0
-        with suppress(OSError):
-            while True:
-                full.hand(one)
-                n_handed += 1
+        while full.hand(one):
+            n_handed += 1
         full.workers_end.send(REPORT.pack(0, n_handed))
         full.read_reports()
-        assert full.open_connections == 0
-        entrance.spread([free])
-        assert free.open_connections == 1
-        client = stack.enter_context(connect(entrance))
-        entrance.spread([full, free])
-        assert not entrance.rest_s
-        assert (full.open_connections, free.open_connections) == (0, 2)
+        assert service.n_connections() == [0, 0]
+        service.handle()
+        client = stack.enter_context(service.connect())
+        service.handle()
+        assert math.isinf(service.hand_off.wait_s)
+        assert service.n_connections() == [0, 2]
         for connection in take(free):
             connection.sendall(b"hello")
             connection.close()
@@ -230,66 +250,75 @@ async def until(told: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_an_intake_takes_what_is_handed_and_reports_what_ended(entrance: Entrance) -> None:
-    """A worker speaks on each connection from its first byte, and the parent learns how many have ended."""
+def serve_echo(channel: Channel) -> tuple[ConnectionServer, Receiver, set[asyncio.BaseTransport]]:
+    """Serve what is handed to a worker, as the worker."""
+    connections: set[asyncio.BaseTransport] = set()
+    receiver = Receiver(channel.workers_end)
+    server = ConnectionServer(receiver, lambda: Echo(connections), lambda: None, PATIENCE_S, PATIENCE_S)
+    return server, receiver, connections
 
-    async def work(outlet: Outlet) -> None:
-        connections: set[asyncio.BaseTransport] = set()
-        intake = Intake(outlet.workers_end, Welcome(lambda: Echo(connections), lambda: None, PATIENCE_S, PATIENCE_S))
-        clients = [connect(entrance) for _ in range(5)]
+
+def test_a_worker_takes_what_is_handed_over_and_reports_what_ended() -> None:
+    """A worker reads each connection from its first byte, and the supervisor learns how many have ended."""
+
+    async def work(service: Service) -> None:
+        [channel] = service.channels
+        server, receiver, connections = serve_echo(channel)
+
+        def counted() -> int:
+            receiver.report(server.n_starting + len(connections))
+            channel.read_reports()
+            return channel.n_connections
+
+        clients = [service.connect() for _ in range(5)]
         for client in clients:
             client.sendall(b"early")
-        entrance.spread([outlet])
+        service.handle()
         for _ in range(20):  # those on their way have not ended
-            intake.report(len(connections))
-            outlet.read_reports()
-            assert outlet.open_connections == 5
+            assert counted() == 5
             await asyncio.sleep(0)
         await until(lambda: len(connections) == 5)
         for client in clients:
             assert await asyncio.to_thread(client.recv, 5) == b"early"
-        intake.report(len(connections))
-        outlet.read_reports()
-        assert outlet.open_connections == 5
+        assert counted() == 5
         close_all(clients[:2])
         await until(lambda: len(connections) == 3)
-        intake.report(len(connections))
-        outlet.read_reports()
-        assert outlet.open_connections == 3
-        intake.close()
-        await intake.wait_closed()
-        outlet.read_reports()
-        assert not outlet.taken_from
+        assert counted() == 3
+        server.close()
+        await server.wait_closed()
+        channel.read_reports()
+        assert not channel.open
         clients[2].sendall(b"on")  # what was taken before goes on
         assert await asyncio.to_thread(clients[2].recv, 2) == b"on"
         close_all(clients[2:])
         await until(lambda: not connections)
-        intake.report(0)  # to nobody
+        receiver.report(0)  # to no one
 
-    with outlets(1) as [outlet]:
-        asyncio.run(work(outlet))
+    with serving(1) as service:
+        asyncio.run(work(service))
 
 
-def test_an_intake_without_a_parent_rests(entrance: Entrance) -> None:
-    """When the parent has gone, a worker's connections go on, and its loop is not kept busy."""
+def test_a_worker_without_a_supervisor_does_not_spin() -> None:
+    """When the supervisor has ended, a worker's connections go on, and its loop is not kept busy."""
 
-    async def work(outlet: Outlet) -> None:
-        connections: set[asyncio.BaseTransport] = set()
-        intake = Intake(outlet.workers_end, Welcome(lambda: Echo(connections), lambda: None, PATIENCE_S, PATIENCE_S))
-        with connect(entrance) as client:
-            entrance.spread([outlet])
+    async def work(service: Service) -> None:
+        [channel] = service.channels
+        server, receiver, connections = serve_echo(channel)
+        with service.connect() as client:
+            service.handle()
             await until(lambda: len(connections) == 1)
-            outlet.channel.close()
-            await asyncio.sleep(0.01)
-            assert not asyncio.get_running_loop().remove_reader(outlet.workers_end)
+            channel.socket.close()
+            await until(lambda: receiver.pause.left_s > 0)
+            assert not asyncio.get_running_loop().remove_reader(channel.workers_end)
             client.sendall(b"on")
             assert await asyncio.to_thread(client.recv, 2) == b"on"
         await until(lambda: not connections)
-        intake.report(0)
-        intake.close()
+        receiver.report(0)
+        server.close()
+        service.hand_off.remove(channel)
 
-    with outlets(1) as [outlet]:
-        asyncio.run(work(outlet))
+    with serving(1) as service:
+        asyncio.run(work(service))
 
 
 BODY = RAW.write("features", sample_events(1)[0])
@@ -345,7 +374,7 @@ def test_each_worker_answers_its_even_share(model_path: Path, n_workers: int) ->
 
 
 def test_a_killed_worker_takes_its_own_connections_with_it_alone(model_path: Path) -> None:
-    """The other worker's clients notice nothing, and whoever comes again is answered."""
+    """The other worker's clients notice nothing, and a client that connects again is answered."""
     with live_service(model_path, "--workers", "2") as service, ExitStack() as stack:
         clients = [Client(service) for _ in range(8)]
         for client in clients:

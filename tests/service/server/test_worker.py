@@ -171,8 +171,8 @@ def test_a_signal_during_the_start_ends_the_service_cleanly(
         assert not service.events("ready")
 
 
-def test_ctrl_c_while_workers_start_is_for_their_parent(model_path: Path) -> None:
-    """A terminal sends SIGINT to every process: workers in the middle of their imports leave it to the parent."""
+def test_ctrl_c_while_workers_start_is_for_the_supervisor(model_path: Path) -> None:
+    """A terminal sends SIGINT to every process: workers in the middle of their imports leave it to the supervisor."""
     with starting_service(model_path, "--workers", "2") as service:
         wait_until_importing(lambda: children(service.process.pid), 2)
         for pid in children(service.process.pid):
@@ -294,16 +294,14 @@ def test_a_port_of_operations_that_is_taken_is_one_line(model_path: Path) -> Non
     assert "--ops-port" in line["detail"]
 
 
-@pytest.mark.parametrize("size", ["64k", "2m"], ids=["for-the-model", "for-the-metrics"])
-def test_a_full_disk_is_one_line(tmp_path: Path, size: str) -> None:
+def test_a_full_disk_is_one_line(model_path: Path, tmp_path: Path) -> None:
     """Where the temporary directory has no room for what workers share, one line says so, and the status is 1."""
-    path = write_artefact(tmp_path / "model.onnx", with_metadata(training={"history": "x" * 500_000}))
     small = tmp_path / "small"
     small.mkdir()
-    mount = f"mount -t tmpfs -o size={size} tmpfs '{small}'"
+    mount = f"mount -t tmpfs -o size=2m tmpfs '{small}'"
     if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a small disk")
-    command = f"{mount} && exec '{sys.executable}' -m service --model '{path}' --port 0 --workers 2"
+        pytest.skip("this machine does not let us mount a small disk")
+    command = f"{mount} && exec '{sys.executable}' -m service --model '{model_path}' --port 0 --workers 2"
     env = {**os.environ, "TMPDIR": str(small)}
     ended = subprocess.run(
         ["unshare", "-m", "sh", "-c", command], env=env, capture_output=True, text=True, timeout=60, check=False
@@ -394,13 +392,9 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
         assert service.stop() == 0
 
 
-def test_the_others_serve_on_where_a_worker_cannot_start(tmp_path: Path) -> None:
-    """A successor that dies at its start, or cannot be made, is tried again after a pause, then after a longer one.
-
-    The model is larger than a pipe holds: who dies before having read it does not keep the parent.
-    """
-    path = write_artefact(tmp_path / "model.onnx", with_metadata(training={"history": "x" * 500_000}))
-    with live_service(path, "--workers", "2") as service:
+def test_the_others_serve_on_where_a_worker_cannot_start(model_path: Path) -> None:
+    """A successor that dies at its start, or cannot be made, is tried again after a pause, then after a longer one."""
+    with live_service(model_path, "--workers", "2") as service:
         first = children(service.process.pid)
         victim = service.wait_for("Application startup complete.", 2)["pid"]
         os.kill(victim, signal.SIGKILL)
@@ -431,24 +425,24 @@ def limit_descriptors(pid: int, soft: int) -> int:
 
 
 def test_without_workers_the_service_ends(model_path: Path, tmp_path: Path) -> None:
-    """Where somebody cleans the temporary directory up, the log says what is missing; the last worker is the end."""
+    """Where the disk takes no more files of metrics, the log says so, and the service ends with the last worker."""
     with live_service(model_path, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
-        [copy] = tmp_path.glob("anomaly-workers-*/model.onnx")
-        copy.unlink()
-        victims = {line["pid"] for line in service.events("Application startup complete.")}
-        os.kill(victims.pop(), signal.SIGKILL)
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (2**15, 2**15))  # as a quota, for new workers
+        first, last = (line["pid"] for line in service.events("Application startup complete."))
+        os.kill(first, signal.SIGKILL)
         service.wait_for("worker cannot start; the others serve on")
-        assert "No such file" in service.events("cannot use the model")[0]["detail"]
+        assert "File too large" in service.events("cannot keep the metrics")[0]["detail"]
         assert score(service).status_code == 200
-        counting = {path.stem.rpartition("_")[2] for path in tmp_path.glob("anomaly-workers-*/gauge_live*.db")}
-        assert counting == {str(pid) for pid in victims}  # none that could not start
-        os.kill(victims.pop(), signal.SIGKILL)
+        [directory] = tmp_path.glob("anomaly-workers-*")
+        counting = {path.stem.rpartition("_")[2] for path in directory.iterdir()}
+        assert counting == {str(first), str(last)}  # not those that could not start
+        os.kill(last, signal.SIGKILL)
         assert service.process.wait(PATIENCE_S) == 1
         assert service.events("worker cannot start; all stop")
 
 
-def test_workers_do_not_outlive_their_parent(model_path: Path) -> None:
-    """When the parent is killed, the workers stop, and nobody holds the port."""
+def test_workers_do_not_outlive_the_supervisor(model_path: Path) -> None:
+    """When the supervisor is killed, the workers stop, and the port is free."""
     with live_service(model_path, "--workers", "2") as service:
         workers = {line["pid"] for line in service.events("Application startup complete.")}
         assert len(workers) == 2

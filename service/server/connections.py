@@ -1,0 +1,107 @@
+"""Connections started on the event loop, with the TLS of the moment, as they come from a listener or a hand-off."""
+
+import asyncio
+import fcntl
+import logging
+import socket
+import ssl
+import termios
+from asyncio import get_running_loop
+from collections.abc import Callable
+from typing import Any
+
+from service.server.handoff import Receiver
+from service.server.listener import Listener
+
+logger = logging.getLogger(__name__)
+
+MakeProtocol = Callable[[], Any]
+"""Makes an asyncio.Protocol that has the `shutdown` of uvicorn's: to end the connection with its next response."""
+
+
+Incoming = Listener | Receiver
+"""Where connections come from: both are readable by their `socket`, and have `take`, `pause` and `close`."""
+
+
+class ConnectionServer:
+    """Starts connections as they come; it is closed like a server of asyncio."""
+
+    def __init__(
+        self,
+        incoming: Incoming,
+        make_protocol: MakeProtocol,
+        tls: Callable[[], ssl.SSLContext | None],
+        handshake_s: float,
+        close_s: float,
+    ) -> None:
+        """Give TLS so many seconds to begin, and to end after the last response."""
+        self._incoming = incoming
+        self._make_protocol = make_protocol
+        self._tls = tls
+        self._tls_timeouts = {"ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": close_s}
+        self._starting: set[asyncio.Task[None]] = set()
+        self._resumption: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._listen()
+
+    @property
+    def n_starting(self) -> int:
+        """How many connections are being started."""
+        return len(self._starting)
+
+    def close(self) -> None:
+        """Start the connections that wait, and no more."""
+        self._closed = True
+        if self._resumption is not None:
+            self._resumption.cancel()
+        get_running_loop().remove_reader(self._incoming.socket)
+        while self._start_waiting():
+            pass
+        self._incoming.close()
+
+    async def wait_closed(self) -> None:
+        """Give up the connections that are still being started."""
+        for task in self._starting:
+            task.cancel()
+
+    def _listen(self) -> None:
+        self._resumption = None
+        get_running_loop().add_reader(self._incoming.socket, self._on_readable)
+
+    def _on_readable(self) -> None:
+        self._start_waiting()
+        if pause_s := self._incoming.pause.left_s:
+            get_running_loop().remove_reader(self._incoming.socket)
+            self._resumption = get_running_loop().call_later(pause_s, self._listen)
+
+    def _start_waiting(self) -> int:
+        """Start a batch of connections, and give their number."""
+        taken = self._incoming.take()
+        for connection in taken:
+            task = get_running_loop().create_task(self._start(connection))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+        return len(taken)
+
+    async def _start(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        tls = self._tls()
+        timeouts = {} if tls is None else self._tls_timeouts
+        try:
+            _, protocol = await get_running_loop().connect_accepted_socket(
+                self._make_protocol, connection, ssl=tls, **timeouts
+            )
+        except OSError as error:  # the client left, or does not speak TLS, or none that is safe
+            logger.debug("connection not started", extra={"detail": str(error)})
+        else:
+            if self._closed:
+                protocol.shutdown()
+
+
+def all_sent(transport: asyncio.BaseTransport) -> bool:
+    """Tell whether the client has all that was sent to it, of which a transport of TLS knows but a part."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.fileno() < 0:
+        return False
+    unsent = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    return not any(unsent)

@@ -1,0 +1,131 @@
+"""Where a process takes connections and snapshots from: its own listener and watcher, or the supervisor."""
+
+import logging
+import multiprocessing
+import signal
+import socket
+import sys
+from asyncio import get_running_loop
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Final, NamedTuple
+
+from service.metrics import reserve
+from service.reload.snapshot import Applied, Snapshot
+from service.reload.watcher import Watcher
+from service.server.handoff import Receiver
+from service.server.listener import Listener
+
+logger = logging.getLogger(__name__)
+
+HANDOVER_S: Final = 0.3
+"""How long a worker that drains goes on taking connections, for the supervisor to hand over those that wait."""
+
+
+class Standalone:
+    """A process that listens and watches for itself."""
+
+    def __init__(
+        self, main: Listener, operations: Listener | None, watcher: Watcher, on_ready: Callable[[], None]
+    ) -> None:
+        self.main = main
+        self.operations = operations
+        self._watcher = watcher
+        self._on_ready = on_ready
+        self._draining = False
+
+    def open(self, apply: Callable[[Snapshot], None], _stop: Callable[[], None]) -> None:
+        """Read files at SIGHUP, and apply what follows."""
+
+        def receive() -> None:
+            self._watcher.receive()
+            apply(self._watcher.snapshot)
+
+        get_running_loop().add_reader(self._watcher.news, receive)
+        get_running_loop().add_signal_handler(signal.SIGHUP, self._read)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    def announce(self, _applied: Applied) -> None:
+        """Log that the service is ready."""
+        self._on_ready()
+
+    def tick(self, _n_connections: int) -> None:
+        """Read changed files when due."""
+        if not self._draining:
+            self._watcher.read_when_due()
+
+    def confirm(self, applied: Applied) -> None:
+        """Have the watcher log what was loaded."""
+        self._watcher.confirm([applied])
+
+    def drain(self) -> float:
+        """Read no more files."""
+        self._draining = True
+        return 0
+
+    def _read(self) -> None:
+        if not self._draining:
+            self._watcher.read()
+
+
+class WorkerEnds(NamedTuple):
+    """What a worker has from the supervisor."""
+
+    main: socket.socket
+    """Its end of the hand-off of connections."""
+    operations: socket.socket | None
+    """The listening socket of the operations port, which all workers share."""
+    snapshots: Connection
+
+
+class Supervised:
+    """A worker, which is handed connections and sent snapshots."""
+
+    def __init__(self, ends: WorkerEnds) -> None:
+        self.main = Receiver(ends.main)
+        self.operations = None if ends.operations is None else Listener(ends.operations, spare=0)
+        self._snapshots = ends.snapshots
+
+    def open(self, apply: Callable[[Snapshot], None], stop: Callable[[], None]) -> None:
+        """Apply the snapshots that are sent, and stop when the supervisor ends."""
+        supervisor = multiprocessing.parent_process()
+        assert supervisor is not None
+        sentinel = supervisor.sentinel
+
+        def receive() -> None:
+            try:
+                apply(self._snapshots.recv())
+            except (EOFError, OSError):  # the supervisor has ended
+                get_running_loop().remove_reader(self._snapshots)
+
+        def stop_orphaned() -> None:
+            get_running_loop().remove_reader(sentinel)
+            logger.error("the parent process died; this worker stops")
+            stop()
+
+        get_running_loop().add_reader(self._snapshots, receive)
+        get_running_loop().add_reader(sentinel, stop_orphaned)
+
+    def announce(self, applied: Applied) -> None:
+        """Reserve the metrics' place on the disk, and tell the supervisor; exits with 1 where there is no room."""
+        try:
+            reserve()
+        except OSError as error:
+            logger.error("no room for the metrics", extra={"detail": f"{error.strerror}; make room, or set TMPDIR"})
+            sys.exit(1)
+        self.confirm(applied)
+
+    def tick(self, n_connections: int) -> None:
+        """Report how many connections there are."""
+        self.main.report(n_connections)
+
+    def confirm(self, applied: Applied) -> None:
+        """Tell the supervisor."""
+        self._snapshots.send(applied)
+
+    def drain(self) -> float:
+        """Give the supervisor time to hand over the connections that wait."""
+        return HANDOVER_S
+
+
+Source = Standalone | Supervised

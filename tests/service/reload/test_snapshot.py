@@ -1,0 +1,81 @@
+"""Sealed copies of files, and how a process applies them."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.metrics import Metrics
+from service.reload.applier import Applier
+from service.reload.snapshot import KEYS, MODEL, Applied, CopyError, SealedFiles, Snapshot, read_file
+from service.security.api_keys import KeyRing
+from service.settings import Settings
+from tests.service.test_metrics import samples
+
+
+def test_a_copy_can_be_read_by_path_and_not_be_changed() -> None:
+    """Neither this process nor a child of it can write to it, and both read it."""
+    path = SealedFiles().add(b"content", 0)
+    assert Path(path).read_bytes() == b"content"
+    assert subprocess.run(["cat", path], capture_output=True, check=True).stdout == b"content"
+    script = "import os, sys; os.write(os.open(sys.argv[1], os.O_WRONLY), b'other')"
+    refused = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
+    assert "PermissionError" in refused.stderr
+    with pytest.raises(PermissionError):
+        os.truncate(path, 0)
+
+
+def test_replaced_copies_are_closed_and_later_ones_are_not() -> None:
+    """What a snapshot names stays, and so does what a thread has copied for the next one."""
+    files = SealedFiles()
+    first, second, third = (files.add(b"%d" % revision, revision) for revision in range(3))
+    files.close_replaced(Snapshot(1, Settings(model=second), "", {MODEL: 1}))
+    assert not Path(first).exists()
+    assert Path(second).read_bytes() == b"1"
+    assert Path(third).read_bytes() == b"2"
+
+
+def test_what_is_no_file_of_that_size_is_refused(tmp_path: Path) -> None:
+    """A pipe, a directory, a missing and a large file are refused by name, and none is waited for."""
+    pipe, large = tmp_path / "pipe", tmp_path / "large"
+    os.mkfifo(pipe)
+    large.write_bytes(bytes(11))
+    assert read_file(str(large), 11) == bytes(11)
+    for path, fault in (
+        (pipe, "is not a regular file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "missing", "No such file or directory"),
+        (large, "has more than 10 bytes"),
+    ):
+        with pytest.raises(CopyError, match=fault) as refused:
+            read_file(str(path), 10)
+        assert str(path) in str(refused.value)
+
+
+def test_files_are_told_apart_by_their_revision(tmp_path: Path) -> None:
+    """A later copy may have an earlier one's path: it is loaded, and what cannot be loaded is tried again."""
+    keys = tmp_path / "keys"
+    keys.write_text("old " + "0" * 64)
+    first = Snapshot(0, Settings(api_keys=str(keys)), "", {KEYS: 0, MODEL: 0})
+    applied: list[Applied] = []
+    metrics = Metrics([])
+
+    async def apply_all() -> None:
+        ring = KeyRing(keys)
+        applier = Applier(first, metrics, ring, lambda _: None, applied.append)
+        for revision, text, successful in ((1, "new", 0), (2, f"new {'1' * 64}", 1)):
+            keys.write_text(text)
+            replaced = {KEYS: 1, MODEL: 0}
+            applier.submit(msgspec.structs.replace(first, revision=revision, file_revisions=replaced))
+            async with asyncio.timeout(10):
+                while len(applied) < revision:
+                    await asyncio.sleep(0)
+            assert samples(metrics.render().decode())["anomaly_last_reload_successful file=keys"] == successful
+        assert [key.name for key in ring._keys] == ["new"]
+
+    asyncio.run(apply_all())
+    assert applied == [Applied(1, 0), Applied(2, 0)]
