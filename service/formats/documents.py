@@ -23,34 +23,28 @@ class DocumentReader(BatchReader):
     start_bytes = EVENT_BYTES
     """What is wrong with the start of a body shows within so many bytes."""
 
-    def _refuse_row(self, data: bytes, last: bool) -> None:
-        """Raise the fault of the row that `data` starts with, or keep `data` while it does not show."""
-        place, most = f"events[{self._read}]", longest_event(len(self._names))
-        source = self._source(place, len(data), last, most)
-        fault = faults.row_fault(self.decode_row, data[:most], source)
-        late = f"{place} does not end within {most} bytes, expected a list of {len(self._names)} numbers"
-        self._refuse(fault, data, last, most, late)
+    def _refuse(self, data: bytes, last: bool, place: str = "", before: bytes = b"") -> None:
+        """Raise the fault of the row at `place`, which `data` starts with, or keep `data` while no fault shows.
 
-    def _refuse_body(self, data: bytes, last: bool, before: bytes = b"") -> None:
-        """Raise the fault of the body, of which `data` is left after what `before` stands for, or keep `data`."""
-        source = self._source("", len(before) + len(data), last, len(before) + self.start_bytes)
-        fault = faults.body_fault(self.decode_body, before + data[: self.start_bytes], source)
-        late = f'the first {self.start_bytes} bytes are not those of a batch, expected an object with the key "events"'
-        self._refuse(fault, data, last, self.start_bytes, late)
-
-    def _refuse(self, fault: str | None, data: bytes, last: bool, most: int, late: str) -> None:
-        """Raise a fault that was found in the first `most` bytes of `data`, or the fault that none was found."""
-        if fault is None and (len(data) > longest_event(len(self._names)) or (last and len(data) > most)):
+        Without a place it is the fault of the body, of which `before` stands for what has been read.
+        """
+        longest = longest_event(len(self._names))
+        most = longest if place else self.start_bytes
+        offset, more = self.n_bytes - len(data) - len(before), not last or len(data) > most
+        source = Source(self.language, "events", self._names, place, offset, more)
+        if place:
+            fault = faults.row_fault(self.decode_row, data[:most], source)
+            late = f"{place} does not end within {most} bytes, expected a list of {len(self._names)} numbers"
+        else:
+            fault = faults.body_fault(self.decode_body, before + data[:most], source)
+            late = f'the first {most} bytes are not those of a batch, expected an object with the key "events"'
+        if fault is None and (len(data) > longest or (last and len(data) > most)):
             fault = late
-        if fault is None and last:
+        elif fault is None and last:
             fault = faults.ends_early(self.language, self.n_bytes)
         if fault is not None:
             raise InvalidRequestError(fault)
         self._rest = data
-
-    def _source(self, place: str, n_bytes: int, last: bool, most: int) -> Source:
-        more = not last or n_bytes > most
-        return Source(self.language, "events", self._names, place, self.n_bytes - n_bytes, more)
 
 
 class DocumentFormat(Format):

@@ -31,6 +31,7 @@ UNKNOWN_KEY: Final = re.compile(r"(?s)Object contains unknown field `(.*)`")
 WRONG_TYPE: Final = re.compile(r"Expected `(.+)`, got `(.+?)`(?: - at `(key` in `)?\$\.?(.*)`)?$")
 OUT_OF_RANGE: Final = re.compile(r"Number out of range - at `\$\.?(.*)\[(\d+)\]`$")
 MALFORMED: Final = re.compile(r"malformed: (.*) \(byte (\d+)\)$")
+TRUNCATED: Final = "Input data was truncated"
 TRAILING: Final = "trailing characters"
 WRITTEN: Final = re.compile(rb"[ \t\n\r]*([0-9.eE+-]+)")
 """A number of JSON."""
@@ -76,7 +77,7 @@ def decode_fault(error: Exception, data: bytes, source: Source) -> str | None:
     if malformed := MALFORMED.search(text):
         end = value_end(error)
         return _syntax_fault(malformed[1], int(malformed[2]) if end is None else end, data, source)
-    return None
+    return None if text == TRUNCATED else f"{source.place or 'the body'} cannot be read: {cut(text)}"
 
 
 def _type_fault(wrong: re.Match[str], source: Source) -> str:
@@ -124,8 +125,8 @@ def row_fault(decode: Callable[[bytes], list[float]], data: bytes, source: Sourc
     if len(row) != len(source.feature_names):
         return count_fault(source.place, row, source.feature_names)
     for column, value in enumerate(row):
-        if fault := number_fault(value, _named(source.place, column, source.feature_names)):
-            return fault
+        if not -FLOAT32_END < value < FLOAT32_END:
+            return number_fault(value, _named(source.place, column, source.feature_names))
     return None if end == len(data) else _syntax_fault("expected ',' or ']'", end, data, source)
 
 
@@ -142,10 +143,8 @@ def count_fault(place: str, row: Sequence[float], feature_names: Sequence[str]) 
     return f"{place} has {len(row)} features, expected {len(feature_names)}"
 
 
-def number_fault(value: float, place: str) -> str | None:
-    """Say that a number is not finite, or not finite as float32; None if it is."""
-    if -FLOAT32_END < value < FLOAT32_END:
-        return None
+def number_fault(value: float, place: str) -> str:
+    """Say that a number is not finite, or not finite as float32."""
     written = repr(value).replace("e+", "e")
     if math.isfinite(value):
         return f"{place} is {written}, which is not finite as float32"
@@ -161,7 +160,7 @@ def array_fault(
     """
     row, column = np.argwhere(~np.isfinite(features))[0]
     place = _named("features" if key == "features" else f"events[{first + row}]", column, names)
-    return number_fault(given.reshape(features.shape)[row, column].item(), place) or f"{place} is not finite"
+    return number_fault(given.reshape(features.shape)[row, column].item(), place)
 
 
 def repeated(key: str) -> str:

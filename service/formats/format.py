@@ -39,6 +39,8 @@ class Content(NamedTuple):
     """The shape of the array: (14,), (n, 14), () or (n,)."""
     document: dict[str, Any]
     """The JSON schema of the body as a document of keys and values."""
+    example: dict[str, Any]
+    """Such a document."""
 
 
 class Format(ABC):
@@ -85,7 +87,7 @@ class Format(ABC):
         """Write the scores (n,) of a batch, finite, and which events are `accepted` (n,)."""
 
     def schema(self, content: Content) -> dict[str, Any]:
-        """Give the JSON schema of a body; one with a title becomes a component of that name."""
+        """Give the JSON schema of a body; one with a title is of documents, and becomes a component of that name."""
         return {"type": "string", "format": "binary", "description": f"Numbers of shape {content.shape}."}
 
 

@@ -99,7 +99,7 @@ class JsonReader(DocumentReader):
         data, self._rest, start = self._rest + piece if self._rest else piece, b"", 0
         if not self._started:
             if (head := START.match(data)) is None:
-                self._refuse_body(data, last)
+                self._refuse(data, last)
                 return
             self._started, start = True, head.end()
         self._state = self._state if self._state == END else FULL
@@ -112,7 +112,7 @@ class JsonReader(DocumentReader):
         elif self._state == ODD or last or len(rest) > longest_event(len(self._names)):
             if not self._read and rest.lstrip(SPACE).startswith(b"]"):
                 raise InvalidRequestError(f"events is empty, {AT_LEAST_ONE}")
-            self._refuse_row(rest, last)
+            self._refuse(rest, last, f"events[{self._read}]")
         else:
             self._rest = rest
 
@@ -124,7 +124,7 @@ class JsonReader(DocumentReader):
         if AGAIN.match(rest) and not self._end:
             raise InvalidRequestError(faults.repeated("events"))
         if rest or (last and not self._end):
-            self._refuse_body(rest, last, b'{"events":[]' + self._end)
+            self._refuse(rest, last, before=b'{"events":[]' + self._end)
 
 
 class Json(DocumentFormat):

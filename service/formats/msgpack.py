@@ -83,7 +83,7 @@ class MsgpackReader(DocumentReader):
         """Find out how the rows are written, and how many they are."""
         start = START.match(data)
         if start is None:
-            self._refuse_body(data, last)
+            self._refuse(data, last)
             return
         kind, length = start.lastgroup or "", int.from_bytes(start[start.lastindex or 0])
         if kind.startswith("binary"):
@@ -116,8 +116,8 @@ class MsgpackReader(DocumentReader):
         if self._row_type is not None:
             n_whole = min(len(data) // row_bytes, self._rows_left)
             rows = np.frombuffer(data, self._row_type, n_whole)
-            alike = (rows["start"] == self._row_start) & (rows["numbers"]["tag"] == self._tag).all(axis=1)
-            n_alike = n_whole if alike.all() else int(alike.argmin())
+            starts, tags = rows["start"] == self._row_start, rows["numbers"]["tag"] == self._tag
+            n_alike = n_whole if starts.all() and tags.all() else int((starts & tags.all(axis=1)).argmin())
             self._rows_left -= n_alike
             yield rows["numbers"]["value"][:n_alike]
             data = data[n_alike * row_bytes :]
@@ -137,7 +137,7 @@ class MsgpackReader(DocumentReader):
                 rows, n_bytes = decode_rows(data[start : start + n_rows * longest], n_rows, len(self._names))
             except (ValueError, RecursionError):
                 if n_rows == 1:
-                    self._refuse_row(data[start:], last)
+                    self._refuse(data[start:], last, f"events[{self._read}]")
                     return
                 at_most = 1
                 continue

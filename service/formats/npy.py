@@ -1,6 +1,7 @@
 """NumPy's own files, .npy: (n, n_features) of real numbers for a batch, (n_features,) for one event."""
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -37,10 +38,7 @@ class Header(NamedTuple):
     @property
     def array_bytes(self) -> int:
         """Bytes of the array."""
-        size = self.dtype.itemsize
-        for length in self.shape:
-            size *= length
-        return size
+        return self.dtype.itemsize * math.prod(self.shape)
 
     def check_length(self, n_bytes: int) -> None:
         """Check the length of a body; raises InvalidRequestError."""
@@ -78,7 +76,7 @@ class NpyReader(BatchReader):
             self._data.clear()  # refused at the end, with the length that it has then
         elif not header.by_columns:
             n_whole = len(self._data) // (header.dtype.itemsize * n_features)
-            data = bytes(self._data[: n_whole * header.dtype.itemsize * n_features])
+            data = bytes(memoryview(self._data)[: n_whole * header.dtype.itemsize * n_features])
             del self._data[: len(data)]
             yield np.frombuffer(data, header.dtype).reshape(n_whole, n_features)
         elif last:  # the first row ends where the last column does

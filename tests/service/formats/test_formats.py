@@ -148,6 +148,19 @@ def test_numbers_beyond_float64_are_refused_as_they_were_written(text: str) -> N
     assert refusal(f'{{"events": [[1, 2, 3], {event}, {event}]}}'.encode(), JSON) == f"events[1]{expected}"
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"1e400", "the body cannot be read: Number out of range"),
+        (b'{"events": 1e400}', "the body cannot be read: Number out of range - at `$.events`"),
+        (b'{"events": [[1, 2, 3], 1e400]}', "events[1] cannot be read: Number out of range"),
+    ],
+)
+def test_a_number_too_large_where_none_may_stand_is_refused(body: bytes, message: str) -> None:
+    """What msgspec says of such a number is passed on, with its place."""
+    assert refusal(body, JSON) == message
+
+
 def test_of_two_faults_the_first_is_named() -> None:
     """A number too large is refused as it was written, whatever comes after it."""
     for after in (b"3], [1, 2, NaN]]}", b"NaN]]}", b"\xff]]}", b'"x"', b""):
