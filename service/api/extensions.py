@@ -8,7 +8,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 SendResponse = Callable[[int, Headers, bytes], bool]
 
 SEND_RESPONSE: Final = "lhc_anomaly.send_response"
-"""A SendResponse: it sends a status, headers and a body in one write.
+"""A SendResponse: it sends a status, headers (without Content-Length, which it adds) and a body in one write.
 
 It gives False where the client has not read earlier responses yet; then ASGI's `send` has to be awaited.
 """

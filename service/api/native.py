@@ -5,7 +5,7 @@ Requests reach these handlers past Litestar's router, which would cost more than
 
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from time import monotonic, perf_counter
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -73,6 +73,7 @@ class NativeApi:
         self._deployment = deployment
         self._formats = formats
         self._max_body_bytes = max_body_bytes
+        self._max_event_bytes = cache(lambda n_features: min(max_body_bytes, longest_event(n_features)))
 
     def first(self, app: ASGIApp) -> ASGIApp:
         """Wrap `app` so that requests to score pass by its router, its exception handlers and its responses."""
@@ -92,7 +93,8 @@ class NativeApi:
                     response = await handlers[path](scope, receive)
                 except Exception as error:
                     response = _error_response(error, scope)
-                await _send(response, scope, send)
+                if not _send_at_once(response, scope):
+                    await _send(response, send)
                 self._deployment.metrics.note_request(path, response.status, perf_counter() - started)
             except CancelledError as error:
                 if not isinstance(cancellation_error(error), ClientDisconnectedError):
@@ -106,7 +108,7 @@ class NativeApi:
         head = _head(scope, model, self._formats)
         names = model.artefact.metadata.feature_names
         with self._deployment.admission.admit(1, head.announced_bytes):
-            body = await _whole(receive, head.announced_bytes, min(self._max_body_bytes, longest_event(len(names))))
+            body = await _whole(receive, head.announced_bytes, self._max_event_bytes(len(names)))
             scores = await model.micro_batch.score(head.request_format.read_event(body, names))
         response = _response(model, head, scores, head.response_format.write_score)
         self._deployment.metrics.note_events(1)
@@ -219,7 +221,7 @@ def _check_body(n_bytes: int, max_bytes: int, *, announced: bool = False) -> Non
 def _response(model: Model, head: RequestHead, scores: NDArray[np.float32], write: Write) -> Response:
     point = head.point
     body = write(scores, None if point is None else point.accepts(scores))
-    version, content_type = _version_header(model.artefact.identity), head.response_format.content_type_header
+    version, content_type = _version_header(model.identity), head.response_format.content_type_header
     if point is None:
         return Response(200, (version, content_type), body)
     return Response(200, (version, (b"score-threshold", repr(point.threshold).encode()), content_type), body)
@@ -238,10 +240,14 @@ def _error_response(error: Exception, scope: HTTPScope) -> Response:
     return Response(body.status_code, (*headers, JSON.content_type_header), msgspec.json.encode(body))
 
 
-async def _send(response: Response, scope: HTTPScope, send: Send) -> None:
-    """Send a response in one write where the server can, else as any ASGI application does."""
+def _send_at_once(response: Response, scope: HTTPScope) -> bool:
+    """Send a response in one write, where the server can do it now."""
+    send_response = (scope.get("extensions") or {}).get(SEND_RESPONSE)
+    return send_response is not None and send_response(*response)  # type: ignore[operator]
+
+
+async def _send(response: Response, send: Send) -> None:
+    """Send a response as any ASGI application does."""
     headers = (*response.headers, (b"content-length", b"%d" % len(response.body)))
-    extensions = scope.get("extensions") or {}
-    if SEND_RESPONSE not in extensions or not extensions[SEND_RESPONSE](response.status, headers, response.body):  # type: ignore[operator]
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body, "more_body": False})
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": False})

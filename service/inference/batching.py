@@ -6,9 +6,9 @@ Scoring runs on the event loop: a thread of its own would compete with the loop 
 import math
 from asyncio import Future, get_running_loop
 from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,21 @@ from service.model.scorer import Scorer, whole_vectors
 
 Scores = NDArray[np.float32]
 
-Done = Callable[[Scores | Exception], None]
-"""Receives the scores (n,) of the events that were submitted with it, all finite, or the error."""
+
+class Receiver(Protocol):
+    """Receives the scores of the events that were submitted with it; an asyncio Future is one, to be awaited.
+
+    It is called back once, when the micro-batch is done, unless it is done before. It must not raise.
+    """
+
+    def done(self) -> bool:
+        """Tell whether the scores are not wanted any more."""
+
+    def set_result(self, result: Scores, /) -> None:
+        """Take the scores (n,), all finite."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Take the NonFiniteScoreError, or the error of the runtime."""
 
 
 class MicroBatch:
@@ -35,7 +48,7 @@ class MicroBatch:
         self._scorer = scorer
         self._rows = np.zeros((self.CAPACITY_EVENTS, scorer.artefact.n_features), np.float32)
         self._filled = 0
-        self._waiting: list[tuple[Done, slice]] = []
+        self._waiting: list[tuple[Receiver, slice]] = []
         self._submitted_s = -math.inf
 
     @property
@@ -48,11 +61,8 @@ class MicroBatch:
         """Whether events wait to be scored."""
         return bool(self._waiting)
 
-    def submit(self, features: NDArray[np.float32], done: Done) -> None:
-        """Score `features` (n, n_features), n at most CAPACITY_EVENTS, in this iteration's micro-batch.
-
-        `done` is called with the scores (n,), or with NonFiniteScoreError or the runtime's error. It must not raise.
-        """
+    def submit(self, features: NDArray[np.float32], receiver: Receiver) -> None:
+        """Score `features` (n, n_features), n at most CAPACITY_EVENTS, in this iteration's micro-batch."""
         if self._filled + len(features) > self.CAPACITY_EVENTS:
             self._flush()
         if not self._filled:
@@ -61,12 +71,12 @@ class MicroBatch:
         self._rows[place] = features
         self._filled = place.stop
         self._submitted_s = perf_counter()
-        self._waiting.append((done, place))
+        self._waiting.append((receiver, place))
 
     def score(self, features: NDArray[np.float32]) -> Future[Scores]:
         """Score `features` as `submit` does, to be awaited."""
         scored: Future[Scores] = get_running_loop().create_future()
-        self.submit(features, partial(_settle, scored))
+        self.submit(features, scored)
         return scored
 
     def _flush(self) -> None:
@@ -78,12 +88,21 @@ class MicroBatch:
             # Whole vectors of rows, with rows of earlier micro-batches at the end, spare the scorer a copy.
             scores = self._scorer.score(self._rows[: whole_vectors(filled)])[:filled]
         except Exception as error:
-            for done, _ in waiting:
-                done(error)
+            for receiver, _ in waiting:
+                if not receiver.done():
+                    receiver.set_exception(error)
             return
-        finite = np.isfinite(scores).all()
-        for done, place in waiting:
-            done(scores[place] if finite else finite_scores(scores[place]))
+        all_finite = np.isfinite(scores).all()
+        for receiver, place in waiting:
+            if receiver.done():  # its request was cancelled
+                continue
+            if all_finite:
+                receiver.set_result(scores[place])
+                continue
+            try:
+                receiver.set_result(finite_scores(scores[place]))
+            except NonFiniteScoreError as error:
+                receiver.set_exception(error)
 
 
 class FairScheduler:
@@ -142,22 +161,13 @@ class FairScheduler:
                 self._take()
 
 
-def finite_scores(scores: Scores) -> Scores | NonFiniteScoreError:
-    """Give `scores` (n,) back if all are finite, else the error that names the first that is not."""
+def finite_scores(scores: Scores) -> Scores:
+    """Give `scores` (n,) back if all are finite; raises NonFiniteScoreError, which names the first that is not."""
     finite = np.isfinite(scores)
     if finite.all():
         return scores
     place = int(finite.argmin())
     event = f"events[{place}]" if len(scores) > 1 else "the event"
-    return NonFiniteScoreError(
+    raise NonFiniteScoreError(
         f"the model gave the score {scores[place]} for {event}, whose features are beyond what it was made for"
     )
-
-
-def _settle(scored: Future[Scores], result: Scores | Exception) -> None:
-    if scored.done():  # its request was cancelled
-        return
-    if isinstance(result, Exception):
-        scored.set_exception(result)
-    else:
-        scored.set_result(result)

@@ -51,11 +51,7 @@ class BatchScores:
 
     def join(self) -> Scores:
         """Give the scores of all events in their order, as (n_events,); raises NonFiniteScoreError."""
-        scores = self._scores[0] if len(self._scores) == 1 else np.concatenate(self._scores)
-        checked = finite_scores(scores)
-        if isinstance(checked, Exception):
-            raise checked
-        return checked
+        return finite_scores(self._scores[0] if len(self._scores) == 1 else np.concatenate(self._scores))
 
 
 class Model:
@@ -63,6 +59,7 @@ class Model:
 
     def __init__(self, scorer: Scorer, max_events: int) -> None:
         self.artefact = scorer.artefact
+        self.identity = scorer.artefact.identity
         self.max_events = max_events
         self.micro_batch = MicroBatch(scorer)
         self._scorer = scorer

@@ -71,6 +71,9 @@ class State(Enum):
     """What is discarded: the last response was sent, and the connection ends."""
 
 
+IDLE, HEAD, BODY, REFUSED, LINGERING = State  # a member's look-up in its class is slow in Python 3.11
+
+
 def check_timeouts(connections: Iterable[Any], now_s: float) -> None:
     """Check the timeouts of each connection; `now_s` is monotonic."""
     for connection in list(connections):
@@ -82,7 +85,7 @@ class Cycle(RequestResponseCycle):
 
     refused = False
     """Whether the response tells the client to retry later."""
-    _start: tuple[int, Headers] | None = None
+    _start: tuple[int, bytes] | None = None
 
     @property
     def announced_bytes(self) -> int:
@@ -96,21 +99,22 @@ class Cycle(RequestResponseCycle):
         if self.disconnected:
             return
         if message["type"] == "http.response.start":
-            self._start = message["status"], tuple(map(tuple, message.get("headers", ())))  # type: ignore[arg-type]
+            status, headers = message["status"], tuple(map(tuple, message.get("headers", ())))
+            self._start = status, response_head(status, headers)
         elif message["type"] == "http.response.body" and self._start is not None and not message.get("more_body"):
             self.write(*self._start, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']}, expected a start and then a whole body")
 
-    def write(self, status: int, headers: Headers, body: bytes) -> None:
-        """Write a whole response."""
+    def write(self, status: int, head: bytes, body: bytes) -> None:
+        """Write a whole response: `head` is its status line and headers, each with its line end."""
         self.response_started = True
         if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
             self.keep_alive = False  # the body may never arrive, or is too long to be discarded
         lines = [b"%b: %b\r\n" % header for header in self.default_headers]
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
-        self.transport.writelines([b"%b%b\r\n" % (response_head(status, headers), b"".join(lines)), body])
+        self.transport.writelines([b"%b%b\r\n" % (head, b"".join(lines)), body])
         self.response_complete = True
         self.refused = status == RETRY_LATER
         self.message_event.set()
@@ -147,7 +151,7 @@ class Protocol(HttpToolsProtocol):
         if app is not None:
             self.app = app
         self._clocks = Clocks(timeouts)
-        self._state = State.IDLE
+        self._state = IDLE
         self._current: Cycle | None = None
         """The request that is being answered, or was answered last."""
         self._task: Task[None] | None = None
@@ -156,6 +160,7 @@ class Protocol(HttpToolsProtocol):
         self._client_name: str | None = None
         self._n_hosts = 0
         self._piece_bytes = 0
+        self._unlimited_bytes = min(limits.url_bytes, limits.header_bytes)
         self._head_is_split = False
         self._progress = self._stalled_bytes = 0
         """How often the parser began or ended a part of a message or gave a piece of a body, and the bytes since."""
@@ -182,17 +187,17 @@ class Protocol(HttpToolsProtocol):
         """Parse what arrives, as far as it is HTTP and within the limits."""
         self._clocks.received_s = monotonic()
         self._piece_bytes = len(data)
-        if self._state in (State.REFUSED, State.LINGERING):
+        if self._state is REFUSED or self._state is LINGERING:
             self._discard.n_bytes += len(data)
             self._limit_discard()
             return
-        progress, self._head_is_split = self._progress, self._state is State.HEAD
+        progress, self._head_is_split = self._progress, self._state is HEAD
         try:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 self._ignore_upgrade(data[upgrade.args[0] :])
-            if self._state is not State.IDLE:
+            if self._state is not IDLE:
                 self._check_stalled(progress)
         except httptools.HttpParserError as error:
             self._refuse(parser_error(error))
@@ -204,7 +209,7 @@ class Protocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._state = State.HEAD
+        self._state = HEAD
         self._progress += 1
         self._clocks.begin_message()
         self._n_hosts = self._stalled_bytes = 0
@@ -212,7 +217,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers, which follow a body in chunks, are left out."""
-        if self._state is not State.HEAD:
+        if self._state is not HEAD:
             return
         name = name.lower()
         self.headers.append((name, value))
@@ -230,7 +235,7 @@ class Protocol(HttpToolsProtocol):
         """Check the request head and start to answer."""
         self._progress += 1
         # The sum is spared where all that arrived at once is below the limits.
-        if self._head_is_split or self._piece_bytes > min(self._limits.url_bytes, self._limits.header_bytes):
+        if self._head_is_split or self._piece_bytes > self._unlimited_bytes:
             self._limits.check_head(self.url, self.headers)
         version = self.parser.get_http_version()
         if version not in SPOKEN:
@@ -257,7 +262,7 @@ class Protocol(HttpToolsProtocol):
             "headers": self.headers,
             "state": self.app_state.copy(),
         }
-        self._state = State.BODY
+        self._state = BODY
         self.cycle = Cycle(
             scope=self.scope,
             transport=self.transport,
@@ -271,11 +276,11 @@ class Protocol(HttpToolsProtocol):
             keep_alive=version == "1.1" and not self._shutting_down and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        if self._answering:
+        if self._current is None or self._current.response_complete:
+            self._start(self.cycle)
+        else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
-        else:
-            self._start(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body for the application, or discard it once the request is answered."""
@@ -291,10 +296,10 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the body is whole."""
-        if self._state is State.HEAD:  # a request to upgrade, which is parsed again
+        if self._state is HEAD:  # a request to upgrade, which is parsed again
             return
         self._progress += 1
-        self._state = State.IDLE
+        self._state = IDLE
         if not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.message_event.set()
@@ -322,7 +327,7 @@ class Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """End the connection with its next response or, where no request is in progress, after a moment."""
         self._shutting_down = True
-        if self._answering or self._state is not State.IDLE:
+        if self._answering or self._state is not IDLE:
             if self.cycle is not None:
                 self.cycle.keep_alive = False
         else:
@@ -338,22 +343,22 @@ class Protocol(HttpToolsProtocol):
         elif not self.transport.is_closing():
             if self.flow.read_paused:  # the worker does not read
                 clocks.received_s = now_s
-                if self._state is State.HEAD:
+                if self._state is HEAD:
                     clocks.message_s = now_s
             self._check_request(now_s)
 
     def _check_request(self, now_s: float) -> None:
         clocks = self._clocks
-        if self._state is State.LINGERING:
+        if self._state is LINGERING:
             if clocks.linger_expired(now_s):
                 self.transport.close()
         elif self._current is not None and self._answering:
             if error := clocks.request_error(now_s, arriving=self._current.more_body):
                 self._cancel(error)
-        elif self._state is State.HEAD:
+        elif self._state is HEAD:
             if error := clocks.head_error(now_s):
                 self._refuse(error)
-        elif self._state is State.BODY:
+        elif self._state is BODY:
             if clocks.discard_expired(now_s):
                 self._linger()
         elif clocks.idle_expired(now_s, used=self.cycle is not None):
@@ -396,9 +401,9 @@ class Protocol(HttpToolsProtocol):
             self._stalled_bytes = 0
         else:
             self._stalled_bytes += self._piece_bytes
-            part = "the request's head" if self._state is State.HEAD else "what follows the body"
+            part = "the request's head" if self._state is HEAD else "what follows the body"
             self._limits.check_header_bytes(self._stalled_bytes, part)
-        if self._state is State.BODY and self.cycle.response_complete:
+        if self._state is BODY and self.cycle.response_complete:
             self._limit_discard()
 
     def _ignore_upgrade(self, rest: bytes) -> None:
@@ -418,8 +423,8 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer the request that arrives with an error, once those before it are answered, and end the connection."""
-        broken = self.cycle if self._state is State.BODY else None
-        self._refusal, self._state = error, State.REFUSED
+        broken = self.cycle if self._state is BODY else None
+        self._refusal, self._state = error, REFUSED
         if broken is not None and broken.response_complete:
             self._linger()  # another response would be taken for that to the next request
             return
@@ -451,7 +456,7 @@ class Protocol(HttpToolsProtocol):
 
     def _end(self) -> None:
         """End the connection after its last response."""
-        if self._state is State.IDLE and not self.pipeline:
+        if self._state is IDLE and not self.pipeline:
             self.transport.close()
         else:
             self._linger()
@@ -461,7 +466,7 @@ class Protocol(HttpToolsProtocol):
 
         Closed at once, with bytes of the client unread, TCP would reset it, and the client could lose the response.
         """
-        self._state = State.LINGERING
+        self._state = LINGERING
         self._clocks.begin_linger()
         if self.transport.can_write_eof():  # not with TLS
             self.transport.write_eof()
@@ -475,7 +480,7 @@ class Protocol(HttpToolsProtocol):
             self._discard.pause(self._piece_bytes)
 
     def _close_if_idle(self) -> None:
-        if not self._answering and self._state is State.IDLE:
+        if not self._answering and self._state is IDLE:
             self.transport.close()
 
 
@@ -491,5 +496,5 @@ def _send_response(of: ref[Cycle], status: int, headers: Headers, body: bytes) -
     if cycle is None or cycle.flow.write_paused:
         return False
     if not cycle.disconnected:
-        cycle.write(status, headers, body)
+        cycle.write(status, b"%bcontent-length: %d\r\n" % (response_head(status, headers), len(body)), body)
     return True

@@ -14,7 +14,7 @@ from service.errors import (
     TooManyEventsError,
     UnknownWorkingPointError,
 )
-from service.inference.batching import Done, Scores
+from service.inference.batching import Scores
 from service.inference.deployment import SMALL_BATCH_EVENTS, Deployment, Model
 from service.metrics import Metrics
 from service.model.artefact import Artefact
@@ -70,26 +70,46 @@ def test_a_score_that_is_not_finite_is_an_error_that_names_the_event(model: Mode
     asyncio.run(score_all())
 
 
-def test_a_callback_gets_the_scores_of_its_rows(model: Model) -> None:
-    """Callbacks are called once each, when the micro-batch of this iteration of the loop is done."""
-    events = [sample_events(n_events, seed=n_events) for n_events in (1, 4, 1)]
-    results: list[tuple[int, Scores | Exception]] = []
+class Kept:
+    """A receiver that is no future: it keeps what it is called back with."""
 
-    def keep(place: int) -> Done:
-        return lambda result: results.append((place, result))
+    def __init__(self, *, wanted: bool = True) -> None:
+        self.results: list[Scores | Exception] = []
+        self._wanted = wanted
+
+    def done(self) -> bool:
+        """Tell that there is nothing more to receive."""
+        return not self._wanted
+
+    def set_result(self, result: Scores) -> None:
+        """Keep scores."""
+        self.results.append(result)
+
+    def set_exception(self, exception: Exception) -> None:
+        """Keep an error."""
+        self.results.append(exception)
+
+
+def test_a_callback_gets_the_scores_of_its_rows(model: Model) -> None:
+    """A receiver is called back once, when the micro-batch of this iteration of the loop is done, if it still waits."""
+    events = [sample_events(n_events, seed=n_events) for n_events in (1, 4, 1)]
+    kept, beyond, cancelled = [Kept() for _ in events], Kept(), Kept(wanted=False)
 
     async def submit_all() -> None:
-        for place, rows in enumerate([*events, BEYOND]):
-            model.micro_batch.submit(rows, keep(place))
-        assert not results
+        for rows, receiver in zip(events, kept, strict=True):
+            model.micro_batch.submit(rows, receiver)
+        model.micro_batch.submit(BEYOND, beyond)
+        model.micro_batch.submit(BEYOND, cancelled)
+        assert not any(receiver.results for receiver in kept)
         await asyncio.sleep(0)
 
     asyncio.run(submit_all())
-    assert [place for place, _ in results] == [0, 1, 2, 3]
-    for (_, result), rows in zip(results, events, strict=False):
-        assert isinstance(result, np.ndarray)
-        np.testing.assert_allclose(result, oracle(rows), RTOL)
-    assert isinstance(results[3][1], NonFiniteScoreError)
+    for rows, receiver in zip(events, kept, strict=True):
+        [scores] = receiver.results
+        assert isinstance(scores, np.ndarray)
+        np.testing.assert_allclose(scores, oracle(rows), RTOL)
+    assert [type(result) for result in beyond.results] == [NonFiniteScoreError]
+    assert not cancelled.results
 
 
 def test_single_events_are_scored_between_the_pieces_of_a_large_batch(model: Model) -> None:
