@@ -140,7 +140,7 @@ def test_a_reply_is_a_whole_message(spoken: LiveService) -> None:
 @pytest.mark.parametrize(
     ("request_bytes", "status", "detail"),
     [
-        (post(b'{"features": 7}'), "400 Bad Request", "features is 7, expected a list of 5 numbers"),
+        (post(b'{"features": 7}'), "400 Bad Request", "features is a number, expected a list of 5 numbers"),
         (post(b"", path="/score/batch"), "400 Bad Request", "the body is empty, expected at least 1 event"),
         (event_request("Accept: text/html"), "406 Not Acceptable", 'Accept is "text/html", expected one of'),
         (post(b"x").replace(b"json", b"yaml"), "415 Unsupported Media Type", "Content-Type is"),
