@@ -3,7 +3,7 @@
     python -m benchmarks.bare REPLIES
 
 REPLIES is a MessagePack file of path -> (headers, body). It does not know formats or scores; uvicorn's settings are
-those of service/server.py.
+those of service/server/worker.py.
 """
 
 import json

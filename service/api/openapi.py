@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from service import errors
+from service.api.middleware import PUBLIC_PATH
 from service.errors import (
     BodyTooLargeError,
     HeadersTooLargeError,
@@ -51,8 +52,6 @@ ROUTES: Final = {
     "/metrics": (*ANY_ROUTE, OverloadedError),
 }
 """The errors of each route."""
-WITHOUT_KEY: Final = "/health"
-"""The route that needs no API key."""
 
 
 def describe(document: Json, artefact: Artefact, formats: Formats) -> Json:
@@ -78,11 +77,11 @@ def describe(document: Json, artefact: Artefact, formats: Formats) -> Json:
     with_keys = bool(document.get("security"))
     for path, kinds in ROUTES.items():
         for operation in document["paths"].get(path, {}).values():  # none if it is on the operations port alone
-            keyed = [UnauthorisedError] if with_keys and path != WITHOUT_KEY else []
+            keyed = [UnauthorisedError] if with_keys and path != PUBLIC_PATH else []
             described = dict(_error(kind, formats) for kind in (*kinds, *keyed))
             operation["responses"] = {"200": operation["responses"]["200"], **described}
     if with_keys:
-        document["paths"][WITHOUT_KEY]["get"]["security"] = []
+        document["paths"][PUBLIC_PATH]["get"]["security"] = []
     return document
 
 

@@ -136,7 +136,7 @@ def load_artefact(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, s
     Raises ArtefactError, which names the file, the rule that failed, the value found, the expected one and the remedy.
     """
     try:
-        file = _read(path, max_bytes)
+        file = read_file(path, max_bytes)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ArtefactError(
@@ -243,10 +243,10 @@ def check_depth(training: dict[str, Any]) -> None:
         raise refusal("training facts", "lists in lists", f"a depth of at most {MAX_DEPTH}")
 
 
-def _read(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+def read_file(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """Read a regular file; raises OSError or ValueError for other kinds, for a large one, and for one that changes."""
     # Without O_NONBLOCK, opening a pipe waits for a writer.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")

@@ -2,11 +2,11 @@
 
 import fcntl
 import os
-import stat
 from typing import Final, NamedTuple
 
 import msgspec
 
+from service.model import artefact
 from service.model.artefact import ArtefactError
 from service.security.api_keys import KeysError
 from service.security.tls import TlsError
@@ -102,16 +102,7 @@ def files_of(settings: Settings) -> dict[str, dict[str, str]]:
 def read_file(path: str, max_bytes: int) -> bytes:
     """Read a regular file of at most `max_bytes`; raises CopyError."""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise CopyError(f"{path!r} is not a regular file; give the path of one")
-            if status.st_size > max_bytes:
-                raise CopyError(f"{path!r} has more than {max_bytes} bytes; give a smaller file, or raise the limit")
-            return file.read()
-    except OSError as error:
-        raise CopyError(f"cannot read {path!r}: {error.strerror}; give the path of a file that can be read") from error
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # opening a pipe would wait for its writer
+        return artefact.read_file(path, max_bytes)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CopyError(f"cannot read {path!r}: {reason}; give the path of a file that can be read") from error

@@ -49,7 +49,7 @@ def test_what_is_no_file_of_that_size_is_refused(tmp_path: Path) -> None:
         (pipe, "is not a regular file"),
         (tmp_path, "Is a directory"),
         (tmp_path / "missing", "No such file or directory"),
-        (large, "has more than 10 bytes"),
+        (large, "it has 11 bytes, expected at most 10"),
     ):
         with pytest.raises(CopyError, match=fault) as refused:
             read_file(str(path), 10)
