@@ -99,12 +99,16 @@ def test_what_is_only_odd_is_answered(service: LiveService, shape: Shape) -> Non
     check_service(service)
 
 
-@pytest.mark.parametrize("path", ["/score", "/score/batch"])
+@pytest.mark.parametrize(
+    ("path", "start"), [(b"/score", b'{"features": [1, 2'), (b"/score/batch", b'{"events": [[1, 2')]
+)
 @pytest.mark.parametrize("framing", [SIZE, CHUNKED], ids=["length", "chunks"])
-def test_a_request_that_ends_too_early_is_not_answered(service: LiveService, path: str, framing: bytes) -> None:
-    """A client that stops in its head or body gets no score of what it did not send, and harms nobody."""
-    whole = post(framing, body=b"1d\r\n" if framing == CHUNKED else b"").replace(b"/score", path.encode())
-    for sent in (whole[:20], whole[:-4], whole, whole + b'{"features": [1, 2'):
+def test_a_request_that_ends_too_early_is_not_answered(
+    service: LiveService, path: bytes, start: bytes, framing: bytes
+) -> None:
+    """A client that stops in its head or body gets no score of what it did not send, and affects no other client."""
+    whole = post(framing, body=b"1d\r\n" if framing == CHUNKED else b"").replace(b"/score", path)
+    for sent in (whole[:20], whole[:-4], whole, whole + start):
         with Connection(service) as connection:
             connection.send([sent])
             connection.finish()

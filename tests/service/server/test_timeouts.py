@@ -58,9 +58,10 @@ def test_a_head_that_comes_byte_by_byte_is_given_up(strict: LiveService) -> None
 
 def test_a_body_that_stops_is_given_up(strict: LiveService) -> None:
     """A body of which nothing more comes is a 408, on a batch and on one event."""
-    for path in ("/score", "/score/batch"):
+    batch = post(JSON.write("events", sample_events(3)), path="/score/batch")
+    for request in (event_request(), batch):
         with Wire(strict) as wire:
-            wire.send(event_request(path=path)[:-5])
+            wire.send(request[:-5])
             check_timeout(wire, f"no byte of the body came for {STALL_S} s")
 
 
