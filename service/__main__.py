@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         return commands.main(arguments, program, standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else program
         click.echo(f"{command}: error: {error.format_message()}", err=True)

@@ -6,7 +6,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import NotReadyError, TooManyEventsError, UnknownWorkingPointError
+from service.errors import InvalidRequestError, NotReadyError, TooManyEventsError, UnknownWorkingPointError
 from service.inference.admission import Admission
 from service.inference.batching import FairScheduler, MicroBatch, Scores, finite_scores
 from service.metrics import Metrics
@@ -82,8 +82,10 @@ class Model:
         """Score `features` (n, n_features), finite float32 in the artefact's order, as (n,) finite float32.
 
         A few events are scored in a micro-batch; more are scored in pieces, fairly scheduled beside others. Raises
-        TooManyEventsError and NonFiniteScoreError.
+        InvalidRequestError for none, TooManyEventsError and NonFiniteScoreError.
         """
+        if not len(features):
+            raise InvalidRequestError("the batch is empty, expected at least 1 event")
         if len(features) <= SMALL_BATCH_EVENTS:
             return await self.micro_batch.score(features)
         if len(features) > self.max_events:

@@ -20,6 +20,9 @@ from service.model.scorer import Scorer
 VERIFY_S: Final = 30
 """The longest time that a verification may take; a model of common size takes one second, most of it imports."""
 
+PACKAGES: Final = Path(__file__).parents[2]
+"""The folder that the child imports the service from, whatever lies in the current one."""
+
 ADDRESS_BYTES: Final = 8 * 2**30
 """The address space that a verification may take, for the runtime's libraries and a call's intermediate results."""
 
@@ -40,15 +43,18 @@ def verify(path: str) -> str:
             encoding="utf-8",
             timeout=VERIFY_S,
             check=False,
+            cwd=PACKAGES,
         )
     except subprocess.TimeoutExpired as error:
         raise ArtefactError(too_much) from error
+    except OSError as error:
+        raise ArtefactError(f"no process could verify it: {error.strerror}; raise the limits and reload") from error
     if ended.returncode in {-signal.SIGXCPU, -signal.SIGKILL}:
         raise ArtefactError(too_much)
     if ended.returncode < 0:
         cause = signal.Signals(-ended.returncode).name
         raise ArtefactError(f"it ended the process that verified it with {cause}; export the model again")
-    said = ended.stdout.strip()
+    said = ended.stdout.strip().rpartition("\n")[2]
     if ended.returncode or not said:
         raise ArtefactError(said or f"the process that verified it ended with {ended.returncode} and no reason")
     return said

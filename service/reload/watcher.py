@@ -70,8 +70,13 @@ class Watcher:
         thread = threading.Thread(target=self._read, args=(changed_only,), daemon=True)
         # Signals are for the main thread, and none may end the child that verifies.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
-        thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            thread.start()
+        except RuntimeError:  # the machine has no more threads
+            self._reading = False
+            logger.exception("cannot read the files")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def read_when_due(self) -> None:
         """Read the changed files once the polling interval has passed."""
@@ -111,12 +116,11 @@ class Watcher:
         snapshot = self.snapshot
         try:
             # The states come first: a file that changes while it is read is read again.
-            states, before = file_states(self._settings), self._states
-            self._states = states
-            for kind in states:
-                if not changed_only or states[kind] != before[kind]:
+            for kind, states in file_states(self._settings).items():
+                if not changed_only or states != self._states[kind]:
                     snapshot = self._next(snapshot, kind)
                     self._sender.send(snapshot)
+                self._states[kind] = states
         except Exception:  # without an end, no file would ever be read again
             logger.exception("cannot read the files")
         self._sender.send(None)

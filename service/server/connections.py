@@ -51,12 +51,16 @@ class ConnectionServer:
 
     def close(self) -> None:
         """Start the connections that wait, and no more."""
+        while self._start_waiting():
+            pass
+        self.stop()
+
+    def stop(self) -> None:
+        """Start no more connections; those that wait on a shared listener are for other workers."""
         self._closed = True
         if self._resumption is not None:
             self._resumption.cancel()
         get_running_loop().remove_reader(self._incoming.socket)
-        while self._start_waiting():
-            pass
         self._incoming.close()
 
     async def wait_closed(self) -> None:

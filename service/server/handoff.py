@@ -168,7 +168,7 @@ class Receiver:
     def take(self) -> list[socket.socket]:
         """Receive what was handed over, up to a batch, and report it before a byte of it is read."""
         taken: list[socket.socket] = []
-        with suppress(BlockingIOError):
+        with suppress(BlockingIOError, ConnectionResetError):  # reset: the supervisor was killed
             # Without a descriptor the kernel would close the connection; so it stays in the channel.
             while len(taken) < BATCH and self._descriptors.left(self.socket.fileno()):
                 message, descriptors, _, _ = socket.recv_fds(self.socket, 1, 1)

@@ -25,7 +25,7 @@ def check_health(settings: Settings) -> None:
     try:
         connection.request("GET", "/health")
         status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # a host that is no name is a ValueError
         raise UnhealthyError(f"no response from {connection.host}:{connection.port}: {error}") from error
     finally:
         connection.close()

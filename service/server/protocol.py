@@ -85,7 +85,7 @@ class Cycle(RequestResponseCycle):
 
     refused = False
     """Whether the response tells the client to retry later."""
-    _start: tuple[int, bytes] | None = None
+    _head: bytes | None = None
 
     @property
     def announced_bytes(self) -> int:
@@ -99,14 +99,17 @@ class Cycle(RequestResponseCycle):
         if self.disconnected:
             return
         if message["type"] == "http.response.start":
-            status, headers = message["status"], tuple(map(tuple, message.get("headers", ())))
-            self._start = status, response_head(status, headers)
-        elif message["type"] == "http.response.body" and self._start is not None and not message.get("more_body"):
-            self.write(*self._start, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))
+            given = tuple(map(tuple, message.get("headers", ())))
+            headers = tuple(header for header in given if header[0].lower() != b"connection")
+            self.keep_alive = self.keep_alive and headers == given  # the application's one word is close
+            self._head = response_head(message["status"], headers)
+        elif message["type"] == "http.response.body" and self._head is not None and not message.get("more_body"):
+            self.write(self._head, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))
+            self._head = None
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']}, expected a start and then a whole body")
 
-    def write(self, status: int, head: bytes, body: bytes) -> None:
+    def write(self, head: bytes, body: bytes) -> None:
         """Write a whole response: `head` is its status line and headers, each with its line end."""
         self.response_started = True
         if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
@@ -116,7 +119,6 @@ class Cycle(RequestResponseCycle):
             lines.append(b"connection: close\r\n")
         self.transport.writelines([b"%b%b\r\n" % (head, b"".join(lines)), body])
         self.response_complete = True
-        self.refused = status == RETRY_LATER
         self.message_event.set()
         self.on_response()
 
@@ -193,10 +195,13 @@ class Protocol(HttpToolsProtocol):
             return
         progress, self._head_is_split = self._progress, self._state is HEAD
         try:
+            rest_at = None
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                self._ignore_upgrade(data[upgrade.args[0] :])
+                rest_at = upgrade.args[0]
+            if rest_at is not None:
+                self._ignore_upgrade(data[rest_at:])
             if self._state is not IDLE:
                 self._check_stalled(progress)
         except httptools.HttpParserError as error:
@@ -303,6 +308,8 @@ class Protocol(HttpToolsProtocol):
         if not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.message_event.set()
+        elif self._shutting_down:
+            self.loop.call_later(SHUTDOWN_GRACE_S, self._close_if_idle)
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or end the connection.
@@ -317,7 +324,7 @@ class Protocol(HttpToolsProtocol):
         elif self._refusal is not None and not self.pipeline:
             self._send_refusal()
         elif not self.transport.is_closing():
-            if cycle.refused:
+            if cycle.refused or cycle.more_body:
                 self._discard.prepay(max(self._piece_bytes, cycle.announced_bytes))
             else:
                 self.flow.resume_reading()
@@ -331,6 +338,7 @@ class Protocol(HttpToolsProtocol):
             if self.cycle is not None:
                 self.cycle.keep_alive = False
         else:
+            self.flow.resume_reading()  # what the client has sent already is answered
             self.loop.call_later(SHUTDOWN_GRACE_S, self._close_if_idle)
 
     def check_timeouts(self, now_s: float) -> None:
@@ -341,10 +349,8 @@ class Protocol(HttpToolsProtocol):
         if clocks.reader_stalled(self.transport.get_write_buffer_size(), now_s):
             self.transport.abort()
         elif not self.transport.is_closing():
-            if self.flow.read_paused:  # the worker does not read
-                clocks.received_s = now_s
-                if self._state is HEAD:
-                    clocks.message_s = now_s
+            if self.flow.read_paused:
+                clocks.excuse(now_s, head=self._state is HEAD)
             self._check_request(now_s)
 
     def _check_request(self, now_s: float) -> None:
@@ -353,7 +359,10 @@ class Protocol(HttpToolsProtocol):
             if clocks.linger_expired(now_s):
                 self.transport.close()
         elif self._current is not None and self._answering:
-            if error := clocks.request_error(now_s, arriving=self._current.more_body):
+            error = clocks.request_error(now_s, arriving=self._current.more_body)
+            if error and self._task is not None and self._task.cancelling():
+                self.transport.abort()  # the client does not read, and the error waits behind earlier responses
+            elif error:
                 self._cancel(error)
         elif self._state is HEAD:
             if error := clocks.head_error(now_s):
@@ -408,18 +417,19 @@ class Protocol(HttpToolsProtocol):
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Parse a request that asks for another protocol again without that: HTTP lets a server ignore it."""
-        while True:
+        rest_at: int | None = 0
+        while rest_at is not None:
             parser = self.parser
             line = b"%b %b HTTP/%b" % (parser.get_method(), self.url, parser.get_http_version().encode())
             fields = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-            data = b"\r\n".join([line, *fields, b"", rest])
+            rest = b"\r\n".join([line, *fields, b"", rest[rest_at:]])
+            rest_at = None
             try:
-                self.parser.feed_data(data)
-                return
+                self.parser.feed_data(rest)
             except httptools.HttpParserUpgrade as upgrade:  # the next request asks for it too
-                rest = data[upgrade.args[0] :]
+                rest_at = upgrade.args[0]
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer the request that arrives with an error, once those before it are answered, and end the connection."""
@@ -470,7 +480,8 @@ class Protocol(HttpToolsProtocol):
         self._clocks.begin_linger()
         if self.transport.can_write_eof():  # not with TLS
             self.transport.write_eof()
-        self.flow.resume_reading()
+        announced_bytes = self._current.announced_bytes if self._current and self._current.more_body else 0
+        self._discard.prepay(max(self._piece_bytes, announced_bytes))
 
     def _limit_discard(self) -> None:
         """Pause where bytes to discard arrive too fast, and end the connection where they are too many."""
@@ -495,6 +506,7 @@ def _send_response(of: ref[Cycle], status: int, headers: Headers, body: bytes) -
     cycle = of()
     if cycle is None or cycle.flow.write_paused:
         return False
-    if not cycle.disconnected:
-        cycle.write(status, b"%bcontent-length: %d\r\n" % (response_head(status, headers), len(body)), body)
+    if not cycle.disconnected and not cycle.response_complete:
+        cycle.refused = status == RETRY_LATER
+        cycle.write(b"%bcontent-length: %d\r\n" % (response_head(status, headers), len(body)), body)
     return True

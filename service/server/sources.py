@@ -7,6 +7,7 @@ import socket
 import sys
 from asyncio import get_running_loop
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
@@ -121,7 +122,8 @@ class Supervised:
 
     def confirm(self, applied: Applied) -> None:
         """Tell the supervisor."""
-        self._snapshots.send(applied)
+        with suppress(OSError):  # it has ended, and this worker is about to
+            self._snapshots.send(applied)
 
     def drain(self) -> float:
         """Give the supervisor time to hand over the connections that wait."""

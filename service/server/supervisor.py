@@ -28,6 +28,9 @@ from service.server.worker import STOP_SIGNALS, work
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 1
+SIGNAL_S: Final = 0.2
+"""Seconds until what a signal's handler has set is looked at: the handler itself does not end a wait."""
+
 LONGEST_PAUSE_S: Final = 30
 """Seconds before another try where a worker cannot start; twice as many after each, up to the longest."""
 
@@ -42,7 +45,8 @@ class Worker:
         self.snapshots, workers_end = spawn.Pipe()
         self.channel = Channel()
         ends = WorkerEnds(self.channel.workers_end, operations.socket if operations else None, workers_end)
-        self.process: SpawnProcess = spawn.Process(target=work, args=(snapshot, ends))
+        # A daemon, so that no worker outlives an unexpected end of the supervisor.
+        self.process: SpawnProcess = spawn.Process(target=work, args=(snapshot, ends), daemon=True)
         self.process.start()
         workers_end.close()
         self.channel.workers_end.close()
@@ -127,7 +131,7 @@ class Supervisor:
     def _wait(self) -> Sequence[object]:
         """Wait with the signals unblocked: handlers run here alone, and a worker is started with signals blocked."""
         now = time.monotonic()
-        limit_s = self._hand_off.wait_s
+        limit_s = min(self._hand_off.wait_s, SIGNAL_S)
         if not self._stopping:
             limit_s = min(limit_s, self._watcher.wait_s, self._starts_at - now)
         elif not self._hand_off.closed:
@@ -136,7 +140,7 @@ class Supervisor:
         awaited += [worker.process.sentinel for worker in self._workers]
         awaited += [worker.snapshots for worker in self._workers if worker.connected]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
-        happened = wait(awaited, None if math.isinf(limit_s) else max(limit_s, 0))
+        happened = wait(awaited, max(limit_s, 0))
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         return happened
 
@@ -192,13 +196,15 @@ class Supervisor:
         worker.snapshots.close()
         self._workers.remove(worker)
         pid, exit_code = worker.process.pid, worker.process.exitcode
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        with suppress(OSError):  # a cleaner of temporary files may have removed them
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
         if self._stopping:
             return
         if worker.ready:
             logger.warning("worker died; another is started", extra={"worker": pid, "exit_code": exit_code})
             self._start()
         else:  # a successor at once would fail as it did
-            for path in Path(os.environ[MULTIPROCESS_VARIABLE]).glob(f"*_{pid}.db"):
-                path.unlink(missing_ok=True)  # it has counted nothing, and there may be many like it
+            with suppress(OSError):  # it has counted nothing, and there may be many like it
+                for path in Path(os.environ[MULTIPROCESS_VARIABLE]).glob(f"*_{pid}.db"):
+                    path.unlink()
             self._start_later({"worker": pid, "exit_code": exit_code})

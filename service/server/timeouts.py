@@ -10,7 +10,7 @@ FROZEN_S: Final = 3.0
 """Where timeouts were not checked for longer, the process was stopped or too busy, and they start anew."""
 
 LINGER_S: Final = 30.0
-LINGER_SILENCE_S: Final = 2.0
+LINGER_SILENCE_S: Final = 5.0
 """How long a lingering close takes at most, in all and without a byte."""
 
 
@@ -34,6 +34,7 @@ class Clocks:
     __slots__ = (
         "_checked_s",
         "_idle_s",
+        "_interval_s",
         "_linger_s",
         "_timeouts",
         "_unsent_bytes",
@@ -46,6 +47,7 @@ class Clocks:
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._idle_s: float | None = None
+        self._interval_s = 0.0
         self._unsent_bytes = 0
         self.message_s = self.request_s = self.received_s = self._checked_s = self._unsent_s = monotonic()
         """The first byte of the message that arrives, of the request that is answered; the last byte of all."""
@@ -59,9 +61,17 @@ class Clocks:
         """Note that the lingering close begins."""
         self._linger_s = self.received_s = monotonic()
 
+    def excuse(self, now_s: float, *, head: bool) -> None:
+        """Do not count the time in which the worker does not read, for the `head` of a request neither."""
+        self.received_s = now_s
+        self._linger_s += self._interval_s
+        if head:
+            self.message_s = now_s
+
     def were_frozen(self, now_s: float) -> bool:
         """Start all timeouts anew if they were not checked for long: the client is not at fault."""
-        frozen, self._checked_s = now_s - self._checked_s > FROZEN_S, now_s
+        self._interval_s, self._checked_s = now_s - self._checked_s, now_s
+        frozen = self._interval_s > FROZEN_S
         if frozen:
             self.message_s = self.request_s = self.received_s = self._unsent_s = self._linger_s = now_s
             self._idle_s = None

@@ -119,7 +119,7 @@ class Server(uvicorn.Server):
         finally:
             checking.cancel()
         if self._operations is not None:
-            self._operations.close()
+            self._operations.stop()
             for connection in list(self._operations_state.connections):
                 connection.shutdown()
 

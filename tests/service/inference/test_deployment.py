@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.errors import (
+    InvalidRequestError,
     NonFiniteScoreError,
     NotReadyError,
     OverloadedError,
@@ -42,8 +43,10 @@ def test_an_array_is_scored(model: Model, n_events: int) -> None:
     np.testing.assert_allclose(scores, oracle(events), RTOL)
 
 
-def test_an_array_of_too_many_events_is_refused(model: Model) -> None:
+def test_an_array_without_events_or_with_too_many_is_refused(model: Model) -> None:
     """The limit is named, and nothing is scored."""
+    with pytest.raises(InvalidRequestError, match="the batch is empty, expected at least 1 event"):
+        asyncio.run(model.score(sample_events(0)))
     with pytest.raises(TooManyEventsError, match=f"{MAX_EVENTS + 1} events, expected at most {MAX_EVENTS}"):
         asyncio.run(model.score(sample_events(MAX_EVENTS + 1)))
 

@@ -136,6 +136,23 @@ def test_an_upgrade_is_passed_over(bounded: LiveService) -> None:
             check_score(wire.reply())
 
 
+@pytest.mark.parametrize(
+    ("head", "status", "words"),
+    [
+        (b"GET /health HTTP/1.1", 400, "0 Host headers"),
+        (b"GET /" + b"a" * URL_BYTES + b" HTTP/1.1\r\nHost: a", 414, "URL"),
+    ],
+    ids=["no-host", "url"],
+)
+def test_a_request_to_upgrade_is_checked_as_any_other(
+    bounded: LiveService, head: bytes, status: int, words: str
+) -> None:
+    """What is wrong with it is named, although it is parsed a second time."""
+    with Wire(bounded) as wire:
+        wire.send(head + b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        check_refusal(wire.reply(), status, words)
+
+
 def test_refusals_are_counted(bounded: LiveService) -> None:
     """Requests that never were any are in the metrics, under the route of all unknown paths."""
     with Wire(bounded) as wire:

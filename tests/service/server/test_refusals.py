@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -68,10 +69,11 @@ class Server(NamedTuple):
 def server(
     model_path: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """Serve with keys, with and without TLS; no body here is too long for a batch."""
+    """Serve with keys, with and without TLS; no body here is too long, nor too much beside others."""
     folder = tmp_path_factory.mktemp("server")
     key, authority_path = add_key("tester", folder / "keys"), None
-    flags = ["--api-keys", str(folder / "keys"), "--max-body-bytes", str(2 * SIZES[-1])]
+    limits = {"--max-body-bytes": 2 * SIZES[-1], "--max-inflight-bytes": 10**10, "--max-inflight-events": 10**9}
+    flags = ["--api-keys", str(folder / "keys"), *(str(part) for limit in limits.items() for part in limit)]
     if request.param == "https":
         authority = trustme.CA()
         certificate = authority.issue_cert("127.0.0.1")
@@ -116,6 +118,25 @@ def test_a_client_that_keeps_its_connection_receives_every_refusal(server: Serve
             )
             assert response.status_code == case.status
             assert set(response.json()) == {"status_code", "detail"}
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[1]], ids=lambda case: str(case.status))
+def test_many_clients_at_once_receive_their_refusals(server: Server, case: Case) -> None:
+    """The worker reads refused bodies at a limited rate, and a client that has to wait for it loses nothing."""
+    body = b"\xff" * (12 * MIB)
+    context = ssl.create_default_context(cafile=server.authority) if server.authority else None
+
+    def ask(_: int) -> int:
+        request = urllib.request.Request(server.service.base_url + case.path, body, case.headers(server.key))
+        try:
+            with urllib.request.urlopen(request, timeout=60, context=context) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(ask, range(16))) == [case.status] * 16
 
 
 def test_an_overloaded_worker_s_refusals_are_received(model_path: Path) -> None:
