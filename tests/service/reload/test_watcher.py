@@ -153,7 +153,7 @@ def test_a_refused_model_changes_nothing_but_what_is_told(models: list[Made], tm
         faults: list[tuple[bytes | None, str]] = [
             (b"", "not a usable artefact"),
             (bytes(wrong), "not a usable artefact"),
-            (bytes(limit + 1), f"more than {limit} bytes"),
+            (bytes(limit + 1), f"it has {limit + 1:,} bytes, expected at most {limit:,}"),
             (None, "No such file"),
         ]
         for count, (content, reason) in enumerate(faults, start=1):
