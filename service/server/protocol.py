@@ -101,7 +101,7 @@ class Cycle(RequestResponseCycle):
         if message["type"] == "http.response.start":
             given = tuple(map(tuple, message.get("headers", ())))
             headers = tuple(header for header in given if header[0].lower() != b"connection")
-            self.keep_alive = self.keep_alive and headers == given  # the application's one word is close
+            self.keep_alive = self.keep_alive and headers == given  # the only value in use is close
             self._head = response_head(message["status"], headers)
         elif message["type"] == "http.response.body" and self._head is not None and not message.get("more_body"):
             self.write(self._head, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))

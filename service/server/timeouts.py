@@ -62,7 +62,7 @@ class Clocks:
         self._linger_s = self.received_s = monotonic()
 
     def excuse(self, now_s: float, *, head: bool) -> None:
-        """Do not count the time in which the worker does not read, for the `head` of a request neither."""
+        """Exclude the time in which the worker does not read from the timeouts, that of a `head` included."""
         self.received_s = now_s
         self._linger_s += self._interval_s
         if head:
