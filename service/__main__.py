@@ -32,9 +32,6 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in {"-h", "--help", "--version"}):
         arguments.insert(0, "serve")
-    if arguments[0] == "serve":
-        # They stay blocked until the server handles them, so that none interrupts an import.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         return commands.main(arguments, program, standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -76,6 +73,8 @@ def commands() -> None:
 @commands.command(cls=SettingsCommand)
 def serve(settings: Settings) -> int:
     """Serve the model until SIGTERM or SIGINT."""
+    # They stay blocked until the server handles them, so that none interrupts an import.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     # Imported here, so that --help and a wrong setting take no time.
     from service.server.startup import run
 

@@ -1,5 +1,6 @@
 """Settings come from flags, the environment and defaults, or are refused in one line."""
 
+import signal
 from pathlib import Path
 
 import click
@@ -108,8 +109,9 @@ def test_half_of_what_tls_needs_is_refused(flag: str, needed: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["--port", "abc"], ["serve", "--port", "abc"]])
 def test_the_command_ends_with_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong setting of the command, named or not, is one line on stderr and exit status 2."""
+    """A wrong setting of the command, named or not, is one line on stderr and exit status 2, and blocks no signal."""
     assert main(arguments) == 2
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
     printed = capsys.readouterr()
     expected = "python -m service serve: error: --port is 'abc', expected a whole number from 0 to 65535\n"
     assert (printed.out, printed.err) == ("", expected)
