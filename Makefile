@@ -34,9 +34,19 @@ help: ## list the targets
 serve: .venv/service ## serve the shipped model on 127.0.0.1:8000 (PORT=, MODEL=, WORKERS= are passed on)
 	@exec $(BIN)/python -m service $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model $(MODEL)) $(if $(WORKERS),--workers $(WORKERS))
 
+# On every core what can run side by side, then alone what cannot; 5 is the status of pytest when it has selected no test.
+PYTEST := $(BIN)/python -m pytest --quiet
+PARALLEL := --numprocesses logical --dist worksteal
+
 .PHONY: test
-test: .venv/everything ## run the tests
-	$(BIN)/python -m pytest
+test: .venv/everything ## run the tests that every change must pass, three minutes on 2 cores
+	$(PYTEST) $(PARALLEL) -m "not slow and not serial"
+	$(PYTEST) -m "not slow and serial" || test $$? -eq 5
+
+.PHONY: test-slow
+test-slow: .venv/everything ## run the slow tests: kills, full disks, fuzzing, simulation, installation
+	$(PYTEST) $(PARALLEL) -m "slow and not serial"
+	$(PYTEST) -m "slow and serial" || test $$? -eq 5
 
 .PHONY: check
 check: .venv/everything ## lint, formatting, types and imports

@@ -1,4 +1,4 @@
-"""What holds for all tests of the offline half."""
+"""What holds for all tests."""
 
 import signal
 
@@ -7,6 +7,6 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """Let Ctrl-C reach the commands that tests begin: a shell has what it runs in the background ignore it."""
+    """Let Ctrl-C reach the processes that tests start: a shell has its background jobs ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
