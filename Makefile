@@ -13,7 +13,7 @@ CALIBRATION_EVENTS := data/calibration.h5
 CHECK_EVENTS := data/check.h5
 DRIFT_EVENTS := data/drift.h5
 COCKTAIL_EVENTS := data/cocktail.h5
-# Signals to report on, as training/cocktail.py lists them: W', X and Y in GeV, and the prongs of either decay.
+# Signals to report on, as training/simulation/cocktail.py lists them: W', X and Y in GeV, and the prongs of either decay.
 SIGNALS := $(patsubst %,data/signals/%prong.h5,3500_500_100_3 3823_732_378_2 3500_80_80_2 5000_200_200_2 2800_400_60_2 \
 	3000_250_250_3 4500_800_173_3)
 EVALUATION_EVENTS := $(TEST_EVENTS) $(REAL)
@@ -87,7 +87,7 @@ report: .venv/everything $(JUDGING_EVENTS) ## judge both shipped models: cards a
 
 .PHONY: compare
 compare: .venv/everything $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(TEST_EVENTS) $(SIGNALS) ## all presets beside public detectors, a quarter of an hour on 2 cores (REAL= adds events)
-	$(BIN)/python -m training compare $(TRAIN_EVENTS) $(TEST_EVENTS) $(REAL) $(SIGNALS) --exposure $(COCKTAIL_EVENTS) --out exported/comparison
+	$(BIN)/python -m benchmarks.detectors $(TRAIN_EVENTS) $(TEST_EVENTS) $(REAL) $(SIGNALS) --exposure $(COCKTAIL_EVENTS) --out exported/comparison
 
 .PHONY: data
 data: $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(CALIBRATION_EVENTS) $(JUDGING_EVENTS) ## simulate all samples, resumable

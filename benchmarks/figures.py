@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results import Memory, Point, Soak
+from training.evaluation.plots import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save
 from training.files import atomic_write
-from training.plots import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save
 
 NAMES = {"service": "service", "bare": "uvicorn alone, fixed reply"}
 COLOURS = {"service": SIGNAL_COLOUR, "bare": BACKGROUND_COLOUR}

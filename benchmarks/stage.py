@@ -19,7 +19,7 @@ from benchmarks.cases import Case, ServerName, all_cases
 from benchmarks.servers import Server, service_flags, serving
 from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
-from training.events import read_events
+from training.events.events import read_events
 
 SAMPLE = Path("exported/sample.h5")
 SAMPLE_EVENTS = 100_000

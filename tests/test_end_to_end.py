@@ -13,11 +13,11 @@ from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
 from tests.live import LiveService, live_service
 from training.__main__ import main
-from training.config import PRESETS
-from training.events import read_events, write_events
-from training.export import PARITY_ATOL, PARITY_RTOL, torch_scores
-from training.metrics import auc
-from training.train import load_run
+from training.detectors.presets import PRESETS
+from training.evaluation.metrics import auc
+from training.events.events import read_events, write_events
+from training.fitting.export import PARITY_ATOL, PARITY_RTOL, torch_scores
+from training.fitting.fit import load_run
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "exported" / "sample.h5"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from training.errors import Terminated, TrainingError
-from training.signals import handled, heeded
+from training.interrupts import handled, heeded
 
 
 class Command(NamedTuple):
@@ -31,7 +31,6 @@ COMMANDS = {
     "train": Command("background events -> a trained run", "train", "go on from the last epoch with --resume"),
     "evaluate": Command("an artefact on labelled events: AUC, efficiencies, plots, model card", "train"),
     "report": Command("an artefact on many samples -> one page of tables and figures", "train"),
-    "compare": Command("our presets beside public detectors, on the same events", "compare", RESUMABLE),
     "export": Command("a trained run -> one ONNX file with its working points", "train"),
     "calibrate": Command("an artefact and background -> the same model with new working points", "train"),
     "score": Command("a whole events file through an artefact -> CSV, Parquet or HDF5", "train"),
@@ -41,19 +40,23 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 1 for an error that the message explains, 130 or 143 when stopped."""
     args = _parser("python -m training").parse_args(argv)
-    command = COMMANDS[args.command]
+    return run(args.command, COMMANDS[args.command], f"training.commands.{args.command}", args.arguments)
+
+
+def run(name: str, command: Command, module: str, arguments: Sequence[str]) -> int:
+    """Run `main` of a command's module and return its exit code, as `main` does."""
     try:
         with handled(signal.SIG_DFL):  # at once, for there is nothing to leave tidy yet
             from service.model.artefact import ArtefactError
 
-            module = importlib.import_module(f"training.{args.command}")
+            imported = importlib.import_module(module)
         with heeded():
-            code = int(module.main(args.arguments))
+            code = int(imported.main(arguments))
             sys.stdout.flush()  # here, where a full disk is an error that is explained
             return code
     except ModuleNotFoundError as error:
         remedy = f"make .venv/everything, or pip install -e '.[{command.extra}]' in a checkout"
-        print(f"error: {args.command} needs the package {error.name}: {remedy}", file=sys.stderr)
+        print(f"error: {name} needs the package {error.name}: {remedy}", file=sys.stderr)
         return 1
     except (TrainingError, ArtefactError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

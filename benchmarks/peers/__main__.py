@@ -23,7 +23,7 @@ from benchmarks.peers.results import OURS, Results, with_ratios
 from benchmarks.peers.table import render
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
-from training.events import read_events
+from training.events.events import read_events
 from training.files import atomic_write
 
 RESULTS = Path(__file__).parents[1] / "results" / "peers.json"

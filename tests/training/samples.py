@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.events import BACKGROUND, SIGNAL, Events, write_events
+from training.events.events import BACKGROUND, SIGNAL, Events, write_events
 
 
 def jets(events: int, seed: int, mass_gev: float, tau_share: float) -> NDArray[np.float32]:

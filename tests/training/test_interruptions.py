@@ -9,8 +9,8 @@ import pytest
 
 from tests.training import samples
 from tests.training.kills import Launch, campaign, contents, launch, prepared
-from training.events import write_events
-from training.train import CHECKPOINT, load_run
+from training.events.events import write_events
+from training.fitting.fit import CHECKPOINT, load_run
 
 MODEL = Path("exported/autoencoder.onnx")
 OLD = b"what was there before"
@@ -28,7 +28,9 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ready() -> Iterator[Launch]:
     """Give a process that trains and exports without having to import torch, and what it brings, each time."""
-    with prepared("training.train", "training.export", "torch._dynamo", "networkx", "onnxscript") as begin:
+    with prepared(
+        "training.fitting.fit", "training.fitting.export", "torch._dynamo", "networkx", "onnxscript"
+    ) as begin:
         yield begin
 
 

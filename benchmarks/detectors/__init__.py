@@ -1,0 +1,1 @@
+"""Detectors beside public ones, on the same events."""

@@ -1,0 +1,12 @@
+"""Compare the presets with public detectors, on the same events.
+
+python -m benchmarks.detectors TRAIN.h5 TEST.h5 SIGNAL.h5 ... --exposure COCKTAIL.h5 --out DIR
+"""
+
+import sys
+
+from training.__main__ import RESUMABLE, Command, run
+
+if __name__ == "__main__":
+    command = Command("our presets beside public detectors, on the same events", "compare", RESUMABLE)
+    sys.exit(run("compare", command, "benchmarks.detectors.compare", sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""What `evaluate` says of the shipped model on the shipped sample."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.model.artefact import load_artefact
+from service.model.scorer import Scorer
+from tests.artefacts import write_artefact
+from training.__main__ import main
+from training.events.events import Events, read_events, write_events
+
+EXPORTED = Path(__file__).parents[3] / "exported"
+MODEL, SAMPLE = EXPORTED / "autoencoder.onnx", EXPORTED / "sample.h5"
+
+
+def test_figures_are_those_of_the_scores(tmp_path: Path) -> None:
+    """metrics.json holds what counting the model's scores gives, and the figures and the card are written."""
+    assert main(["evaluate", str(MODEL), str(SAMPLE), "--out", str(tmp_path)]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    artefact = load_artefact(MODEL)
+    assert metrics["model"] == artefact.identity
+    (sample,) = metrics["samples"]
+    events = read_events(SAMPLE)
+    scores = Scorer(artefact).score(events.features)
+    assert events.labels is not None
+    for name, label in (("background", 0), ("signal", 1)):
+        kept = scores[events.labels == label]
+        assert sample[f"{name}_events"] == len(kept)
+        for point in artefact.metadata.working_points:
+            assert sample[f"{name}_efficiency"][point.name]["value"] == pytest.approx((kept > point.threshold).mean())
+    for figure in ("roc.png", "scores.png"):
+        assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+    assert artefact.identity in (tmp_path / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize("keep", [0, 1], ids=["background alone", "signal alone"])
+def test_one_class_alone_cannot_be_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str], keep: int) -> None:
+    """A file with one of the two classes is an error that names the other, and nothing is written."""
+    events = read_events(SAMPLE)
+    assert events.labels is not None
+    write_events(tmp_path / "one.h5", events[events.labels == keep])
+    assert main(["evaluate", str(MODEL), str(tmp_path / "one.h5"), "--out", str(tmp_path / "out")]) == 1
+    assert f"has 0 {('signal', 'background')[keep]}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_little_background_is_said_and_not_invented(tmp_path: Path) -> None:
+    """With fewer than 100 background events the significance improvement is null, and the metrics are valid JSON."""
+    events = read_events(SAMPLE)
+    assert events.labels is not None
+    few = np.concatenate([np.flatnonzero(events.labels == label)[:50] for label in (0, 1)])
+    write_events(tmp_path / "few.h5", events[few])
+    assert main(["evaluate", str(MODEL), str(tmp_path / "few.h5"), "--out", str(tmp_path / "out")]) == 0
+    (sample,) = json.loads((tmp_path / "out" / "metrics.json").read_text(), parse_constant=pytest.fail)["samples"]
+    assert sample["max_significance_improvement"] is None
+    assert "not measured" in (tmp_path / "out" / "model_card.md").read_text()
+
+
+def test_events_without_labels_cannot_be_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file without labels is an error that says so and names the command that takes it."""
+    write_events(tmp_path / "unlabelled.h5", Events(read_events(SAMPLE).features[:100]))
+    assert main(["evaluate", str(MODEL), str(tmp_path / "unlabelled.h5"), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "label" in error
+    assert "score" in error
+
+
+def test_a_model_of_other_features_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that does not take the features of an events file is an error of one line, and nothing is written."""
+    other = write_artefact(tmp_path / "other.onnx")
+    assert main(["evaluate", str(other), str(SAMPLE), "--out", str(tmp_path / "out")]) == 1
+    assert "use a model that was trained on them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_samples_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two files of the same name could not be told apart in the results, so they are refused."""
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", str(MODEL), str(SAMPLE), str(tmp_path / "sample.h5"), "--out", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "same name" in capsys.readouterr().err
+
+
+def test_the_card_is_that_of_the_shipped_model() -> None:
+    """The card and the metrics beside the shipped model are its own."""
+    artefact = load_artefact(MODEL)
+    assert artefact.sha256 in (EXPORTED / "model_card.md").read_text()
+    assert json.loads((EXPORTED / "metrics.json").read_text())["model"] == artefact.identity
+
+
+def test_the_shipped_thresholds_hold_on_the_sample() -> None:
+    """On simulated background that took no part in training, each working point keeps the share that it promises."""
+    artefact = load_artefact(MODEL)
+    scores = Scorer(artefact).score(read_events(SAMPLE).background.features)
+    for point in artefact.metadata.working_points:
+        expected = point.background_efficiency
+        error = np.sqrt(expected * (1 - expected) * (1 / len(scores) + 1 / point.calibration_events))
+        assert abs((scores > point.threshold).mean() - expected) < 4 * error, point.name
+
+
+def test_the_shipped_model_is_trained_as_promised() -> None:
+    """The shipped model was trained on at least 300 000 background events."""
+    training = load_artefact(MODEL).metadata.training
+    assert training["training_events"] >= 300_000

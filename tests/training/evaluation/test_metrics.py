@@ -1,0 +1,76 @@
+"""Figures of merit against counting by hand, and their errors against repetition."""
+
+import numpy as np
+import pytest
+
+from training.evaluation.metrics import auc, efficiency, max_significance_improvement, rejection, roc
+
+
+def counted_auc(background: np.ndarray, signal: np.ndarray) -> float:
+    """Count, pair by pair, how often signal outscores background; a tie is half a win."""
+    wins = sum(float(s > b) + 0.5 * float(s == b) for s in signal for b in background)
+    return wins / (len(signal) * len(background))
+
+
+@pytest.mark.parametrize("decimals", [8, 0])
+def test_auc_is_the_share_of_pairs_in_order(decimals: int) -> None:
+    """The area is the share of (signal, background) pairs in which signal scores higher, ties counted half."""
+    rng = np.random.default_rng(1)
+    background, signal = rng.normal(size=70).round(decimals), rng.normal(0.8, size=50).round(decimals)
+    assert auc(background, signal).value == pytest.approx(counted_auc(background, signal))
+
+
+def test_auc_error_is_the_spread_of_repeated_samples() -> None:
+    """DeLong's error is what the area scatters by from sample to sample."""
+    rng = np.random.default_rng(2)
+    repeated = [auc(rng.normal(size=400), rng.normal(1.0, size=100)) for _ in range(400)]
+    spread = np.std([one.value for one in repeated])
+    assert np.mean([one.error for one in repeated]) == pytest.approx(spread, rel=0.12)
+
+
+def test_separated_samples_have_area_one() -> None:
+    """Samples that do not overlap have an area of exactly 1 and no error; in the wrong order, of 0."""
+    low, high = np.arange(5.0), np.arange(10.0, 15.0)
+    assert auc(low, high).value == 1.0
+    assert auc(low, high).error == 0.0
+    assert auc(high, low).value == 0.0
+
+
+def test_efficiency_counts_what_is_above() -> None:
+    """An efficiency is the share above the threshold, the threshold itself excluded, with the binomial error."""
+    measured = efficiency(np.array([1.0, 2.0, 3.0, 4.0]), 2.0)
+    assert measured.value == 0.5
+    assert measured.error == pytest.approx(0.25)
+
+
+def test_rejection_is_one_over_the_background_kept() -> None:
+    """At the threshold that keeps half of the signal, rejection is the inverse share of background above it."""
+    background, signal = np.arange(100.0), np.array([60.5, 70.5, 89.5, 95.5, 99.5, 101.5])
+    assert rejection(background, signal, 0.5).value == pytest.approx(100 / (background > 92.5).sum())
+
+
+def test_rejection_without_background_is_a_lower_bound() -> None:
+    """Where no background is left, the rejection claimed is the size of the sample, with an error as large."""
+    measured = rejection(np.arange(10.0), np.array([20.0, 30.0]), 0.5)
+    assert (measured.value, measured.error) == (10.0, 10.0)
+
+
+def test_roc_runs_from_nothing_to_everything() -> None:
+    """The curve rises from (0, 0) to (1, 1) and never falls."""
+    rng = np.random.default_rng(3)
+    signal, background = roc(rng.normal(size=300), rng.normal(1, size=200))
+    assert (signal[0], background[0], signal[-1], background[-1]) == (0, 0, 1, 1)
+    assert (np.diff(signal) >= 0).all()
+    assert (np.diff(background) >= 0).all()
+
+
+def test_significance_improvement_needs_background_to_stand_on() -> None:
+    """The largest improvement is sought only where 100 background events are left, so noise cannot win."""
+    rng = np.random.default_rng(4)
+    background, signal = rng.normal(size=10_000), rng.normal(1, size=2_000)
+    best = max_significance_improvement(background, signal)
+    assert best is not None
+    thresholds = np.sort(background)[::-1][100:]
+    by_hand = max((signal > cut).mean() / np.sqrt((background > cut).mean()) for cut in thresholds[:3000])
+    assert best.value == pytest.approx(by_hand, rel=0.02)
+    assert max_significance_improvement(background[:50], signal) is None

@@ -1,0 +1,304 @@
+"""What is exported scores as torch does, says all about itself, and holds nothing of the machine that made it."""
+
+import copy
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from service.model.artefact import SCHEMA_VERSION, Artefact, ArtefactError, load_artefact, parse_artefact
+from service.model.scorer import Scorer
+from tests.training import samples
+from training.__main__ import main
+from training.detectors.autoencoders import AnomalyScorer
+from training.detectors.presets import PRESETS, TrainingConfig
+from training.errors import ExportError
+from training.events.events import FEATURE_NAMES, FEATURE_UNITS, digest, write_events
+from training.fitting import export as exporter
+from training.fitting.export import (
+    PARITY_ATOL,
+    PARITY_BATCHES,
+    PARITY_RTOL,
+    check_parity,
+    code_version,
+    export,
+    extreme_events,
+    to_onnx,
+    torch_scores,
+)
+from training.fitting.fit import Exposure, Run, Source, load_run, split, train
+
+EVENTS = 3000
+HELD_OUT = 300
+EXPOSURE = 500
+CONFIGS = {
+    "classic": TrainingConfig(epochs=2),
+    "substructure": TrainingConfig(name="sub", feature_map="substructure", architecture="variational", epochs=2),
+    "density": replace(PRESETS["density"], epochs=2),
+    "exposed": replace(PRESETS["exposed"], epochs=2),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Train each architecture for two epochs."""
+    features = samples.background(EVENTS)
+    source = Source("events.h5", None, EVENTS, digest(features))
+    config, signals = CONFIGS[request.param], samples.signal(EXPOSURE)
+    exposure = (Exposure("cocktail.h5", EXPOSURE, digest(signals)), signals) if config.exposed else None
+    return train(source, features, config, tmp_path_factory.mktemp("run"), "cpu", exposure)
+
+
+@pytest.fixture(scope="module")
+def calibration() -> NDArray[np.float32]:
+    """Draw background that no run has seen."""
+    return samples.background(4000, seed=8)
+
+
+@pytest.fixture(scope="module")
+def artefact(run: Run, calibration: NDArray[np.float32]) -> Artefact:
+    """Export the run, calibrated on other events."""
+    return export(run, calibration, "1.2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train from the command line in `run`, on `events.h5` with labels: the folder of both."""
+    folder = tmp_path_factory.mktemp("command")
+    write_events(folder / "events.h5", samples.mixed(EVENTS, 100))
+    assert main(["train", str(folder / "events.h5"), "--out", str(folder / "run"), "--epochs", "2"]) == 0
+    return folder
+
+
+# Parity
+
+
+@pytest.mark.parametrize("size", PARITY_BATCHES)
+def test_the_graph_scores_as_torch_does(
+    run: Run, artefact: Artefact, calibration: NDArray[np.float32], size: int
+) -> None:
+    """In batches of any size the exported graph gives torch's scores, of the best weights."""
+    events = np.resize(calibration, (size, 14))
+    expected = torch_scores(run.best_scorer(), events)
+    np.testing.assert_allclose(Scorer(artefact).score(events), expected, rtol=PARITY_RTOL, atol=PARITY_ATOL)
+
+
+def test_extreme_events_score_as_in_torch(run: Run, artefact: Artefact) -> None:
+    """Empty jets, negative masses and numbers beyond any collider have torch's score, and a finite one."""
+    events = np.concatenate([extreme_events(), samples.degenerate(), samples.signal(50)])
+    expected = torch_scores(run.best_scorer(), events)
+    found = Scorer(artefact).score(events)
+    assert np.all(np.isfinite(found))
+    np.testing.assert_allclose(found, expected, rtol=PARITY_RTOL, atol=PARITY_ATOL)
+
+
+def test_a_graph_that_scores_otherwise_is_refused(run: Run, artefact: Artefact) -> None:
+    """A torch module that changes after its graph was made no longer agrees, by the smallest constant."""
+    scorer = run.best_scorer()
+    check_parity(Scorer(artefact), scorer, samples.background(100))
+    perturbed = copy.deepcopy(scorer)
+    with torch.no_grad():
+        perturbed.scaler.scale[-1] *= 1.001
+    with pytest.raises(ExportError, match=r"the graph scores event \d+ of a batch of \d+ as .* and torch as") as caught:
+        check_parity(Scorer(artefact), perturbed, samples.background(100))
+    assert "nothing was written" in str(caught.value)
+
+
+def test_a_score_that_is_no_number_is_refused(folder: Path, calibration: NDArray[np.float32]) -> None:
+    """A detector without finite scores is never exported, although the graph agrees with it."""
+    broken = load_run(folder / "run")
+    broken.best["scaler.scale"][0] = float("nan")
+    with pytest.raises((ExportError, ArtefactError)):
+        export(broken, calibration, "1")
+
+
+def test_a_wrong_graph_is_never_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When graph and torch disagree the command ends with one line and exit code 1, and the old file stays."""
+
+    def other_graph(scorer: AnomalyScorer) -> onnx.ModelProto:
+        perturbed = copy.deepcopy(scorer)
+        with torch.no_grad():
+            perturbed.scaler.mean += 1.0
+            perturbed.scaler.scale *= 1.01
+        return to_onnx(perturbed)
+
+    out = tmp_path / "model.onnx"
+    out.write_bytes(b"old")
+    monkeypatch.setattr(exporter, "to_onnx", other_graph)
+    assert main(["export", str(folder / "run"), "--out", str(out)]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith("error: ")
+    assert out.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+# The file
+
+
+def test_the_batch_is_symbolic(artefact: Artefact) -> None:
+    """The graph takes float32 (batch, 14) and gives float32 (batch,), whatever the batch."""
+    graph = onnx.load_model_from_string(artefact.graph).graph
+    shapes = [
+        [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    ]
+    assert shapes == [["batch", 14], ["batch"]]
+    assert [value.name for value in (*graph.input, *graph.output)] == ["features", "anomaly_score"]
+
+
+def test_the_graph_works_on_whole_columns(artefact: Artefact) -> None:
+    """Seen by jets, columns are picked by matrix products, one by one never, and the softplus is a single operator."""
+    if artefact.metadata.training["configuration"]["feature_map"] != "jets":
+        pytest.skip("seen as in the file, or by substructure, which is not shipped")
+    operators = [node.op_type for node in onnx.load_model_from_string(artefact.graph).graph.node]
+    assert not {"Slice", "Split", "Gather", "Reshape", "Pow", "Div", "Greater", "Where"} & set(operators)
+    assert operators.count("Softplus") == 1
+
+
+def test_the_metadata_is_complete(run: Run, artefact: Artefact, calibration: NDArray[np.float32]) -> None:
+    """The file says what it is, what it takes, how it was trained and on what, without any other file."""
+    metadata = artefact.metadata
+    assert metadata.schema_version == SCHEMA_VERSION
+    assert (metadata.model_name, metadata.model_version) == (run.config.name, "1.2")
+    assert tuple(metadata.feature_names) == FEATURE_NAMES
+    assert tuple(metadata.feature_units) == FEATURE_UNITS
+    scorer = run.best_scorer()
+    assert tuple(metadata.scaler.names) == scorer.feature_map.names
+    np.testing.assert_array_equal(metadata.scaler.mean, scorer.scaler.mean)
+    np.testing.assert_array_equal(metadata.scaler.scale, scorer.scaler.scale)
+    assert metadata.data_sha256 == run.source.sha256
+    assert metadata.code_version == code_version()
+    losses = [epoch.validation_loss for epoch in run.curve]
+    assert metadata.training == {
+        "configuration": {**asdict(run.config), "hidden": list(run.config.hidden)},
+        "exposure": ({"events": EXPOSURE, "sha256": digest(samples.signal(EXPOSURE))} if run.config.exposed else None),
+        "training_events": EVENTS - HELD_OUT,
+        "held_out_events": HELD_OUT,
+        "epochs": 2,
+        "best_epoch": losses.index(min(losses)) + 1,
+        "held_out_loss": min(losses),
+        "torch": str(torch.__version__),
+    }
+    assert [point.name for point in metadata.working_points] == ["loose", "medium"]
+    for point in metadata.working_points:
+        assert point.calibration_events == len(calibration)
+        assert point.calibration_sha256 == digest(calibration)
+        kept = point.accepts(Scorer(artefact).score(calibration)).sum()
+        assert kept == int(len(calibration) * point.background_efficiency)
+
+
+def test_golden_pairs_are_events_and_their_scores(run: Run, artefact: Artefact) -> None:
+    """The golden pairs go from the least to the most anomalous event of the calibration, with torch's scores."""
+    golden = artefact.metadata.golden
+    events = np.array(golden.features, np.float32)
+    assert len(events) == exporter.GOLDEN_PAIRS
+    assert golden.anomaly_scores == sorted(golden.anomaly_scores)
+    np.testing.assert_allclose(golden.anomaly_scores, torch_scores(run.best_scorer(), events), rtol=PARITY_RTOL)
+    np.testing.assert_allclose(Scorer(artefact).score(events), golden.anomaly_scores, rtol=PARITY_RTOL)
+
+
+def test_nothing_of_this_machine_is_inside(artefact: Artefact) -> None:
+    """The file holds no path: not of this folder, not of a home and not of installed packages."""
+    for path in (
+        str(Path.cwd()),
+        "/home",
+        "/root",
+        "site-packages",
+        "training/detectors/autoencoders.py",
+        str(Path(torch.__file__).parent),
+    ):
+        assert path.encode() not in artefact.graph
+
+
+def test_the_same_run_gives_the_same_bytes(run: Run, artefact: Artefact, calibration: NDArray[np.float32]) -> None:
+    """Exported again, the file is the same, and so is its identity."""
+    assert export(run, calibration, "1.2").graph == artefact.graph
+
+
+# The command
+
+
+def test_working_points_come_from_the_held_out_part(folder: Path, tmp_path: Path) -> None:
+    """Unless told otherwise, thresholds are those of the background that the run held out, and signal has no say."""
+    out = tmp_path / "model.onnx"
+    assert main(["export", str(folder / "run"), "--out", str(out)]) == 0
+    made, run = load_artefact(out), load_run(folder / "run")
+    held_out = samples.background(EVENTS)[split(EVENTS, run.config)[1]]
+    (loose,) = made.metadata.working_points
+    assert loose.calibration_sha256 == digest(held_out)
+    assert loose.calibration_events == HELD_OUT
+    assert loose.accepts(Scorer(made).score(held_out)).sum() == HELD_OUT // 10
+
+
+def test_the_service_accepts_the_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file that the command writes is one that the service loads, and the command prints its identity."""
+    out = tmp_path / "model.onnx"
+    assert main(["export", str(folder / "run"), "--out", str(out), "--model-version", "7-test"]) == 0
+    made = load_artefact(out)
+    Scorer(made)
+    assert made.metadata.model_version == "7-test"
+    assert made.identity == f"classic@{made.sha256[:12]}"
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{out}: {made.identity}\n")
+    assert "loose      background efficiency 0.1: score > " in printed
+
+
+def test_calibration_changes_thresholds_and_identity(folder: Path, tmp_path: Path) -> None:
+    """Thresholds from other background, labelled or not, make another artefact of the same detector."""
+    write_events(tmp_path / "other.h5", samples.mixed(5000, 50, seed=6))
+    made = []
+    for name, flags in (("own", []), ("other", ["--calibration", str(tmp_path / "other.h5")])):
+        out = tmp_path / f"{name}.onnx"
+        assert main(["export", str(folder / "run"), "--out", str(out), *flags]) == 0
+        made.append(load_artefact(out))
+    own, other = made
+    assert own.identity != other.identity
+    assert [point.name for point in own.metadata.working_points] == ["loose"]
+    assert [point.name for point in other.metadata.working_points] == ["loose", "medium"]
+    assert own.metadata.working_points[0].threshold != other.metadata.working_points[0].threshold
+    assert other.metadata.working_points[0].calibration_events == 5000
+    events = samples.background(20, seed=7)
+    np.testing.assert_array_equal(Scorer(own).score(events), Scorer(other).score(events))
+
+
+@pytest.mark.parametrize("fate", ["moved", "replaced"])
+def test_events_that_are_gone_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str], fate: str) -> None:
+    """When the run's own events are gone or others, one line names the file and offers --calibration."""
+    events, out = samples.written(tmp_path / "events.h5", samples.background(400)), tmp_path / "model.onnx"
+    assert main(["train", str(events), "--out", str(tmp_path / "run"), "--epochs", "1"]) == 0
+    capsys.readouterr()
+    if fate == "moved":
+        events.rename(tmp_path / "elsewhere.h5")
+    else:
+        samples.written(events, samples.background(400, seed=2))
+    assert main(["export", str(tmp_path / "run"), "--out", str(out)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(events) in line
+    assert "--calibration" in line
+    assert not out.exists()
+
+
+def test_a_folder_without_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing was trained, one line says how to."""
+    assert main(["export", str(tmp_path), "--out", str(tmp_path / "model.onnx")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path} holds no checkpoint.pt: train it first")
+
+
+def test_the_code_version_names_package_and_commit() -> None:
+    """The version of the package comes first; a checkout adds its commit, and whether it was changed since."""
+    package, _, commit = code_version().partition("+")
+    assert package.count(".") == 2
+    assert len(commit.removesuffix("-dirty")) in (0, 12)
+
+
+def test_no_part_of_the_graph_comes_from_elsewhere(artefact: Artefact) -> None:
+    """The bytes pass the checks of the service as they are: standard operators, and no external data."""
+    assert parse_artefact(artefact.graph).sha256 == artefact.sha256

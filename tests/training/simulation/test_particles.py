@@ -1,0 +1,211 @@
+"""A particle-level file becomes the features of its events, in its order, or is refused with the row that is wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from training.__main__ import main
+from training.events.events import FEATURE_NAMES, LABEL, read_events
+from training.files import sha256_of
+from training.simulation.jets import Objects, jet_features
+from training.simulation.particles import SLICE_EVENTS
+
+RAW = Path("../shared/lhco/events_anomalydetection_tiny.h5")
+PUBLISHED_OBJECTS = 700
+
+
+def particles(events: int, width: int, seed: int = 1) -> NDArray[np.float64]:
+    """Draw events as the published file has them: (events, width, (pT, eta, phi)), zero-padded and not sorted."""
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros((events, width, 3))
+    for event in drawn:
+        count = int(rng.integers(1, width + 1))
+        side = rng.random(count) < 0.5
+        event[:count, 0] = rng.exponential(2500.0 / count, count)
+        event[:count, 1] = np.where(side, 0.3, -0.5) + rng.normal(0, 0.2, count)
+        event[:count, 2] = np.where(side, 1.0, 1.0 - np.pi) + rng.normal(0, 0.2, count)
+    return drawn
+
+
+def expected(drawn: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the features that jets give, the padding taken away one event at a time."""
+    present = [event[event[:, 0] > 0] for event in drawn]
+    counts = np.array([len(event) for event in present], dtype=np.int64)
+    return jet_features(Objects(counts, *np.concatenate(present).T)).astype(np.float32)
+
+
+def written(path: Path, drawn: NDArray[np.float64], labels: NDArray[Any] | None = None, key: str = "df") -> Path:
+    """Write events as pandas writes them with numbered columns, the label last."""
+    columns = drawn.reshape(len(drawn), -1)
+    if labels is not None:
+        columns = np.column_stack([columns, labels])
+    pd.DataFrame(columns).to_hdf(path, key=key, mode="a")
+    return path
+
+
+def refusal(raw: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line with which a file is refused; no output appears."""
+    out = raw.with_name("out.h5")
+    assert main(["features", str(raw), str(out), "--processes", "1"]) == 1
+    assert not out.exists()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {raw}: ")
+    return line
+
+
+def test_features_are_those_of_the_jets(tmp_path: Path) -> None:
+    """The published layout, columns 0 to 2099 and the label last, gives the features of its jets and its labels."""
+    drawn, labels = particles(25, PUBLISHED_OBJECTS), np.arange(25) % 3 // 2
+    raw, out = written(tmp_path / "raw.h5", drawn, labels), tmp_path / "out.h5"
+    assert main(["features", str(raw), str(out), "--processes", "1"]) == 0
+    events = read_events(out)
+    np.testing.assert_array_equal(events.features, expected(drawn))
+    assert events.labels is not None
+    np.testing.assert_array_equal(events.labels, labels)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "raw.h5"]
+    assert list(pd.read_hdf(out)) == [*FEATURE_NAMES, LABEL]
+
+
+def test_a_file_without_label_gives_events_without_label(tmp_path: Path) -> None:
+    """With columns of objects alone no label is made up, and the last object counts."""
+    drawn = particles(25, 8)
+    raw, out = written(tmp_path / "raw.h5", drawn), tmp_path / "out.h5"
+    assert main(["features", str(raw), str(out), "--processes", "1"]) == 0
+    events = read_events(out)
+    assert events.labels is None
+    np.testing.assert_array_equal(events.features, expected(drawn))
+
+
+def test_slices_keep_the_order(tmp_path: Path) -> None:
+    """A file longer than a slice, on two processes, keeps every event in its row."""
+    count = SLICE_EVENTS + 5
+    drawn, labels = particles(count, 4), np.arange(count) % 2
+    raw, out = written(tmp_path / "raw.h5", drawn, labels), tmp_path / "out.h5"
+    assert main(["features", str(raw), str(out), "--processes", "2"]) == 0
+    events = read_events(out)
+    np.testing.assert_array_equal(events.features, expected(drawn))
+    assert events.labels is not None
+    np.testing.assert_array_equal(events.labels, labels)
+
+
+def test_events_without_objects_keep_their_rows(tmp_path: Path) -> None:
+    """An event of padding alone has features 0, and its neighbours keep theirs."""
+    drawn = particles(6, 5)
+    drawn[[0, 3]] = 0.0
+    raw, out = written(tmp_path / "raw.h5", drawn, np.zeros(6, np.int64)), tmp_path / "out.h5"
+    assert main(["features", str(raw), str(out), "--processes", "1"]) == 0
+    features = read_events(out).features
+    np.testing.assert_array_equal(features, expected(drawn))
+    assert not features[[0, 3]].any()
+
+
+def test_the_key_chooses_among_several_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of several frames asks for a key, and reads the one that is named."""
+    one, other = particles(5, 4, seed=1), particles(5, 4, seed=2)
+    raw, out = tmp_path / "raw.h5", tmp_path / "out.h5"
+    written(raw, one, key="one")
+    written(raw, other, key="other")
+    assert "Choose one with --key" in refusal(raw, capsys)
+    assert main(["features", str(raw), str(out), "--key", "other", "--processes", "1"]) == 0
+    np.testing.assert_array_equal(read_events(out).features, expected(other))
+
+
+@pytest.mark.parametrize("columns", [2, 5, 8])
+def test_columns_that_are_no_triples_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    """Two columns left over after the triples are neither an object nor a label."""
+    raw = tmp_path / "raw.h5"
+    pd.DataFrame(np.ones((4, columns))).to_hdf(raw, key="df")
+    message = refusal(raw, capsys)
+    assert f"has {columns} columns, '0' to '{columns - 1}', expected numbered ones: pT, eta, phi" in message
+
+
+def test_features_are_not_particles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that holds features already is refused, with the advice to use it as it is."""
+    raw = tmp_path / "raw.h5"
+    pd.DataFrame(np.ones((4, 14)), columns=list(FEATURE_NAMES)).to_hdf(raw, key="df")
+    message = refusal(raw, capsys)
+    assert "has 14 columns, 'pxj1' to 'tau3j2', expected numbered ones" in message
+    assert "use it as it is" in message
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *(((3, 2, 0), np.nan), ((3, 2, 1), np.inf), ((3, 2, 2), -np.inf)),
+        *(((3, 2, 0), -1.0), ((3, 2, 0), 1e300), ((3, 2, 1), -400.0)),
+    ],
+)
+def test_impossible_objects_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: tuple[int, int, int], value: float
+) -> None:
+    """What no detector can have seen is an error that names the file, the row, the object, the rule and the remedy."""
+    drawn = particles(6, 4)
+    drawn[3, 2] = [10.0, 0.1, 0.2]
+    drawn[place] = value
+    message = refusal(written(tmp_path / "raw.h5", drawn, np.zeros(6, np.int64)), capsys)
+    assert f"row 3 of '/df', object 2, has pT, eta, phi = {drawn[3, 2].tolist()}" in message
+    assert "expected finite numbers, 0 <= pT <= 1e+06 GeV and |eta| <= 20. Correct or drop the row." in message
+
+
+@pytest.mark.parametrize("label", [2.0, -1.0, 0.5, np.nan])
+def test_a_label_is_0_or_1(tmp_path: Path, capsys: pytest.CaptureFixture[str], label: float) -> None:
+    """A last column that is no label is refused with its row: it would otherwise be cut to an integer."""
+    labels = np.array([0.0, 1.0, 0.0, 0.0, label, 0.0])
+    message = refusal(written(tmp_path / "raw.h5", particles(6, 4), labels), capsys)
+    assert f"row 4 of '/df', column '12', is {label:g}, expected 0 (background) or 1 (signal)" in message
+
+
+def test_particles_are_not_replaced_by_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output that is the particle-level file is refused before any work, and the file stays."""
+    raw = written(tmp_path / "raw.h5", particles(5, 8))
+    before = raw.read_bytes()
+    assert main(["features", str(raw), str(raw)]) == 1
+    assert "This is the input" in capsys.readouterr().err
+    assert raw.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["raw.h5"]
+
+
+def test_parts_of_another_group_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Parts of one group of a file are never taken for those of another."""
+    raw, out = tmp_path / "raw.h5", tmp_path / "out.h5"
+    for key, seed in (("a", 1), ("b", 2)):
+        written(raw, particles(5, 8, seed), key=key)
+    begun = {"raw_sha256": sha256_of(raw), "key": "/a", "slice_events": SLICE_EVENTS}
+    (tmp_path / "out.h5.parts").mkdir()
+    (tmp_path / "out.h5.parts" / "stamp.json").write_text(json.dumps(begun))
+    (tmp_path / "out.h5.parts" / "events-000000005-000000010.npy").touch()
+    assert main(["features", str(raw), str(out), "--key", "b", "--processes", "1"]) == 1
+    assert "its key is /a, expected /b" in capsys.readouterr().err
+    assert main(["features", str(raw), str(out), "--key", "a", "--processes", "1"]) == 0
+
+
+def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A path that leads nowhere is an error that names it."""
+    assert "there is no such file" in refusal(tmp_path / "raw.h5", capsys)
+
+
+def test_at_least_one_process_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No process is a mistake in the command, with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(["features", str(tmp_path / "raw.h5"), str(tmp_path / "out.h5"), "--processes", "0"])
+    assert ended.value.code == 2
+    assert "--processes is 0, expected 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not RAW.exists(), reason=f"{RAW} is not here: the published events are not part of this repository")
+def test_the_published_file_is_read(tmp_path: Path) -> None:
+    """The first 1000 published events give features of the published selection, with their 93 signal events."""
+    out = tmp_path / "out.h5"
+    assert main(["features", str(RAW), str(out), "--processes", "1"]) == 0
+    events = read_events(out)
+    assert len(events) == 1000
+    assert len(events.signal) == 93
+    pt = np.hypot(*events.features.astype(np.float64).T[:2])
+    assert pt.min() == pytest.approx(1200.0, abs=0.01)

@@ -1,0 +1,37 @@
+"""New working points for an existing model, from a sample of background; knows no torch.
+
+python -m training calibrate MODEL.onnx BACKGROUND.h5 --model-version 2 --out NEW.onnx
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.model.artefact import load_artefact
+from service.model.scorer import Scorer
+from training.events.events import digest, read_background, require_features
+from training.files import atomic_write, require_output
+from training.fitting.calibration import calibrate, check_table
+from training.fitting.working_points import working_points_table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m training calibrate`."""
+    parser = argparse.ArgumentParser(prog="python -m training calibrate", description=__doc__.partition(";")[0])
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="artefact to calibrate")
+    parser.add_argument("events", type=Path, metavar="BACKGROUND.h5", help="events file; with labels, label 0 is used")
+    parser.add_argument("--model-version", required=True, help="version of the calibrated model, other than the old")
+    parser.add_argument("--out", type=Path, required=True, metavar="NEW.onnx", help="artefact to write")
+    parser.add_argument("--key", help="group in BACKGROUND.h5, where it holds several")
+    args = parser.parse_args(argv)
+    require_output(args.out, args.model, args.events)
+    artefact = load_artefact(args.model)
+    require_features(artefact.identity, artefact.metadata.feature_names)
+    background = read_background(args.events, args.key)
+    scores = Scorer(artefact).score(background)
+    calibrated = calibrate(artefact, scores, digest(background), args.model_version)
+    print(check_table(artefact, scores))
+    with atomic_write(args.out) as path:
+        path.write_bytes(calibrated.graph)
+    print(f"{args.out}: {working_points_table(calibrated)}")
+    return 0

@@ -1,0 +1,40 @@
+"""A trained run to one self-describing ONNX file, behind a parity gate; knows no training loop.
+
+python -m training export RUN/ --out exported/autoencoder.onnx
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.events.events import read_background
+from training.files import atomic_write, require_output
+from training.fitting.export import export, read_held_out
+from training.fitting.fit import load_run
+from training.fitting.working_points import working_points_table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m training export`."""
+    parser = argparse.ArgumentParser(prog="python -m training export", description=__doc__.partition(";")[0])
+    parser.add_argument("run", type=Path, metavar="RUN/", help="folder that `train` wrote")
+    parser.add_argument("--out", type=Path, required=True, metavar="MODEL.onnx", help="artefact to write")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="EVENTS.h5",
+        help="background for the working points (default: the part of the run's own events that was held out)",
+    )
+    parser.add_argument("--key", help="group in the calibration file, where it holds several")
+    parser.add_argument("--model-version", default="1", help="version to show beside the name (default 1)")
+    args = parser.parse_args(argv)
+    if args.key and not args.calibration:
+        parser.error("--key chooses in the --calibration file, and there is none: leave it out")
+    require_output(args.out)
+    run = load_run(args.run)
+    calibration = read_background(args.calibration, args.key) if args.calibration else read_held_out(run)
+    artefact = export(run, calibration, args.model_version)
+    with atomic_write(args.out) as path:
+        path.write_bytes(artefact.graph)
+    print(f"{args.out}: {working_points_table(artefact)}")
+    return 0

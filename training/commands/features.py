@@ -1,0 +1,27 @@
+"""A particle-level file to an events file: objects -> jets -> features, on all cores; knows no generator.
+
+python -m training features RAW.h5 OUT.h5
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.simulation.particles import make_features
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m training features`."""
+    parser = argparse.ArgumentParser(prog="python -m training features", description=__doc__.partition(";")[0])
+    parser.add_argument("raw", type=Path, metavar="RAW.h5", help="particle-level file in the published layout")
+    parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
+    parser.add_argument("--key", help="group in RAW.h5, where it holds several")
+    parser.add_argument(
+        "--processes", type=int, default=len(os.sched_getaffinity(0)), metavar="P", help="default: the cores it may use"
+    )
+    args = parser.parse_args(argv)
+    if args.processes < 1:
+        parser.error(f"--processes is {args.processes}, expected 1 or more")
+    make_features(args.raw, args.out, args.key, args.processes)
+    return 0

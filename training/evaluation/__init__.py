@@ -1,0 +1,1 @@
+"""Metrics, mass sculpting, figures, the model card and the report."""

@@ -1,0 +1,1 @@
+"""Training runs, working points, and export to one ONNX file."""

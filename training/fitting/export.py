@@ -1,0 +1,186 @@
+"""A trained run to one self-describing ONNX file, behind a parity gate; knows no training loop."""
+
+import logging
+import subprocess
+import warnings
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnxscript import opset20
+
+from service.model.artefact import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    SCHEMA_VERSION,
+    Artefact,
+    GoldenPairs,
+    Metadata,
+    Scaler,
+    with_metadata,
+)
+from service.model.scorer import Scorer
+from training.detectors.autoencoders import AnomalyScorer
+from training.errors import EventsError, ExportError
+from training.events.events import FEATURE_NAMES, FEATURE_UNITS, digest, read_background
+from training.fitting.fit import Run, split
+from training.fitting.working_points import derive_working_points
+
+OPSET = 20
+
+# How far the exported graph's scores may be from torch's. Both compute in float32 and sum in other orders; a relative
+# error of 1e-4 moves no decision that the thresholds' own uncertainty would not.
+PARITY_RTOL = 1e-4
+PARITY_ATOL = 1e-6
+PARITY_BATCHES = (1, 2, 7, 4096)
+
+GOLDEN_PAIRS = 8
+
+
+def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Artefact:
+    """Return the run's best detector as an artefact, its working points from background features (n, 14).
+
+    Thresholds come from the exported graph's own scores, since those are what is compared with them. Raises ExportError
+    when they are not torch's within PARITY_RTOL, and ArtefactError when the service would not accept the file.
+    """
+    scorer = run.best_scorer()
+    graph = to_onnx(scorer)
+    metadata = describe(run, scorer, model_version, calibration)
+    exported = Scorer(with_metadata(graph, metadata))
+    check_parity(exported, scorer, calibration)
+    points = derive_working_points(exported.score(calibration), digest(calibration))
+    return with_metadata(graph, msgspec.structs.replace(metadata, working_points=points))
+
+
+def to_onnx(scorer: AnomalyScorer) -> onnx.ModelProto:
+    """Return the graph of a detector: `features` float32 (batch, 14) -> `anomaly_score` float32 (batch,)."""
+    example = torch.zeros(2, len(FEATURE_NAMES))  # a batch of one would be frozen into the graph
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, about its internals
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.onnx.export(
+            scorer.eval(),
+            (example,),
+            dynamo=True,
+            external_data=False,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes={"features": {0: torch.export.Dim("batch")}},
+            # The exporter's own adds a comparison and a choice, for numbers that the operator is exact for anyway.
+            custom_translation_table={torch.ops.aten.softplus.default: opset20.Softplus},
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("torch returned no ONNX program: the installed torch is not the one this project asks for")
+    graph: onnx.ModelProto = program.model_proto
+    # The exporter leaves stack traces, with paths of this machine, on every node.
+    for node in graph.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for field in (graph.graph, *graph.graph.value_info, *graph.graph.input, *graph.graph.output):
+        field.ClearField("metadata_props")
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def torch_scores(scorer: AnomalyScorer, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return torch's scores (n,) of features (n, 14): the reference that every other scoring must reproduce."""
+    with torch.no_grad():
+        scores: NDArray[np.float32] = scorer(torch.from_numpy(np.ascontiguousarray(features))).numpy()
+    return scores
+
+
+def extreme_events() -> NDArray[np.float32]:
+    """Return events that stretch arithmetic, (n, 14): zeros, empty jets, negative masses, far beyond any collider."""
+    ordinary = np.array([900, 900, 500, 150, 100, 50, 30] * 2, dtype=np.float32)
+    no_second_jet = np.where(np.arange(14) < 7, ordinary, 0)
+    negative_mass = np.where(np.isin(np.arange(14), (3, 10)), -3e-5, ordinary)
+    scales = np.array([0.0, 1e-30, 1e-3, 1.0, 1e3, 1e6, 1e35], dtype=np.float32)
+    return np.concatenate(
+        [scales[:, None] * ordinary, -scales[:, None] * ordinary, [no_second_jet, negative_mass]]
+    ).astype(np.float32)
+
+
+def check_parity(exported: Scorer, reference: AnomalyScorer, features: NDArray[np.float32]) -> None:
+    """Raise ExportError unless graph and torch agree on every batch size of PARITY_BATCHES and on extreme events."""
+    repeated = np.resize(features, (max(PARITY_BATCHES), features.shape[1]))
+    for batch in (*(repeated[:size] for size in PARITY_BATCHES), extreme_events()):
+        found, expected = exported.score(batch), torch_scores(reference, batch)
+        # A score that is not finite is wrong even where torch gives the same: no event may go without an answer.
+        wrong = ~np.isclose(found, expected, rtol=PARITY_RTOL, atol=PARITY_ATOL) | ~np.isfinite(found)
+        if wrong.any():
+            event = int(np.flatnonzero(wrong)[0])
+            raise ExportError(
+                f"the graph scores event {event} of a batch of {len(batch)} as {found[event]:.9g} and torch as "
+                f"{expected[event]:.9g}, expected agreement within {PARITY_RTOL:g} relative: nothing was written. "
+                f"The event is {batch[event].tolist()}"
+            )
+
+
+def code_version() -> str:
+    """Return the version of this code, with the commit when it runs from its own checkout, `-dirty` if changed."""
+    package, root = version("lhc-anomaly"), Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel").strip()) != root:  # installed inside somebody else's repository
+            return package
+        return f"{package}+{git('describe', '--always', '--dirty', '--exclude=*', '--abbrev=12').strip()}"
+    except (OSError, subprocess.CalledProcessError):
+        return package
+
+
+def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: NDArray[np.float32]) -> Metadata:
+    """Return all that the file says of itself but its working points; golden pairs are from features (n, 14)."""
+    training_rows, held_out_rows = split(run.source.events, run.config)
+    best = min(run.curve, key=lambda epoch: epoch.validation_loss)
+    scores = torch_scores(scorer, calibration)
+    # From the least to the most anomalous event.
+    golden = np.argsort(scores)[np.linspace(0, len(scores) - 1, GOLDEN_PAIRS).astype(int)]
+    return Metadata(
+        schema_version=SCHEMA_VERSION,
+        model_name=run.config.name,
+        model_version=model_version,
+        feature_names=list(FEATURE_NAMES),
+        feature_units=list(FEATURE_UNITS),
+        scaler=Scaler(list(scorer.feature_map.names), scorer.scaler.mean.tolist(), scorer.scaler.scale.tolist()),
+        working_points=[],
+        training={
+            "configuration": asdict(run.config),
+            "exposure": {"events": run.exposure.events, "sha256": run.exposure.sha256} if run.exposure else None,
+            "training_events": len(training_rows),
+            "held_out_events": len(held_out_rows),
+            "epochs": len(run.curve),
+            "best_epoch": best.epoch,
+            "held_out_loss": best.validation_loss,
+            "torch": str(torch.__version__),
+        },
+        data_sha256=run.source.sha256,
+        code_version=code_version(),
+        golden=GoldenPairs(calibration[golden].tolist(), scores[golden].tolist()),
+    )
+
+
+def read_held_out(run: Run) -> NDArray[np.float32]:
+    """Return the features of the run's held-out part, read again from where they were."""
+    path = Path(run.source.path)
+    try:
+        features = read_background(path, run.source.key)
+    except EventsError as error:
+        raise ExportError(
+            f"the events that the run was trained on are not there: {error} Or give background with --calibration."
+        ) from error
+    if digest(features) != run.source.sha256:
+        raise ExportError(
+            f"{path} no longer holds the events that the run was trained on; give background with --calibration"
+        )
+    return features[split(len(features), run.config)[1]]

@@ -1,0 +1,1 @@
+"""Long work as parts that are computed once, on several processes."""

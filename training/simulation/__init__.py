@@ -1,0 +1,1 @@
+"""Collisions, detector, jets and signals: from nothing, or from particles, to events."""

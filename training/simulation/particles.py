@@ -1,0 +1,102 @@
+"""A particle-level file to an events file: objects -> jets -> features, on all cores; knows no generator."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import EventsError
+from training.events.events import BACKGROUND, SIGNAL
+from training.events.hdf5 import Frame, open_frame
+from training.files import require_output, sha256_of
+from training.jobs.parts import assemble
+from training.simulation.jets import Objects, jet_features
+
+SLICE_EVENTS = 2000  # 34 MB of the published file
+
+# Beyond what any collider makes: columns in another order, or units that are not GeV.
+MAX_PT_GEV = 1e6
+MAX_ABS_ETA = 20.0
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Consecutive events of a particle-level file."""
+
+    path: Path
+    key: str
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """Name of its part file."""
+        return f"events-{self.start:09d}-{self.stop:09d}.npy"
+
+    @property
+    def events(self) -> int:
+        """How many events it has."""
+        return self.stop - self.start
+
+    def make(self) -> NDArray[np.float32]:
+        """Read the slice and return its features in GeV: (events, 14), or (events, 15) with the label last."""
+        with open_frame(self.path, self.key) as frame:
+            rows = frame.read(frame.columns, self.start, self.stop)
+        objects = rows[:, : len(rows[0]) // 3 * 3].reshape(len(rows), -1, 3)  # (events, objects, (pT, eta, phi))
+        _check_objects(self, objects)
+        present = objects[..., 0] > 0
+        pt, eta, phi = objects[present].T
+        features = jet_features(Objects(present.sum(axis=1), pt, eta, phi))
+        label = rows[:, objects.shape[1] * 3 :]  # (events, 0 or 1)
+        _check_label(self, frame.columns[-1], label)
+        return np.hstack([features, label]).astype(np.float32)
+
+
+def make_features(raw: Path, out: Path, key: str | None, processes: int) -> None:
+    """Write the features of every event of a particle-level file, in its order, with its labels if it has them.
+
+    The layout is the published one: pT, eta, phi of massless objects in turn, zero-padded, then a label or nothing.
+    Raises EventsError when the file cannot be read or is in another layout.
+    """
+    require_output(out, raw)
+    with open_frame(raw, key) as frame:
+        _check_layout(frame)
+        starts = range(0, frame.rows, SLICE_EVENTS)
+        slices = [Slice(raw, frame.key, start, min(start + SLICE_EVENTS, frame.rows)) for start in starts]
+    stamp = {"raw_sha256": sha256_of(raw), "key": frame.key, "slice_events": SLICE_EVENTS}
+    assemble(out, slices, stamp, processes)
+
+
+def _check_layout(frame: Frame) -> None:
+    numbered = tuple(str(number) for number in range(len(frame.columns)))
+    if frame.columns != numbered or len(numbered) < 3 or len(numbered) % 3 == 2:
+        raise EventsError(
+            f"{frame.path}: '{frame.key}' has {len(frame.columns)} columns, {frame.columns[0]!r} to "
+            f"{frame.columns[-1]!r}, expected numbered ones: pT, eta, phi for each object and at most one label after "
+            "them. If it holds features already, use it as it is."
+        )
+
+
+def _check_objects(part: Slice, objects: NDArray[np.float64]) -> None:
+    """Refuse a slice with objects (events, objects, 3) that no detector can have seen."""
+    pt, eta = objects[..., 0], objects[..., 1]
+    possible = (pt >= 0) & (pt <= MAX_PT_GEV) & (np.abs(eta) <= MAX_ABS_ETA) & np.isfinite(objects).all(axis=-1)
+    if not possible.all():
+        event, number = np.argwhere(~possible)[0]
+        raise EventsError(
+            f"{part.path}: row {part.start + event} of '{part.key}', object {number}, has pT, eta, phi = "
+            f"{objects[event, number].tolist()}, expected finite numbers, 0 <= pT <= {MAX_PT_GEV:g} GeV and |eta| <= "
+            f"{MAX_ABS_ETA:g}. Correct or drop the row."
+        )
+
+
+def _check_label(part: Slice, column: str, label: NDArray[np.float64]) -> None:
+    """Refuse a slice with labels (events, 0 or 1) that would be cut to integers."""
+    wrong = (label != BACKGROUND) & (label != SIGNAL)
+    if wrong.any():
+        event, _ = np.argwhere(wrong)[0]
+        raise EventsError(
+            f"{part.path}: row {part.start + event} of '{part.key}', column '{column}', is {label[event, 0]:g}, "
+            "expected 0 (background) or 1 (signal). Correct or drop the row."
+        )
