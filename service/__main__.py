@@ -5,11 +5,11 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import click
 
+from service import __version__
 from service.settings import HELP_OPTIONS, PROGRAM, Settings, parse_settings
 
 DISTRIBUTION = "lhc-anomaly"
@@ -48,21 +48,8 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         return 128 + signal.SIGINT
 
 
-def show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """Print the version of the installed package and end the command."""
-    if not wanted:
-        return
-    try:
-        click.echo(f"{DISTRIBUTION} {version(DISTRIBUTION)}")
-    except PackageNotFoundError as error:
-        raise click.ClickException(
-            f"{DISTRIBUTION} is not installed in {sys.prefix}, so its version is unknown"
-        ) from error
-    context.exit()
-
-
 @click.group(context_settings=HELP_OPTIONS)
-@click.option("--version", is_flag=True, expose_value=False, callback=show_version, help="Show the version and exit.")
+@click.version_option(__version__, prog_name=DISTRIBUTION, message="%(prog)s %(version)s")
 def commands() -> None:
     """Score events over HTTP with an exported model.
 

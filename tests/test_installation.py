@@ -1,6 +1,6 @@
 """The package as it is installed: what the wheel holds, and that it serves from any folder.
 
-Both tests are slow: the wheel is built once, its C function compiled (5 s), and installed in an environment of its own
+All tests are slow: the wheel is built once, its C function compiled (5 s), and installed in an environment of its own
 (6 s), which takes the dependencies from that of the tests. Neither needs a network.
 """
 
@@ -16,8 +16,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service import __version__
 from service.model.artefact import load_artefact
 from tests.live import LiveService
+
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "exported" / "autoencoder.onnx"
@@ -52,7 +55,16 @@ def test_the_wheel_holds_both_halves_and_the_shipped_model(wheel: Path) -> None:
     held = {name for name in names if ".dist-info/" not in name and not name.endswith(".so")}
     files = (path for part in ("service", "training") for path in (ROOT / part).rglob("*.*") if path.is_file())
     assert held == {str(path.relative_to(ROOT)) for path in files if path.suffix not in {".so", ".pyc"}}
-    assert {"service/formats/_json_rows.pyi", "service/security/api_keys.py"} <= held
+    assert {"service/formats/_json_rows.pyi", "service/py.typed", "training/py.typed"} <= held
+
+
+def test_the_wheel_has_the_version_of_the_code(wheel: Path) -> None:
+    """The package's version is `service.__version__`, and the metadata name Python and licence."""
+    with zipfile.ZipFile(wheel) as archive:
+        [file] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = archive.read(file).decode()
+    for line in (f"Version: {__version__}", "Requires-Python: >=3.11", "License-Expression: Apache-2.0"):
+        assert f"\n{line}\n" in metadata
 
 
 def test_it_serves_the_shipped_model_from_another_folder(wheel: Path, tmp_path: Path) -> None:
@@ -72,7 +84,7 @@ def test_it_serves_the_shipped_model_from_another_folder(wheel: Path, tmp_path: 
 
     assert Path(run(python, "-c", "import service; print(service.__file__)").strip()).parent.parent == packages
     identity = load_artefact(MODEL).identity
-    assert run(script, "--version") == f"lhc-anomaly {version('lhc-anomaly')}\n"
+    assert run(script, "--version") == f"lhc-anomaly {__version__}\n"
     assert run(script, "check") == f"{packages / 'service' / 'autoencoder.onnx'}: {identity}\n"
     log = tmp_path / "log"
     with log.open("wb") as stderr:

@@ -4,7 +4,6 @@ import logging
 import subprocess
 import warnings
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from onnxscript import opset20
 
+from service import __version__
 from service.model.artefact import (
     INPUT_NAME,
     OUTPUT_NAME,
@@ -126,17 +126,17 @@ def check_parity(exported: Scorer, reference: AnomalyScorer, features: NDArray[n
 
 def code_version() -> str:
     """Return the version of this code, with the commit when it runs from its own checkout, `-dirty` if changed."""
-    package, root = version("lhc-anomaly"), Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
 
     try:
         if Path(git("rev-parse", "--show-toplevel").strip()) != root:  # installed inside somebody else's repository
-            return package
-        return f"{package}+{git('describe', '--always', '--dirty', '--exclude=*', '--abbrev=12').strip()}"
+            return __version__
+        return f"{__version__}+{git('describe', '--always', '--dirty', '--exclude=*', '--abbrev=12').strip()}"
     except (OSError, subprocess.CalledProcessError):
-        return package
+        return __version__
 
 
 def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: NDArray[np.float32]) -> Metadata:
