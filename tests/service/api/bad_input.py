@@ -1,7 +1,4 @@
-"""The table of wrong requests: for each its bytes, the status that it must get, and what the message must say.
-
-It does not know how requests are sent, nor what the service makes of them.
-"""
+"""A wrong request as the tables have it: its bytes, the status that it must get, and a part of the message."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

@@ -1,7 +1,4 @@
-"""Raw and .npy bodies that must be refused, and what the message must say of each.
-
-It does not know how they are sent.
-"""
+"""Raw and .npy bodies that must be refused, each with a part of the message that it gets."""
 
 import io
 import pickle
@@ -142,22 +139,14 @@ NPY_BATCHES: list[Body] = [
     ("one byte long", npy_bytes(ROWS) + b"\x00", "the array holds 81 bytes, expected 80 for its shape (4, 5)"),
     ("no data", npy_bytes(ROWS)[:-80], "the array holds 0 bytes, expected 80 for its shape (4, 5)"),
     ("by columns, one byte short", npy_bytes(np.asfortranarray(ROWS))[:-1], "the array holds 79 bytes, expected 80"),
-    (
-        "by columns, one byte long",
-        npy_bytes(np.asfortranarray(ROWS)) + b"\x00",
-        "the array holds 81 bytes, expected 80",
-    ),
+    ("by columns, one byte long", npy_bytes(np.asfortranarray(ROWS)) + b"\x00", "the array holds 81 bytes"),
     ("NaN", npy_bytes(_with(2, 3, np.nan)), "events[2][3] (feature3) is nan, expected a finite number"),
     ("NaN by columns", npy_bytes(np.asfortranarray(_with(2, 3, np.nan))), "events[2][3] (feature3) is nan"),
     ("NaN in float64", npy_bytes(_with(1, 0, np.nan, dtype="<f8")), "events[1][0] (feature0) is nan"),
     ("NaN in float16", npy_bytes(_with(1, 0, np.nan, dtype="<f2")), "events[1][0] (feature0) is nan"),
     ("NaN, big-endian", npy_bytes(_with(1, 0, np.nan, dtype=">f4")), "events[1][0] (feature0) is nan"),
     ("infinity", npy_bytes(_with(0, 4, np.inf)), "events[0][4] (feature4) is inf, expected a finite number"),
-    (
-        "1e39",
-        npy_bytes(_with(0, 4, 1e39, dtype="<f8")),
-        "events[0][4] (feature4) is 1e39, which is not finite as float32",
-    ),
+    ("1e39", npy_bytes(_with(0, 4, 1e39, dtype="<f8")), "events[0][4] (feature4) is 1e39"),
     ("NaN in the second block", npy_bytes(_with(4500, 1, np.nan, 4501)), "events[4500][1] (feature1) is nan"),
 ]
 
@@ -172,11 +161,7 @@ NPY_EVENTS: list[Body] = [
     ("one byte short", npy_bytes(ROWS[0])[:-1], "the array holds 19 bytes, expected 20 for its shape (5,)"),
     ("one byte long", npy_bytes(ROWS[0]) + b"\x00", "the array holds 21 bytes, expected 20 for its shape (5,)"),
     ("NaN", npy_bytes(_with(0, 3, np.nan, 1)[0]), "features[3] (feature3) is nan, expected a finite number"),
-    (
-        "1e39",
-        npy_bytes(_with(0, 4, 1e39, 1, "<f8")[0]),
-        "features[4] (feature4) is 1e39, which is not finite as float32",
-    ),
+    ("1e39", npy_bytes(_with(0, 4, 1e39, 1, "<f8")[0]), "features[4] (feature4) is 1e39"),
 ]
 
 TOO_MANY: list[Body] = [

@@ -1,7 +1,4 @@
-"""MessagePack bodies that must be refused, and what the message must say of each.
-
-It does not know how they are sent.
-"""
+"""MessagePack bodies that must be refused, each with a part of the message that it gets."""
 
 import struct
 
@@ -130,11 +127,7 @@ BATCHES: list[Body] = [
     ("deep lists, closed", b"\x91" * DEEP + b"\xc0", "the body is a list, expected an object"),
     ("deep maps", b"\x81\xa0" * DEEP + b"\xc0", 'unknown key "", expected "events"'),
     ("deep lists for keys", b"\x81\x91" * DEEP, 'a key is a list, expected "events"'),
-    (
-        "deep lists for events",
-        EVENTS_KEY + b"\x91" * DEEP + b"\xc0",
-        "events[0][0] (feature0) is a list, expected a number",
-    ),
+    ("deep lists for events", EVENTS_KEY + b"\x91" * DEEP + b"\xc0", "events[0][0] (feature0) is a list"),
     (
         "deep lists after good rows",
         EVENTS_KEY + b"\xdc\x00\x03" + WRITTEN_ROW * 2 + b"\x91" * DEEP + b"\xc0",
@@ -159,11 +152,7 @@ PACKED_BATCHES: list[Body] = [
     ("empty", EVENTS_KEY + b"\xc4\x00", "events is empty, expected at least 1 event"),
     ("a part of an event", EVENTS_KEY + pack(PACKED_ROWS[:19]), "events is 19 bytes, not a whole number of events"),
     ("parts of events", EVENTS_KEY + pack(PACKED_ROWS[:41]), "events is 41 bytes, not a whole number of events"),
-    (
-        "cut",
-        PACKED.write("events", sample_events(3))[:-1],
-        "the body is not valid MessagePack: it ends early, at byte 69",
-    ),
+    ("cut", PACKED.write("events", sample_events(3))[:-1], f"{NOT_MSGPACK}: it ends early, at byte 69"),
     ("cut to no rows", EVENTS_KEY + b"\xc4\x14", "the body is not valid MessagePack: it ends early, at byte 10"),
     (
         "bytes behind",
@@ -217,11 +206,7 @@ EVENTS: list[Body] = [
     ("a row that promises 2^32 - 1 numbers", FEATURES_KEY + b"\xdd\xff\xff\xff\xff" + pack(1.0), NOT_MSGPACK),
     ("a map that promises 2^32 - 1 keys", b"\xdf\xff\xff\xff\xff" + FEATURES_KEY[1:] + WRITTEN_ROW, NOT_MSGPACK),
     ("deep lists", b"\x91" * 30_000 + b"\xc0", "the body is a list, expected an object"),
-    (
-        "deep lists for features",
-        FEATURES_KEY + b"\x91" * 30_000 + b"\xc0",
-        "features[0] (feature0) is a list, expected a number",
-    ),
+    ("deep lists for features", FEATURES_KEY + b"\x91" * 30_000 + b"\xc0", "features[0] (feature0) is a list"),
     ("packed, empty", FEATURES_KEY + b"\xc4\x00", "features is 0 bytes, expected one event of 5 float32 (20 bytes)"),
     ("packed, one byte short", FEATURES_KEY + pack(bytes(19)), "features is 19 bytes, expected one event"),
     ("packed, two events", FEATURES_KEY + pack(bytes(40)), "features is 40 bytes, expected one event"),

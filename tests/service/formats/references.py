@@ -1,12 +1,10 @@
-"""Slow readers of bodies, by json, msgpack, NumPy and the service's rules one by one, and the checks that compare.
-
-They do not know how a body came about.
-"""
+"""Reference readers of bodies, by json, msgpack, NumPy and the service's rules one by one, and checks against them."""
 
 import io
 import json
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -23,7 +21,7 @@ Outcome = Rows | str
 """What a body gives: rows, or the message of its refusal."""
 
 N: Final = 3
-MANY: Final = 10**9
+MANY: Final = sys.maxsize
 """Events, more than any body here has."""
 NAMES: Final = ["mj1", "pzj1", "tau2j1"]
 FLOAT32_END: Final = 2.0**128 - 2.0**103
@@ -38,44 +36,61 @@ class SlowJsonReader(JsonReader):
     read_rows = staticmethod(read_rows_slowly)
 
 
-JSON_READERS: Final[dict[str, Callable[[], BatchReader]]] = {
-    "slow": lambda: SlowJsonReader(NAMES, MANY),
-    **({"compiled": lambda: JsonReader(NAMES, MANY)} if COMPILED else {}),
-}
+Open = Callable[[Sequence[str], int], BatchReader]
+"""Opens a reader, given the features' names and the most events."""
 
 
-def pieces_of(body: bytes, places: list[float]) -> list[bytes]:
-    """Cut a body at these parts of its length; the last piece may be empty, as it is in HTTP."""
-    edges = [0, *sorted(round(place * len(body)) for place in places), len(body)]
-    return [body[start:end] for start, end in pairwise(edges)]
-
-
-def outcome(reader: BatchReader, pieces: list[bytes]) -> Outcome:
-    """Read a batch in these pieces."""
-    try:
-        blocks = [
-            block.copy()
-            for place, piece in enumerate(pieces)
-            for block in reader.feed(piece, last=place == len(pieces) - 1)
-        ]
-    except (InvalidRequestError, BodyTooLargeError) as error:
-        return str(error)
-    return np.concatenate(blocks)
-
-
-def event_outcome(body: bytes, media_type: str) -> Outcome:
-    """Read one event."""
-    try:
-        return FORMATS.of_request(media_type).read_event(body, NAMES)
-    except (InvalidRequestError, BodyTooLargeError) as error:
-        return str(error)
-
-
-def readers(media_type: str) -> dict[str, Callable[[], BatchReader]]:
-    """Give every reader of a format."""
+def readers(media_type: str) -> dict[str, Open]:
+    """Give every reader of a format by its name: JSON has one that needs no compiler."""
     if media_type == JSON.media_type:
-        return JSON_READERS
-    return {media_type: lambda: FORMATS.of_request(media_type).open_batch(NAMES, MANY)}
+        return {"slow": SlowJsonReader, **({"compiled": JsonReader} if COMPILED else {})}
+    return {media_type: FORMATS.of_request(media_type).open_batch}
+
+
+def cut(body: bytes, places: Iterable[int]) -> list[bytes]:
+    """Cut a body at these places; the last piece may be empty, as it is in HTTP."""
+    return [body[start:end] for start, end in pairwise([0, *sorted(places), len(body)])]
+
+
+def pieces_of(body: bytes, places: Iterable[float]) -> list[bytes]:
+    """Cut a body at these fractions of its length."""
+    return cut(body, (round(place * len(body)) for place in places))
+
+
+def random_pieces(body: bytes, n_cuts: int) -> list[bytes]:
+    """Cut a body at random places, the same in every run."""
+    return cut(body, np.random.default_rng(n_cuts).integers(len(body) + 1, size=n_cuts).tolist())
+
+
+def blocks(opened: Open, pieces: Sequence[bytes], names: Sequence[str] = NAMES, most: int = MANY) -> list[Rows]:
+    """Read a batch in these pieces to its blocks of rows."""
+    reader, last = opened(names, most), len(pieces) - 1
+    return [block.copy() for place, piece in enumerate(pieces) for block in reader.feed(piece, last=place == last)]
+
+
+def outcome(opened: Open, pieces: Sequence[bytes], names: Sequence[str] = NAMES, most: int = MANY) -> Outcome:
+    """Read a batch in these pieces to its rows, or to the message of its refusal."""
+    try:
+        return np.concatenate(blocks(opened, pieces, names, most))
+    except (InvalidRequestError, BodyTooLargeError) as error:
+        return str(error)
+
+
+def event_outcome(body: bytes, media_type: str, names: Sequence[str] = NAMES) -> Outcome:
+    """Read one event to a row, or to the message of its refusal."""
+    try:
+        return FORMATS.of_request(media_type).read_event(body, names)
+    except (InvalidRequestError, BodyTooLargeError) as error:
+        return str(error)
+
+
+def refusal(opened: Open, body: bytes, names: Sequence[str] = NAMES, most: int = MANY) -> str:
+    """Give the message of a refusal, which is the same however the body arrives."""
+    message = outcome(opened, [body], names, most)
+    assert isinstance(message, str)
+    for n_cuts in (3, 60) if len(body) < 10**5 else (3,):
+        assert outcome(opened, [*random_pieces(body, n_cuts), b""], names, most) == message
+    return message
 
 
 def assert_same(one: Outcome, other: Outcome) -> None:
@@ -189,7 +204,7 @@ def check_batch(body: bytes, pieces: list[bytes], media_type: str) -> None:
     """Check a batch of any bytes: rows as the reference has them or a refusal, whole and in pieces, by every reader."""
     rows = expected(body, media_type, "events")
     for opened in readers(media_type).values():
-        whole, parts = outcome(opened(), [body]), outcome(opened(), pieces)
+        whole, parts = outcome(opened, [body]), outcome(opened, pieces)
         assert_as_expected(whole, rows, media_type)
         assert_as_expected(parts, rows, media_type)
         assert isinstance(whole, str) == isinstance(parts, str), (whole, parts)
