@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from training.errors import Terminated, TrainingError
-from training.interrupts import handled, heeded
+from training.interrupts import raise_if_stopped, stoppable
 
 
 class Command(NamedTuple):
-    """A subcommand; its module bears its name and is imported only when it runs: torch is not needed to simulate."""
+    """What `--help` says of a subcommand, which packages it needs and what is left of it when it is stopped."""
 
     purpose: str
-    extra: str  # what brings the packages that it needs
+    extra: str
     interrupted: str = "the output is as it was"
 
 
@@ -37,36 +37,48 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m training") -> int:
     """Run one command and return its exit code: 1 for an error that the message explains, 130 or 143 when stopped."""
-    args = _parser("python -m training").parse_args(argv)
-    return run(args.command, COMMANDS[args.command], f"training.commands.{args.command}", args.arguments)
+    args = _parser(program).parse_args(argv)
+    return run(f"training.commands.{args.command}", COMMANDS[args.command], args.arguments, f"{program} {args.command}")
 
 
-def run(name: str, command: Command, module: str, arguments: Sequence[str]) -> int:
-    """Run `main` of a command's module and return its exit code, as `main` does."""
+def run(module: str, command: Command, arguments: Sequence[str], program: str) -> int:
+    """Import a command's module, call its `main` and return the exit code, as `main` here does.
+
+    `program` is how the user called the command: its usage and errors say so.
+    """
     try:
-        with handled(signal.SIG_DFL):  # at once, for there is nothing to leave tidy yet
-            from service.model.artefact import ArtefactError
-
-            imported = importlib.import_module(module)
-        with heeded():
-            code = int(imported.main(arguments))
+        with stoppable():
+            # Imported only now, because no command needs the packages of all.
+            command_main = importlib.import_module(module).main
+            raise_if_stopped()
+            code = int(command_main(arguments, program))
             sys.stdout.flush()  # here, where a full disk is an error that is explained
             return code
     except ModuleNotFoundError as error:
         remedy = f"make .venv/everything, or pip install -e '.[{command.extra}]' in a checkout"
-        print(f"error: {name} needs the package {error.name}: {remedy}", file=sys.stderr)
-        return 1
-    except (TrainingError, ArtefactError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        message = f"{program} needs the package {error.name}: {remedy}"
+    except ImportError as error:
+        message = f"{program} cannot import a package that it needs: {error}".partition("\n")[0]
+    except (TrainingError, OSError) as error:
+        message = str(error)
+    except MemoryError as error:
+        message = f"not enough memory: {error}"
     except KeyboardInterrupt:
         print(f"interrupted: {command.interrupted}", file=sys.stderr)
         return 128 + signal.SIGINT
     except Terminated:
         print(f"terminated: {command.interrupted}", file=sys.stderr)
         return 128 + signal.SIGTERM
+    except Exception as error:
+        from service.model.graph import ArtefactError  # here, because it brings NumPy and onnx
+
+        if not isinstance(error, ArtefactError):
+            raise
+        message = str(error)
+    print(f"error: {message}", file=sys.stderr)
+    return 1
 
 
 def lhc_anomaly() -> int:
@@ -83,20 +95,20 @@ def lhc_anomaly() -> int:
         for name, served in service.commands.commands.items():
             print(f"  {name:<11} {served.get_short_help_str(80)}")
         return 0
-    return alone()
+    return alone("lhc-anomaly")
 
 
-def alone() -> int:
-    """Do as `main` does, as all that this process is for: before and after its command a signal ends it in silence."""
+def alone(program: str = "python -m training") -> int:
+    """Run `main` in a process that does nothing else: before and after the command a signal ends it silently."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return main()
+    return main(program=program)
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     listing = "\n".join(f"  {name:<11} {command.purpose}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
-        prog=prog, epilog=f"commands:\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program, epilog=f"commands:\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="see COMMAND --help")

@@ -1,8 +1,9 @@
-"""The errors that a user of the training commands can cause and mend.
+"""The errors that a user of the training commands can cause and correct.
 
 TrainingError
  |- EventsError      a file of events that cannot be used
- |- PartsError       a file made in parts that cannot be begun, resumed or finished
+ |- PartsError       work in parts that cannot be started, resumed or finished
+ |- PoolError        processes that cannot be started
  |- CheckpointError  a run that cannot be started, resumed or read
  `- ExportError      a model that may not be written as an artefact
 
@@ -19,7 +20,11 @@ class EventsError(TrainingError):
 
 
 class PartsError(TrainingError):
-    """A file that is made in parts cannot be begun, resumed or finished."""
+    """Work in parts cannot be started, resumed or finished."""
+
+
+class PoolError(TrainingError):
+    """The processes that should share the work cannot be started."""
 
 
 class CheckpointError(TrainingError):
@@ -31,4 +36,4 @@ class ExportError(TrainingError):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived: end now, and leave things as tidy as an interrupt does."""
+    """SIGTERM was received: the command ends now, with its files as an interrupt leaves them."""

@@ -1,58 +1,47 @@
-"""The signals that stop a command: raised as exceptions, and noted, for Python drops an exception raised in a callback.
+"""SIGINT and SIGTERM as exceptions, recorded as well: Python drops an exception that is raised in a callback."""
 
-Knows no command, and not what is left to be done when one is stopped.
-"""
-
-import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from training.errors import Terminated
 
-STOPPING = {signal.SIGINT, signal.SIGTERM}
-Handler = Callable[[int, FrameType | None], object] | signal.Handlers
-
-_noted: list[type[BaseException]] = []  # what the signals since the command began have raised, the last one last
+_received: list[type[BaseException]] = []  # what the signals to the command under way have raised, in order
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGINT and Terminated on SIGTERM, and at the end at the latest, whatever else ends it.
+def stoppable() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGINT and Terminated on SIGTERM: at once, or at the end of the context if dropped.
 
-    A signal that this process was started to ignore stays ignored.
+    A signal that this process was started to ignore stays ignored. Outside the main thread nothing changes, for Python
+    handles signals in that thread alone.
     """
-    _noted.clear()
-    with handled(_stop):
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    try:
+        for number in handled:
+            signal.signal(number, _stop)
         try:
             yield
-        finally:  # over any other error too, which may be the signal's doing
+        finally:  # in place of any other error, which the signal may have caused
             raise_if_stopped()
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])
+        _received.clear()
 
 
 def raise_if_stopped() -> None:
-    """Raise again what a signal has raised: before what must not happen any more, should that have been dropped."""
-    if _noted:
-        raise _noted[-1]
-
-
-@contextmanager
-def handled(handler: Handler) -> Iterator[None]:
-    """Handle both signals so until the context ends, but for one that this process was started to ignore."""
-    before = {
-        number: signal.signal(number, handler) for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
+    """Raise the exception of a signal again, in case it was dropped: call it before a step that cannot be undone."""
+    if _received:
+        raise _received[-1]
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    _noted.append(KeyboardInterrupt if number == signal.SIGINT else Terminated)
-    if number == signal.SIGTERM:
-        for child in multiprocessing.active_children():
-            child.kill()  # what it is making would be waited for
+    _received.append(KeyboardInterrupt if number == signal.SIGINT else Terminated)
     raise_if_stopped()

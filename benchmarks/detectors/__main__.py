@@ -9,4 +9,4 @@ from training.__main__ import RESUMABLE, Command, run
 
 if __name__ == "__main__":
     command = Command("our presets beside public detectors, on the same events", "compare", RESUMABLE)
-    sys.exit(run("compare", command, "benchmarks.detectors.compare", sys.argv[1:]))
+    sys.exit(run("benchmarks.detectors.compare", command, sys.argv[1:], "python -m benchmarks.detectors"))

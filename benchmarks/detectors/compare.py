@@ -1,11 +1,10 @@
 """Our detectors beside public ones, on the same events and with their spread over seeds; knows no detector.
 
-python -m training compare TRAIN.h5 TEST.h5 [MORE.h5 ...] --exposure COCKTAIL.h5 --out DIR
+python -m benchmarks.detectors TRAIN.h5 TEST.h5 [MORE.h5 ...] --exposure COCKTAIL.h5 --out DIR
 """
 
 import argparse
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,13 +20,14 @@ from training.detectors.presets import PRESETS
 from training.evaluation.metrics import roc
 from training.files import atomic_write, require_folder
 from training.jobs.parts import read_part
+from training.jobs.pool import usable_cores
 
 Floats = NDArray[np.float64]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m training compare`."""
-    parser = argparse.ArgumentParser(prog="python -m training compare", description=__doc__.partition(";")[0])
+def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks.detectors") -> int:
+    """Run `python -m benchmarks.detectors`."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
     parser.add_argument("background", type=Path, metavar="TRAIN.h5", help="background that all detectors learn")
     parser.add_argument("test", type=Path, metavar="TEST.h5", help="labelled events, background and signal")
     parser.add_argument(
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables, figures and parts")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of what varies (default 5)")
     parser.add_argument(
-        "--processes", type=int, default=len(os.sched_getaffinity(0)), metavar="P", help="default: the cores it may use"
+        "--processes", type=int, default=usable_cores(), metavar="P", help="default: the cores it may use"
     )
     args = parser.parse_args(argv)
     for option in ("seeds", "processes"):

@@ -1,7 +1,9 @@
-"""The command line lists what it can do, explains what went wrong in a line, and loads only what a command needs."""
+"""The command line lists its commands, explains an error in one line, and imports only what a command needs."""
 
+import os
 import subprocess
 import sys
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,73 +20,6 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
 
 
-def test_help_lists_every_command() -> None:
-    """`python -m training --help` names each command with its purpose, each on a line."""
-    result = run("-m", "training", "--help")
-    assert result.returncode == 0
-    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
-    for name, command in COMMANDS.items():
-        assert [name, command.purpose] in lines
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """`COMMAND --help` ends with exit code 0 and describes the command and its flags."""
-    with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
-    assert ended.value.code == 0
-    text = capsys.readouterr().out
-    assert text.startswith(f"usage: python -m training {command} ")
-    assert "--help" in text
-
-
-def test_an_unknown_command_is_a_mistake() -> None:
-    """A command that is none, or none at all, ends with exit code 2 and the list of those that are."""
-    for arguments, reason in ((["predict"], "invalid choice: 'predict'"), ([], "arguments are required: COMMAND")):
-        result = run("-m", "training", *arguments)
-        assert (result.returncode, result.stdout) == (2, "")
-        *_, line = result.stderr.splitlines()
-        assert line.startswith("python -m training: error: ")
-        assert reason in line
-    assert all(name in run("-m", "training", "predict").stderr for name in COMMANDS)
-
-
-def test_an_error_is_one_line(tmp_path: Path) -> None:
-    """What the user can mend ends with exit code 1 and one line, not with a traceback."""
-    absent = tmp_path / "absent.h5"
-    result = run("-m", "training", "train", str(absent), "--out", str(tmp_path / "run"))
-    assert result.returncode == 1
-    assert result.stdout == ""
-    assert result.stderr == f"error: {absent}: there is no such file. Check the path.\n"
-
-
-def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    """Importing the command line brings in neither torch, a generator, a jet finder nor a file format."""
-    code = f"import sys, training.__main__; print([name for name in {HEAVY} if name in sys.modules])"
-    result = run("-c", code)
-    assert (result.stdout, result.stderr) == ("[]\n", "")
-
-
-@pytest.mark.parametrize(("command", "heavy"), [("simulate", ["torch"]), ("train", ["pythia8mc", "fastjet"])])
-def test_a_command_imports_what_it_needs_alone(command: str, heavy: list[str]) -> None:
-    """Pythia is not needed to train, nor torch to simulate."""
-    code = f"import sys, training.{command}; print([name for name in {heavy} if name in sys.modules])"
-    result = run("-c", code)
-    assert (result.stdout, result.stderr) == ("[]\n", "")
-
-
-@pytest.mark.parametrize(("command", "package"), [("simulate", "pythia8mc"), ("train", "torch"), ("score", "pyarrow")])
-def test_a_missing_package_names_its_extra(command: str, package: str) -> None:
-    """Where a package is not installed, one line says which, and what to install."""
-    code = f"import sys, training.__main__ as m; sys.modules[{package!r}] = None; sys.exit(m.main([{command!r}]))"
-    result = run("-c", code)
-    assert result.returncode == 1
-    (line,) = result.stderr.splitlines()
-    assert line.startswith(f"error: {command} needs ")
-    assert f" {package}: " in line
-    assert f"[{COMMANDS[command].extra}]'" in line
-
-
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the console script `lhc-anomaly` where none of the heavy packages is installed."""
     code = f"""
@@ -97,26 +32,120 @@ sys.exit(lhc_anomaly())
     return run("-c", code)
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
-def test_the_script_lists_the_commands_of_both_halves(arguments: tuple[str, ...]) -> None:
-    """`lhc-anomaly --help`, or nothing, lists every command with its purpose, each on a line."""
-    result = script(*arguments)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("usage: lhc-anomaly ")
-    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
-    for name, command in COMMANDS.items():
-        assert [name, command.purpose] in lines
-    for name, served in commands.commands.items():
-        assert [name, served.get_short_help_str(80)] in lines
+def assert_lists(text: str, purposes: dict[str, str]) -> None:
+    """Require a line for each command, with its purpose."""
+    lines = [line.split(maxsplit=1) for line in text.splitlines()]
+    for name, purpose in purposes.items():
+        assert [name, purpose] in lines
+
+
+OFFLINE = {name: command.purpose for name, command in COMMANDS.items()}
+ONLINE = {name: command.get_short_help_str(80) for name, command in commands.commands.items()}
+
+
+def test_help_lists_every_command(subtests: pytest.Subtests) -> None:
+    """`python -m training --help` lists its commands, `lhc-anomaly` those of both halves."""
+    module = run("-m", "training", "--help")
+    assert (module.returncode, module.stderr) == (0, "")
+    assert_lists(module.stdout, OFFLINE)
+    for arguments in ((), ("--help",), ("-h",)):
+        with subtests.test(arguments=arguments):
+            result = script(*arguments)
+            assert (result.returncode, result.stderr) == (0, "")
+            assert result.stdout.startswith("usage: lhc-anomaly ")
+            assert_lists(result.stdout, OFFLINE | ONLINE)
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests) -> None:
+    """`COMMAND --help` describes the command and its flags, under the name by which it was called."""
+    for program in ("python -m training", "lhc-anomaly"):
+        for command in COMMANDS:
+            with subtests.test(program=program, command=command):
+                with pytest.raises(SystemExit) as ended:
+                    main([command, "--help"], program)
+                assert ended.value.code == 0
+                text = capsys.readouterr().out
+                assert text.startswith(f"usage: {program} {command} ")
+                assert "--help" in text
+
+
+def test_errors_name_the_program_as_it_was_called(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong option is an error of `lhc-anomaly score` or of `python -m training score`."""
+    for program in ("python -m training", "lhc-anomaly"):
+        with pytest.raises(SystemExit) as ended:
+            main(["score", "--colour", "blue"], program)
+        assert ended.value.code == 2
+        usage, *_, line = capsys.readouterr().err.splitlines()
+        assert usage.startswith(f"usage: {program} score ")
+        assert line.startswith(f"{program} score: error: ")
+    result = script("simulate")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: lhc-anomaly simulate needs the package ")
+
+
+def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown command, or none, ends with exit code 2, the usage and the known ones."""
+    for arguments, reason in ((["predict"], "invalid choice: 'predict'"), ([], "arguments are required: COMMAND")):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        text = capsys.readouterr().err
+        assert text.splitlines()[-1].startswith("python -m training: error: ")
+        assert reason in text
+    assert script("predict").returncode == 2
+
+
+def test_an_error_is_one_line(tmp_path: Path) -> None:
+    """An error that the user can correct ends with exit code 1 and one line, not with a traceback."""
+    absent = tmp_path / "absent.h5"
+    result = run("-m", "training", "score", str(absent), "--out", str(tmp_path / "scores.csv"))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"error: {absent}: there is no such file. Check the path.\n"
+
+
+def test_imports_are_those_of_the_command(subtests: pytest.Subtests) -> None:
+    """The command line imports no heavy package, and `simulate` neither torch nor ONNX Runtime."""
+    for module, heavy in (("__main__", HEAVY), ("commands.simulate", ("torch", "onnxruntime"))):
+        with subtests.test(module):
+            code = f"import sys, training.{module}; print([name for name in {heavy} if name in sys.modules])"
+            result = run("-c", code)
+            assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+def test_a_package_that_is_missing_or_broken_is_named(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    """One line says which package is missing and how to install it, or why it cannot be imported."""
+    for command, package in (("simulate", "pythia8mc"), ("train", "torch"), ("score", "pyarrow")):
+        with subtests.test(command):
+            code = f"import sys; sys.modules[{package!r}] = None; import training.__main__ as m; "
+            result = run("-c", code + f"sys.exit(m.main([{command!r}]))")
+            assert result.returncode == 1
+            (line,) = result.stderr.splitlines()
+            assert line.startswith(f"error: python -m training {command} needs the package {package}: ")
+            assert f"[{COMMANDS[command].extra}]'" in line
+    (tmp_path / "onnx.py").write_text("raise ImportError('libonnx.so: no such file\\nsecond line')\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
+    broken = [sys.executable, "-m", "training", "score"]
+    result = subprocess.run(broken, env=environment, capture_output=True, text=True, check=False)
+    message = "error: python -m training score cannot import a package that it needs: libonnx.so: no such file\n"
+    assert (result.returncode, result.stderr) == (1, message)
+
+
+def test_a_command_runs_in_a_thread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a notebook or a server, where a command has no signals to handle, it works and fails as elsewhere."""
+    statuses: list[int] = []
+    arguments = ["score", str(tmp_path / "absent.h5"), "--out", str(tmp_path / "scores.csv")]
+    thread = threading.Thread(target=lambda: statuses.append(main(arguments)))
+    thread.start()
+    thread.join()
+    assert statuses == [1]
+    assert capsys.readouterr().err.endswith("there is no such file. Check the path.\n")
 
 
 def test_the_script_runs_the_commands_of_the_service(tmp_path: Path) -> None:
     """`serve`, `check`, `healthcheck` and `keys` are those of `python -m service`, under the script's name."""
-    for name in ("serve", "check", "healthcheck"):
-        result = script(name, "--help")
-        assert result.returncode == 0
-        assert result.stdout.startswith(f"Usage: lhc-anomaly {name} ")
-        assert "--port" in result.stdout
+    result = script("check", "--help")
+    assert result.returncode == 0
+    assert result.stdout.startswith("Usage: lhc-anomaly check ")
     result = script("serve", "--port", "abc")
     assert result.returncode == 2
     assert result.stderr.startswith("lhc-anomaly serve: error: --port is 'abc', expected ")
@@ -124,14 +153,7 @@ def test_the_script_runs_the_commands_of_the_service(tmp_path: Path) -> None:
     assert script("keys", "list", str(tmp_path / "keys")).stdout.startswith("alice ")
 
 
-def test_the_script_has_a_version() -> None:
-    """`lhc-anomaly --version` prints the version of the installed package."""
-    result = script("--version")
-    assert (result.returncode, result.stdout) == (0, f"lhc-anomaly {version('lhc-anomaly')}\n")
-
-
 def test_the_script_is_installed() -> None:
-    """The environment of the tests has it, and it ends with the status of its command."""
-    installed = str(Path(sys.executable).with_name("lhc-anomaly"))
-    assert run(installed, "--help").returncode == 0
-    assert run(installed, "predict").returncode == 2
+    """The environment of the tests has it, with the version of the package."""
+    result = run(str(Path(sys.executable).with_name("lhc-anomaly")), "--version")
+    assert (result.returncode, result.stdout) == (0, f"lhc-anomaly {version('lhc-anomaly')}\n")

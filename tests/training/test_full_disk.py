@@ -98,8 +98,8 @@ def test_files_that_belong_together_are_the_old_ones(disk: Path) -> None:
 @pytest.mark.parametrize(
     ("left", "place", "kept"),
     [
-        (4 << 10, "events.h5.parts/signal-000000-20.npy", {"stamp.json"}),
-        (12 << 10, "events.h5", {"stamp.json", "signal-000000-20.npy"}),
+        (4 << 10, "events.h5.parts/signal-000000-20.npy", {"manifest.json"}),
+        (12 << 10, "events.h5", {"manifest.json", "signal-000000-20.npy"}),
     ],
     ids=["part", "file"],
 )

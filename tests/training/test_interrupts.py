@@ -2,84 +2,97 @@
 
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Sequence
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.training import samples
-from training.events.events import write_events
+from training.errors import Terminated
+from training.files import atomic_write
+from training.interrupts import raise_if_stopped, stoppable
 
-MODEL = Path("exported/autoencoder.onnx")
-OLD = b"what was there before"
-
-# A command that gets a signal as it begins a file of that name, in a callback that can raise nothing.
-SIGNAL_IN_A_CALLBACK = """
-import os, sys
-from training.__main__ import alone
-
-_, number, name, *sys.argv[1:] = sys.argv
-
-class Last:
-    def __del__(self):
-        os.kill(os.getpid(), int(number))
-
-def begun(event, about):
-    if event == "open" and os.path.basename(str(about[0])) == name:
-        Last()
-
-if __name__ == "__main__":
-    sys.addaudithook(begun)
-    sys.exit(alone())
-"""
-IGNORING = ("sh", "-c", """trap '' INT TERM; exec "$@" """, "sh")
+RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
 
-def signalled(folder: Path, number: int, name: str, command: Sequence[str], by: Sequence[str] = ()) -> tuple[int, str]:
-    """Run a command, begun by another one, that gets the signal as it opens a file of that name: status and output."""
-    script = folder / "script.py"
-    script.write_text(SIGNAL_IN_A_CALLBACK)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
-    started = [*by, sys.executable, str(script), str(int(number)), name, *command]
-    ended = subprocess.run(started, env=environment, stderr=subprocess.PIPE, text=True, check=False)
-    return ended.returncode, ended.stderr
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Python drop exceptions without a word."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
 
 
-@pytest.fixture
-def scoring(tmp_path: Path) -> tuple[list[str], Path]:
-    """Give a command that scores, and its output, which is there already."""
-    events, out = tmp_path / "events.h5", tmp_path / "out" / "scores.csv"
-    write_events(events, samples.mixed(30, 10))
-    out.parent.mkdir()
-    out.write_bytes(OLD)
-    return ["score", str(events), "--model", str(MODEL), "--out", str(out)], out
+def signal_in_a_callback(number: int) -> None:
+    """Send this process a signal while it runs a callback, which can raise nothing."""
+
+    class Last:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+
+    Last()
 
 
-SAID = {signal.SIGINT: "interrupted: ", signal.SIGTERM: "terminated: "}
+@pytest.mark.parametrize("number", RAISED)
+def test_a_dropped_exception_is_raised_in_the_end(number: signal.Signals) -> None:
+    """The code goes on as if nothing had happened, and the context ends with the exception, over any other error."""
+    done = []
+
+    def command() -> None:
+        with stoppable():
+            signal_in_a_callback(number)
+            done.append(True)
+            raise OSError("a consequence")
+
+    with pytest.raises(RAISED[number]):
+        command()
+    assert done
 
 
-@pytest.mark.parametrize("number", SAID)
-def test_a_dropped_exception_stops_the_writing(
-    scoring: tuple[list[str], Path], tmp_path: Path, number: signal.Signals
-) -> None:
-    """A command that Python lets go on ends with 130 or 143 all the same, and its output is as it was."""
-    command, out = scoring
-    status, said = signalled(tmp_path, number, ".scores.part.csv", command)
-    assert "Exception ignored in: <function Last.__del__" in said  # it was dropped
-    assert status == 128 + number
-    assert said.splitlines()[-1] == f"{SAID[number]}the output is as it was"
-    assert list(out.parent.iterdir()) == [out]
-    assert out.read_bytes() == OLD
+@pytest.mark.parametrize("number", RAISED)
+def test_a_dropped_exception_stops_the_writing(tmp_path: Path, number: signal.Signals) -> None:
+    """A file that was being written is not replaced."""
+    out = tmp_path / "scores.csv"
+    out.write_bytes(b"old")
+
+    def command() -> None:
+        with stoppable(), atomic_write(out) as path:
+            path.write_bytes(b"new")
+            signal_in_a_callback(number)
+
+    with pytest.raises(RAISED[number]):
+        command()
+    assert [(each, each.read_bytes()) for each in tmp_path.iterdir()] == [(out, b"old")]
 
 
-@pytest.mark.parametrize("number", SAID)
-def test_an_ignored_signal_stays_ignored(
-    scoring: tuple[list[str], Path], tmp_path: Path, number: signal.Signals
-) -> None:
-    """A command that was started to ignore a signal, as what a shell runs in the background is Ctrl-C, goes on."""
-    command, out = scoring
-    status, said = signalled(tmp_path, number, ".scores.part.csv", command, IGNORING)
-    assert (status, "Exception ignored" in said) == (0, False), said
-    assert out.read_bytes().count(b"\n") == 41
+@pytest.mark.parametrize("number", RAISED)
+def test_an_ignored_signal_stays_ignored(number: signal.Signals) -> None:
+    """A process that was started to ignore a signal, as a shell starts background jobs, goes on."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with stoppable():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_nothing_is_left_behind() -> None:
+    """After a command that was stopped the handlers are those before, and the next write is not refused."""
+    before = {number: signal.getsignal(number) for number in RAISED}
+    with pytest.raises(KeyboardInterrupt), stoppable():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert {number: signal.getsignal(number) for number in RAISED} == before
+    raise_if_stopped()
+
+
+def test_a_thread_handles_no_signals() -> None:
+    """Outside the main thread, where Python allows no handlers, the context changes nothing."""
+    inside = []
+
+    def work() -> None:
+        with stoppable():
+            inside.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert inside == [signal.getsignal(signal.SIGINT)]

@@ -15,9 +15,9 @@ from training.fitting.calibration import calibrate, check_table
 from training.fitting.working_points import working_points_table
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m training calibrate") -> int:
     """Run `python -m training calibrate`."""
-    parser = argparse.ArgumentParser(prog="python -m training calibrate", description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="artefact to calibrate")
     parser.add_argument("events", type=Path, metavar="BACKGROUND.h5", help="events file; with labels, label 0 is used")
     parser.add_argument("--model-version", required=True, help="version of the calibrated model, other than the old")

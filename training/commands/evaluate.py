@@ -14,9 +14,9 @@ from training.events.events import require_features
 from training.files import require_folder, sha256_of
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m training evaluate") -> int:
     """Run `python -m training evaluate`."""
-    parser = argparse.ArgumentParser(prog="python -m training evaluate", description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="artefact to evaluate")
     parser.add_argument("events", type=Path, nargs="+", metavar="EVENTS.h5", help="labelled events, one file or more")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures, metrics and card")

@@ -14,9 +14,9 @@ from training.fitting.fit import load_run
 from training.fitting.working_points import working_points_table
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m training export") -> int:
     """Run `python -m training export`."""
-    parser = argparse.ArgumentParser(prog="python -m training export", description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
     parser.add_argument("run", type=Path, metavar="RUN/", help="folder that `train` wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="MODEL.onnx", help="artefact to write")
     parser.add_argument(

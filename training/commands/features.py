@@ -4,21 +4,21 @@ python -m training features RAW.h5 OUT.h5
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.jobs.pool import usable_cores
 from training.simulation.particles import make_features
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m training features") -> int:
     """Run `python -m training features`."""
-    parser = argparse.ArgumentParser(prog="python -m training features", description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
     parser.add_argument("raw", type=Path, metavar="RAW.h5", help="particle-level file in the published layout")
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
     parser.add_argument("--key", help="group in RAW.h5, where it holds several")
     parser.add_argument(
-        "--processes", type=int, default=len(os.sched_getaffinity(0)), metavar="P", help="default: the cores it may use"
+        "--processes", type=int, default=usable_cores(), metavar="P", help="default: the cores it may use"
     )
     args = parser.parse_args(argv)
     if args.processes < 1:

@@ -14,9 +14,9 @@ from training.events.events import require_features
 from training.files import require_folder
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m training report") -> int:
     """Run `python -m training report`."""
-    parser = argparse.ArgumentParser(prog="python -m training report", description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="artefact to report on")
     parser.add_argument(
         "events",

@@ -12,9 +12,9 @@ from service.model.scorer import Scorer
 from training.evaluation.scoring import WRITERS, score_file, summary
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m training score") -> int:
     """Run `python -m training score`."""
-    parser = argparse.ArgumentParser(prog="python -m training score", description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
     parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file to score")
     parser.add_argument("--model", type=Path, default=Path("exported/autoencoder.onnx"), metavar="MODEL.onnx")
     parser.add_argument(

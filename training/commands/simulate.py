@@ -8,18 +8,18 @@ of processes. The same command goes on where an interrupted one stopped.
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.jobs.pool import usable_cores
 from training.simulation.cocktail import REPORTED_ON, Signal
 from training.simulation.collisions import BLOCK_EVENTS, blocks, cocktail, simulate
 from training.simulation.generator import BACKGROUND, COLLISION_ENERGY_GEV, DRIFTED_BACKGROUND, MIN_DAUGHTER_MASS_GEV
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m training simulate") -> int:
     """Run `python -m training simulate`."""
-    parser = argparse.ArgumentParser(prog="python -m training simulate", description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
     parser.add_argument("--background", type=int, default=10_000, metavar="N", help="QCD events (default 10000)")
     parser.add_argument("--signal", type=int, default=1_000, metavar="M", help="W' -> XY events (default 1000)")
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same events (default 1)")
     parser.add_argument(
-        "--processes", type=int, default=len(os.sched_getaffinity(0)), metavar="P", help="default: the cores it may use"
+        "--processes", type=int, default=usable_cores(), metavar="P", help="default: the cores it may use"
     )
     args = parser.parse_args(argv)
     for name, least in (("background", 0), ("signal", 0), ("seed", 0), ("processes", 1)):

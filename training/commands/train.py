@@ -18,9 +18,9 @@ from training.files import exclusive, require_folder
 from training.fitting.fit import CHECKPOINT, Source, load_run, read_exposure, train
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m training train") -> int:
     """Run `python -m training train`."""
-    parser = argparse.ArgumentParser(prog="python -m training train", description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
     parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file; with labels, label 0 is used")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
     parser.add_argument("--key", help="group in the HDF5 file, where it holds several")

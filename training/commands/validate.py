@@ -13,9 +13,9 @@ from training.events.events import read_events
 from training.files import atomic_write, require_output
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m training validate") -> int:
     """Run `python -m training validate`."""
-    parser = argparse.ArgumentParser(prog="python -m training validate", description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
     parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="simulated events")
     parser.add_argument("--reference", type=Path, metavar="REAL.h5", help="real events with labels, to compare with")
     parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")

@@ -75,11 +75,11 @@ def simulate(parts: Sequence[Block], seed: int, processes: int, out: Path) -> No
 
     Raises PartsError when `out` was begun with another seed, other physics or other versions.
     """
-    stamp = {
+    manifest = {
         "seed": seed,
         "physics": [asdict(process) for process in dict.fromkeys(part.process for part in parts)],
         "selection": {"min_leading_pt_gev": MIN_LEADING_PT_GEV, "max_leading_eta": MAX_LEADING_ETA},
         "blocks": {"events": BLOCK_EVENTS, "batch_collisions": BATCH_COLLISIONS},
         "versions": {package: version(package) for package in ("pythia8mc", "fastjet", "numpy")},
     }
-    assemble(out, parts, stamp, processes)
+    assemble(out, parts, manifest, processes)

@@ -64,8 +64,8 @@ def make_features(raw: Path, out: Path, key: str | None, processes: int) -> None
         _check_layout(frame)
         starts = range(0, frame.rows, SLICE_EVENTS)
         slices = [Slice(raw, frame.key, start, min(start + SLICE_EVENTS, frame.rows)) for start in starts]
-    stamp = {"raw_sha256": sha256_of(raw), "key": frame.key, "slice_events": SLICE_EVENTS}
-    assemble(out, slices, stamp, processes)
+    manifest = {"raw_sha256": sha256_of(raw), "key": frame.key, "slice_events": SLICE_EVENTS}
+    assemble(out, slices, manifest, processes)
 
 
 def _check_layout(frame: Frame) -> None:

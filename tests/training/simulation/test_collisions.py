@@ -183,12 +183,12 @@ def test_a_file_begun_with_another_seed_is_refused(tmp_path: Path, capsys: pytes
     out = tmp_path / "events.h5"
     folder = tmp_path / "events.h5.parts"
     folder.mkdir()
-    (folder / "stamp.json").write_text('{"seed": 7}\n')
+    (folder / "manifest.json").write_text('{"seed": 7}\n')
     (folder / "background-000000-30.npy").touch()
     assert main(command(out, seed=8)) == 1
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
-    assert errors[0].startswith(f"error: {folder} holds parts of another file: its seed is 7, expected 8. ")
+    assert errors[0].startswith(f"error: {folder} holds parts of other work: its seed is 7, expected 8. ")
     assert not out.exists()
 
 
@@ -198,17 +198,17 @@ def test_a_file_begun_with_other_masses_is_refused(tmp_path: Path, capsys: pytes
     folder = tmp_path / "events.h5.parts"
     folder.mkdir()
     begun = json.dumps({"seed": 1, "physics": [asdict(w_prime(3000.0, 300.0, 300.0))]})
-    (folder / "stamp.json").write_text(begun)
+    (folder / "manifest.json").write_text(begun)
     (folder / "signal-000000-20.npy").touch()
     assert main(signal_command(out, "--masses", "4000", "300", "300")) == 1
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
-    assert errors[0].startswith(f"error: {folder} holds parts of another file: its physics is ")
+    assert errors[0].startswith(f"error: {folder} holds parts of other work: its physics is ")
     for mass in ("'34:m0 = 3000.0'", "'34:m0 = 4000.0'"):
         assert errors[0].count(mass) == 1
     assert not out.exists()
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
-        "stamp.json": begun,
+        "manifest.json": begun,
         "signal-000000-20.npy": "",
     }
 

@@ -179,7 +179,7 @@ def test_parts_of_another_group_are_refused(tmp_path: Path, capsys: pytest.Captu
         written(raw, particles(5, 8, seed), key=key)
     begun = {"raw_sha256": sha256_of(raw), "key": "/a", "slice_events": SLICE_EVENTS}
     (tmp_path / "out.h5.parts").mkdir()
-    (tmp_path / "out.h5.parts" / "stamp.json").write_text(json.dumps(begun))
+    (tmp_path / "out.h5.parts" / "manifest.json").write_text(json.dumps(begun))
     (tmp_path / "out.h5.parts" / "events-000000005-000000010.npy").touch()
     assert main(["features", str(raw), str(out), "--key", "b", "--processes", "1"]) == 1
     assert "its key is /a, expected /b" in capsys.readouterr().err
