@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from training.errors import Terminated, TrainingError
 from training.interrupts import raise_if_stopped, stoppable
+from training.streams import replace_streams
 
 
 class Command(NamedTuple):
@@ -89,6 +90,7 @@ def lhc_anomaly() -> int:
     if command == "--version" or command in service.commands.commands:
         return service.main(sys.argv[1:], "lhc-anomaly")
     if command in {"-h", "--help"}:
+        replace_streams()
         parser = _parser("lhc-anomaly")
         parser.add_argument("--version", action="store_true", help="show the version and exit")
         print(parser.format_help(), end="")
@@ -102,6 +104,7 @@ def alone(program: str = "python -m training") -> int:
     """Run `main` in a process that does nothing else: before and after the command a signal ends it silently."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    replace_streams()
     return main(program=program)
 
 

@@ -1,0 +1,31 @@
+"""Standard streams that cost no command its result: closed ones, pipes without a reader, encodings without a "±"."""
+
+import io
+import os
+import sys
+from typing import Any
+
+
+class _Stream(io.FileIO):
+    """A standard stream that discards what is written after its reader has gone."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return super().write(data)
+
+
+def replace_streams() -> None:
+    """Replace standard output and error for the rest of the process; a closed one becomes the null device."""
+    for name, errors in (("stdin", None), ("stdout", "replace"), ("stderr", "backslashreplace")):
+        stream = getattr(sys, name)
+        if stream is None:  # its number is free: the next file would get it, and what C libraries print
+            descriptor, encoding = os.open(os.devnull, os.O_RDWR), "utf-8"
+            os.set_inheritable(descriptor, True)
+        else:
+            descriptor, encoding = stream.fileno(), stream.encoding
+        if errors:
+            binary = io.BufferedWriter(_Stream(descriptor, "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(binary, encoding, errors, line_buffering=True))
