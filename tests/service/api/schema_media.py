@@ -1,7 +1,4 @@
-"""How Schemathesis writes bodies of the formats that it does not know; its hooks are loaded from here.
-
-It does not know which of them are right.
-"""
+"""Hooks of Schemathesis that write bodies, right and wrong, in the formats that it does not have."""
 
 from typing import Any
 

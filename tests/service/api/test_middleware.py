@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,8 @@ from service.settings import Settings
 from tests.artefacts import oracle, sample_events
 from tests.live import LiveService, live_service
 from tests.service.formats.encodings import JSON, RAW
+
+pytestmark = pytest.mark.process
 
 PATIENCE_S = 30
 PATHS = ["/score", "/score/batch", "/model", "/metrics", "/docs", "/docs/assets/swagger-ui.css", "/schema"]
@@ -82,16 +85,16 @@ def lines_of(service: LiveService, marker: str) -> list[dict[str, object]]:
     return [line for line in found if marker in str(line["path"]) and line["path"] != end]
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "DELETE"])
-def test_every_route_but_health_needs_a_key(http: httpx.Client, path: str, method: str) -> None:
+def test_every_route_but_health_needs_a_key(http: httpx.Client, subtests: pytest.Subtests) -> None:
     """Every other path, known or not and however written, is a 401 without a key, whatever the method."""
-    request = http.build_request(method, "/")
-    request.url = request.url.copy_with(raw_path=path.encode())
-    response = http.send(request)
-    assert response.status_code == 401
-    assert response.headers["www-authenticate"] == "Bearer"
-    assert (response.content == b"") == (method == "HEAD")
+    for method, path in product(("GET", "POST", "HEAD", "OPTIONS", "DELETE"), PATHS):
+        with subtests.test(f"{method} {path}"):
+            request = http.build_request(method, "/")
+            request.url = request.url.copy_with(raw_path=path.encode())
+            response = http.send(request)
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert (response.content == b"") == (method == "HEAD")
     assert http.get("/health").json() == {"status": "ok"}
 
 
@@ -158,8 +161,13 @@ def test_refused_requests_are_counted(artefact: Artefact, keys_path: Path, key: 
 
 
 def test_keys_change_while_the_service_runs(artefact: Artefact, tmp_path: Path) -> None:
-    """After a reload the new key works and the removed one does not; a wrong file changes nothing."""
+    """After a reload the new key works and the removed one does not; a wrong file changes nothing.
+
+    Without a file the application is not created, since it would be open.
+    """
     path = tmp_path / "keys"
+    with pytest.raises(KeysError, match="No such file"):
+        create_app(Settings(api_keys=str(path)), artefact)
     old = add_key("alice", path)
     app = create_app(Settings(api_keys=str(path)), artefact)
     keys = app.keys
@@ -177,6 +185,7 @@ def test_keys_change_while_the_service_runs(artefact: Artefact, tmp_path: Path) 
         assert client.get("/model", headers=bearer(new)).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_removed_key_is_refused_by_all_workers_and_no_other_is(model_path: Path, tmp_path: Path) -> None:
     """Under load, with two workers: after SIGHUP the removed key is refused, and no other request fails."""
     path = tmp_path / "keys"
@@ -213,12 +222,6 @@ def test_a_removed_key_is_refused_by_all_workers_and_no_other_is(model_path: Pat
     assert {status for _, status in statuses[staying]} == {200}
     assert {status for after, status in statuses[leaving] if after} <= {401}
     assert {status for after, status in statuses[leaving] if not after} <= {200, 401}
-
-
-def test_unreadable_keys_are_an_error_at_start(artefact: Artefact, tmp_path: Path) -> None:
-    """Without its keys the application is not created, since it would be open."""
-    with pytest.raises(KeysError, match="No such file"):
-        create_app(Settings(api_keys=str(tmp_path / "nowhere")), artefact)
 
 
 def test_the_openapi_document_says_that_a_key_is_needed(artefact: Artefact, keys_path: Path, key: str) -> None:
