@@ -1,4 +1,4 @@
-"""Tables of the results: a short one into README.md, all of them into benchmarks/README.md.
+"""Tables of the results: a short one into docs/performance.md, all of them into benchmarks/README.md.
 
     python -m benchmarks.tables
 
@@ -59,7 +59,7 @@ def main() -> int:
     memory = results.read(results.MEMORY, Memory) if results.MEMORY.exists() else None
     peers = results.read(results.PEERS, Peers) if results.PEERS.exists() else None
     soak = results.read(results.SOAK, Soak) if results.SOAK.exists() else None
-    fill(ROOT / "README.md", goal_table(found, memory, peers) + "\n\n" + measured_on(found))
+    fill(ROOT / "docs" / "performance.md", goal_table(found, memory, peers) + "\n\n" + measured_on(found))
     overload = results.read(results.OVERLOAD, Overload) if results.OVERLOAD.exists() else None
     fill(ROOT / "benchmarks" / "README.md", whole(found, memory, peers, soak, overload))
     return 0

@@ -1,0 +1,1 @@
+"""Tests of README, the pages below docs/ and the files about the project."""

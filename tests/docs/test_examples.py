@@ -1,0 +1,129 @@
+"""The examples run as they are."""
+
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from service.model.artefact import load_artefact
+from service.model.scorer import Scorer
+from tests.docs.pages import ROOT
+from tests.live import live_service
+
+EXAMPLES = ROOT / "docs" / "examples"
+MODEL = ROOT / "exported" / "autoencoder.onnx"
+
+pytestmark = pytest.mark.process
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(new_user: Path, environment: dict[str, str]) -> Run:
+    """Give a function that runs a command in the folder of a new user, and gives what it printed."""
+
+    def run(*command: str, status: int = 0) -> str:
+        done = subprocess.run(
+            command, cwd=new_user, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == status, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+def test_every_example_is_listed() -> None:
+    """The page of examples names each file of its folder."""
+    page = (EXAMPLES / "README.md").read_text()
+    files = (path for path in EXAMPLES.rglob("*") if path.is_file() and path.suffix in {".py", ".sh", ".yml"})
+    assert [path.name for path in files if str(path.relative_to(EXAMPLES)) not in page] == []
+
+
+def test_the_python_client(run: Run, url: str) -> None:
+    """It prints the model and two scores, the second of the more anomalous event."""
+    printed = run("python", "docs/examples/client.py", url)
+    found = re.fullmatch(rf"{load_artefact(MODEL).identity}: \[ *([\d.]+) +([\d.]+) *\]\n", printed)
+    assert found is not None
+    assert 0 < float(found[1]) < float(found[2])
+
+
+def test_curl(run: Run, url: str) -> None:
+    """Each format gives the same score, and the wrong request its message."""
+    printed = dict(line.split(": ", 1) for line in run("bash", "docs/examples/http.sh", url).splitlines())
+    score = re.findall(r"[\d.]+", printed["one event"])[0]
+    assert printed["health"] == '{"status":"ok"}'
+    assert printed["a batch"] == f'{{"anomaly_scores":[{score},{score}],"accepted":[false,false]}}'
+    assert printed["raw"] == f'{{"anomaly_scores":[{score}]}}'
+    assert printed["with retries"] == printed["one event"]
+    assert "events[0] has 3 features, expected 14" in printed["wrong"]
+
+
+def test_a_file_in_batches(run: Run, url: str, new_user: Path) -> None:
+    """More events than one request holds get the scores of the offline scorer, in their order."""
+    events = np.random.default_rng(1).uniform(50, 1500, (25_000, 14)).astype(np.float32)
+    np.save(new_user / "events.npy", events)
+    run("python", "docs/examples/batch.py", url, "events.npy", "scores.npy")
+    np.testing.assert_array_equal(np.load(new_user / "scores.npy"), Scorer(load_artefact(MODEL)).score(events))
+    assert not (new_user / "scores.part").exists()
+
+
+@pytest.mark.slow
+def test_the_check_script(run: Run, tmp_path: Path) -> None:
+    """It is content with a healthy service, and says what is wrong with a refused model or without a service."""
+    served = tmp_path / "served.onnx"
+    shutil.copy(MODEL, served)
+    with live_service(served) as service:
+        check = ("python", "docs/examples/monitoring/check.py", service.base_url)
+        assert run(*check).startswith("OK: ")
+        (tmp_path / "broken").write_bytes(b"no model")
+        (tmp_path / "broken").rename(served)
+        service.signal(signal.SIGHUP)
+        service.wait_for("model refused")
+        assert 'a new file was refused: anomaly_last_reload_successful{file="model"' in run(*check, status=2)
+        assert service.stop() == 0
+    assert run(*check, status=2).startswith("CRITICAL: ")
+
+
+def test_monitoring_names_metrics_that_there_are(url: str) -> None:
+    """Every metric in the alert rules and in the table exists in the response of /metrics."""
+    httpx.post(f"{url}/score/batch", content=bytes(56), headers={"Content-Type": "application/octet-stream"})
+    families = set(re.findall(r"^# TYPE (\w+)", httpx.get(f"{url}/metrics").text, re.MULTILINE))
+    rules = yaml.safe_load((EXAMPLES / "monitoring" / "alerts.yml").read_text())["groups"][0]["rules"]
+    text = " ".join(rule["expr"] for rule in rules) + (EXAMPLES / "README.md").read_text()
+    named = {name.removesuffix("_bucket") for name in re.findall(r"\banomaly_\w+", text)}
+    assert len(rules) == 6
+    assert named - families == set()
+
+
+def test_prometheus_loads_the_rules_beside_its_configuration() -> None:
+    """The configuration scrapes /metrics and names a file of rules that is there."""
+    configuration = yaml.safe_load((EXAMPLES / "monitoring" / "prometheus.yml").read_text())
+    assert [job["metrics_path"] for job in configuration["scrape_configs"]] == ["/metrics"]
+    assert all((EXAMPLES / "monitoring" / name).exists() for name in configuration["rule_files"])
+
+
+@pytest.mark.slow
+def test_the_command_line(run: Run, new_user: Path) -> None:
+    """Train, export, evaluate, score and check, from the shipped sample alone."""
+    printed = run("bash", "docs/examples/command_line.sh", "out")
+    assert printed.splitlines()[-1].startswith("out/mine.onnx: classic@")
+    assert (new_user / "out" / "evaluation" / "model_card.md").exists()
+    assert len((new_user / "out" / "scores.csv").read_text().splitlines()) == 3301
+
+
+@pytest.mark.slow
+@pytest.mark.serial
+@pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
+def test_the_container(environment: dict[str, str]) -> None:
+    """The image is built, and a container of it scores an event."""
+    command = ["bash", "docs/examples/container.sh"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "anomaly_score" in done.stdout
