@@ -1,5 +1,6 @@
 """A wrong request as the tables have it: its bytes, the status that it must get, and a part of the message."""
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -11,6 +12,10 @@ MAX_BODY_BYTES = 400_000
 MAX_EVENTS = 6000
 MAX_HEADER_BYTES = 8192
 MAX_URL_BYTES = 1024
+
+LONGEST_DETAIL = 1000
+INWARD = re.compile(r'Traceback|File "|site-packages|\.py\b|/usr/|/home/|0x[0-9a-f]{6}|<class|object at')
+"""What no message may have: the service's files, addresses and types."""
 
 Body = tuple[str, bytes, str]
 """What is wrong with it, the body itself, and a piece of the message that names the place."""

@@ -1,9 +1,8 @@
-"""Every wrong request of the table, over a socket, whole and in pieces: refused with its reason, harming nobody."""
+"""Every wrong request of the tables is refused with its reason over a socket, and the next one is served."""
 
 import random
-import re
 from collections.abc import Iterator
-from itertools import count, pairwise
+from itertools import count, pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,23 @@ import pytest
 
 from tests.artefacts import RTOL, oracle, sample_events
 from tests.live import LiveService, live_service
-from tests.service.api.bad_input import MAX_BODY_BYTES, MAX_EVENTS, MAX_HEADER_BYTES, MAX_URL_BYTES, Case
+from tests.service.api.bad_input import (
+    INWARD,
+    LONGEST_DETAIL,
+    MAX_BODY_BYTES,
+    MAX_EVENTS,
+    MAX_HEADER_BYTES,
+    MAX_URL_BYTES,
+    Case,
+)
 from tests.service.formats import bad_arrays, bad_json, bad_msgpack
 from tests.service.formats.encodings import JSON
 from tests.service.server import bad_heads
 from tests.service.server.exchange import Connection, Reply
 
-CASES = [*bad_json.CASES, *bad_msgpack.CASES, *bad_arrays.CASES, *bad_heads.CASES]
+TABLES = {"json": bad_json.CASES, "msgpack": bad_msgpack.CASES, "arrays": bad_arrays.CASES, "heads": bad_heads.CASES}
 
-LONGEST_DETAIL = 1000
-INWARD = re.compile(r'Traceback|File "|site-packages|\.py\b|/usr/|/home/|0x[0-9a-f]{6}|<class|object at')
-"""What would tell of the service's inside."""
+pytestmark = pytest.mark.process
 
 
 class Client:
@@ -33,7 +38,7 @@ class Client:
         self._seeds = count(1)
 
     def ask(self, *pieces: bytes, method: str = "POST") -> Reply:
-        """Send a request in these pieces, and read its reply; leaves only where the reply says so."""
+        """Send a request in these pieces, and read its response; disconnects only where that closes the connection."""
         if self._connection is None:
             self._connection = Connection(self._service)
         self._connection.send(pieces)
@@ -44,7 +49,7 @@ class Client:
         return reply
 
     def close(self) -> None:
-        """Leave."""
+        """Disconnect."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None
@@ -70,7 +75,7 @@ def service(model_path: Path) -> Iterator[LiveService]:
 
 @pytest.fixture(scope="module")
 def client(service: LiveService) -> Iterator[Client]:
-    """Ask it, over one connection for as many requests as may be."""
+    """Connect to it."""
     client = Client(service)
     yield client
     client.close()
@@ -95,37 +100,40 @@ def in_pieces(case: Case) -> list[bytes]:
 
 def test_the_table_is_long_and_each_case_is_another() -> None:
     """No two cases share a name, or send the same bytes."""
-    assert len(CASES) >= 250
-    assert len({case.name for case in CASES}) == len(CASES)
-    assert len({case.head() + case.body for case in CASES}) == len(CASES)
+    cases = [case for table in TABLES.values() for case in table]
+    assert len(cases) >= 800
+    assert len({case.name for case in cases}) == len(cases)
+    assert len({case.head() + case.body for case in cases}) == len(cases)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_wrong_request_is_refused_and_the_next_is_answered(client: Client, case: Case) -> None:
-    """Whole or in pieces it gets its status and a message that names the place, and then a good one its score."""
-    for pieces in ([case.head() + case.body], in_pieces(case)):
-        check_refusal(client.ask(*pieces, method=case.method), case)
-        client.check_service()
-
-
-@pytest.mark.parametrize("path", bad_heads.LIKE_HEALTH)
-@pytest.mark.parametrize(
-    ("query", "headers", "body"),
-    [
-        ("?%00=%zz&&&=", (), b""),
-        ("?" + "x" * 900, (), b""),
-        ("", (("Accept", "garbage;;q="),), b""),
-        ("", (("Accept-Encoding", "gzip;q=-1, *;q=0"), ("Range", "bytes=9-1"), ("If-None-Match", "*")), b""),
-        ("", (("Content-Type", "text/html"), ("Content-Encoding", "gzip")), b"not asked for"),
-        ("", (("Cookie", "=;;==\xff"), ("Authorization", "Basic \xff"), ("X-Forwarded-For", "-1")), b""),
-        ("", (), bytes(MAX_BODY_BYTES // 2)),
-    ],
-    ids=["query", "long query", "Accept", "other conditions", "body", "cookies", "long body"],
-)
-def test_what_a_route_does_not_ask_for_does_not_matter(
-    client: Client, path: str, query: str, headers: tuple[tuple[str, str], ...], body: bytes
+@pytest.mark.parametrize("table", TABLES)
+def test_a_wrong_request_is_refused_and_the_next_is_answered(
+    client: Client, table: str, subtests: pytest.Subtests
 ) -> None:
-    """Routes that take nothing answer as ever, and the next request on the connection gets its reply."""
-    case = Case("", "", 200, "GET", path + query, headers, body)
-    assert client.ask(case.head() + case.body).status == 200
-    client.check_service()
+    """Whole or in pieces it gets its status and a message that names the place, and then a good one its score."""
+    for case in TABLES[table]:
+        for pieces in ([case.head() + case.body], in_pieces(case)):
+            with subtests.test(f"{case.name}, {len(pieces)} pieces"):
+                check_refusal(client.ask(*pieces, method=case.method), case)
+                client.check_service()
+
+
+NOT_ASKED_FOR: list[tuple[str, tuple[tuple[str, str], ...], bytes]] = [
+    ("?%00=%zz&&&=", (), b""),
+    ("?" + "x" * 900, (), b""),
+    ("", (("Accept", "garbage;;q="),), b""),
+    ("", (("Accept-Encoding", "gzip;q=-1, *;q=0"), ("Range", "bytes=9-1"), ("If-None-Match", "*")), b""),
+    ("", (("Content-Type", "text/html"), ("Content-Encoding", "gzip")), b"not asked for"),
+    ("", (("Cookie", "=;;==\xff"), ("Authorization", "Basic \xff"), ("X-Forwarded-For", "-1")), b""),
+    ("", (), bytes(MAX_BODY_BYTES // 2)),
+]
+"""Queries, headers and bodies for routes that take none of them."""
+
+
+def test_what_a_route_does_not_ask_for_does_not_matter(client: Client, subtests: pytest.Subtests) -> None:
+    """Routes that take nothing respond as ever, and the next request on the connection gets its response."""
+    for path, (query, headers, body) in product(bad_heads.LIKE_HEALTH, NOT_ASKED_FOR):
+        with subtests.test(f"{path}{query[:9]} {headers} {len(body)} bytes"):
+            case = Case("", "", 200, "GET", path + query, headers, body)
+            assert client.ask(case.head() + case.body).status == 200
+            client.check_service()

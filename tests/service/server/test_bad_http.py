@@ -11,8 +11,14 @@ import pytest
 
 from tests.artefacts import RTOL, oracle
 from tests.live import LiveService, live_service
-from tests.service.api.bad_input import MAX_BODY_BYTES, MAX_EVENTS, MAX_HEADER_BYTES, MAX_URL_BYTES
-from tests.service.api.test_bad_input import INWARD, LONGEST_DETAIL
+from tests.service.api.bad_input import (
+    INWARD,
+    LONGEST_DETAIL,
+    MAX_BODY_BYTES,
+    MAX_EVENTS,
+    MAX_HEADER_BYTES,
+    MAX_URL_BYTES,
+)
 from tests.service.server.bad_http import CHUNKED, HARMLESS, HEALTH, SHAPES, SIZE, Shape, post
 from tests.service.server.exchange import Connection, Reply
 
