@@ -1,8 +1,6 @@
-"""pandas DataFrames in HDF5 files, written through h5py a chunk of rows at a time.
+"""pandas DataFrames in HDF5 files, written through h5py a chunk of rows at a time."""
 
-Does not know pandas, PyTables or what the columns mean, nor how a file is read (see `training.events.hdf5`).
-"""
-
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,20 +16,49 @@ from training.files import atomic_write
 _CHUNK_BYTES = 512 << 10  # compressed at a time: a chunk must fit in HDF5's cache while rows are appended to it
 
 
-def write_frame(path: str | Path, chunks: Iterable[Mapping[str, NDArray[Any]]]) -> None:
+class _Sink(io.FileIO):
+    """A file that keeps the first error of writing for `require_written` instead of raising it at once.
+
+    HDF5 cannot close a file that it failed to write, and then takes the process down as it ends.
+    """
+
+    failure: BaseException | None = None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content)
+        try:
+            while rest.nbytes:
+                rest = rest[super().write(rest) :]
+        except BaseException as error:  # an interrupt too
+            self.failure = self.failure or error
+        return len(content)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except BaseException as error:
+            self.failure = self.failure or error
+            return size or 0
+
+    def require_written(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+def write_frame(
+    path: str | Path, chunks: Iterable[Mapping[str, NDArray[Any]]], attributes: Mapping[str, str] | None = None
+) -> None:
     """Write rows as the DataFrame `df` in pandas' fixed layout, as pandas.read_hdf opens it.
 
     Each chunk maps every column's name to its next values, (n,) floats or integers: the same columns and dtypes each
-    time. The rows are in memory together only as the file has them, compressed; it appears whole or not at all. Raises
-    EventsError when there are no rows, ValueError when chunks do not fit together, OSError when the file cannot be
-    written.
+    time. `attributes` become attributes of the DataFrame. The file appears whole or not at all. Raises EventsError when
+    there are no rows, ValueError when chunks do not fit together, OSError when the file cannot be written.
     """
     dtypes: dict[str, np.dtype[Any]] = {}
     blocks: list[list[str]] = []
     rows = 0
-    with atomic_write(path) as temporary:
-        # In memory: where the disk is full HDF5 cannot close its file, and takes the process down as it ends.
-        with h5py.File(temporary, "w", driver="core", backing_store=False) as file:
+    with atomic_write(path) as temporary, _Sink(temporary, "r+") as sink:
+        with h5py.File(sink, "w") as file:
             _describe(file, CLASS="GROUP", VERSION="1.0", PYTABLES_FORMAT_VERSION="2.1")
             frame = file.create_group("df")
             for chunk in chunks:
@@ -39,14 +66,14 @@ def write_frame(path: str | Path, chunks: Iterable[Mapping[str, NDArray[Any]]]) 
                 if not dtypes:
                     dtypes = found
                     blocks = _create_blocks(frame, dtypes)
+                    _describe(frame, **(attributes or {}))
                 if list(found.items()) != list(dtypes.items()):
                     raise ValueError(f"{path}: columns {found} after row {rows}, expected {dtypes} as before")
                 rows = _append(frame, blocks, chunk, rows)
-            file.flush()
-            image = file.id.get_file_image()
+                sink.require_written()
+        sink.require_written()
         if not rows:
             raise EventsError(f"{path}: there are no rows to write, and so the file was not written.")
-        temporary.write_bytes(image)
 
 
 def _create_blocks(frame: h5py.Group, dtypes: Mapping[str, np.dtype[Any]]) -> list[list[str]]:
