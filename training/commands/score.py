@@ -1,4 +1,4 @@
-"""A whole events file through an artefact, by the very code that serves it; knows no torch.
+"""A whole events file through an artefact, by the very code that serves it.
 
 python -m training score EVENTS.h5 --model exported/autoencoder.onnx --out scores.csv
 """
@@ -9,22 +9,30 @@ from pathlib import Path
 
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
-from training.evaluation.scoring import WRITERS, score_file, summary
+from training.evaluation.scoring import score_file
+from training.events.events import open_events
+from training.events.writers import WRITERS, writer_of
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training score") -> int:
     """Run `python -m training score`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file to score")
     parser.add_argument("--model", type=Path, default=Path("exported/autoencoder.onnx"), metavar="MODEL.onnx")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="OUT", help="scores.csv, scores.parquet or scores.h5"
-    )
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help=f"scores{', scores'.join(WRITERS)}")
     parser.add_argument("--key", help="group in EVENTS.h5, where it holds several")
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument("--label", metavar="COLUMN", help="column of the labels: 0 is background, 1, 2, ... signal")
+    labels.add_argument("--labels", type=Path, metavar="FILE", help="text file of the labels, one a line")
+    parser.add_argument("--model-column", action="store_true", help="in CSV, a last column that names the model")
     args = parser.parse_args(argv)
-    if args.out.suffix not in WRITERS:
+    write = writer_of(args.out)
+    if write is None:
         parser.error(f"--out is {args.out}, expected a name that ends in {', '.join(WRITERS)}")
+    if args.model_column and not args.out.name.lower().endswith((".csv", ".csv.gz")):
+        parser.error(f"--model-column is for CSV: {args.out} has the model as its attribute 'model' in any case")
     scorer = Scorer(load_artefact(args.model))
-    scores = score_file(scorer, args.events, args.out, args.key)
-    print(f"{args.out}: scored by {scorer.artefact.identity}\n{summary(scores)}")
+    with open_events(args.events, args.key, args.label, args.labels) as events:
+        statistics = score_file(scorer, events, args.out, write, args.model_column)
+    print(f"{args.out}: scored by {scorer.artefact.identity}\n{statistics}")
     return 0

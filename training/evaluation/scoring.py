@@ -1,81 +1,115 @@
-"""A whole events file through an artefact, by the very code that serves it; knows no torch."""
+"""A whole events file through an artefact, by the very code that serves it."""
 
-from collections.abc import Callable, Generator, Iterator
+import heapq
+import logging
+from collections.abc import Generator, Mapping
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import csv, parquet
 from tqdm import tqdm
 
 from service.model.artefact import OUTPUT_NAME
 from service.model.scorer import Scorer
-from training.events.events import FEATURE_NAMES, LABEL, count_events, require_features, stream_events
-from training.events.hdf5_writer import write_frame
-from training.files import atomic_write, require_output
+from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, EventsFile, require_features
+from training.events.writers import Writer
+from training.files import require_output
 
 TOP_ANOMALIES = 10
+MODEL = "model"  # attribute or column that names the model
 
-Columns = dict[str, NDArray[Any]]
+# What not every format can hold.
+_STORED_AS = {"bool": "int8", "float16": "float32"}
+
+_log = logging.getLogger(__name__)
 
 
-def score_file(scorer: Scorer, events: Path, out: Path, key: str | None = None) -> NDArray[np.float32]:
-    """Write the features of every event of a file, its label if it has one, and its anomaly score; return the scores.
+@dataclass
+class Statistics:
+    """Count, range, mean and standard deviation of scores, and the highest of them, updated chunk by chunk."""
 
-    The format follows the ending of `out`, one of WRITERS. The file is streamed and appears whole or not at all.
-    Raises EventsError when the events cannot be read, or the model takes other features than the published ones.
+    events: int = 0
+    lowest: float = np.inf
+    highest: float = -np.inf
+    mean: float = 0.0
+    squares: float = 0.0  # sum of squared differences from the mean
+    top: list[tuple[float, int]] = field(default_factory=list)  # score and -row: the first of equal scores is higher
+
+    def add(self, scores: NDArray[np.float32]) -> None:
+        """Add the scores (n,) of the rows that follow, as Chan, Golub and LeVeque combine two samples (1979)."""
+        wide = scores.astype(np.float64)
+        total = self.events + len(wide)
+        shift = wide.mean() - self.mean
+        self.squares += wide.var() * len(wide) + shift**2 * self.events * len(wide) / total
+        self.mean += shift * len(wide) / total
+        self.lowest, self.highest = min(self.lowest, wide.min()), max(self.highest, wide.max())
+        highest = np.argsort(-wide, kind="stable")[:TOP_ANOMALIES]
+        self.top = heapq.nlargest(TOP_ANOMALIES, [*self.top, *((wide[row], -(self.events + row)) for row in highest)])
+        self.events = total
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.events:,} events, anomaly score {self.lowest:.6g} to {self.highest:.6g}, mean {self.mean:.6g}, "
+            f"standard deviation {np.sqrt(self.squares / self.events):.6g}",
+            "most anomalous:",
+            "         row  anomaly score",
+        ]
+        return "\n".join([*lines, *(f"{-row:>12}  {score:.6g}" for score, row in self.top)])
+
+
+def score_file(scorer: Scorer, file: EventsFile, out: Path, write: Writer, model_column: bool = False) -> Statistics:
+    """Write every event of an open file with its anomaly score; return the statistics of the scores.
+
+    The columns are the features, the label as `label` where there is one, all other numeric columns as they are, the
+    score, and with `model_column` the model's identity, which Parquet and HDF5 files have as the attribute `model` as
+    well. What is not kept is said in the log. The events are streamed and the output appears whole or not at all.
+    Raises EventsError when the events cannot be read, or the model takes other features than an events file has.
     """
-    require_features(scorer.artefact.identity, scorer.artefact.metadata.feature_names)
-    require_output(out, events)
-    scores: list[NDArray[np.float32]] = []
+    identity = scorer.artefact.identity
+    require_features(identity, scorer.artefact.metadata.feature_names)
+    require_output(out, file.frame.path)
+    statistics = Statistics()
+    made = {OUTPUT_NAME, *([MODEL] if model_column else []), *([LABEL] if file.has_labels else [])}
+    kept = _kept_columns(file, out, made)
 
-    def scored() -> Generator[Columns, None, None]:
-        with tqdm(total=count_events(events, key), unit=" events", unit_scale=True) as progress:
-            for chunk in stream_events(events, key, dtype=None):
-                scores.append(scorer.score(chunk.features.astype(np.float32)))
-                label = {} if chunk.labels is None else {LABEL: chunk.labels.astype(np.int64)}
-                yield {**dict(zip(FEATURE_NAMES, chunk.features.T, strict=True)), **label, OUTPUT_NAME: scores[-1]}
-                progress.update(len(chunk))
+    def scored() -> Generator[Mapping[str, Any], None, None]:
+        with tqdm(total=len(file), unit=" events", unit_scale=True) as progress:
+            for start in range(0, len(file), ROWS_PER_CHUNK):
+                stop = min(start + ROWS_PER_CHUNK, len(file))
+                features = file.read(start, stop, dtype=None).features
+                scores = scorer.score(features.astype(np.float32))
+                statistics.add(scores)
+                columns = dict(zip(FEATURE_NAMES, features.T, strict=True)) | _read(file, kept, start, stop)
+                columns[OUTPUT_NAME] = scores
+                yield {**columns, MODEL: [identity] * len(scores)} if model_column else columns
+                progress.update(len(scores))
 
     with closing(scored()) as chunks:  # a writer that fails leaves the progress bar's line complete
-        WRITERS[out.suffix](out, chunks)
-    return np.concatenate(scores)
+        write(out, chunks, {MODEL: identity})
+    return statistics
 
 
-def summary(scores: NDArray[np.float32]) -> str:
-    """Return count, range, mean, median and standard deviation of scores (n,), and the highest with their rows."""
-    wide = scores.astype(np.float64)
-    lines = [
-        f"{len(scores):,} events, anomaly score {wide.min():.6g} to {wide.max():.6g}, mean {wide.mean():.6g}, "
-        f"median {np.median(wide):.6g}, standard deviation {wide.std():.6g}",
-        "most anomalous:",
-        "         row  anomaly score",
-    ]
-    top = np.argsort(-scores, kind="stable")[:TOP_ANOMALIES]
-    return "\n".join([*lines, *(f"{row:>12}  {scores[row]:.6g}" for row in top)])
+def _kept_columns(file: EventsFile, out: Path, made: set[str]) -> dict[str, np.dtype[Any]]:
+    """Return the further numeric columns that are kept and the dtype of each; say in the log what is not."""
+    frame = file.frame
+    others = [name for name in frame.columns if name not in (*FEATURE_NAMES, file.label)]
+    kept = [name for name in others if name not in made and frame.is_numeric(name)]
+    lost = [f"column '{name}' ({'made anew' if name in made else 'no numbers'})" for name in others if name not in kept]
+    if not frame.has_default_index:
+        lost.append("the row index (the order of rows is)")
+    if lost:
+        _log.warning("%s: not kept in %s: %s", frame.path, out, ", ".join(lost))
+    return {name: np.dtype(_STORED_AS.get(frame.dtypes[name], frame.dtypes[name])) for name in kept}
 
 
-def _write_csv(out: Path, chunks: Iterator[Columns]) -> None:
-    _write_tables(out, chunks, csv.CSVWriter)
-
-
-def _write_parquet(out: Path, chunks: Iterator[Columns]) -> None:
-    _write_tables(out, chunks, parquet.ParquetWriter)
-
-
-def _write_tables(out: Path, chunks: Iterator[Columns], writer: Callable[[Path, pa.Schema], Any]) -> None:
-    first = pa.table(next(chunks))
-    with atomic_write(out) as path, writer(path, first.schema) as file:
-        file.write_table(first)
-        for columns in chunks:
-            file.write_table(pa.table(columns))
-
-
-WRITERS: dict[str, Callable[[Path, Iterator[Columns]], None]] = {
-    ".csv": _write_csv,
-    ".parquet": _write_parquet,
-    ".h5": write_frame,
-}
+def _read(file: EventsFile, kept: Mapping[str, np.dtype[Any]], start: int, stop: int) -> dict[str, NDArray[Any]]:
+    """Return the labels and the further columns of some rows, each (n,)."""
+    found: dict[str, NDArray[Any]] = {}
+    for dtype in set(kept.values()):
+        names = [name for name in kept if kept[name] == dtype]
+        found |= zip(names, file.frame.read(names, start, stop, dtype).T, strict=True)
+    labels = file.read_labels(start, stop)
+    return {**({} if labels is None else {LABEL: labels.astype(np.int64)}), **{name: found[name] for name in kept}}

@@ -1,10 +1,9 @@
-"""LHC events: their features, their labels, and the files they live in.
-
-Does not know how a file is laid out (see `training.events.hdf5`), nor what is anomalous.
-"""
+"""LHC events: their features and labels, in memory and in files."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,10 @@ from numpy.typing import DTypeLike, NDArray
 from training.errors import EventsError
 from training.events.hdf5 import Frame, open_frame
 from training.events.hdf5_writer import write_frame
+from training.events.labels import BACKGROUND as BACKGROUND
+from training.events.labels import EXPECTED_LABEL, invalid_labels, likely_label, read_labels
+from training.events.labels import LABEL as LABEL
+from training.events.labels import SIGNAL as SIGNAL
 
 # Jet 1 has the highest pT of the event, jet 2 the second highest.
 FEATURE_NAMES: tuple[str, ...] = (
@@ -23,11 +26,9 @@ FEATURE_NAMES: tuple[str, ...] = (
 )
 FEATURE_UNITS: tuple[str, ...] = ("GeV",) * len(FEATURE_NAMES)  # taus too: N-subjettiness is not normalised here
 
-LABEL = "label"  # never a feature: it is the answer
-BACKGROUND = 0
-SIGNAL = 1
+ROWS_PER_CHUNK = 65536
 
-_ROWS_PER_CHUNK = 65536
+_log = logging.getLogger(__name__)  # warnings go to standard error, unless the program that uses this says otherwise
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Events:
     """Events in memory: features in the order of FEATURE_NAMES, in GeV, and labels where they are known.
 
     Features are float32, as the model takes them, although files hold float64: half the memory, and a rounding of less
-    than one part in ten million. Only `stream_events` can be asked for what the file holds.
+    than one part in ten million. Only `EventsFile.read` can be asked for what the file holds.
     """
 
     features: NDArray[Any]  # (n, 14) float32
@@ -59,22 +60,100 @@ class Events:
         return self[:0] if self.labels is None else self[self.labels == SIGNAL]
 
 
-def read_events(path: str | Path, key: str | None = None) -> Events:
-    """Read all events of a DataFrame in HDF5, whatever its pandas layout, order of columns and further columns.
+@dataclass(frozen=True)
+class EventsFile:
+    """An open file of events, read a range of rows at a time: it need not fit in memory."""
 
-    Labels are read where there is a column `label`. Raises EventsError when the file cannot be read (see `open_frame`),
-    lacks a feature, or holds a feature that is not finite in float32 or a label other than 0 and 1.
+    frame: Frame
+    label: str | None  # column of the labels
+    labels: NDArray[np.int8] | None  # (n,), of a separate file, as it has them
+
+    def __len__(self) -> int:
+        return self.frame.rows
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the labels are known."""
+        return self.label is not None or self.labels is not None
+
+    def read(self, start: int = 0, stop: int | None = None, dtype: DTypeLike | None = np.float32) -> Events:
+        """Return the events in the rows start to stop, their features in a floating `dtype`; None keeps the file's own.
+
+        Every label above 0 becomes SIGNAL. Raises EventsError for a feature that is not finite in float32 and for an
+        invalid label, naming its row.
+        """
+        frame = self.frame
+        start, stop, _ = slice(start, stop).indices(len(self))
+        features = frame.read(FEATURE_NAMES, start, stop, dtype or _own_dtype(frame))
+        with np.errstate(over="ignore"):
+            beyond = ~np.isfinite(features.astype(np.float32, copy=False))
+        _refuse(frame, FEATURE_NAMES, start, beyond, "expected a number that is finite in float32")
+        labels = self.read_labels(start, stop)
+        return Events(features, None if labels is None else np.minimum(labels, SIGNAL))
+
+    def read_labels(self, start: int = 0, stop: int | None = None) -> NDArray[np.int8] | None:
+        """Return the labels in the rows start to stop as the file has them, None when it has none.
+
+        Raises EventsError for an invalid label, naming its row.
+        """
+        if self.labels is not None or self.label is None:
+            return None if self.labels is None else self.labels[start:stop]
+        labels = self.frame.read([self.label], start, stop)
+        _refuse(self.frame, [self.label], start, invalid_labels(labels), EXPECTED_LABEL)
+        return labels[:, 0].astype(np.int8)
+
+
+@contextmanager
+def open_events(
+    path: str | Path, key: str | None = None, label: str | None = None, labels: str | Path | None = None
+) -> Iterator[EventsFile]:
+    """Open the DataFrame `key` of an HDF5 file, or its only one, whatever its layout, order of columns and others.
+
+    Labels are in the column `label`, by default the one called 'label' where there is one, or in the text file
+    `labels`, one a line (see `read_labels`). Raises EventsError when a file cannot be read (see `open_frame`), lacks a
+    feature or the column that `label` names.
     """
     with open_frame(path, key) as frame:
-        return _read(frame, 0, frame.rows, np.float32)
+        if "0" in frame.columns:
+            raise EventsError(
+                f"{frame.path}: the {len(frame.columns)} columns of '{frame.key}' are numbered, expected the names "
+                f"{', '.join(FEATURE_NAMES)}. If they are particles (pT, eta, phi in turn), make jets and features of "
+                "them first; else write the file again with names."
+            )
+        column = LABEL if label is None and labels is None and LABEL in frame.columns else label
+        frame.require([*FEATURE_NAMES, *([] if column is None else [column])])
+        for name in frame.columns:
+            if "weight" in name.casefold():
+                _log.warning("%s: column '%s' is not used: every event counts once", frame.path, name)
+        yield EventsFile(frame, column, None if labels is None else read_labels(labels, frame.rows))
 
 
-def read_background(path: str | Path, key: str | None = None) -> NDArray[np.float32]:
+def read_events(
+    path: str | Path, key: str | None = None, label: str | None = None, labels: str | Path | None = None
+) -> Events:
+    """Read all events of a file that `open_events` opens, with a warning in the log when it has no labels.
+
+    Raises EventsError as `open_events` and `EventsFile.read` do, and when the events do not fit in memory.
+    """
+    with open_events(path, key, label, labels) as file:
+        events = file.read()
+        if events.labels is None:
+            likely = likely_label(file.frame.columns)
+            hint = f"; is it '{likely}'? Then name it with --label" if likely else ""
+            _log.warning(
+                "%s: %s events, no column '%s': all taken as background%s", path, f"{len(events):,}", LABEL, hint
+            )
+        return events
+
+
+def read_background(
+    path: str | Path, key: str | None = None, label: str | None = None, labels: str | Path | None = None
+) -> NDArray[np.float32]:
     """Return the features of the background events of a file, (n, 14): labels select, and go no further.
 
     Raises EventsError as `read_events` does, and when there is no background.
     """
-    features: NDArray[np.float32] = read_events(path, key).background.features
+    features: NDArray[np.float32] = read_events(path, key, label, labels).background.features
     if not len(features):
         raise EventsError(f"{path} holds no background event (label 0), expected some. Give a file that does.")
     return features
@@ -94,31 +173,12 @@ def require_features(model: str, names: Sequence[str]) -> None:
         )
 
 
-def count_events(path: str | Path, key: str | None = None) -> int:
-    """Return how many events a file has. Raises EventsError when it cannot be read (see `open_frame`)."""
-    with open_frame(path, key) as frame:
-        return frame.rows
-
-
-def stream_events(
-    path: str | Path, key: str | None = None, rows: int = _ROWS_PER_CHUNK, dtype: DTypeLike | None = np.float32
-) -> Iterator[Events]:
-    """Yield the events of a file in order, at most `rows` at a time, for files that need not fit in memory.
-
-    Features come in a floating `dtype`; None keeps the file's own. Raises EventsError as `read_events` does, on
-    reaching the offending row.
-    """
-    with open_frame(path, key) as frame:
-        for start in range(0, frame.rows, rows):
-            yield _read(frame, start, min(start + rows, frame.rows), dtype)
-
-
 def write_events(path: str | Path, events: Events) -> None:
     """Write events as pandas.read_hdf opens them: float32 features and, where known, int64 labels as published.
 
     The file appears whole or not at all. Raises EventsError when there are no events, OSError when writing fails.
     """
-    write_frame(path, (_columns(events[i : i + _ROWS_PER_CHUNK]) for i in range(0, len(events), _ROWS_PER_CHUNK)))
+    write_frame(path, (_columns(events[i : i + ROWS_PER_CHUNK]) for i in range(0, len(events), ROWS_PER_CHUNK)))
 
 
 def _columns(events: Events) -> dict[str, NDArray[np.float32 | np.int64]]:
@@ -126,27 +186,9 @@ def _columns(events: Events) -> dict[str, NDArray[np.float32 | np.int64]]:
     return columns if events.labels is None else {**columns, LABEL: events.labels.astype(np.int64)}
 
 
-def _read(frame: Frame, start: int, stop: int, dtype: DTypeLike | None) -> Events:
-    if "0" in frame.columns:
-        raise EventsError(
-            f"{frame.path}: the {len(frame.columns)} columns of '{frame.key}' are numbered, expected the names "
-            f"{', '.join(FEATURE_NAMES)}. If they are particles (pT, eta, phi in turn), make jets and features of them "
-            "first; else write the file again with names."
-        )
-    features = frame.read(FEATURE_NAMES, start, stop, dtype or _own_dtype(frame))
-    with np.errstate(over="ignore"):
-        beyond = ~np.isfinite(features.astype(np.float32, copy=False))
-    _refuse(frame, FEATURE_NAMES, start, beyond, "expected a number that is finite in float32")
-    if LABEL not in frame.columns:
-        return Events(features)
-    labels = frame.read([LABEL], start, stop)
-    _refuse(frame, [LABEL], start, (labels != BACKGROUND) & (labels != SIGNAL), "expected 0 (background) or 1 (signal)")
-    return Events(features, labels[:, 0].astype(np.int8))
-
-
 def _own_dtype(frame: Frame) -> np.dtype[Any]:
     """Return the narrowest floating dtype that holds every feature of the file exactly, float32 or wider."""
-    return np.result_type(np.float32, *(frame.dtypes[name] for name in FEATURE_NAMES if name in frame.dtypes))
+    return np.result_type(np.float32, *(frame.dtypes[name] for name in FEATURE_NAMES))
 
 
 def _refuse(frame: Frame, columns: Sequence[str], start: int, wrong: NDArray[np.bool_], expected: str) -> None:

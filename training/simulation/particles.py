@@ -1,4 +1,4 @@
-"""A particle-level file to an events file: objects -> jets -> features, on all cores; knows no generator."""
+"""A particle-level file to an events file: objects -> jets -> features, on all cores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import EventsError
-from training.events.events import BACKGROUND, SIGNAL
 from training.events.hdf5 import Frame, open_frame
+from training.events.labels import EXPECTED_LABEL, invalid_labels
 from training.files import require_output, sha256_of
 from training.jobs.parts import assemble
 from training.simulation.jets import Objects, jet_features
@@ -69,8 +69,9 @@ def make_features(raw: Path, out: Path, key: str | None, processes: int) -> None
 
 
 def _check_layout(frame: Frame) -> None:
-    numbered = tuple(str(number) for number in range(len(frame.columns)))
-    if frame.columns != numbered or len(numbered) < 3 or len(numbered) % 3 == 2:
+    objects = len(frame.columns) // 3
+    numbered = tuple(str(number) for number in range(3 * objects))
+    if not objects or frame.columns[: 3 * objects] != numbered or len(frame.columns) > 3 * objects + 1:
         raise EventsError(
             f"{frame.path}: '{frame.key}' has {len(frame.columns)} columns, {frame.columns[0]!r} to "
             f"{frame.columns[-1]!r}, expected numbered ones: pT, eta, phi for each object and at most one label after "
@@ -93,10 +94,10 @@ def _check_objects(part: Slice, objects: NDArray[np.float64]) -> None:
 
 def _check_label(part: Slice, column: str, label: NDArray[np.float64]) -> None:
     """Refuse a slice with labels (events, 0 or 1) that would be cut to integers."""
-    wrong = (label != BACKGROUND) & (label != SIGNAL)
+    wrong = invalid_labels(label)
     if wrong.any():
         event, _ = np.argwhere(wrong)[0]
         raise EventsError(
             f"{part.path}: row {part.start + event} of '{part.key}', column '{column}', is {label[event, 0]:g}, "
-            "expected 0 (background) or 1 (signal). Correct or drop the row."
+            f"{EXPECTED_LABEL}. Correct or drop the row."
         )

@@ -1,4 +1,4 @@
-"""Whole files are scored as single events are, and nothing that they held is changed or lost."""
+"""Whole files are scored as single events are, and what they held is kept or said to be lost."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +15,13 @@ from service.model.scorer import Scorer
 from tests.artefacts import RTOL, metadata, model, oracle, write_artefact
 from tests.training import samples
 from training.__main__ import main
-from training.evaluation.scoring import TOP_ANOMALIES, WRITERS, summary
-from training.events.events import FEATURE_NAMES, LABEL
+from training.evaluation.scoring import TOP_ANOMALIES, Statistics
+from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK
+from training.events.writers import WRITERS
 
-MANY = 65536 + 1000
+MANY = ROWS_PER_CHUNK + 1000
 """More events than are in memory at a time."""
-EVERY_FORMAT = pytest.mark.parametrize("suffix", WRITERS)
+EVERY_FORMAT = pytest.mark.parametrize("suffix", [".csv", ".parquet", ".h5"])
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +30,10 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_artefact(tmp_path_factory.mktemp("model") / "model.onnx", model(metadata(14, FEATURE_NAMES)))
 
 
-def a_frame(events: int, labelled: bool = True) -> pd.DataFrame:
+def a_frame(events: int) -> pd.DataFrame:
     """Return events as the published files hold them: float64 features that float32 does not, then an int64 label."""
     values = samples.background(events).astype(np.float64) * (1 + 1e-10)
-    frame = pd.DataFrame(values, columns=list(FEATURE_NAMES))
-    return frame.assign(**{LABEL: np.arange(events) % 7 // 6}) if labelled else frame
+    return pd.DataFrame(values, columns=list(FEATURE_NAMES)).assign(**{LABEL: np.arange(events) % 7 // 6})
 
 
 def written(path: Path, frame: pd.DataFrame) -> Path:
@@ -44,9 +44,10 @@ def written(path: Path, frame: pd.DataFrame) -> Path:
 
 def opened(path: Path) -> pd.DataFrame:
     """Read an output of any format, its floats to the last bit."""
-    if path.suffix == ".csv":
+    name = path.name.lower()
+    if name.endswith((".csv", ".csv.gz")):
         return csv.read_csv(path).to_pandas()
-    if path.suffix == ".parquet":
+    if name.endswith((".parquet", ".pq")):
         return parquet.read_table(path).to_pandas()
     return pd.DataFrame(pd.read_hdf(path))
 
@@ -71,8 +72,10 @@ def refusal(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str
 
 
 @EVERY_FORMAT
-@pytest.mark.parametrize("events", [1, 1000, MANY])
-def test_features_and_labels_are_kept(artefact: Path, tmp_path: Path, suffix: str, events: int) -> None:
+@pytest.mark.parametrize("events", [1, MANY])
+def test_features_and_labels_are_kept(
+    artefact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, events: int
+) -> None:
     """Every format holds each feature in float64 as the file has it, the label, and the score of its own event."""
     frame, out = a_frame(events), tmp_path / f"scores{suffix}"
     assert main(command(written(tmp_path / "events.h5", frame), artefact, out)) == 0
@@ -82,38 +85,83 @@ def test_features_and_labels_are_kept(artefact: Path, tmp_path: Path, suffix: st
     scores = found[OUTPUT_NAME].to_numpy(np.float32)
     np.testing.assert_array_equal(scores, expected_scores(artefact, frame))
     np.testing.assert_allclose(scores[:50], oracle(frame[list(FEATURE_NAMES)].to_numpy(np.float32)[:50]), rtol=RTOL)
-
-
-@EVERY_FORMAT
-def test_events_without_label_get_none(artefact: Path, tmp_path: Path, suffix: str) -> None:
-    """A file without labels is scored without one being made up."""
-    frame, out = a_frame(100, labelled=False), tmp_path / f"scores{suffix}"
-    assert main(command(written(tmp_path / "events.h5", frame), artefact, out)) == 0
-    found = opened(out)
-    assert list(found) == [*FEATURE_NAMES, OUTPUT_NAME]
-    pd.testing.assert_frame_equal(found[list(FEATURE_NAMES)], frame, check_exact=True)
+    assert caplog.messages == []
 
 
 @EVERY_FORMAT
 def test_float32_files_stay_float32(artefact: Path, tmp_path: Path, suffix: str) -> None:
-    """Features of a float32 file come back as the same float32 numbers."""
+    """Features of a float32 file come back as the same float32 numbers, and without labels none is made up."""
     features, out = samples.background(100), tmp_path / f"scores{suffix}"
     assert main(command(samples.written(tmp_path / "events.h5", features), artefact, out)) == 0
-    found = opened(out)[list(FEATURE_NAMES)].to_numpy(np.float32)
-    np.testing.assert_array_equal(found, features)
+    found = opened(out)
+    assert list(found) == [*FEATURE_NAMES, OUTPUT_NAME]
+    np.testing.assert_array_equal(found[list(FEATURE_NAMES)].to_numpy(np.float32), features)
     if suffix != ".csv":
-        assert set(opened(out).dtypes) == {np.dtype(np.float32)}
+        assert set(found.dtypes) == {np.dtype(np.float32)}
 
 
-def test_other_columns_and_orders_make_no_difference(artefact: Path, tmp_path: Path) -> None:
-    """Features are found by name in a table of any order, and the output has them in the published one."""
+def test_the_ending_names_the_format(artefact: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    """Every known ending, in capitals too, gives a file of its format that says which model made it."""
+    events, identity = written(tmp_path / "events.h5", a_frame(20)), load_artefact(artefact).identity
+    for ending in (*WRITERS, ".CSV", ".Parquet", ".H5"):
+        with subtests.test(ending=ending):
+            out = tmp_path / f"scores{ending}"
+            assert main(command(events, artefact, out)) == 0
+            np.testing.assert_array_equal(opened(out)[LABEL], a_frame(20)[LABEL])
+            if ending in (".parquet", ".pq"):
+                assert parquet.read_schema(out).metadata == {b"model": identity.encode()}
+            if ending in (".h5", ".hdf5"):
+                with pd.HDFStore(out, "r") as store:
+                    assert store.get_storer("df").attrs.model == identity
+
+
+def test_csv_names_the_model_on_request(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """CSV has no metadata: a last column names the model where it is asked for, which other formats refuse."""
+    events, out = written(tmp_path / "events.h5", a_frame(20)), tmp_path / "scores.csv.gz"
+    assert main(command(events, artefact, out, "--model-column")) == 0
+    assert list(opened(out))[-2:] == [OUTPUT_NAME, "model"]
+    assert set(opened(out)["model"]) == {load_artefact(artefact).identity}
+    with pytest.raises(SystemExit):
+        main(command(events, artefact, tmp_path / "scores.h5", "--model-column"))
+    assert "--model-column is for CSV" in capsys.readouterr().err
+
+
+@EVERY_FORMAT
+def test_further_numbers_are_kept_and_other_losses_said(
+    artefact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    """Numeric columns come along to the last bit, in any order; text, the row index and old scores do not, as said."""
     frame = a_frame(100)
-    shuffled = frame.assign(weight=1.0).sample(frac=1, axis=1, random_state=1)
-    shuffled.to_hdf(tmp_path / "events.h5", key="df", mode="w", format="table")
-    assert main(command(tmp_path / "events.h5", artefact, tmp_path / "scores.parquet")) == 0
-    found = opened(tmp_path / "scores.parquet")
-    pd.testing.assert_frame_equal(found[list(frame)], frame, check_exact=True)
-    np.testing.assert_array_equal(found[OUTPUT_NAME], expected_scores(artefact, frame))
+    frame = frame.assign(event=np.arange(100) + 2**60, weight=np.float32(0.1), trigger=frame[LABEL] == 1)
+    shuffled = frame.assign(name="x", anomaly_score=0.0).sample(frac=1, axis=1, random_state=1)
+    events, out = tmp_path / "events.h5", tmp_path / f"scores{suffix}"
+    shuffled.set_index(np.arange(100) * 2).to_hdf(events, key="df", format="table")
+    assert main(command(events, artefact, out)) == 0
+    found = opened(out)
+    kept = ["event", "trigger", "weight"]
+    assert [*found][:15] == [*FEATURE_NAMES, LABEL]
+    assert sorted([*found][15:-1]) == kept
+    for name in (*FEATURE_NAMES, LABEL, *kept):
+        np.testing.assert_array_equal(found[name].astype(frame[name].dtype), frame[name])
+    np.testing.assert_array_equal(found[OUTPUT_NAME].to_numpy(np.float32), expected_scores(artefact, frame))
+    weights, lost = sorted(caplog.messages)
+    assert weights == f"{events}: column 'weight' is not used: every event counts once"
+    assert lost.startswith(f"{events}: not kept in {out}: column ")
+    for what in ("'name' (no numbers)", "'anomaly_score' (made anew)", "the row index (the order of rows is)"):
+        assert what in lost
+
+
+def test_labels_of_another_name_or_file_become_the_label(artefact: Path, tmp_path: Path) -> None:
+    """Labels can be in another column or in a text file: they are the column `label` of the output, as they are."""
+    frame, out, key = a_frame(4).rename(columns={LABEL: "is_signal"}), tmp_path / "scores.h5", tmp_path / "key"
+    events = written(tmp_path / "events.h5", frame.assign(is_signal=[0, 2, 1, 0]))
+    key.write_text("1\n0\n2\n0\n")
+    assert main(command(events, artefact, out, "--label", "is_signal")) == 0
+    assert list(opened(out)) == [*FEATURE_NAMES, LABEL, OUTPUT_NAME]
+    assert opened(out)[LABEL].tolist() == [0, 2, 1, 0]
+    assert main(command(events, artefact, out, "--labels", str(key))) == 0
+    assert list(opened(out)) == [*FEATURE_NAMES, LABEL, "is_signal", OUTPUT_NAME]
+    assert opened(out)[LABEL].tolist() == [1, 0, 2, 0]
 
 
 def test_the_key_chooses_among_several_frames(
@@ -128,6 +176,19 @@ def test_the_key_chooses_among_several_frames(
     assert len(opened(out)) == 20
 
 
+def test_any_name_that_the_system_allows_works(artefact: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    """Hidden files and names that are not UTF-8 are read and written in every format."""
+    folder = tmp_path / "caf\udce9"  # Latin-1
+    folder.mkdir()
+    for name in ("_hidden", "\udce9v\udce9nements", "é 事象"):
+        events = written(tmp_path / "plain.h5", a_frame(5)).replace(folder / f"{name}.h5")
+        for ending in (".csv.gz", ".parquet", ".h5"):
+            with subtests.test(name=ascii(name), ending=ending):
+                out = folder / f"{name}-scores{ending}"
+                assert main(command(events, artefact, out)) == 0
+                assert len(opened(out.rename(tmp_path / f"scores{ending}"))) == 5
+
+
 @EVERY_FORMAT
 @pytest.mark.parametrize("row", [3, MANY - 1])
 def test_unreadable_events_leave_no_file(
@@ -137,16 +198,14 @@ def test_unreadable_events_leave_no_file(
     frame, out = a_frame(MANY), tmp_path / f"scores{suffix}"
     frame.loc[row, "mj2"] = np.nan
     events = written(tmp_path / "events.h5", frame)
+    out.write_text("old")
     message = refusal(command(events, artefact, out), capsys)
     assert f"{events}: row {row} of '/df', column 'mj2', is nan" in message
-    assert not out.exists()
-    out.write_text("old")
-    refusal(command(events, artefact, out), capsys)
     assert out.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.h5", out.name]
 
 
-@pytest.mark.parametrize("name", ["scores.txt", "scores", "scores.CSV", "scores.csv.gz"])
+@pytest.mark.parametrize("name", ["scores.txt", "scores", "scores.h5.bak", "scores.gz"])
 def test_an_unknown_ending_is_a_mistake_in_the_command(
     artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -155,11 +214,12 @@ def test_an_unknown_ending_is_a_mistake_in_the_command(
         main(command(tmp_path / "absent.h5", artefact, tmp_path / name))
     assert ended.value.code == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.endswith(f"--out is {tmp_path / name}, expected a name that ends in .csv, .parquet, .h5")
+    endings = ".csv, .csv.gz, .parquet, .pq, .h5, .hdf5"
+    assert line.endswith(f"--out is {tmp_path / name}, expected a name that ends in {endings}")
 
 
 def test_a_missing_file_is_named(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Events, model or folder that are not there are one line each, which names the path."""
+    """Events, model or folder that are not there are one line each, which names the path, or the URL as it is."""
     events, absent = written(tmp_path / "events.h5", a_frame(5)), tmp_path / "absent"
     for arguments in (
         command(absent, artefact, tmp_path / "scores.csv"),
@@ -167,6 +227,9 @@ def test_a_missing_file_is_named(artefact: Path, tmp_path: Path, capsys: pytest.
         command(events, artefact, absent / "scores.csv"),
     ):
         assert str(absent) in refusal(arguments, capsys)
+    arguments = command(events, artefact, tmp_path / "scores.csv")
+    arguments[1] = "https://zenodo.org/records/4536377/files/events.h5"
+    assert refusal(arguments, capsys) == f"error: {arguments[1]}: is a URL, expected a file. Download it first."
 
 
 def test_a_model_of_other_features_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,25 +242,37 @@ def test_a_model_of_other_features_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_the_summary_is_right(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command prints who scored, NumPy's statistics of the scores, and the rows of the highest in order."""
-    frame, out = a_frame(500), tmp_path / "scores.h5"
+    """The command prints the model, NumPy's statistics of the scores, and the rows of the highest in order."""
+    frame, out = a_frame(MANY), tmp_path / "scores.h5"
     assert main(command(written(tmp_path / "events.h5", frame), artefact, out)) == 0
     scores = expected_scores(artefact, frame).astype(np.float64)
     first, statistics, _, _, *top = capsys.readouterr().out.splitlines()
     assert first == f"{out}: scored by {load_artefact(artefact).identity}"
     assert statistics == (
-        f"500 events, anomaly score {scores.min():.6g} to {scores.max():.6g}, mean {scores.mean():.6g}, "
-        f"median {np.median(scores):.6g}, standard deviation {scores.std():.6g}"
+        f"{MANY:,} events, anomaly score {scores.min():.6g} to {scores.max():.6g}, mean {scores.mean():.6g}, "
+        f"standard deviation {scores.std():.6g}"
     )
-    expected = sorted(range(500), key=lambda row: -scores[row])[:TOP_ANOMALIES]
+    expected = sorted(range(MANY), key=lambda row: -scores[row])[:TOP_ANOMALIES]
     assert [line.split() for line in top] == [[str(row), f"{scores[row]:.6g}"] for row in expected]
 
 
-def test_few_events_are_all_listed() -> None:
-    """With fewer events than the list is long each is there once, equal scores in the order of the file."""
-    lines = summary(np.array([1.0, 3.0, 3.0], np.float32)).splitlines()
-    assert lines[0] == "3 events, anomaly score 1 to 3, mean 2.33333, median 3, standard deviation 0.942809"
-    assert [line.split() for line in lines[3:]] == [["1", "3"], ["2", "3"], ["0", "1"]]
+def test_statistics_are_those_of_all_scores_at_once() -> None:
+    """However scores come in chunks, equal ones in the order of the file: the moments and the highest are the same."""
+    scores = np.random.default_rng(3).integers(0, 30, 1000).astype(np.float32) + 1e4
+    for step in (1, 7, 1000):
+        statistics = Statistics()
+        for start in range(0, 1000, step):
+            statistics.add(scores[start : start + step])
+        assert (statistics.events, statistics.lowest, statistics.highest) == (1000, scores.min(), scores.max())
+        assert statistics.mean == pytest.approx(scores.astype(np.float64).mean(), rel=1e-12)
+        assert statistics.squares == pytest.approx(scores.astype(np.float64).var() * 1000, rel=1e-9)
+        expected = np.argsort(-scores, kind="stable")[:TOP_ANOMALIES]
+        assert [-row for _, row in statistics.top] == expected.tolist()
+    few = Statistics()
+    few.add(np.array([1.0, 3.0, 3.0], np.float32))
+    first, *_, second, third, last = str(few).splitlines()
+    assert first == "3 events, anomaly score 1 to 3, mean 2.33333, standard deviation 0.942809"
+    assert [line.split() for line in (second, third, last)] == [["1", "3"], ["2", "3"], ["0", "1"]]
 
 
 def test_a_file_is_not_scored_over_itself(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,9 @@ from training.events.events import (
     LABEL,
     SIGNAL,
     Events,
+    open_events,
+    read_background,
     read_events,
-    stream_events,
     write_events,
 )
 
@@ -35,16 +36,11 @@ def written(path: Path, frame: pd.DataFrame, **layout: Any) -> Path:
     return path
 
 
-def refusal(path: Path) -> str:
-    """Return the message with which the file is refused, whole or streamed, which always names the file."""
-    messages = []
-    for read in (read_events, lambda path: list(stream_events(path))):
-        with pytest.raises(EventsError) as caught:
-            read(path)
-        messages.append(str(caught.value))
-    assert messages[0] == messages[1]
-    assert messages[0].startswith(f"{path}: ")
-    return messages[0]
+def refusal(path: Path, **options: Any) -> str:
+    """Return the message with which a file is refused."""
+    with pytest.raises(EventsError) as caught:
+        read_events(path, **options)
+    return str(caught.value)
 
 
 def test_features_are_the_published_ones() -> None:
@@ -60,7 +56,9 @@ def test_features_are_the_published_ones() -> None:
 def test_events_are_read_by_name(tmp_path: Path, layout: dict[str, Any]) -> None:
     """Shuffled and further columns make no difference: features are float32 in order, labels int8."""
     frame = a_frame()
-    shuffled = frame.assign(weight=1.0, name="x").sample(frac=1, axis=1, random_state=1)
+    frame.loc[3, ["tau1j2", "tau2j2", "tau3j2", "mj2"]] = 0.0  # degenerate rows are real, and stay as they are
+    frame.loc[4, "mj2"] = -3e-5
+    shuffled = frame.assign(run=1.0, name="x").sample(frac=1, axis=1, random_state=1)
     events = read_events(written(tmp_path / "events.h5", shuffled, **layout))
     assert events.features.dtype == np.float32
     assert events.features.shape == (60, 14)
@@ -70,21 +68,84 @@ def test_events_are_read_by_name(tmp_path: Path, layout: dict[str, Any]) -> None
     np.testing.assert_array_equal(events.labels, frame[LABEL])
 
 
-@pytest.mark.parametrize("dtype", ["i8", "i1", "u1", "bool", "f8", "f4"])
-@pytest.mark.parametrize("layout", ["fixed", "table"])
-def test_labels_of_any_numeric_dtype_are_the_same(tmp_path: Path, layout: str, dtype: str) -> None:
+def test_labels_of_any_numeric_dtype_are_the_same(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """A label is 0 or 1 whether the file holds integers, floats or truth values."""
-    frame = a_frame().astype({LABEL: dtype})
-    events = read_events(written(tmp_path / "events.h5", frame, format=layout))
+    for layout in ("fixed", "table"):
+        for dtype in ("i8", "u1", "bool", "f8", "f4"):
+            with subtests.test(layout=layout, dtype=dtype):
+                frame = a_frame().astype({LABEL: dtype})
+                events = read_events(written(tmp_path / "events.h5", frame, format=layout))
+                np.testing.assert_array_equal(events.labels, frame[LABEL].astype(int))
+
+
+def test_every_label_above_0_is_signal(tmp_path: Path) -> None:
+    """The third black box has two signals, 1 and 2: both are signal, and told apart only where the file is asked."""
+    labels = [0, 1, 2, 0, 127]
+    path = written(tmp_path / "events.h5", a_frame(5).assign(label=labels))
+    events = read_events(path)
     assert events.labels is not None
-    np.testing.assert_array_equal(events.labels, frame[LABEL].astype(int))
+    assert events.labels.tolist() == [0, 1, 1, 0, 1]
+    assert (len(events.background), len(events.signal)) == (2, 3)
+    with open_events(path) as file:
+        assert file.read_labels().tolist() == labels  # type: ignore[union-attr]
 
 
-def test_a_file_without_labels_has_none(tmp_path: Path) -> None:
-    """Without a label column all events count as background and none as signal."""
-    events = read_events(written(tmp_path / "events.h5", a_frame().drop(columns=LABEL)))
+def test_a_column_of_another_name_holds_the_labels(tmp_path: Path) -> None:
+    """The label's column can be named, and is then read instead of one called 'label'; it must be there."""
+    frame = a_frame().assign(is_signal=np.arange(60) % 2)
+    path = written(tmp_path / "events.h5", frame)
+    np.testing.assert_array_equal(read_events(path, label="is_signal").labels, frame["is_signal"])
+    assert len(read_background(path, label="is_signal")) == 30
+    assert "'/df' has no column 'truth'" in refusal(path, label="truth")
+
+
+@pytest.mark.parametrize(
+    ("columns", "hint"),
+    [
+        ({}, ""),
+        ({"is_signal": 1}, "; is it 'is_signal'? Then name it with --label"),
+        ({"Label": 1}, "; is it 'Label'?"),
+    ],
+)
+def test_events_without_labels_are_background_and_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, columns: dict[str, int], hint: str
+) -> None:
+    """Without labels all events count as background: in one line that names a column that may hold them."""
+    path = written(tmp_path / "events.h5", a_frame().drop(columns=LABEL).assign(run=1, **columns))
+    events = read_events(path)
     assert events.labels is None
     assert (len(events), len(events.background), len(events.signal)) == (60, 60, 0)
+    (line,) = caplog.messages
+    assert line.startswith(f"{path}: 60 events, no column 'label': all taken as background{hint}")
+    assert bool(hint) or line.endswith("background")
+
+
+def test_weights_are_said_to_be_unused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A column of weights is not taken into account, and not in silence."""
+    path = written(tmp_path / "events.h5", a_frame().assign(event_weight=0.5))
+    read_events(path)
+    assert caplog.messages == [f"{path}: column 'event_weight' is not used: every event counts once"]
+
+
+def test_labels_come_from_a_file_of_their_own(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    """The key of a black box has one label a line, in the order of the events; anything else is refused by place."""
+    path, key = written(tmp_path / "events.h5", a_frame(5).drop(columns=LABEL)), tmp_path / "black_box.masterkey"
+    key.write_text("0.0\n1.0\n2\n0\n1\n")
+    events = read_events(path, labels=key)
+    assert events.labels is not None
+    assert events.labels.tolist() == [0, 1, 1, 0, 1]
+    for text, reason in {
+        "0\n1\n": "holds 2 labels, expected 5: one for each event",
+        "0 1 0 -1 0": "label 4 is -1, expected 0 (background) or a whole number",
+        "0 1 0.5 1 0": "label 3 is 0.5, expected",
+        "label\n0\n1\n0\n1\n": "could not convert string to float: 'label'; expected text with one label a line",
+        "0 1 0 1 \x89": "expected text with one label a line",
+    }.items():
+        with subtests.test(text=text):
+            key.write_bytes(text.encode("latin-1"))
+            assert refusal(path, labels=key).startswith(f"{key}: ")
+            assert reason in refusal(path, labels=key)
+    assert "No such file" in refusal(path, labels=tmp_path / "absent")
 
 
 def test_the_label_divides_events() -> None:
@@ -98,51 +159,42 @@ def test_the_label_divides_events() -> None:
         assert part.labels.tolist() == [label, label]
 
 
-@pytest.mark.parametrize("rows", [slice(1, 3), np.array([False, True, True]), np.array([1, 2])])
-def test_rows_are_selected_with_their_labels(rows: Any) -> None:
+def test_rows_are_selected_with_their_labels(subtests: pytest.Subtests) -> None:
     """A slice, a mask and indices select the same rows of features and labels."""
-    events = Events(np.eye(3, 14, dtype=np.float32), np.array([0, 1, 0], np.int8))[rows]
-    np.testing.assert_array_equal(events.features, np.eye(3, 14, dtype=np.float32)[1:])
-    assert events.labels is not None
-    assert events.labels.tolist() == [1, 0]
+    whole = Events(np.eye(3, 14, dtype=np.float32), np.array([0, 1, 0], np.int8))
+    rows: Any
+    for rows in (slice(1, 3), np.array([False, True, True]), np.array([1, 2])):
+        with subtests.test(rows=str(rows)):
+            np.testing.assert_array_equal(whole[rows].features, np.eye(3, 14, dtype=np.float32)[1:])
+            assert whole[rows].labels.tolist() == [1, 0]  # type: ignore[union-attr]
 
 
-def test_degenerate_rows_pass_unchanged(tmp_path: Path) -> None:
-    """Zero tau, zero mass and slightly negative mass are real and stay as they are."""
+def test_any_rows_of_an_open_file_are_those_of_the_whole(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    """A file that need not fit in memory is read a range of rows at a time, in float32 or as it is."""
     frame = a_frame()
-    frame.loc[3, ["tau1j2", "tau2j2", "tau3j2", "mj2"]] = 0.0
-    frame.loc[4, "mj2"] = -3e-5
-    events = read_events(written(tmp_path / "events.h5", frame))
-    assert events.features[3, 10:].tolist() == [0.0] * 4
-    assert events.features[4, 10] == np.float32(-3e-5)
+    path = written(tmp_path / "events.h5", frame)
+    whole = read_events(path)
+    with open_events(path) as file:
+        assert len(file) == 60
+        for start, stop in ((0, 60), (0, 1), (7, 53), (59, 1000)):
+            with subtests.test(start=start, stop=stop):
+                part = file.read(start, stop)
+                np.testing.assert_array_equal(part.features, whole.features[start:stop])
+                np.testing.assert_array_equal(part.labels, whole[start:stop].labels)
+        np.testing.assert_array_equal(file.read(dtype=None).features, frame[list(FEATURE_NAMES)])
 
 
-@pytest.mark.parametrize("rows", [1, 7, 60, 1000])
-def test_a_stream_is_the_whole_in_parts(tmp_path: Path, rows: int) -> None:
-    """Streamed events, at most `rows` at a time, are those read at once."""
-    path = written(tmp_path / "events.h5", a_frame())
-    whole, parts = read_events(path), list(stream_events(path, rows=rows))
-    assert max(len(part) for part in parts) == min(rows, 60)
-    np.testing.assert_array_equal(np.concatenate([part.features for part in parts]), whole.features)
-    np.testing.assert_array_equal(
-        np.concatenate([part.labels for part in parts if part.labels is not None]), whole.labels
-    )
-
-
-@pytest.mark.parametrize("rows", [slice(0, 1), slice(0, 200_000)])
 @pytest.mark.parametrize("labelled", [True, False])
-def test_events_round_trip(tmp_path: Path, rows: slice, labelled: bool) -> None:
+@pytest.mark.parametrize("count", [1, 150_000])
+def test_events_round_trip(tmp_path: Path, count: int, labelled: bool) -> None:
     """What is written is read back bit for bit, by pandas too: float32 features, then int64 labels if known."""
     path, generator = tmp_path / "events.h5", np.random.default_rng(2)
-    features = generator.normal(0, 500, (200_000, 14)).astype(np.float32)
-    labels = generator.integers(0, 2, 200_000).astype(np.int8) if labelled else None
-    events = Events(features, labels)[rows]
+    labels = generator.integers(0, 2, count).astype(np.int8) if labelled else None
+    events = Events(generator.normal(0, 500, (count, 14)).astype(np.float32), labels)
     write_events(path, events)
     again = read_events(path)
     np.testing.assert_array_equal(again.features, events.features)
-    assert (again.labels is None) == (events.labels is None)
-    if again.labels is not None:
-        np.testing.assert_array_equal(again.labels, events.labels)
+    np.testing.assert_array_equal(again.labels, events.labels)
     expected = pd.DataFrame(events.features, columns=list(FEATURE_NAMES))
     if events.labels is not None:
         expected[LABEL] = events.labels.astype(np.int64)
@@ -156,68 +208,54 @@ def test_no_events_are_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (1e39, "1e+39")])
-def test_values_that_are_not_finite_are_located(tmp_path: Path, value: float, shown: str) -> None:
+def test_values_that_are_not_finite_are_located(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """The first row, its column and value are named, and how many there are; float32 must be able to hold them."""
-    frame = a_frame()
-    frame.loc[[11, 30], "tau2j1"] = value
-    message = refusal(written(tmp_path / "events.h5", frame))
-    assert f"row 11 of '/df', column 'tau2j1', is {shown}, expected a number that is finite in float32" in message
-    assert "in rows 0 to 59 there are 2 such values" in message
+    for value, shown in ((np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (1e39, "1e+39")):
+        with subtests.test(shown):
+            frame = a_frame()
+            frame.loc[[11, 30], "tau2j1"] = value
+            path = written(tmp_path / "events.h5", frame)
+            message = refusal(path)
+            where = f"{path}: row 11 of '/df', column 'tau2j1', is {shown}"
+            assert message.startswith(f"{where}, expected a number that is finite in float32")
+            assert "in rows 0 to 59 there are 2 such values" in message
+    with open_events(path) as file, pytest.raises(EventsError, match=r"row 30 .* in rows 20 to 39 there are 1"):
+        file.read(20, 40)
 
 
-@pytest.mark.parametrize(("value", "shown"), [(2, "2"), (-1, "-1"), (0.5, "0.5"), (np.nan, "nan"), (256, "256")])
-def test_labels_other_than_0_and_1_are_located(tmp_path: Path, value: float, shown: str) -> None:
+def test_values_that_are_no_labels_are_located(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """A label that is neither background nor signal is named with its row, never rounded or wrapped."""
-    frame = a_frame().astype({LABEL: type(value)})
-    frame.loc[[7, 9, 50], LABEL] = value
-    message = refusal(written(tmp_path / "events.h5", frame))
-    assert f"row 7 of '/df', column 'label', is {shown}, expected 0 (background) or 1 (signal)" in message
-    assert "there are 3 such values" in message
-
-
-def test_a_stream_reports_rows_of_the_file(tmp_path: Path) -> None:
-    """Events before the offending chunk are yielded, and its row is counted from the file's beginning."""
-    frame = a_frame()
-    frame.loc[25, "pxj1"] = np.nan
-    stream = stream_events(written(tmp_path / "events.h5", frame), rows=20)
-    assert len(next(stream)) == 20
-    with pytest.raises(EventsError, match=r"row 25 of '/df', column 'pxj1', is nan.* in rows 20 to 39 there are 1"):
-        next(stream)
+    for value in (-1, 0.5, np.nan, np.inf, 128, 256):
+        with subtests.test(value=value):
+            frame = a_frame().astype({LABEL: type(value)})
+            frame.loc[[7, 9, 50], LABEL] = value
+            message = refusal(written(tmp_path / "events.h5", frame))
+            assert f"row 7 of '/df', column 'label', is {value:g}, expected 0 (background) or a whole number" in message
+            assert "there are 3 such values" in message
+    assert "column 'label' of '/df' holds" in refusal(written(tmp_path / "events.h5", a_frame().assign(label="signal")))
 
 
 def test_a_missing_feature_is_named(tmp_path: Path) -> None:
-    """A file that lacks a feature is refused with its name and a near match."""
-    frame = a_frame().rename(columns={"tau3j2": "tau3_j2"})
-    assert "'/df' has no column 'tau3j2' (did you mean 'tau3_j2'?)" in refusal(written(tmp_path / "events.h5", frame))
-
-
-def test_labels_that_are_words_are_refused(tmp_path: Path) -> None:
-    """Labels must be numbers."""
-    frame = a_frame().assign(label="signal")
-    assert "column 'label' of '/df' holds" in refusal(written(tmp_path / "events.h5", frame))
+    """A file that lacks a feature is refused with its name, and with one that differs in spelling alone."""
+    frame = a_frame().rename(columns={"tau3j2": "Tau3_j2"})
+    assert "'/df' has no column 'tau3j2' (did you mean 'Tau3_j2'?)" in refusal(written(tmp_path / "events.h5", frame))
+    frame = a_frame().rename(columns={"tau1j1": "tau1j1_1", "tau1j2": "tau1j2_1"})
+    assert "has no column 'tau1j1', 'tau1j2'. It has" in refusal(written(tmp_path / "events.h5", frame))
 
 
 def test_one_of_several_frames_is_chosen(tmp_path: Path) -> None:
-    """The key chooses the frame, for reading at once and for streaming."""
+    """The key chooses the frame."""
     path = tmp_path / "events.h5"
     a_frame().to_hdf(path, key="background", mode="w")
     a_frame(9).to_hdf(path, key="signal")
     assert "Choose one with --key" in refusal(path)
     assert len(read_events(path, "signal")) == 9
-    assert sum(map(len, stream_events(path, "background"))) == 60
 
 
 def test_particles_are_not_features(tmp_path: Path) -> None:
     """Numbered columns, such as the published particles, are refused with the way on."""
-    path = written(tmp_path / "events.h5", pd.DataFrame(np.zeros((2, 2101))))
-    message = refusal(path)
-    assert "the 2101 columns of '/df' are numbered, expected the names pxj1, " in message
-    assert "make jets and features of them first" in message
-
-
-def test_the_published_particles_are_recognised() -> None:
-    """The real particle-level file is refused as particles."""
-    if not RAW.exists():
-        pytest.skip(f"{RAW} is not here: it is real data, and not part of the project")
-    assert "If they are particles" in refusal(RAW)
+    for path in (written(tmp_path / "events.h5", pd.DataFrame(np.zeros((2, 2101)))), RAW):
+        if path.exists():  # the real file is no part of the project
+            message = refusal(path)
+            assert "the 2101 columns of '/df' are numbered, expected the names pxj1, " in message
+            assert "make jets and features of them first" in message

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from training.__main__ import main
+from training.errors import EventsError
 from training.events.events import FEATURE_NAMES, LABEL, read_events
 from training.files import sha256_of
 from training.simulation.jets import Objects, jet_features
-from training.simulation.particles import SLICE_EVENTS
+from training.simulation.particles import SLICE_EVENTS, Slice
 
 RAW = Path("../shared/lhco/events_anomalydetection_tiny.h5")
 PUBLISHED_OBJECTS = 700
@@ -74,11 +75,21 @@ def test_features_are_those_of_the_jets(tmp_path: Path) -> None:
 def test_a_file_without_label_gives_events_without_label(tmp_path: Path) -> None:
     """With columns of objects alone no label is made up, and the last object counts."""
     drawn = particles(25, 8)
-    raw, out = written(tmp_path / "raw.h5", drawn), tmp_path / "out.h5"
+    rows = Slice(written(tmp_path / "raw.h5", drawn), "/df", 0, 25).make()
+    np.testing.assert_array_equal(rows, expected(drawn))
+
+
+def test_a_named_label_after_the_objects_is_kept(tmp_path: Path) -> None:
+    """A label that was added under a name, as the keys of the black boxes are, comes along, a second signal too."""
+    drawn = particles(6, 4)
+    raw, out = tmp_path / "raw.h5", tmp_path / "out.h5"
+    frame = pd.DataFrame(drawn.reshape(6, -1))
+    frame["label"] = [0.0, 1.0, 2.0, 0.0, 2.0, 1.0]
+    with pytest.warns(pd.errors.PerformanceWarning):
+        frame.to_hdf(raw, key="df")
     assert main(["features", str(raw), str(out), "--processes", "1"]) == 0
-    events = read_events(out)
-    assert events.labels is None
-    np.testing.assert_array_equal(events.features, expected(drawn))
+    np.testing.assert_array_equal(read_events(out).features, expected(drawn))
+    assert pd.read_hdf(out)[LABEL].tolist() == [0, 1, 2, 0, 2, 1]
 
 
 def test_slices_keep_the_order(tmp_path: Path) -> None:
@@ -97,9 +108,7 @@ def test_events_without_objects_keep_their_rows(tmp_path: Path) -> None:
     """An event of padding alone has features 0, and its neighbours keep theirs."""
     drawn = particles(6, 5)
     drawn[[0, 3]] = 0.0
-    raw, out = written(tmp_path / "raw.h5", drawn, np.zeros(6, np.int64)), tmp_path / "out.h5"
-    assert main(["features", str(raw), str(out), "--processes", "1"]) == 0
-    features = read_events(out).features
+    features = Slice(written(tmp_path / "raw.h5", drawn), "/df", 0, 6).make()
     np.testing.assert_array_equal(features, expected(drawn))
     assert not features[[0, 3]].any()
 
@@ -115,15 +124,13 @@ def test_the_key_chooses_among_several_frames(tmp_path: Path, capsys: pytest.Cap
     np.testing.assert_array_equal(read_events(out).features, expected(other))
 
 
-@pytest.mark.parametrize("columns", [2, 5, 8])
-def test_columns_that_are_no_triples_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: int
-) -> None:
+def test_columns_that_are_no_triples_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two columns left over after the triples are neither an object nor a label."""
-    raw = tmp_path / "raw.h5"
-    pd.DataFrame(np.ones((4, columns))).to_hdf(raw, key="df")
-    message = refusal(raw, capsys)
-    assert f"has {columns} columns, '0' to '{columns - 1}', expected numbered ones: pT, eta, phi" in message
+    for columns in (2, 5, 8):
+        raw = tmp_path / f"{columns}.h5"
+        pd.DataFrame(np.ones((4, columns))).to_hdf(raw, key="df")
+        message = refusal(raw, capsys)
+        assert f"has {columns} columns, '0' to '{columns - 1}', expected numbered ones: pT, eta, phi" in message
 
 
 def test_features_are_not_particles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,31 +142,35 @@ def test_features_are_not_particles(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "use it as it is" in message
 
 
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
+def test_impossible_objects_are_refused(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    """What no detector can have seen is an error that names the file, the row, the object, the rule and the remedy."""
+    for place, value in (
         *(((3, 2, 0), np.nan), ((3, 2, 1), np.inf), ((3, 2, 2), -np.inf)),
         *(((3, 2, 0), -1.0), ((3, 2, 0), 1e300), ((3, 2, 1), -400.0)),
-    ],
-)
-def test_impossible_objects_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: tuple[int, int, int], value: float
-) -> None:
-    """What no detector can have seen is an error that names the file, the row, the object, the rule and the remedy."""
-    drawn = particles(6, 4)
-    drawn[3, 2] = [10.0, 0.1, 0.2]
-    drawn[place] = value
-    message = refusal(written(tmp_path / "raw.h5", drawn, np.zeros(6, np.int64)), capsys)
-    assert f"row 3 of '/df', object 2, has pT, eta, phi = {drawn[3, 2].tolist()}" in message
-    assert "expected finite numbers, 0 <= pT <= 1e+06 GeV and |eta| <= 20. Correct or drop the row." in message
+    ):
+        with subtests.test(place=place, value=value):
+            drawn = particles(6, 4)
+            drawn[3, 2] = [10.0, 0.1, 0.2]
+            drawn[place] = value
+            raw = written(tmp_path / f"{place}{value}.h5", drawn, np.zeros(6, np.int64))
+            with pytest.raises(EventsError) as caught:
+                Slice(raw, "/df", 2, 6).make()
+            assert str(caught.value) == (
+                f"{raw}: row 3 of '/df', object 2, has pT, eta, phi = {drawn[3, 2].tolist()}, expected finite numbers, "
+                "0 <= pT <= 1e+06 GeV and |eta| <= 20. Correct or drop the row."
+            )
 
 
-@pytest.mark.parametrize("label", [2.0, -1.0, 0.5, np.nan])
-def test_a_label_is_0_or_1(tmp_path: Path, capsys: pytest.CaptureFixture[str], label: float) -> None:
+def test_a_label_is_a_whole_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A last column that is no label is refused with its row: it would otherwise be cut to an integer."""
-    labels = np.array([0.0, 1.0, 0.0, 0.0, label, 0.0])
-    message = refusal(written(tmp_path / "raw.h5", particles(6, 4), labels), capsys)
-    assert f"row 4 of '/df', column '12', is {label:g}, expected 0 (background) or 1 (signal)" in message
+    for label in (-1.0, np.nan, 0.5):
+        labels = np.array([0.0, 1.0, 0.0, 0.0, label, 0.0])
+        raw = written(tmp_path / f"{label}.h5", particles(6, 4), labels)
+        reason = f"row 4 of '/df', column '12', is {label:g}, expected 0 (background) or a whole number"
+        with pytest.raises(EventsError) as caught:
+            Slice(raw, "/df", 0, 6).make()
+        assert reason in str(caught.value)
+    assert reason in refusal(raw, capsys)  # from another process too
 
 
 def test_particles_are_not_replaced_by_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,12 +211,9 @@ def test_at_least_one_process_is_needed(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.skipif(not RAW.exists(), reason=f"{RAW} is not here: the published events are not part of this repository")
-def test_the_published_file_is_read(tmp_path: Path) -> None:
+def test_the_published_file_is_read() -> None:
     """The first 1000 published events give features of the published selection, with their 93 signal events."""
-    out = tmp_path / "out.h5"
-    assert main(["features", str(RAW), str(out), "--processes", "1"]) == 0
-    events = read_events(out)
-    assert len(events) == 1000
-    assert len(events.signal) == 93
-    pt = np.hypot(*events.features.astype(np.float64).T[:2])
-    assert pt.min() == pytest.approx(1200.0, abs=0.01)
+    rows = Slice(RAW, "/df", 0, 1000).make()
+    assert rows.shape == (1000, 15)
+    assert rows[:, -1].sum() == 93
+    assert np.hypot(*rows.astype(np.float64).T[:2]).min() == pytest.approx(1200.0, abs=0.01)
