@@ -14,13 +14,15 @@ from service.formats.format import EVENT_BYTES
 from service.formats.table import FORMATS
 from tests.artefacts import feature_names, sample_events
 from tests.service.formats.bad_arrays import npy, npy_header
-from tests.service.formats.encodings import JSON, MSGPACK, NPY, PACKED, RAW
+from tests.service.formats.bad_json import NOT_JSON
+from tests.service.formats.encodings import JSON, MSGPACK, NPY, PACKED, RAW, Format
 
 MIB = 2**20
 LONG = 4 * MIB
 PIECE_BYTES = 65_536
 NAMES = feature_names(5)
 ROW = b"[1,2,3,4,5]"
+MANY = b"\x00\x80\x00\x00"
 LATE = f'the first {EVENT_BYTES} bytes are not those of a batch, expected an object with the key "events"'
 
 
@@ -29,72 +31,29 @@ def filled(start: bytes, unit: bytes, end: bytes = b"") -> bytes:
     return start + unit * ((LONG - len(start) - len(end)) // len(unit)) + end
 
 
-HOSTILE: dict[str, tuple[str, bytes, str]] = {
-    "another key": (
-        JSON.media_type,
-        filled(b'{"id":[', ROW + b",", ROW + b"]}"),
-        'unknown key "id", expected "events"',
-    ),
-    "the key twice": (
-        JSON.media_type,
-        filled(b'{"events":[' + ROW + b'],"events":[', ROW + b",", ROW + b"]}"),
-        'the key "events" is',
-    ),
-    "a list": (JSON.media_type, filled(b"[", ROW + b",", ROW + b"]"), "the body is a list, expected an object"),
-    "a text": (JSON.media_type, filled(b'"', b"x", b'"'), LATE),
-    "deep lists": (
-        JSON.media_type,
-        filled(b"", b"["),
-        "the body is a list, expected an object",
-    ),
-    "space": (JSON.media_type, filled(b"", b" "), LATE),
-    "a long row": (
-        JSON.media_type,
-        filled(b'{"events":[[', b"1,", b"1]]}"),
-        f"events[0] does not end within {EVENT_BYTES} bytes",
-    ),
-    "a long text": (
-        JSON.media_type,
-        filled(b'{"events":"', b"x", b'"}'),
-        LATE,
-    ),
-    "brackets behind": (
-        JSON.media_type,
+HOSTILE: list[tuple[str, Format, bytes, str]] = [
+    ("another key", JSON, filled(b'{"id":[', ROW + b",", ROW + b"]}"), 'unknown key "id", expected "events"'),
+    ("twice", JSON, filled(b'{"events":[' + ROW + b'],"events":[', ROW + b",", ROW + b"]}"), 'the key "events" is'),
+    ("a list", JSON, filled(b"[", ROW + b",", ROW + b"]"), "the body is a list, expected an object"),
+    ("a text", JSON, filled(b'"', b"x", b'"'), LATE),
+    ("deep lists", JSON, filled(b"", b"["), "the body is a list, expected an object"),
+    ("space", JSON, filled(b"", b" "), LATE),
+    ("a long row", JSON, filled(b'{"events":[[', b"1,", b"1]]}"), f"events[0] does not end within {EVENT_BYTES} bytes"),
+    ("a long text", JSON, filled(b'{"events":"', b"x", b'"}'), LATE),
+    (
+        "brackets behind",
+        JSON,
         filled(b'{"events":[' + ROW + b"]}", b"]"),
-        "the body is not valid JSON: trailing characters at byte 24",
+        f"{NOT_JSON}: trailing characters at byte 24",
     ),
-    "packed, a list": (
-        MSGPACK.media_type,
-        filled(b"\xdd\x00\x80\x00\x00", b"\x80"),
-        "the body is a list, expected an object",
-    ),
-    "packed, two keys": (
-        MSGPACK.media_type,
-        filled(b"\x82\xa6events\xdd\x00\x20\x00\x00", b"\x90"),
-        LATE.replace("262144", "65536"),
-    ),
-    "packed, another key": (MSGPACK.media_type, filled(b"\x81\xa2id\xdd\x00\x80\x00\x00", b"\x01"), 'unknown key "id"'),
-    "packed, a long row": (
-        MSGPACK.media_type,
-        filled(b"\x81\xa6events\x91\xdd\x00\x80\x00\x00", b"\x01"),
-        "events[0] does not end",
-    ),
-    "packed, deep lists": (
-        MSGPACK.media_type,
-        filled(b"\x81\xa6events", b"\x91"),
-        "events[0][0] (feature0) is a list, expected a number",
-    ),
-    "packed, empty rows": (
-        MSGPACK.media_type,
-        filled(b"\x81\xa6events\xdd\x00\x80\x00\x00", b"\x90"),
-        "events[0] has 0 features",
-    ),
-    "packed, no rows": (
-        MSGPACK.media_type,
-        filled(b"\x81\xa6events\xdd\x00\x80\x00\x00", b"\x01"),
-        "events[0] is a number, expected a list",
-    ),
-}
+    ("a list", MSGPACK, filled(b"\xdd" + MANY, b"\x80"), "the body is a list, expected an object"),
+    ("two keys", MSGPACK, filled(b"\x82\xa6events\xdd\0\x20\0\0", b"\x90"), LATE.replace("262144", "65536")),
+    ("another key", MSGPACK, filled(b"\x81\xa2id\xdd" + MANY, b"\x01"), 'unknown key "id"'),
+    ("a long row", MSGPACK, filled(b"\x81\xa6events\x91\xdd" + MANY, b"\x01"), "events[0] does not end"),
+    ("deep lists", MSGPACK, filled(b"\x81\xa6events", b"\x91"), "events[0][0] (feature0) is a list, expected a number"),
+    ("empty rows", MSGPACK, filled(b"\x81\xa6events\xdd" + MANY, b"\x90"), "events[0] has 0 features"),
+    ("no rows", MSGPACK, filled(b"\x81\xa6events\xdd" + MANY, b"\x01"), "events[0] is a number, expected a list"),
+]
 
 
 def read(media_type: str, body: bytes, max_events: int = sys.maxsize) -> int:
@@ -126,9 +85,9 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 def test_a_long_wrong_body_is_refused_early(subtests: pytest.Subtests) -> None:
     """What is wrong with a long body is named from its start: less is read and kept than the body has."""
-    for name, (media_type, body, message) in HOSTILE.items():
-        with subtests.test(name):
-            assert peak_bytes(partial(refuse, media_type, body, message)) < 10 * MIB
+    for name, fmt, body, message in HOSTILE:
+        with subtests.test(f"{fmt.media_type} {name}"):
+            assert peak_bytes(partial(refuse, fmt.media_type, body, message)) < 10 * MIB
 
 
 def test_a_good_body_of_any_spelling_takes_little_memory(subtests: pytest.Subtests) -> None:

@@ -138,11 +138,13 @@ def test_other_versions_are_refused() -> None:
         assert f"version of the format: found {version}, expected 4 to 13" in refused(built)
 
 
-def test_random_operators_are_refused() -> None:
-    """A random operator is refused: its scores could not be reproduced."""
+def test_random_and_unknown_operators_are_refused() -> None:
+    """The scores of a random operator could not be reproduced, and an unknown one has none."""
     noise = helper.make_node("RandomNormalLike", ["features"], ["noise"], name="n", scale=1e-9)
     built = led_through(noise, helper.make_node("Add", ["features", "noise"], ["passed"]))
     assert "operator 'RandomNormalLike' of node 'n': found random numbers, expected arithmetic" in refused(built)
+    unknown = led_through(helper.make_node("Nonsense", ["features"], ["passed"]))
+    assert "found no operator of this name in operator set 20" in refused(unknown)
 
 
 def test_graphs_that_crash_the_runtime_are_refused() -> None:
