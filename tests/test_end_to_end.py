@@ -28,7 +28,14 @@ needs_real_events = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", params=PRESETS)
+FAST = "classic"  # the others take the same way, with `make test-slow`
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[] if name == FAST else [pytest.mark.slow]) for name in PRESETS]
+)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Train each preset briefly on the shipped sample and export it, as a user would: (run, model)."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -57,7 +64,7 @@ def real_features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def online_scores(service: LiveService, features: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+def _online_scores(service: LiveService, features: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Return the scores of features (n, 14) as one JSON batch and as raw rows: each (n,)."""
     url = f"{service.base_url}/score/batch"
     as_json = httpx.post(url, json={"events": features.tolist()})
@@ -71,11 +78,11 @@ def online_scores(service: LiveService, features: NDArray[np.float32]) -> dict[s
     }
 
 
-def assert_same_everywhere(trained: tuple[Path, Path], live: LiveService, features: NDArray[np.float32]) -> None:
+def _assert_same_everywhere(trained: tuple[Path, Path], live: LiveService, features: NDArray[np.float32]) -> None:
     """Check that torch, the offline scorer and the service, in two formats, agree on features (n, 14)."""
     run, model = trained
     reference = torch_scores(load_run(run).best_scorer(), features)
-    found = {"offline": Scorer(load_artefact(model)).score(features), **online_scores(live, features)}
+    found = {"offline": Scorer(load_artefact(model)).score(features), **_online_scores(live, features)}
     for name, scores in found.items():
         np.testing.assert_allclose(scores, reference, rtol=PARITY_RTOL, atol=PARITY_ATOL, err_msg=name)
     np.testing.assert_array_equal(found["JSON"], found["raw"])
@@ -83,17 +90,19 @@ def assert_same_everywhere(trained: tuple[Path, Path], live: LiveService, featur
 
 def test_simulated_events_score_the_same_everywhere(trained: tuple[Path, Path], live: LiveService) -> None:
     """torch, the offline scorer and the service give an event the same score, within the parity gate's tolerance."""
-    assert_same_everywhere(trained, live, read_events(SAMPLE).features)
+    _assert_same_everywhere(trained, live, read_events(SAMPLE).features)
 
 
+@pytest.mark.slow
 @needs_real_events
 def test_real_events_score_the_same_everywhere(
     trained: tuple[Path, Path], live: LiveService, real_features: Path
 ) -> None:
     """From real particles to scores over HTTP, the chain agrees with torch."""
-    assert_same_everywhere(trained, live, read_events(real_features).features)
+    _assert_same_everywhere(trained, live, read_events(real_features).features)
 
 
+@pytest.mark.slow
 @needs_real_events
 def test_the_shipped_model_finds_the_real_signal(real_features: Path) -> None:
     """On the 1000 real events the shipped model's AUC is well above the 0.78 to 0.82 of a plain autoencoder."""
