@@ -120,35 +120,35 @@ exported/sample.h5: | .venv/everything
 
 .PHONY: load
 load: .venv/everything ## locust against a service that it starts, every answer checked (SECONDS=, USERS=)
-	$(BIN)/python -m benchmarks.load $(if $(SECONDS),--seconds $(SECONDS)) $(if $(USERS),--users $(USERS)) $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python -m benchmarks load $(if $(SECONDS),--seconds $(SECONDS)) $(if $(USERS),--users $(USERS)) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: soak
 soak: .venv/everything ## load, faults, reloads and bad input at once, 20 minutes, every request counted (MINUTES=)
-	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python -m benchmarks soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench
 bench: .venv/everything ## the service beside its ceilings, three minutes, every answer checked (needs wrk)
-	$(BIN)/python -m benchmarks.bench $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python -m benchmarks bench $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-peers
 bench-peers: .venv/everything ## other ways to serve the same model beside this one, each in its own environment, ten minutes (needs wrk)
-	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks peers
 
 .PHONY: bench-memory
 bench-memory: .venv/everything ## memory under the largest bodies of every format, ten minutes (MINUTES=)
-	$(BIN)/python -m benchmarks.memory $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python -m benchmarks memory $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-overload
 bench-overload: .venv/everything ## four times as many clients as there is room for, two minutes, every reply checked
-	$(BIN)/python -m benchmarks.overload $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python -m benchmarks overload $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-tables
 bench-tables: .venv/everything ## write the benchmarks' tables anew from their results
-	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m benchmarks tables
 
 .PHONY: profile
 profile: .venv/everything ## a flame graph of one case of the benchmark, as CASE=json-10k OUT=profile.svg (needs wrk)
-	$(BIN)/python -m benchmarks.bench --profile $(or $(CASE),json-10k) --out $(or $(OUT),profile.svg) $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python -m benchmarks profile $(or $(CASE),json-10k) --out $(or $(OUT),profile.svg) $(if $(MODEL),--model $(MODEL))
 
 # Every version and hash of what the image has (service.txt) and of the tools that make it (tools.txt).
 LOCK = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \

@@ -16,11 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from benchmarks.peers.graph import open_graph
-from benchmarks.peers.surface import Floats
+from benchmarks.peers.surface import N_FEATURES, Floats
 
 MODEL_VARIABLE = "PEER_MODEL"
-FEATURES = 14
-
 raw = Starlette()
 
 
@@ -48,7 +46,7 @@ class Scorer:
 
     # `async def`: BentoML sends plain methods to a thread pool, which costs more than a score does.
     @bentoml.api(route="/score")
-    async def score(self, features: Annotated[Floats, Shape((FEATURES,)), DType("float32")]) -> EventScore:
+    async def score(self, features: Annotated[Floats, Shape((N_FEATURES,)), DType("float32")]) -> EventScore:
         """Score one event."""
         return EventScore(anomaly_score=float(self._score(features[None])[0]))
 
@@ -59,5 +57,5 @@ class Scorer:
 
     async def score_raw(self, request: Request) -> Response:
         """Score float32 rows, in the mounted application: BentoML's own types have none for octets."""
-        events = np.frombuffer(await request.body(), "<f4").reshape(-1, FEATURES)
+        events = np.frombuffer(await request.body(), "<f4").reshape(-1, N_FEATURES)
         return Response(self._score(events).tobytes(), media_type="application/octet-stream")

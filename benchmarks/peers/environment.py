@@ -1,7 +1,4 @@
-"""A virtual environment for each peer, in build/peers/, made once and again when what it asks for changes.
-
-It does not know what is served from it.
-"""
+"""A virtual environment for each peer, in build/peers/, made once and again when its packages change."""
 
 import json
 import re
@@ -27,9 +24,9 @@ def install(name: str, packages: Sequence[str], python: str) -> Path:
     if not packages:
         return Path(python)
     folder = ENVIRONMENTS / name
-    stamp, log, wanted = folder / "packages", ENVIRONMENTS / f"{name}.pip.log", "\n".join(packages) + "\n"
+    installed, log, wanted = folder / "packages", ENVIRONMENTS / f"{name}.pip.log", "\n".join(packages) + "\n"
     executable = folder.absolute() / "bin" / "python"
-    if stamp.exists() and stamp.read_text() == wanted:
+    if installed.exists() and installed.read_text() == wanted:
         return executable
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -40,7 +37,7 @@ def install(name: str, packages: Sequence[str], python: str) -> Path:
         ):
             if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode:
                 raise PeerError(f"not installed: {last_line(log)}")
-    stamp.write_text(wanted)
+    installed.write_text(wanted)
     return executable
 
 

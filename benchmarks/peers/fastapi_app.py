@@ -5,10 +5,9 @@ from typing import Annotated
 
 import numpy as np
 
-from benchmarks.peers.surface import Score
+from benchmarks.peers.surface import N_FEATURES, Score
 
 WEB_PACKAGES = ("fastapi==0.165.0", "pydantic==2.14.3", "uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0")
-FEATURES = 14
 
 
 def run(score: Score, port: int) -> None:
@@ -18,10 +17,10 @@ def run(score: Score, port: int) -> None:
     from pydantic import BaseModel, Field
 
     class Event(BaseModel):
-        features: Annotated[list[float], Field(min_length=FEATURES, max_length=FEATURES)]
+        features: Annotated[list[float], Field(min_length=N_FEATURES, max_length=N_FEATURES)]
 
     class Batch(BaseModel):
-        events: list[Annotated[list[float], Field(min_length=FEATURES, max_length=FEATURES)]]
+        events: list[Annotated[list[float], Field(min_length=N_FEATURES, max_length=N_FEATURES)]]
 
     class EventScore(BaseModel):
         anomaly_score: float
@@ -42,7 +41,7 @@ def run(score: Score, port: int) -> None:
 
     @app.post("/score/raw")
     async def score_raw(request: Request) -> Response:
-        events = np.frombuffer(await request.body(), "<f4").reshape(-1, FEATURES)
+        events = np.frombuffer(await request.body(), "<f4").reshape(-1, N_FEATURES)
         return Response(score(events).tobytes(), media_type="application/octet-stream")
 
     uvicorn.run(app, port=port, loop="uvloop", http="httptools", access_log=False, log_level="warning")

@@ -11,9 +11,7 @@ import litserve
 import numpy as np
 
 from benchmarks.peers.graph import open_graph
-from benchmarks.peers.surface import Floats
-
-FEATURES = 14
+from benchmarks.peers.surface import N_FEATURES, Floats
 
 
 class ScorerAPI(litserve.LitAPI):
@@ -31,8 +29,8 @@ class ScorerAPI(litserve.LitAPI):
         """Read events (n, features) and remember by which key they came."""
         ((key, value),) = request.items()
         if key == "float32":
-            return key, np.frombuffer(base64.b64decode(value), "<f4").reshape(-1, FEATURES)
-        return key, np.array(value, np.float32).reshape(-1, FEATURES)
+            return key, np.frombuffer(base64.b64decode(value), "<f4").reshape(-1, N_FEATURES)
+        return key, np.array(value, np.float32).reshape(-1, N_FEATURES)
 
     def predict(self, decoded: tuple[str, Floats]) -> tuple[str, Floats]:
         """Score the events of one request."""

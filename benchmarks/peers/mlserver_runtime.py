@@ -9,8 +9,7 @@ from mlserver.handlers import custom_handler
 from mlserver.types import InferenceRequest, InferenceResponse
 
 from benchmarks.peers.graph import open_graph
-
-FEATURES = 14
+from benchmarks.peers.surface import N_FEATURES
 
 
 class GraphRuntime(mlserver.MLModel):
@@ -29,5 +28,5 @@ class GraphRuntime(mlserver.MLModel):
     @custom_handler(rest_path="/raw")
     async def raw(self, request: Request) -> Response:
         """Score float32 rows."""
-        events = np.frombuffer(await request.body(), "<f4").reshape(-1, FEATURES)
+        events = np.frombuffer(await request.body(), "<f4").reshape(-1, N_FEATURES)
         return Response(self._score(events).tobytes(), media_type="application/octet-stream")

@@ -1,4 +1,4 @@
-"""Our own service, as a contestant like the others."""
+"""Our own service, as a peer like the others."""
 
 import os
 import sys

@@ -1,7 +1,4 @@
-"""A peer's server with all its children: started on one core, stopped in its tracks between its turns, and ended.
-
-It does not know what is asked of it.
-"""
+"""A peer's server with all its children: started on one core, frozen between its turns, and ended."""
 
 import os
 import secrets
@@ -14,13 +11,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.peers.environment import ENVIRONMENTS, PeerError, last_line
+from benchmarks.targets.launcher import clean_environment
 
 MARK = "BENCHMARK_PEER"
 """The variable by which the children are known: some peers' do not stay their descendants."""
-
 STOP_S = 20
 PORTS = 3
-"""What a peer may take from its port on; protocols that nobody asks here want one too."""
+"""What a peer may take from its port on: protocols that are not asked here need one too."""
 
 
 class PeerProcess:
@@ -33,27 +30,24 @@ class PeerProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._reservation = reserve_ports()
         self.port: int = self._reservation.getsockname()[1] + 1
-        self._mark = f"{MARK}={secrets.token_hex(8)}"
-        variable, _, value = self._mark.partition("=")
+        self._mark = secrets.token_hex(8)
         self._folder = tempfile.TemporaryDirectory(prefix="peer-")  # what a peer leaves behind goes with it
-        # Settings of our own service in this environment would be measured without being written down.
-        environment = {name: text for name, text in os.environ.items() if not name.startswith("ANOMALY_")}
-        environment |= {
+        environment = clean_environment() | {
             "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),
             "PYTHONPATH": str(Path.cwd()),
             "TMPDIR": self._folder.name,
             "RAY_TMPDIR": self._folder.name,
-            variable: value,
+            MARK: self._mark,
         }
+        command = ["taskset", "--cpu-list", str(core), str(python), "-m", "benchmarks.peers.serve"]
         with self.log.open("w") as output:
             self._process = subprocess.Popen(
-                [str(python), "-m", "benchmarks.peers.serve", name, model, str(self.port)],
+                [*command, name, model, str(self.port)],
                 env=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        os.sched_setaffinity(self._process.pid, {core})  # its children are born with it
 
     def require_running(self) -> None:
         """Raise PeerError with its last words if the peer has ended."""
@@ -61,13 +55,13 @@ class PeerProcess:
             raise PeerError(f"ended with status {self._process.returncode}: {last_line(self.log)}")
 
     def freeze(self) -> None:
-        """Stop all of its processes in their tracks, and wait until they stand."""
+        """Stop all of its processes, and wait until they stand still."""
         while not all(map(stands_still, self.processes())):
             self._signal(signal.SIGSTOP)
             time.sleep(0.01)
 
     def thaw(self) -> None:
-        """Let all of its processes go on; raises PeerError if one may run on other cores than it should."""
+        """Let all of its processes run on; raises PeerError if one may run on other cores than it should."""
         self._signal(signal.SIGCONT)
         for process in self.processes():
             cores = os.sched_getaffinity(process)
@@ -80,7 +74,7 @@ class PeerProcess:
         self._process.terminate()
         deadline = time.monotonic() + STOP_S
         while self.processes() and time.monotonic() < deadline:
-            self._process.poll()  # a process that nobody asks about stays in the table
+            self._process.poll()  # a process that is not waited for stays in the table
             time.sleep(0.1)
         self._signal(signal.SIGKILL)
         self._process.wait()
@@ -88,14 +82,14 @@ class PeerProcess:
         self._reservation.close()
 
     def processes(self) -> list[int]:
-        """Return the numbers of the peer's processes that live."""
-        mark = self._mark.encode()
+        """Return the numbers of the peer's living processes."""
+        mark = f"{MARK}={self._mark}".encode()
         found = []
         for folder in Path("/proc").iterdir():
             try:
                 if folder.name.isdecimal() and mark in (folder / "environ").read_bytes().split(b"\0"):
                     found.append(int(folder.name))
-            except OSError:  # it ended, or is somebody else's
+            except OSError:  # it ended, or belongs to another user
                 continue
         return found
 
@@ -108,7 +102,7 @@ class PeerProcess:
 
 
 def stands_still(process: int) -> bool:
-    """Tell whether a process is stopped, or is none any more."""
+    """Tell whether a process is stopped or has ended."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -117,26 +111,17 @@ def stands_still(process: int) -> bool:
 
 
 def reserve_ports() -> socket.socket:
-    """Return a socket to keep open: the PORTS ports after its own on 127.0.0.1 are free, and nobody else is given them.
+    """Return a socket to keep open: the PORTS ports after its own on 127.0.0.1 are free, and reserved by it.
 
     Raises PeerError if there are none.
     """
     for port in range(18_000, 20_000, PORTS + 1):
-        with ExitStack() as tried:
+        with ExitStack() as stack:
+            tried = [stack.enter_context(socket.socket()) for _ in range(PORTS + 1)]
             try:
-                first, *_ = [tried.enter_context(bound(port + offset)) for offset in range(PORTS + 1)]
+                for offset, one in enumerate(tried):
+                    one.bind(("127.0.0.1", port + offset))
             except OSError:
                 continue
-            return first.dup()
+            return tried[0].dup()
     raise PeerError("no free ports from 18000 to 20000: end what listens there")
-
-
-def bound(port: int) -> socket.socket:
-    """Return a socket that has `port` on 127.0.0.1 for itself; raises OSError if another has it."""
-    taken = socket.socket()
-    try:
-        taken.bind(("127.0.0.1", port))
-    except OSError:
-        taken.close()
-        raise
-    return taken

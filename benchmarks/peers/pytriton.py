@@ -5,7 +5,7 @@ import numpy as np
 
 from benchmarks.peers.graph import open_graph
 from benchmarks.peers.open_inference import MODEL, binary_batch, json_batch, single
-from benchmarks.peers.surface import Floats
+from benchmarks.peers.surface import N_FEATURES, Floats
 
 __all__ = ["NAME", "NOTES", "PACKAGES", "PYTHON", "binary_batch", "json_batch", "serve", "single"]
 
@@ -16,7 +16,6 @@ NOTES = (
     "Triton's Python backend calls ONNX Runtime in Python; PyTriton ships no ONNX backend. Its dynamic batcher puts "
     "single events together without waiting. Tensors in JSON or, with the protocol's extension, in binary."
 )
-FEATURES = 14
 
 
 def serve(model: str, port: int) -> None:
@@ -38,7 +37,7 @@ def serve(model: str, port: int) -> None:
         triton.bind(
             model_name=MODEL,
             infer_func=infer,
-            inputs=[Tensor(name="features", dtype=np.float32, shape=(FEATURES,))],
+            inputs=[Tensor(name="features", dtype=np.float32, shape=(N_FEATURES,))],
             outputs=[Tensor(name="anomaly_score", dtype=np.float32, shape=(1,))],
             config=ModelConfig(max_batch_size=65_536, batcher=DynamicBatcher(max_queue_delay_microseconds=0)),
         )

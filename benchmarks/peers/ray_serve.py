@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.peers import surface
 from benchmarks.peers.graph import open_graph
-from benchmarks.peers.surface import Floats, Question, single
+from benchmarks.peers.surface import N_FEATURES, Floats, Question, single
 
 __all__ = ["NAME", "NOTES", "PACKAGES", "PYTHON", "binary_batch", "json_batch", "serve", "single"]
 
@@ -23,7 +23,6 @@ PACKAGES: tuple[str, ...] = (
 )
 PYTHON = sys.executable
 NOTES = "One replica, throughput-optimised mode, HAProxy as ingress; ingress, replica and control plane share the core."
-FEATURES = 14
 
 
 def serve(model: str, port: int) -> None:
@@ -43,7 +42,7 @@ def serve(model: str, port: int) -> None:
 
         async def __call__(self, request: Request) -> Response | dict[str, float] | dict[str, list[float]]:
             if request.headers["content-type"] == "application/octet-stream":
-                events = np.frombuffer(await request.body(), "<f4").reshape(-1, FEATURES)
+                events = np.frombuffer(await request.body(), "<f4").reshape(-1, N_FEATURES)
                 return Response(self.score(events).tobytes(), media_type="application/octet-stream")
             body = await request.json()
             if "features" in body:

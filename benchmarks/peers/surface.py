@@ -1,16 +1,18 @@
 """What every peer offers, and the questions of our own service, which most of them can be asked too.
 
-It does not know who serves. Only NumPy is imported, for a peer's own environment has little more.
+Only NumPy is imported, for a peer's own environment has little more.
 """
 
 import json
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+N_FEATURES = 14
 Score = Callable[[Floats], Floats]
 """Events (n, features) to anomaly scores (n,)."""
 
@@ -46,6 +48,11 @@ class Peer(Protocol):
 
     def binary_batch(self, events: Floats) -> Question | None:
         """Ask for the scores of `events` (n, features) in the fastest binary format there is, or None without one."""
+
+
+def peer_module(name: str) -> Peer:
+    """Import the peer of that name."""
+    return cast(Peer, cast(Any, import_module(f"benchmarks.peers.{name}")))
 
 
 def single(event: Floats) -> Question:

@@ -25,8 +25,9 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.steady import SteadyLoad, mixed_questions
-from benchmarks.tally import Outcome, Report
+from benchmarks.load.closed_loop import ClosedLoop
+from benchmarks.load.outcomes import Outcome, Report
+from benchmarks.load.scoring import checked, mixed_requests
 from tests.artefacts import oracle, sample_events, write_artefact
 from tests.live import LiveService, live_service
 from tests.service.reload.test_watcher import Made, make, put
@@ -35,7 +36,7 @@ from tests.service.test_metrics import samples
 
 PATIENCE_S = 30
 EVENTS = sample_events(300)
-QUESTIONS = mixed_questions(EVENTS, (7, 300))
+REQUESTS = mixed_requests(EVENTS, (7, 300))
 LOST = (Outcome.ERROR, Outcome.WRONG, Outcome.RESET, Outcome.CUT)
 
 Score = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -51,11 +52,10 @@ def scores_of(*models: Made) -> Mapping[str, Score]:
     return {one.identity: scaled(one.score / float(first)) for one in models}
 
 
-def steady(service: LiveService, *models: Made, clients: int = 4, per_connection: int | None = None) -> SteadyLoad:
+def steady(service: LiveService, *models: Made, clients: int = 4, per_connection: int | None = None) -> ClosedLoop:
     """Have clients ask in every format."""
-    return SteadyLoad(
-        service.base_url, QUESTIONS, scores_of(*models), clients=clients, pause_s=0.001, per_connection=per_connection
-    )
+    requests = checked(service.base_url, REQUESTS, scores_of(*models))
+    return ClosedLoop(service.base_url, requests, clients=clients, pause_s=0.001, per_connection=per_connection)
 
 
 def assert_none_lost(report: Report, *also: Outcome) -> None:

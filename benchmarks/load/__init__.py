@@ -1,0 +1,1 @@
+"""Load generators: what sends requests, and what became of each."""

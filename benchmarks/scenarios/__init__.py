@@ -1,0 +1,1 @@
+"""What is measured how: one scenario a module."""

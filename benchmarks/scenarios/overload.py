@@ -1,0 +1,179 @@
+"""Four times as many clients as the service has room for: the rate of those admitted, the latency of refusals.
+
+One worker runs on one core, all clients on another; every response is checked.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.load.closed_loop import ClosedLoop, drive
+from benchmarks.load.connection import Request, encode, get
+from benchmarks.load.open_loop import undisturbed
+from benchmarks.load.outcomes import Outcome
+from benchmarks.load.scoring import WrongAnswerError, read_sample
+from benchmarks.report import machine
+from benchmarks.report.measurements import AS_TOLD, AT_ONCE, CAPACITY, Overloaded, OverloadTurn
+from benchmarks.report.results import Overload, median_of
+from benchmarks.scenarios.cases import Case, batch_case, single_case
+from benchmarks.targets.launcher import Server, serving
+from benchmarks.targets.processes import cpu_seconds
+from benchmarks.targets.service import service_flags
+from service.errors import RETRY_AFTER_S
+from service.model.artefact import Artefact, load_artefact
+from service.model.scorer import Scorer
+
+TIMES: Final = 4
+TURN_S: Final = {CAPACITY: (0.25, 0.8), AT_ONCE: (0.25, 0.8), AS_TOLD: (2 * RETRY_AFTER_S, 1.0)}
+"""Seconds to warm up, and seconds that count. Clients that wait as told have been refused before."""
+ROOM: Final = {"raw-10k": 10, "json-1k": 40, "json-10k": 5, "single": 32}
+"""How many requests of a case are admitted together: 20 ms of work, and of single events 1 ms."""
+CONNECTIONS: Final = 16_384
+"""More than the service takes by default: it is to refuse requests, not connections."""
+PROBES: Final = 2
+PROBE_PAUSE_S: Final = 0.01
+SETTLE_S: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A case, the service that has room for so many of its requests, and what its clients and the probes send."""
+
+    case: Case
+    server: Server
+    room: int
+    max_inflight_events: int
+    request: Request
+    single: Request
+    health: Request
+
+
+def run(model: str, rounds: int) -> Overload:
+    """Let all cases and behaviours take turns; raises RuntimeError for a wrong response, OSError for a lost one."""
+    provenance = machine.provenance(f"python -m benchmarks overload --rounds {rounds}")
+    server_core, load_core = machine.cores()
+    os.sched_setaffinity(0, {load_core})
+    artefact = load_artefact(model)
+    with ExitStack() as stack:
+        settings = {case.name: prepare(stack, case, artefact, model, server_core) for case in cases(artefact)}
+        turns: dict[str, dict[str, list[OverloadTurn]]] = {name: {} for name in settings}
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", flush=True)
+            for name, setting in settings.items():
+                for behaviour, turn in take_turn(setting):
+                    turns[name].setdefault(behaviour, []).append(turn)
+    overloaded = {
+        name: Overloaded(
+            settings[name].max_inflight_events,
+            by_behaviour,
+            {key: median_of(some) for key, some in by_behaviour.items()},
+        )
+        for name, by_behaviour in turns.items()
+    }
+    return Overload(**provenance, model=artefact.identity, times=TIMES, cases=overloaded)
+
+
+def cases(artefact: Artefact) -> Iterator[Case]:
+    """Make what is asked."""
+    scorer, events = Scorer(artefact), read_sample(artefact.n_features)
+    yield batch_case(scorer, events[:10_000], "raw")
+    yield batch_case(scorer, events[:1_000], "json")
+    yield batch_case(scorer, events[:10_000], "json")
+    yield replace(single_case(scorer, events, ROOM["single"]), name="single")
+
+
+def prepare(stack: ExitStack, case: Case, artefact: Artefact, model: str, core: int) -> Setting:
+    """Start a service with room for the case's requests, and half of one more that small ones beside may have."""
+    room, n_events = ROOM[case.name], len(case.scores)
+    if not case.request.single:  # the service counts a batch by its size before it has read it
+        n_events = max(n_events, len(case.request.body) // (4 * artefact.n_features))
+    limit = room * n_events + n_events // 2
+    flags = ["--max-inflight-events", str(limit), "--max-connections", str(CONNECTIONS)]
+    server = stack.enter_context(serving("service", *service_flags(model), *flags, cores=[core]))
+    url = server.base_url
+
+    def exact(case: Case) -> Request:
+        exchange = case.exchange(url)
+        return Request.exact(exchange.name, exchange.data, exchange.body)
+
+    single = single_case(Scorer(artefact), read_sample(artefact.n_features), 1)
+    health = Request.exact("health", encode(url, "GET", "/health"), get(url, "/health").body)
+    return Setting(case, server, room, limit, exact(case), exact(single), health)
+
+
+def take_turn(setting: Setting) -> Iterator[tuple[str, OverloadTurn]]:
+    """Measure with as many clients as there is room for, and with four times the load in two behaviours."""
+    capacity = measure(setting, CAPACITY, setting.room)
+    yield CAPACITY, capacity
+    yield AT_ONCE, measure(setting, AT_ONCE, TIMES * setting.room)
+    if not setting.case.request.single:
+        per_s = capacity.accepted_events_per_s / len(setting.case.scores)
+        resting = round((TIMES - 1) * per_s * RETRY_AFTER_S)
+        yield AS_TOLD, measure(setting, AS_TOLD, setting.room + resting)
+
+
+def measure(setting: Setting, behaviour: str, connections: int) -> OverloadTurn:
+    """Let so many clients ask for a while, with a few beside them that ask for health and for one event."""
+    url, told = setting.server.base_url, behaviour == AS_TOLD
+    batches = ClosedLoop(
+        url,
+        [setting.request],
+        clients=connections,
+        obey_retry_after=told,
+        begin_within_s=RETRY_AFTER_S if told else 0,
+    )
+    probes = [setting.single, setting.health]
+    single, health = (ClosedLoop(url, [one], clients=PROBES, pause_s=PROBE_PAUSE_S) for one in probes)
+    warming_s, seconds = TURN_S[behaviour]
+    with undisturbed():
+        busy_s, started = time.process_time(), time.perf_counter()
+        drive([batches, single, health], lambda: time.perf_counter() < started + warming_s + seconds)
+        busy = (time.process_time() - busy_s) / (time.perf_counter() - started)
+    settle(setting.server.pid)
+    require_right(batches, single, health)
+
+    def latencies(loop: ClosedLoop, outcome: Outcome = Outcome.ANSWERED) -> NDArray[np.float64]:
+        return loop.record.latencies_ms(outcome, warming_s, warming_s + seconds)
+
+    accepted, refused = latencies(batches), latencies(batches, Outcome.REFUSED)
+    singles, singles_refused = latencies(single), latencies(single, Outcome.REFUSED)
+    return OverloadTurn(
+        connections=connections,
+        accepted_events_per_s=len(accepted) * len(setting.case.scores) / seconds,
+        accepted_p50_ms=percentile(accepted, 50),
+        accepted_p99_ms=percentile(accepted, 99),
+        refused_per_s=len(refused) / seconds,
+        refused_p50_ms=percentile(refused, 50),
+        refused_p99_ms=percentile(refused, 99),
+        single_p99_ms=percentile(singles, 99),
+        singles_refused=len(singles_refused) / max(1, len(singles) + len(singles_refused)),
+        health_p99_ms=percentile(latencies(health), 99),
+        client_busy=busy,
+    )
+
+
+def require_right(*loops: ClosedLoop) -> None:
+    """Raise WrongAnswerError unless each request was answered rightly or refused with Retry-After."""
+    for loop in loops:
+        report = loop.report()
+        if report.begun != report.outcomes[Outcome.ANSWERED] + report.outcomes[Outcome.REFUSED]:
+            raise WrongAnswerError(f"not all were answered or refused: {report}")
+
+
+def settle(pid: int) -> None:
+    """Wait until a server has put away what its clients left behind: the next turn has its core."""
+    before = -1.0
+    while (now := cpu_seconds(pid)) != before:
+        before = now
+        time.sleep(SETTLE_S)
+
+
+def percentile(latencies_ms: NDArray[np.float64], percent: float) -> float:
+    """Give a percentile; 0 where there are none."""
+    return float(np.percentile(latencies_ms, percent)) if len(latencies_ms) else 0.0

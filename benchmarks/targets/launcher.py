@@ -1,0 +1,130 @@
+"""Servers as processes: started on given cores with their log in a file, waited for, and stopped.
+
+Each logs JSON lines, of which `{"event": "ready", "url": ...}` says where it listens.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.targets.processes import family
+
+START_S: Final = 60
+STOP_S: Final = 60
+
+
+class Server:
+    """A running server process, where to reach it, and what it has logged."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.base_url = ""
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self.process.pid
+
+    @property
+    def log_text(self) -> str:
+        """All that the process has written to stderr."""
+        return self._log.read_text()
+
+    @property
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The whole lines of the log; one that is not JSON, as of a traceback, is an event of its own."""
+        return [_line(text) for text in self.log_text.splitlines(keepends=True) if text.endswith("\n")]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Give the log's lines of one event."""
+        return [line for line in self.log_lines if line.get("event") == name]
+
+    def wait_for(self, name: str, count: int = 1) -> dict[str, Any]:
+        """Wait until the event was logged `count` times, and give the last; raises RuntimeError if the process ends."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            ended = self.process.poll() is not None
+            if len(found := self.events(name)) >= count:
+                return found[-1]
+            if ended:
+                break
+            time.sleep(0.02)
+        raise RuntimeError(f"the server did not log {name!r} {count} times:\n{self.log_text[-4000:]}")
+
+    def signal(self, sig: signal.Signals) -> None:
+        """Send a signal to the process."""
+        self.process.send_signal(sig)
+
+    def stop(self) -> int:
+        """Send SIGTERM and give the exit status."""
+        self.signal(signal.SIGTERM)
+        return self.process.wait(STOP_S)
+
+
+@contextmanager
+def starting(
+    command: Sequence[str], *, cores: Collection[int] | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run a command until the end of the block; at its start the process has only just been started."""
+    pinned = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
+    with tempfile.TemporaryDirectory(prefix="server-") as folder:
+        log = Path(folder, "log")
+        with log.open("wb") as stderr:
+            # In a process group of its own, so that Ctrl+C reaches the benchmark alone, which then stops the server.
+            process = subprocess.Popen(
+                [*pinned, *command], stderr=stderr, env={**clean_environment(), **(env or {})}, process_group=0
+            )
+        try:
+            yield Server(process, log)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(STOP_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+@contextmanager
+def serving(module: str, *arguments: str, cores: Collection[int], under: Sequence[str] = ()) -> Iterator[Server]:
+    """Run `python -m module` on the given cores until the end of the block, ready at its start.
+
+    `under` is a program to start it with. Raises RuntimeError if the server does not start, or stops with another
+    status than 0. What it has logged beyond information is written to stderr.
+    """
+    with starting([*under, sys.executable, "-m", module, *arguments], cores=cores) as server:
+        server.base_url = server.wait_for("ready")["url"]
+        try:
+            yield server
+        finally:
+            # A profiler writes what it has seen once the program under it has ended.
+            if server.process.poll() is None:
+                os.kill(family(server.pid)[1] if under else server.pid, signal.SIGTERM)
+            status = server.process.wait(STOP_S)
+            lines = server.log_text.splitlines(keepends=True)
+            sys.stderr.writelines(line for line in lines if '"level": "INFO"' not in line)
+    if status != 0:
+        raise RuntimeError(f"{module} stopped with status {status}, expected 0")
+
+
+def clean_environment() -> dict[str, str]:
+    """Give this environment without settings of the service, which would be measured without being written down."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ANOMALY_")}
+
+
+def _line(text: str) -> dict[str, Any]:
+    try:
+        read = json.loads(text)
+    except ValueError:
+        read = None
+    return read if isinstance(read, dict) else {"event": text.strip(), "level": "ERROR"}

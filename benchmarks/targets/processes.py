@@ -1,0 +1,126 @@
+"""Running processes: processor time, memory, descriptors and threads, as Linux counts them."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from benchmarks.report.measurements import Growth, ProcessSample
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+INTERVAL_S = 1.0
+SHORTEST_S = 240
+"""The growth of a process that lived for less is not judged: it was warming up for much of the time."""
+
+
+def family(pid: int) -> list[int]:
+    """Give the process and all its descendants, the process first."""
+    found = [pid]
+    for one in found:  # grows as it is read
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            found += map(int, children.read_text().split())
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Add up the processor time, of user and system, that the family has used so far."""
+    return sum(int(ticks) for one in family(pid) for ticks in _stat(one)[11:13]) / TICKS_PER_S
+
+
+def resident_mb(pid: int) -> float:
+    """Add up the memory in MB (10^6 bytes) that the family holds now."""
+    return sum(_megabytes(one, "VmRSS") for one in family(pid))
+
+
+def peak_mb(pid: int) -> float:
+    """Add up the most memory in MB that each of the family has held since its start, or since `forget_peak`."""
+    return sum(_megabytes(one, "VmHWM") for one in family(pid))
+
+
+def forget_peak(pid: int) -> None:
+    """Let the peaks start again from what is held now."""
+    for one in family(pid):
+        Path(f"/proc/{one}/clear_refs").write_text("5")
+
+
+def started(pid: int) -> int:
+    """Tell when a process was started, in ticks since the machine was; raises OSError if it has ended."""
+    return int(_stat(pid)[19])
+
+
+def sockets(pid: int) -> int:
+    """Count the sockets that a process holds; 0 once it has ended."""
+    count = 0
+    with suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                count += link.readlink().name.startswith("socket:")
+    return count
+
+
+def sample(pid: int, second: float) -> ProcessSample:
+    """Look at one process; raises OSError if it has ended."""
+    n_descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return ProcessSample(second, _megabytes(pid, "VmRSS"), n_descriptors)
+
+
+class Watch:
+    """Samples every second during a `with` block the processes that `named` gives, as name -> number."""
+
+    def __init__(self, named: Callable[[], dict[str, int]]) -> None:
+        self._named = named
+        self._started = time.monotonic()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.samples: dict[str, list[ProcessSample]] = {}
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(INTERVAL_S):
+            named: dict[str, int] = {}
+            with suppress(RuntimeError):  # the service cannot be asked now: it is the next time
+                named = self._named()
+            for name, pid in named.items():
+                with suppress(OSError):  # the process has ended
+                    self.samples.setdefault(name, []).append(sample(pid, time.monotonic() - self._started))
+
+
+def growths(samples: dict[str, list[ProcessSample]]) -> list[Growth]:
+    """Compare the second with the last quarter of each process that lived for long enough."""
+    found = []
+    for name, seen in samples.items():
+        seconds, quarter = seen[-1].second - seen[0].second, len(seen) // 4
+        if seconds >= SHORTEST_S:
+            parts = (seen[quarter : 2 * quarter], seen[-quarter:])
+            memory = [float(np.median([one.resident_mb for one in part])) for part in parts]
+            descriptors = [float(np.median([one.descriptors for one in part])) for part in parts]
+            found.append(Growth(name, seconds, *memory, *descriptors))
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    # The second field is the program's name in brackets, which may itself hold spaces and brackets.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _status(pid: int) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+
+
+def _megabytes(pid: int, field: str) -> float:
+    status = _status(pid)
+    if field not in status:  # it has ended, and its parent has yet to notice
+        raise ProcessLookupError(pid)
+    return int(status[field].split()[0]) * 1024 / 1e6

@@ -1,0 +1,30 @@
+"""The open-loop load sends what is due, and counts every response."""
+
+import pytest
+
+from benchmarks.load.connection import LostError, Request, encode
+from benchmarks.load.open_loop import offer
+from benchmarks.targets.launcher import Server
+
+
+def test_every_request_is_answered_once(bare: Server, three: Request, subtests: pytest.Subtests) -> None:
+    """As many requests are timed as are due, also where they wait for a connection."""
+    for connections in (1, 8):
+        with subtests.test(msg=f"{connections} connections"):
+            found = offer(bare.base_url, three, connections=connections, requests_per_s=2_000, seconds=0.1)
+            assert found.requests == 200
+            assert 0 < found.p50_ms <= found.p99_ms <= found.p999_ms <= found.max_ms
+
+
+def test_another_response_fails(bare: Server, three: Request) -> None:
+    """A body that is not the right one ends the run, and is shown."""
+    wrong = Request.exact("three", three.data, b"{}")
+    with pytest.raises(RuntimeError, match=r"three: the body is b'{\"anomaly_scores\""):
+        offer(bare.base_url, wrong, connections=2, requests_per_s=1_000, seconds=0.05)
+
+
+def test_a_closed_connection_fails(bare: Server) -> None:
+    """A server that closes a connection ends the run."""
+    bad = Request.exact("closing", encode(bare.base_url, "POST", "/three", {"Connection": "close"}), b"")
+    with pytest.raises((LostError, RuntimeError)):
+        offer(bare.base_url, bad, connections=1, requests_per_s=100, seconds=0.05)

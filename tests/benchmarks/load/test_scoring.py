@@ -1,0 +1,56 @@
+"""Requests hold the events, and responses are compared with the scores of the model."""
+
+import numpy as np
+import pytest
+
+from benchmarks.load.formats import FORMATS, JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, decimals
+from benchmarks.load.scoring import ScoringRequest, WrongAnswerError, largest_requests, score_fault
+from benchmarks.targets.launcher import Server
+from tests.artefacts import sample_events
+
+SCORES = np.array([1.5, 2.5, 3.5], np.float32)
+THREE = ScoringRequest.of(JSON, sample_events(3), "three")
+
+
+def test_right_scores_pass(bare: Server) -> None:
+    """The response is given back."""
+    assert THREE.ask(bare.base_url, SCORES, "/three").status == 200
+
+
+def test_wrong_scores_fail(bare: Server) -> None:
+    """A score off by more than the golden tolerance is named, with what it should be."""
+    with pytest.raises(WrongAnswerError, match=r"three: score 1 is 2\.5, expected 2\.50"):
+        THREE.ask(bare.base_url, np.array([1.5, 2.501, 3.5], np.float32), "/three")
+
+
+def test_another_status_fails(bare: Server) -> None:
+    """The response is shown."""
+    with pytest.raises(WrongAnswerError, match="three: status 500"):
+        THREE.ask(bare.base_url, SCORES, "/unknown")
+
+
+def test_a_missing_score_fails() -> None:
+    """As many scores as events are expected, and nothing but scores."""
+    assert score_fault(np.zeros(2), np.zeros(3)) == "the scores have the shape (2,), expected (3,)"
+    assert "no scores" in (THREE.fault(b"{}", SCORES) or "")
+
+
+def test_numbers_are_written_with_the_digits_of_float32() -> None:
+    """641.3 goes out as 641.3, and comes back as the same float32."""
+    events = np.array([[641.3, -1205.6], [1e-5, 641.3]], np.float32)
+    assert decimals(events).tolist() == [[641.3, -1205.6], [1e-5, 641.3]]
+    assert np.array_equal(decimals(events).astype(np.float32), events)
+    assert JSON.write("events", events) == b'{"events": [[641.3, -1205.6], [1e-05, 641.3]]}'
+
+
+def test_scores_are_read_in_every_format() -> None:
+    """Lists, float32 in bytes and arrays are read as the same scores."""
+    written = {fmt: fmt.write("anomaly_scores", SCORES) for fmt in (JSON, MSGPACK, MSGPACK_BINARY, RAW, NPY)}
+    assert all(np.array_equal(fmt.read("anomaly_scores", body), SCORES) for fmt, body in written.items())
+
+
+def test_the_largest_bodies_are_just_below_the_limit() -> None:
+    """In every format."""
+    requests = largest_requests(sample_events(2_000), 1_000_000)
+    assert len(requests) == len(FORMATS)
+    assert all(970_000 < len(request.body) <= 1_000_000 for request in requests)
