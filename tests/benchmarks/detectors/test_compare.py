@@ -1,4 +1,4 @@
-"""A comparison says what the scores say, keeps apart what must not be mixed, and does no training twice."""
+"""A comparison measures what the scores say, keeps the classes apart, and trains nothing twice."""
 
 import json
 import re
@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.detectors.contest import Files, read
-from benchmarks.detectors.entries import VIEWS, Knowledge, entries
-from benchmarks.detectors.rivals import RIVALS
-from benchmarks.detectors.standings import ABOUT, FIGURES
+from benchmarks.detectors.compare import code_digest, main
+from benchmarks.detectors.detectors import VIEWS, Knowledge, plan
+from benchmarks.detectors.references import PUBLIC_DETECTORS
+from benchmarks.detectors.results import ABOUT, METRICS
+from benchmarks.detectors.samples import Files, read_files
 from tests.training import samples
-from training.__main__ import main
 from training.detectors.presets import PRESETS
+from training.errors import EventsError, PartsError
 from training.events.events import Events, read_events, write_events
 
 SEEDS = 2
@@ -40,7 +41,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]
     folder = tmp_path_factory.mktemp("compared")
     write_events(folder / "cocktail.h5", Events(samples.signal(200, seed=5), np.ones(200, np.int8)))
     arguments = [*write_files(folder), "--exposure", str(folder / "cocktail.h5")]
-    assert main(["compare", *arguments, "--out", str(folder / "out"), "--seeds", str(SEEDS)]) == 0
+    assert main([*arguments, "--out", str(folder / "out"), "--seeds", str(SEEDS)]) == 0
     return arguments, folder / "out"
 
 
@@ -71,13 +72,14 @@ def mahalanobis(background: NDArray[np.float32], events: NDArray[np.float32]) ->
 
 
 def counted_auc(background: NDArray[np.float64], signal: NDArray[np.float64]) -> float:
-    """Return the share of pairs whose signal event scores higher."""
+    """Return the fraction of pairs whose signal event scores higher."""
     return float((signal[:, None] > background).mean())
 
 
 # What it says
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_scores(compared: tuple[list[str], Path]) -> None:
     """The AUC of a detector that anyone can write in three lines is what counting pairs gives, on every sample."""
     (train, test, elsewhere, alone, *_), folder = compared
@@ -88,33 +90,36 @@ def test_figures_are_those_of_the_scores(compared: tuple[list[str], Path]) -> No
         ("elsewhere", read_events(elsewhere).background, read_events(elsewhere).signal),
         ("alone", tested, read_events(alone).signal),  # judged against the background of the first
     ):
-        found = line(folder, detector="Mahalanobis (scikit-learn)", sees="raw", sample=sample)
+        found = line(folder, detector="Gaussian mixture, 1 component (its default)", sees="raw", sample=sample)
         expected = counted_auc(*(mahalanobis(background, part.features) for part in (ordinary, signal)))
         assert found["figures"]["AUC"]["value"] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_every_detector_is_on_every_sample(compared: tuple[list[str], Path]) -> None:
     """Presets, public detectors on both views and the known direction have each figure on each sample."""
     _, folder = compared
     found = {(one["class"], one["detector"], one["sees"], one["sample"]) for one in lines(folder)}
     for sample in ("test", "elsewhere", "alone"):
-        for name in RIVALS:
+        for name in PUBLIC_DETECTORS:
             for view in VIEWS:
                 assert (Knowledge.BACKGROUND_ONLY, name, view, sample) in found
         for config in PRESETS.values():
             knowledge = Knowledge.EXPOSED if config.exposed else Knowledge.BACKGROUND_ONLY
             assert (knowledge, config.name, config.feature_map, sample) in found
         assert (Knowledge.KNOWN_DIRECTION, "minus tau21 of both jets", "tau21", sample) in found
-    assert all(list(one["figures"]) == list(FIGURES) for one in lines(folder))
+    assert all(list(one["figures"]) == list(METRICS) for one in lines(folder))
 
 
+@pytest.mark.slow
 def test_presets_that_learn_signals_need_some(compared: tuple[list[str], Path]) -> None:
     """Without exposure the presets that learn signals are left out, and those alone."""
     (train, test, *_), _ = compared
-    names = {entry.name for entry in entries(read(Files(Path(train), None, (Path(test),)))) if entry.ours}
+    names = {line.name for line, *_ in plan(read_files(Files(Path(train), None, (Path(test),)))) if line.ours}
     assert names == {name for name, config in PRESETS.items() if not config.exposed}
 
 
+@pytest.mark.slow
 def test_seeds_are_counted_where_they_matter(compared: tuple[list[str], Path]) -> None:
     """What draws numbers is trained once a seed and differs; what draws none is trained once and has no spread."""
     _, folder = compared
@@ -133,6 +138,7 @@ def test_seeds_are_counted_where_they_matter(compared: tuple[list[str], Path]) -
     assert len(rows) == 2 * 3
 
 
+@pytest.mark.slow
 def test_classes_are_never_in_one_table(compared: tuple[list[str], Path]) -> None:
     """Under the heading of a class stand its own detectors alone, and what the class means."""
     _, folder = compared
@@ -151,6 +157,7 @@ def test_classes_are_never_in_one_table(compared: tuple[list[str], Path]) -> Non
     assert not by_class[Knowledge.BACKGROUND_ONLY] & by_class[Knowledge.SUPERVISED]
 
 
+@pytest.mark.slow
 def test_a_background_from_elsewhere_is_not_learned_beside_the_training_background(
     compared: tuple[list[str], Path],
 ) -> None:
@@ -161,12 +168,11 @@ def test_a_background_from_elsewhere_is_not_learned_beside_the_training_backgrou
     assert supervised == {(here, "test"), (here, "alone"), (there, "elsewhere"), (there, "alone")}
 
 
+@pytest.mark.slow
 def test_figures_are_drawn(compared: tuple[list[str], Path]) -> None:
-    """There is a picture of the samples and two of each, all linked from the page."""
+    """There is a figure of all AUCs and one of curves for each sample, all linked from the page."""
     _, folder = compared
-    names = {"samples.png"} | {
-        f"{kind}-{name}.png" for kind in ("auc", "roc") for name in ("test", "elsewhere", "alone")
-    }
+    names = {"auc.png", "roc-test.png", "roc-elsewhere.png", "roc-alone.png"}
     assert {path.name for path in folder.glob("*.png")} == names
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in names)
     assert set(re.findall(r"\]\((.*?)\)", (folder / "comparison.md").read_text())) == names
@@ -175,6 +181,7 @@ def test_figures_are_drawn(compared: tuple[list[str], Path]) -> None:
 # What it keeps
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_done_again(compared: tuple[list[str], Path]) -> None:
     """The same command again makes only the part that is missing, and ends with the same page and the same figures."""
     files, folder = compared
@@ -182,66 +189,79 @@ def test_what_is_finished_is_not_done_again(compared: tuple[list[str], Path]) ->
     results = [(folder / name).read_bytes() for name in ("comparison.md", "comparison.json")]
     (lost,) = (folder / "parts").glob("ecod-raw-1-*.npy")
     lost.unlink()
-    assert main(["compare", *files, "--out", str(folder), "--seeds", str(SEEDS)]) == 0
+    assert main([*files, "--out", str(folder), "--seeds", str(SEEDS)]) == 0
     after = {path: path.stat().st_mtime_ns for path in (folder / "parts").glob("*.npy")}
     assert after.keys() == before.keys()
     assert [path for path in before if after[path] != before[path]] == [lost]
     assert [(folder / name).read_bytes() for name in ("comparison.md", "comparison.json")] == results
 
 
-def test_parts_of_other_events_are_refused(
-    compared: tuple[list[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.slow
+def test_parts_of_other_events_are_refused(compared: tuple[list[str], Path], tmp_path: Path) -> None:
     """A folder with parts of other events is left alone, and the error says what to do."""
     (train, _, *more), folder = compared
     write_events(tmp_path / "test.h5", samples.mixed(300, 120, seed=5))
     page = (folder / "comparison.md").read_bytes()
-    assert main(["compare", train, str(tmp_path / "test.h5"), *more, "--out", str(folder)]) == 1
-    assert "remove the folder to start anew" in capsys.readouterr().err
+    with pytest.raises(PartsError, match="remove the folder to start anew"):
+        main([train, str(tmp_path / "test.h5"), *more, "--out", str(folder)])
     assert (folder / "comparison.md").read_bytes() == page
+
+
+@pytest.mark.parametrize(
+    ("after", "same"),
+    [
+        ('"""Another docstring."""\n\nRATE = 1  # and a comment\n\n\ndef double(x):\n    return 2 * x\n', True),
+        ('"""Module."""\nRATE = 2\ndef double(x):\n    """Double."""\n    return 2 * x\n', False),
+    ],
+)
+def test_comments_do_not_retrain(tmp_path: Path, after: str, same: bool) -> None:
+    """The name of a part depends on the code of its detector, and not on comments, docstrings and layout."""
+    code = tmp_path / "code.py"
+    code.write_text('"""Module."""\nRATE = 1\ndef double(x):\n    """Double."""\n    return 2 * x\n')
+    before = code_digest([str(code)])
+    code.write_text(after)
+    assert (code_digest([str(code)]) == before) == same
 
 
 # What it refuses
 
 
-def refused(arguments: list[str], out: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """Require an error of one line that leaves no folder, and return it."""
-    assert main(["compare", *arguments, "--out", str(out)]) == 1
+def refused(arguments: list[str], out: Path) -> str:
+    """Require an error that leaves no folder, and return it."""
+    with pytest.raises(EventsError) as error:
+        main([*arguments, "--out", str(out)])
     assert not out.exists()
-    (error,) = capsys.readouterr().err.splitlines()
-    return error
+    return str(error.value)
 
 
-def test_events_that_were_learned_are_not_for_testing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_that_were_learned_are_not_for_testing(tmp_path: Path) -> None:
     """A sample that shares an event with the training background or the exposure is refused."""
     train, test, *_ = write_files(tmp_path)
     shared = samples.mixed(300, 120, seed=2)
     shared.features[7] = samples.background(1000, seed=1)[500]
     write_events(tmp_path / "shared.h5", shared)
-    assert "has 1 events that detectors learn from" in refused(
-        [train, str(tmp_path / "shared.h5")], tmp_path / "out", capsys
-    )
-    assert "has 120 events that" in refused([train, test, "--exposure", test], tmp_path / "out", capsys)
+    assert "has 1 events that detectors learn from" in refused([train, str(tmp_path / "shared.h5")], tmp_path / "out")
+    assert "has 120 events that" in refused([train, test, "--exposure", test], tmp_path / "out")
 
 
-def test_a_sample_without_labels_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sample_without_labels_is_refused(tmp_path: Path) -> None:
     """Events without labels cannot be judged."""
     train, test, *_ = write_files(tmp_path)
     write_events(tmp_path / "unlabelled.h5", Events(samples.background(100)))
-    assert "no column 'label'" in refused([train, test, str(tmp_path / "unlabelled.h5")], tmp_path / "out", capsys)
+    assert "no column 'label'" in refused([train, test, str(tmp_path / "unlabelled.h5")], tmp_path / "out")
 
 
-def test_the_first_sample_has_both_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_sample_has_both_classes(tmp_path: Path) -> None:
     """A signal alone needs a background before it to be judged against, and an exposure some signal."""
     train, test, _, alone = write_files(tmp_path)
-    assert "0 background (label 0) events" in refused([train, alone], tmp_path / "out", capsys)
-    assert "holds no signal" in refused([train, test, "--exposure", train], tmp_path / "out", capsys)
+    assert "0 background (label 0) events" in refused([train, alone], tmp_path / "out")
+    assert "holds no signal" in refused([train, test, "--exposure", train], tmp_path / "out")
 
 
 @pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--processes", "0"], ["TEST.h5"]])
 def test_wrong_arguments_are_mistakes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """No seed, no process, and two samples of one name end with exit code 2 and a reason."""
     with pytest.raises(SystemExit) as ended:
-        main(["compare", "TRAIN.h5", "TEST.h5", *arguments, "--out", "DIR"])
+        main(["TRAIN.h5", "TEST.h5", *arguments, "--out", "DIR"])
     assert ended.value.code == 2
     assert re.search("expected 1 or more|same name", capsys.readouterr().err)

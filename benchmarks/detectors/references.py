@@ -1,37 +1,28 @@
-"""Detectors to compare ours with: public ones with their own defaults, and two yardsticks; knows no file.
+"""Public detectors with their own defaults, and two references that know more than background.
 
-The public ones see background alone, like ours. The yardsticks know more: boosted trees learn the signal itself, and
-the sum of tau21 knows in which direction signal lies.
+Boosted trees learn the signal itself, and the sum of tau21 knows in which direction signal lies.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pyod.models.gmm import GMM
-from pyod.models.hbos import HBOS
-from pyod.models.iforest import IForest
-from pyod.models.knn import KNN
-from pyod.models.lof import LOF
-from pyod.models.mcd import MCD
-from pyod.models.ocsvm import OCSVM
-from pyod.models.pca import PCA
 from scipy.stats import skew
-from sklearn.covariance import EmpiricalCovariance
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from training.events.events import FEATURE_NAMES
 
 Floats = NDArray[np.float64]
 
-# Training background that the boosted trees get beside their half of the test sample: more did not help them.
 SUPERVISED_BACKGROUND = 100_000
+"""Training background that boosted trees get beside their half of a sample; more did not improve them."""
 
 
-class Detector(Protocol):
-    """What PyOD's detectors have in common."""
+class PyodDetector(Protocol):
+    """The methods of PyOD's detectors."""
 
     def fit(self, values: Floats) -> Any:
         """Learn background (n, k)."""
@@ -41,45 +32,32 @@ class Detector(Protocol):
 
 
 @dataclass(frozen=True)
-class Rival:
-    """A public detector: how to make it from a seed, and what of the background it can afford."""
+class PublicDetector:
+    """A public detector: its constructor, from a seed, and the number of events that it can be fitted to."""
 
-    make: Callable[[int], Detector]
-    most_events: int | None = None  # that it is fitted on, drawn by the seed; None: all
+    make: Callable[[int], PyodDetector]
+    max_events: int | None = None  # to fit to, drawn by the seed; None for all
     random: bool = False  # whether the detector itself draws numbers
 
     @property
     def varies(self) -> bool:
         """Whether another seed gives other scores."""
-        return self.random or self.most_events is not None
+        return self.random or self.max_events is not None
 
     def score(self, background: Floats, events: Floats, seed: int) -> Floats:
         """Return the scores of events (m, k) after a fit to background (n, k), both standardised: (m,)."""
-        rows = np.random.default_rng(seed).permutation(len(background))[: self.most_events]
+        rows = np.random.default_rng(seed).permutation(len(background))[: self.max_events]
         detector = self.make(seed)
-        detector.fit(background if self.most_events is None else background[rows])
+        detector.fit(background if self.max_events is None else background[rows])
         return detector.decision_function(events)
 
 
-class Mahalanobis:
-    """The squared Mahalanobis distance by scikit-learn's covariance, with the surface of a PyOD detector."""
-
-    def fit(self, values: Floats) -> None:
-        """Take mean and covariance from background (n, k)."""
-        self._covariance = EmpiricalCovariance().fit(values)
-
-    def decision_function(self, values: Floats) -> Floats:
-        """Return the squared distance of values (m, k): (m,)."""
-        distance: Floats = self._covariance.mahalanobis(values)
-        return distance
-
-
 class TailProbability:
-    """PyOD's ECOD (arXiv:2201.00382) and COPOD (arXiv:2009.09463), each event scored as if it came alone.
+    """PyOD's ECOD (arXiv:2201.00382) and COPOD (arXiv:2009.09463), each event scored alone.
 
     PyOD ranks the events of a batch among the training events and one another, so that a score depends on what else is
-    scored, and the signal of a test sample hides itself. This is what PyOD gives for batches of one, at once; only the
-    skewness, whose sign chooses the tail, is that of the training events alone.
+    scored. These are PyOD's scores of batches of one, in one call; the skewness, whose sign chooses the tail, is that
+    of the training events.
     """
 
     def __init__(self, method: Literal["ecod", "copod"]) -> None:
@@ -103,27 +81,34 @@ class TailProbability:
         return total
 
 
-# By the name that tables give them, PyOD's unless said otherwise. The caps are what two cores score in minutes.
-RIVALS: dict[str, Rival] = {
-    "isolation forest": Rival(lambda seed: IForest(random_state=seed), random=True),
-    "ECOD": Rival(lambda _: TailProbability("ecod")),
-    "COPOD": Rival(lambda _: TailProbability("copod")),
-    "HBOS": Rival(lambda _: HBOS()),
-    "PCA": Rival(lambda _: PCA()),
-    "kNN": Rival(lambda _: KNN(), most_events=20_000),
-    "LOF": Rival(lambda _: LOF(), most_events=20_000),
-    "one-class SVM": Rival(lambda _: OCSVM(), most_events=10_000),
-    "Gaussian mixture, 1 component (its default)": Rival(lambda seed: GMM(random_state=seed)),
-    "Gaussian mixture, 20 components": Rival(
-        lambda seed: GMM(n_components=20, random_state=seed), most_events=100_000, random=True
+def pyod(name: str, **settings: Any) -> PyodDetector:
+    """Return a detector of PyOD by its class; imported here, for it takes seconds."""
+    detector: PyodDetector = getattr(import_module(f"pyod.models.{name.lower()}"), name)(**settings)
+    return detector
+
+
+# By their names in tables, PyOD's unless said otherwise. `max_events` keeps a fit on two cores to minutes.
+PUBLIC_DETECTORS: dict[str, PublicDetector] = {
+    "isolation forest": PublicDetector(lambda seed: pyod("IForest", random_state=seed), random=True),
+    "ECOD": PublicDetector(lambda _: TailProbability("ecod")),
+    "COPOD": PublicDetector(lambda _: TailProbability("copod")),
+    "HBOS": PublicDetector(lambda _: pyod("HBOS")),
+    "PCA": PublicDetector(lambda _: pyod("PCA")),
+    "kNN": PublicDetector(lambda _: pyod("KNN"), max_events=20_000),
+    "LOF": PublicDetector(lambda _: pyod("LOF"), max_events=20_000),
+    "one-class SVM": PublicDetector(lambda _: pyod("OCSVM"), max_events=10_000),
+    "Gaussian mixture, 1 component (its default)": PublicDetector(lambda seed: pyod("GMM", random_state=seed)),
+    "Gaussian mixture, 20 components": PublicDetector(
+        lambda seed: pyod("GMM", n_components=20, random_state=seed), max_events=100_000, random=True
     ),
-    "Mahalanobis (scikit-learn)": Rival(lambda _: Mahalanobis()),
-    "Mahalanobis, robust (MCD)": Rival(lambda seed: MCD(random_state=seed), most_events=20_000, random=True),
+    "Mahalanobis, robust (MCD)": PublicDetector(
+        lambda seed: pyod("MCD", random_state=seed), max_events=20_000, random=True
+    ),
 }
 
 
-def tau21_sum(features: NDArray[np.float32]) -> Floats:
-    """Return minus the sum of both jets' tau2/tau1, of features (n, 14) in GeV: (n,), higher is more two-pronged."""
+def negative_tau21_sum(features: NDArray[np.float32]) -> Floats:
+    """Return minus the sum of both jets' tau2/tau1 of features (n, 14) in GeV: (n,), higher is more two-pronged."""
     taus = [features[:, FEATURE_NAMES.index(name)].astype(float) for name in ("tau2j1", "tau1j1", "tau2j2", "tau1j2")]
     return -(taus[0] / (taus[1] + 1e-5) + taus[2] / (taus[3] + 1e-5))
 
@@ -131,10 +116,10 @@ def tau21_sum(features: NDArray[np.float32]) -> Floats:
 def boosted_trees(
     training: Floats, events: Floats, background: NDArray[np.int64], signal: NDArray[np.int64], seed: int
 ) -> Floats:
-    """Return scores of events (m, k) by gradient-boosted trees that know the signal: (m,), a ceiling for any detector.
+    """Return scores of events (m, k) by gradient-boosted trees that learn the signal: (m,), an upper limit.
 
     `background` and `signal` are rows of `events` to learn from, beside training background (n, k). Two classifiers
-    learn a half each, and each scores what the other learned: no event is scored by one that saw it.
+    learn one half each, and each scores the half that it did not learn.
     """
     rng = np.random.default_rng(seed)
     half = np.arange(len(events)) % 2
