@@ -21,6 +21,9 @@ from tests.service.server.test_worker import PATIENCE_S, children, connect, send
 BODY = RAW.write("features", sample_events(1)[0])
 HEADERS = {"Content-Type": RAW.media_type}
 
+pytestmark = pytest.mark.process
+workers = pytest.mark.parametrize("n_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+
 
 def operations(service: LiveService, path: str) -> httpx.Response:
     """Send a request to the operations port."""
@@ -42,7 +45,10 @@ def test_operations_have_a_port_of_their_own(model_path: Path) -> None:
         assert {line["level"] for line in service.log_lines} == {"INFO"}
 
 
-def test_the_operations_port_has_neither_tls_nor_the_connection_limit(model_path: Path, tmp_path: Path) -> None:
+@workers
+def test_the_operations_port_has_neither_tls_nor_the_connection_limit(
+    model_path: Path, tmp_path: Path, n_workers: int
+) -> None:
     """It responds without TLS while the main port has TLS and more connections than its limit."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
@@ -51,7 +57,7 @@ def test_the_operations_port_has_neither_tls_nor_the_connection_limit(model_path
     files = ("--tls-certificate", str(tmp_path / "chain.pem"), "--tls-key", str(tmp_path / "key.pem"))
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    flags = ("--max-connections", "2", "--ops-port", "0", "--workers", "2")
+    flags = ("--max-connections", "2", "--ops-port", "0", "--workers", str(n_workers))
     with live_service(model_path, *files, *flags) as service, ExitStack() as stack:
         url = httpx.URL(service.base_url)
         for _ in range(8):
@@ -98,20 +104,20 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_without_file_descriptors_clients_wait_and_operations_do_not(model_path: Path, workers: int) -> None:
+@workers
+def test_without_file_descriptors_clients_wait_and_operations_do_not(model_path: Path, n_workers: int) -> None:
     """Clients without a descriptor are served once there is one; none is lost, and no process spins meanwhile."""
     n_each, n_clients = 4, 24
     request = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
-    with live_service(model_path, "--ops-port", "0", "--workers", str(workers)) as service, ExitStack() as stack:
+    with live_service(model_path, "--ops-port", "0", "--workers", str(n_workers)) as service, ExitStack() as stack:
         operations(service, "/metrics")
         for pid in servers(service):
             allow(pid, SPARE_DESCRIPTORS + n_each)
         clients = [stack.enter_context(connect(service)) for _ in range(n_clients)]
         for client in clients:
             client.sendall(request % (RAW.media_type.encode(), len(BODY), BODY))
-        assert "ulimit -n" in service.wait_for("file descriptors ran out", workers)["detail"]
-        for _ in range(4 * workers):
+        assert "ulimit -n" in service.wait_for("file descriptors ran out", n_workers)["detail"]
+        for _ in range(4 * n_workers):
             assert operations(service, "/health").status_code == 200
             assert operations(service, "/metrics").status_code == 200
         pids = [service.process.pid, *children(service.process.pid)]
@@ -133,7 +139,7 @@ def test_without_file_descriptors_clients_wait_and_operations_do_not(model_path:
                 served.add(client)
                 client.close()  # which frees a descriptor for the next
             time.sleep(0.02)
-        assert len(service.events("file descriptors ran out")) == workers
+        assert len(service.events("file descriptors ran out")) == n_workers
         assert service.stop() == 0
         assert "Traceback" not in service.log_text
 

@@ -1,4 +1,4 @@
-"""Many clients at once, in every format and in any pieces: each gets its own scores, and the service stays small."""
+"""Many clients at once, in every format and in any pieces, each get their own scores, and memory stays small."""
 
 import json
 import threading
@@ -20,10 +20,12 @@ from tests.live import LiveService, live_service
 from tests.service.formats.encodings import FORMATS, JSON, MSGPACK, NPY, PACKED, RAW, Format
 from tests.service.server.test_protocol import PATIENCE_S, Reply, Wire, post
 
-N_CLIENTS = 24
+N_CLIENTS = 12
 N_REQUESTS = 8
 MANY_EVENTS = 20_000
 ALL_FORMATS = [*FORMATS, PACKED]
+
+pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def check_scores(reply: Reply, events: NDArray[np.float32], fmt: Format, single:
 
 
 def be_a_client(service: LiveService, number: int) -> None:
-    """Send requests over one connection, or over a new one after having left in the middle of a request."""
+    """Send requests over one connection, or over a new one after disconnecting in the middle of a request."""
     generator = np.random.default_rng(number)
     wire = Wire(service)
     try:
@@ -93,7 +95,7 @@ def be_a_client(service: LiveService, number: int) -> None:
 
 
 def test_every_client_gets_its_own_scores(service: LiveService) -> None:
-    """Of many who send at once, some wrongly and some leaving, everybody else has the scores of their own events."""
+    """Of many clients at once, some of them wrong and some that disconnect, each gets the scores of its own events."""
     with ThreadPoolExecutor(N_CLIENTS) as threads:
         for client in [threads.submit(be_a_client, service, number) for number in range(N_CLIENTS)]:
             client.result()
@@ -101,10 +103,11 @@ def test_every_client_gets_its_own_scores(service: LiveService) -> None:
     assert 'status="5' not in httpx.get(f"{service.base_url}/metrics").text
 
 
+@pytest.mark.slow
 def test_workers_give_every_client_its_own_scores(model_path: Path) -> None:
     """The same holds for several workers."""
-    with live_service(model_path, "--workers", "2") as service, ThreadPoolExecutor(N_CLIENTS // 2) as threads:
-        for client in [threads.submit(be_a_client, service, 100 + number) for number in range(N_CLIENTS // 2)]:
+    with live_service(model_path, "--workers", "2") as service, ThreadPoolExecutor(N_CLIENTS) as threads:
+        for client in [threads.submit(be_a_client, service, 100 + number) for number in range(N_CLIENTS)]:
             client.result()
         assert {line["level"] for line in service.log_lines} == {"INFO"}
 
@@ -129,7 +132,7 @@ def test_single_events_are_scored_while_large_batches_are(service: LiveService, 
     with ThreadPoolExecutor(4) as threads, Wire(service) as wire:
         posting = [threads.submit(post_batches) for _ in range(4)]
         try:
-            for event, score in zip(events[:200], expected, strict=False):
+            for event, score in zip(events[:100], expected, strict=False):
                 wire.send(post(JSON.write("features", event)))
                 np.testing.assert_allclose(json.loads(wire.reply().body)["anomaly_score"], score, RTOL)
         finally:
@@ -146,6 +149,7 @@ def peak_memory_bytes(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
+@pytest.mark.slow
 def test_the_largest_bodies_do_not_make_the_service_grow(tmp_path: Path) -> None:
     """Bodies of 64 MiB take the service less than 60 MB beyond what it has, which their scores are part of."""
     path = write_artefact(tmp_path / "model.onnx", model(metadata(n_features=14)))
