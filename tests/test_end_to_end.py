@@ -17,7 +17,7 @@ from training.detectors.presets import PRESETS
 from training.evaluation.metrics import auc
 from training.events.events import read_events, write_events
 from training.fitting.export import PARITY_ATOL, PARITY_RTOL, torch_scores
-from training.fitting.fit import load_run
+from training.fitting.run import load_run
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "exported" / "sample.h5"

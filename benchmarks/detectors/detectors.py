@@ -21,10 +21,11 @@ from benchmarks.detectors.references import (
     negative_tau21_sum,
 )
 from benchmarks.detectors.samples import ComparisonEvents
-from training.detectors.autoencoders import FEATURE_MAPS
+from training.detectors.feature_maps import FEATURE_MAPS
 from training.detectors.presets import PRESETS, TrainingConfig
 from training.events.events import digest
-from training.fitting.fit import Exposure, Source, train
+from training.fitting.fit import train
+from training.fitting.run import Exposure, Source
 
 Floats = NDArray[np.float64]
 
@@ -52,7 +53,7 @@ class Preset:
     """A preset of `python -m training train`."""
 
     config: TrainingConfig
-    code: ClassVar = ("training/detectors", "training/fitting/fit.py")
+    code: ClassVar = ("training/detectors", "training/fitting/fit.py", "training/fitting/run.py")
     varies: ClassVar = True
 
     @property

@@ -15,7 +15,7 @@ PACKAGES: tuple[str, ...] = (
     "torch==2.13.0",
     "onnx==1.23.2",
     "numpy==2.4.6",
-    *("scikit-learn==1.9.1", "h5py==3.16.0", "hdf5plugin==7.1.0"),  # what training.detectors.autoencoders imports
+    *("scikit-learn==1.9.1", "h5py==3.16.0", "hdf5plugin==7.1.0", "msgspec==0.22.0"),  # what training.detectors imports
 )
 PYTHON = sys.executable
 NOTES = "The same application; torch runs eagerly, in inference mode, on one thread."
@@ -32,8 +32,8 @@ def open_module(model: str) -> Score:
     import torch
     from onnx import numpy_helper
 
-    from training.detectors.autoencoders import AnomalyScorer
     from training.detectors.presets import TrainingConfig
+    from training.detectors.scorer import AnomalyScorer
 
     torch.set_num_threads(1)  # one core: more threads would only wait
     exported = onnx.load(model)

@@ -34,6 +34,7 @@ MAX_FEATURES = 10_000
 MAX_WORKING_POINTS = 1_000
 MAX_GOLDEN_PAIRS = 10_000
 MAX_NAME_CHARACTERS = 100
+MODEL_NAME = re.compile(f"[!-~]{{1,{MAX_NAME_CHARACTERS}}}")  # printable in an HTTP header
 MAX_DEPTH = 32
 
 SEAL = "content_sha256"
@@ -211,7 +212,7 @@ def check_names(metadata: Metadata) -> None:
 
     Texts go into logs, metrics and responses, where a line break would forge a line.
     """
-    if not re.fullmatch(f"[!-~]{{1,{MAX_NAME_CHARACTERS}}}", metadata.model_name):
+    if not MODEL_NAME.fullmatch(metadata.model_name):
         expected = f"1 to {MAX_NAME_CHARACTERS} visible ASCII characters without spaces"
         raise refusal("model name", repr(metadata.model_name), expected)
     points = [point.name for point in metadata.working_points]

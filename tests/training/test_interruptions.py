@@ -10,7 +10,7 @@ import pytest
 from tests.training import samples
 from tests.training.kills import Launch, campaign, contents, launch, prepared
 from training.events.events import write_events
-from training.fitting.fit import CHECKPOINT, load_run
+from training.fitting.run import CHECKPOINT, load_run
 
 MODEL = Path("exported/autoencoder.onnx")
 OLD = b"what was there before"

@@ -1,4 +1,4 @@
-"""New working points for an existing model, from a sample of background; knows no torch.
+"""Calibrate an existing model: new working points from a sample of background.
 
 python -m training calibrate MODEL.onnx BACKGROUND.h5 --model-version 2 --out NEW.onnx
 """
@@ -17,7 +17,7 @@ from training.fitting.working_points import working_points_table
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training calibrate") -> int:
     """Run `python -m training calibrate`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="artefact to calibrate")
     parser.add_argument("events", type=Path, metavar="BACKGROUND.h5", help="events file; with labels, label 0 is used")
     parser.add_argument("--model-version", required=True, help="version of the calibrated model, other than the old")

@@ -1,22 +1,24 @@
-"""A trained run to one self-describing ONNX file, behind a parity gate; knows no training loop.
+"""Export a trained run as one self-describing ONNX file, checked against torch.
 
 python -m training export RUN/ --out exported/autoencoder.onnx
 """
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.detectors.presets import check_config
 from training.events.events import read_background
 from training.files import atomic_write, require_output
 from training.fitting.export import export, read_held_out
-from training.fitting.fit import load_run
+from training.fitting.run import load_run
 from training.fitting.working_points import working_points_table
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training export") -> int:
     """Run `python -m training export`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, metavar="RUN/", help="folder that `train` wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="MODEL.onnx", help="artefact to write")
     parser.add_argument(
@@ -26,12 +28,15 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
         help="background for the working points (default: the part of the run's own events that was held out)",
     )
     parser.add_argument("--key", help="group in the calibration file, where it holds several")
+    parser.add_argument("--name", help="name of the model (default the run's)")
     parser.add_argument("--model-version", default="1", help="version to show beside the name (default 1)")
     args = parser.parse_args(argv)
     if args.key and not args.calibration:
         parser.error("--key chooses in the --calibration file, and there is none: leave it out")
     require_output(args.out)
     run = load_run(args.run)
+    run.config = dataclasses.replace(run.config, name=args.name or run.config.name)
+    check_config(run.config)
     calibration = read_background(args.calibration, args.key) if args.calibration else read_held_out(run)
     artefact = export(run, calibration, args.model_version)
     with atomic_write(args.out) as path:

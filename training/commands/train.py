@@ -1,4 +1,4 @@
-"""Background events to a trained run: fit, early stopping, a checkpoint every epoch, resume; knows no ONNX.
+"""Train a detector on background events: early stopping, a checkpoint after every epoch, resume.
 
 python -m training train EVENTS.h5 --out RUN/
 """
@@ -8,45 +8,32 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from training.detectors.presets import PRESETS, TrainingConfig
+from training.detectors.presets import PRESETS, TrainingConfig, check_config
+from training.errors import TrainingError
 from training.events.events import digest, read_background
 from training.files import exclusive, require_folder
-from training.fitting.fit import CHECKPOINT, Source, load_run, read_exposure, train
+from training.fitting.fit import DEVICES, check_device, train
+from training.fitting.run import CHECKPOINT, Source, load_run, read_exposure
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training train") -> int:
     """Run `python -m training train`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
-    parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file; with labels, label 0 is used")
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
-    parser.add_argument("--key", help="group in the HDF5 file, where it holds several")
-    parser.add_argument(
-        "--exposure", type=Path, metavar="COCKTAIL.h5", help="simulated signals (label 1) for a classifier to learn"
-    )
-    parser.add_argument(
-        "--preset", choices=PRESETS, help="configuration to start from (default classic, or RUN/'s own)"
-    )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default cpu")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in RUN/")
-    for knob in fields(TrainingConfig):
-        _add_flag(parser, knob)
+    parser = _parser(program)
     args = parser.parse_args(argv)
-    given = {knob.name: getattr(args, knob.name) for knob in fields(TrainingConfig)}
-    overrides: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if v is not None}
-    if (args.out / CHECKPOINT).exists() and not args.resume:
+    begun = (args.out / CHECKPOINT).exists()
+    if begun and not args.resume:
         parser.error(f"{args.out} already holds a run; go on with it by --resume, or choose another folder")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error(f"--device is {args.device}, but torch sees no GPU; leave it out to train on the CPU")
-    if args.preset is None and (args.out / CHECKPOINT).exists():
-        preset = load_run(args.out).config
-    else:
-        preset = PRESETS[args.preset or "classic"]
-    config = dataclasses.replace(preset, **overrides)
-    _check_knobs(parser, config)
+    preset = load_run(args.out).config if begun and args.preset is None else PRESETS[args.preset or "classic"]
+    config = dataclasses.replace(preset, **_given(args))
+    try:
+        check_config(config)
+        check_device(args.device)
+    except TrainingError as error:
+        parser.error(str(error))
     if config.exposed and args.exposure is None:
         parser.error("--architecture classifier learns signals too; give some with --exposure COCKTAIL.h5")
     if args.exposure is not None and not config.exposed:
@@ -58,28 +45,37 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     exposure = read_exposure(args.exposure) if args.exposure else None
     with exclusive(args.out):
         run = train(source, features, config, args.out, args.device, exposure)
-    best = min(run.curve, key=lambda epoch: epoch.validation_loss)
+    best = run.best_epoch
     print(f"{args.out}: {len(run.curve)} epochs, best validation loss {best.validation_loss:.5f} at epoch {best.epoch}")
     return 0
 
 
-def _check_knobs(parser: argparse.ArgumentParser, config: TrainingConfig) -> None:
-    """End with a message for the first knob below the least that makes sense."""
-    for knob in fields(config):
-        value, least = getattr(config, knob.name), knob.metadata["least"]
-        values = value if isinstance(value, tuple) else (value,)
-        if least is not None and not all(each >= least for each in values):
-            shown = " ".join(map(str, values))
-            parser.error(f"--{knob.name.replace('_', '-')} is {shown}, expected {least:g} or more")
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file; with labels, label 0 is used")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
+    parser.add_argument("--key", help="group in the HDF5 file, where it holds several")
+    parser.add_argument(
+        "--exposure", type=Path, metavar="COCKTAIL.h5", help="simulated signals (label 1) for a classifier"
+    )
+    parser.add_argument(
+        "--preset", choices=PRESETS, help="configuration to start from (default classic, or RUN/'s own)"
+    )
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="default cpu")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in RUN/")
+    for option in fields(TrainingConfig):
+        kind: dict[str, Any] = {"type": type(option.default), "metavar": option.name.upper()}
+        if isinstance(option.default, tuple):
+            kind = {"type": int, "nargs": "+", "metavar": "WIDTH"}
+        elif choices := get_args(option.type):
+            kind = {"choices": choices}
+        parser.add_argument("--" + option.name.replace("_", "-"), help=option.metadata["help"], **kind)
+    return parser
 
 
-def _add_flag(parser: argparse.ArgumentParser, knob: "dataclasses.Field[Any]") -> None:
-    """Add the flag that overrides one knob of the preset."""
-    options: dict[str, Any] = {"help": knob.metadata["help"], "default": None}
-    if isinstance(knob.default, tuple):
-        options |= {"type": int, "nargs": "+", "metavar": "WIDTH"}
-    else:
-        options |= {"type": type(knob.default), "metavar": knob.name.upper()}
-    if hasattr(knob.type, "__args__") and not isinstance(knob.default, tuple):
-        options |= {"choices": knob.type.__args__, "metavar": None}
-    parser.add_argument("--" + knob.name.replace("_", "-"), **options)
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of TrainingConfig that were given, which override the preset."""
+    given = {option.name: getattr(args, option.name) for option in fields(TrainingConfig)}
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if value is not None
+    }

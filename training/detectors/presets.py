@@ -1,42 +1,73 @@
-"""What can be chosen about a training, and the choices that have a name."""
+"""The configuration of a training, the check of its values, and the named presets."""
 
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from service.model.artefact import MAX_NAME_CHARACTERS, MODEL_NAME
+from training.errors import TrainingError
 
 T = TypeVar("T")
 
+MAX_LAYERS = 16
 
-def knob(default: T, meaning: str, least: float | None = None) -> T:
-    """Declare a field with its default, its meaning, which `train --help` prints, and the least that makes sense."""
-    return field(default=default, metadata={"help": meaning, "least": least})
+
+def option(default: T, meaning: str, least: float | None = None, most: float | None = None) -> T:
+    """Declare a field with its default, its meaning, which `train --help` prints, and its least and greatest value."""
+    return field(default=default, metadata={"help": meaning, "least": least, "most": most})
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Every knob of a training; a run's folder and the exported artefact record all of them."""
+    """Every option of a training; a run's folder and the exported artefact record all of them."""
 
-    name: str = knob("classic", "name of the model")
-    feature_map: Literal["raw", "substructure", "jets"] = knob("raw", "what the model sees of the 14 features")
-    architecture: Literal["autoencoder", "variational", "density", "classifier"] = knob("autoencoder", "kind of model")
-    hidden: tuple[int, ...] = knob((64, 32), "widths of the encoder's layers, mirrored in the decoder", least=1)
-    latent: int = knob(16, "width of the bottleneck", least=1)
-    kl_weight: float = knob(0.01, "weight of the Kullback-Leibler term in loss and score (variational only)", least=0)
-    components: int = knob(
-        15, "Gaussians in the density of latent vector and restoration error (density only)", least=1
+    name: str = option("classic", "name of the model")
+    feature_map: Literal["raw", "substructure", "jets"] = option("raw", "what the model sees of the 14 features")
+    architecture: Literal["autoencoder", "variational", "density", "classifier"] = option(
+        "autoencoder", "kind of model"
     )
-    simplicity: float = knob(0.0, "score for each standard deviation of tau21 and tau32 below the mean (density only)")
-    epochs: int = knob(50, "passes over the training part, at most", least=1)
-    patience: int = knob(8, "epochs without a better validation loss after which training stops", least=1)
-    batch_size: int = knob(512, "events in a step", least=1)
-    learning_rate: float = knob(1e-3, "step size of Adam", least=1e-12)
-    schedule: Literal["constant", "cosine"] = knob("constant", "step size over the epochs: as it is, or down to 0")
-    validation_fraction: float = knob(0.1, "share of the background held out: early stopping and working points")
-    seed: int = knob(1, "of the split, the initial weights and the order of events", least=0)
+    hidden: tuple[int, ...] = option((64, 32), "widths of the encoder's layers, mirrored in the decoder", 1, 4096)
+    latent: int = option(16, "width of the bottleneck", 1, 1024)
+    kl_weight: float = option(
+        0.01, "weight of the Kullback-Leibler term in loss and score (variational only)", 0, 1_000_000
+    )
+    components: int = option(
+        15, "Gaussians in the density of latent vector and reconstruction error (density only)", 1, 1000
+    )
+    simplicity: float = option(
+        0.0, "score for each standard deviation of tau21 and tau32 below the mean (density only)", -1_000_000, 1_000_000
+    )
+    epochs: int = option(50, "passes over the training part, at most", 1, 1_000_000)
+    patience: int = option(8, "epochs without a better validation loss after which training stops", 1, 1_000_000)
+    batch_size: int = option(512, "events in a step", 1, 2**31 - 1)
+    learning_rate: float = option(1e-3, "step size of Adam", 1e-12, 1_000_000)
+    schedule: Literal["constant", "cosine"] = option("constant", "step size over the epochs: constant, or falling to 0")
+    validation_fraction: float = option(0.1, "fraction held out for early stopping and working points", 0, 1)
+    seed: int = option(1, "of the split, the initial weights and the order of events", 0, 2**32 - 1)  # scikit-learn's
 
     @property
     def exposed(self) -> bool:
         """Whether it learns simulated signals beside background."""
         return self.architecture == "classifier"
+
+
+def check_config(config: TrainingConfig) -> None:
+    """Raise TrainingError, which names option, value and expectation, for a value that fit or export cannot use."""
+    if not MODEL_NAME.fullmatch(config.name):
+        expected = f"1 to {MAX_NAME_CHARACTERS} visible ASCII characters without spaces"
+        raise TrainingError(f"name is {config.name!r}, expected {expected}; give another with --name")
+    if len(config.hidden) > MAX_LAYERS:
+        raise TrainingError(f"hidden has {len(config.hidden)} widths, expected at most {MAX_LAYERS}")
+    for declared in fields(config):
+        value, least, most = getattr(config, declared.name), declared.metadata["least"], declared.metadata["most"]
+        if least is not None and not all(least <= each <= most for each in _each(value)):
+            shown = " ".join(map(str, _each(value)))
+            raise TrainingError(f"{declared.name} is {shown}, expected {least} to {most}")
+        if get_origin(declared.type) is Literal and value not in get_args(declared.type):
+            raise TrainingError(f"{declared.name} is {value!r}, expected one of {', '.join(get_args(declared.type))}")
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 PRESETS = {
@@ -50,7 +81,7 @@ PRESETS = {
         TrainingConfig(
             name="substructure", feature_map="substructure", architecture="variational", latent=4, kl_weight=0.1
         ),
-        # Background only, the shipped model: how improbable the latent vector and the restoration error are together.
+        # The shipped model, background only: the density of latent vector and reconstruction error.
         TrainingConfig(
             name="density",
             feature_map="jets",

@@ -1,4 +1,4 @@
-"""New working points for an existing model, from a sample of background; knows no torch."""
+"""Calibration: new working points for an existing model, from a sample of background."""
 
 import msgspec
 import numpy as np
@@ -30,14 +30,15 @@ def calibrate(artefact: Artefact, scores: NDArray[np.float32], calibration_sha25
 
 
 def check_table(artefact: Artefact, scores: NDArray[np.float32]) -> str:
-    """Return what share of the scores (n,) of background passes each of the artefact's working points, as text.
+    """Return nominal and measured background efficiency of each of the artefact's working points, as text.
 
-    The error is that of this sample; "promised" carries that of the sample that the threshold came from.
+    The measured efficiency is the fraction of the scores (n,) above the threshold, with the error of this sample; the
+    error of the nominal one is that of the sample that the threshold was calibrated with.
     """
     lines = [f"{artefact.identity} on {len(scores):,} background events"]
     for point in artefact.metadata.working_points:
-        promised = point.background_efficiency
-        error = np.sqrt(promised * (1 - promised) / point.calibration_events)
+        nominal = point.background_efficiency
+        error = np.sqrt(nominal * (1 - nominal) / point.calibration_events)
         measured = efficiency(scores.astype(np.float64), point.threshold)
-        lines.append(f"  {point.name:<10} promised {promised:g} ± {error:.2g}, measured {measured}")
+        lines.append(f"  {point.name:<10} nominal {nominal:g} ± {error:.2g}, measured {measured}")
     return "\n".join(lines)

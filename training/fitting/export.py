@@ -1,4 +1,4 @@
-"""A trained run to one self-describing ONNX file, behind a parity gate; knows no training loop."""
+"""Export: a trained run as one self-describing ONNX file, checked against torch."""
 
 import logging
 import subprocess
@@ -25,10 +25,11 @@ from service.model.artefact import (
     with_metadata,
 )
 from service.model.scorer import Scorer
-from training.detectors.autoencoders import AnomalyScorer
+from training.detectors.presets import check_config
+from training.detectors.scorer import AnomalyScorer
 from training.errors import EventsError, ExportError
 from training.events.events import FEATURE_NAMES, FEATURE_UNITS, digest, read_background
-from training.fitting.fit import Run, split
+from training.fitting.run import Run, split
 from training.fitting.working_points import derive_working_points
 
 OPSET = 20
@@ -45,9 +46,11 @@ GOLDEN_PAIRS = 8
 def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Artefact:
     """Return the run's best detector as an artefact, its working points from background features (n, 14).
 
-    Thresholds come from the exported graph's own scores, since those are what is compared with them. Raises ExportError
-    when they are not torch's within PARITY_RTOL, and ArtefactError when the service would not accept the file.
+    Thresholds come from the scores of the exported graph, because these are compared with them. Raises ExportError when
+    they differ from torch's by more than PARITY_RTOL, TrainingError for a configuration that no artefact can have, and
+    ArtefactError when the service would not accept the file.
     """
+    check_config(run.config)
     scorer = run.best_scorer()
     graph = to_onnx(scorer)
     metadata = describe(run, scorer, model_version, calibration)
@@ -73,7 +76,7 @@ def to_onnx(scorer: AnomalyScorer) -> onnx.ModelProto:
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],
             dynamic_shapes={"features": {0: torch.export.Dim("batch")}},
-            # The exporter's own adds a comparison and a choice, for numbers that the operator is exact for anyway.
+            # The exporter's own translation adds a comparison and a choice, which ONNX Runtime does not need.
             custom_translation_table={torch.ops.aten.softplus.default: opset20.Softplus},
             verbose=False,
         )
@@ -113,7 +116,7 @@ def check_parity(exported: Scorer, reference: AnomalyScorer, features: NDArray[n
     repeated = np.resize(features, (max(PARITY_BATCHES), features.shape[1]))
     for batch in (*(repeated[:size] for size in PARITY_BATCHES), extreme_events()):
         found, expected = exported.score(batch), torch_scores(reference, batch)
-        # A score that is not finite is wrong even where torch gives the same: no event may go without an answer.
+        # A score that is not finite is wrong even where torch gives the same: every event must have a score.
         wrong = ~np.isclose(found, expected, rtol=PARITY_RTOL, atol=PARITY_ATOL) | ~np.isfinite(found)
         if wrong.any():
             event = int(np.flatnonzero(wrong)[0])
@@ -132,7 +135,7 @@ def code_version() -> str:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
 
     try:
-        if Path(git("rev-parse", "--show-toplevel").strip()) != root:  # installed inside somebody else's repository
+        if Path(git("rev-parse", "--show-toplevel").strip()) != root:  # installed inside another repository
             return __version__
         return f"{__version__}+{git('describe', '--always', '--dirty', '--exclude=*', '--abbrev=12').strip()}"
     except (OSError, subprocess.CalledProcessError):
@@ -140,9 +143,8 @@ def code_version() -> str:
 
 
 def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: NDArray[np.float32]) -> Metadata:
-    """Return all that the file says of itself but its working points; golden pairs are from features (n, 14)."""
+    """Return the metadata without working points; the golden pairs are from calibration features (n, 14)."""
     training_rows, held_out_rows = split(run.source.events, run.config)
-    best = min(run.curve, key=lambda epoch: epoch.validation_loss)
     scores = torch_scores(scorer, calibration)
     # From the least to the most anomalous event.
     golden = np.argsort(scores)[np.linspace(0, len(scores) - 1, GOLDEN_PAIRS).astype(int)]
@@ -160,8 +162,8 @@ def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: N
             "training_events": len(training_rows),
             "held_out_events": len(held_out_rows),
             "epochs": len(run.curve),
-            "best_epoch": best.epoch,
-            "held_out_loss": best.validation_loss,
+            "best_epoch": run.best_epoch.epoch,
+            "held_out_loss": run.best_epoch.validation_loss,
             "torch": str(torch.__version__),
         },
         data_sha256=run.source.sha256,
@@ -171,13 +173,13 @@ def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: N
 
 
 def read_held_out(run: Run) -> NDArray[np.float32]:
-    """Return the features of the run's held-out part, read again from where they were."""
+    """Return the features of the run's held-out part, (m, 14), from its events file; raises ExportError without it."""
     path = Path(run.source.path)
     try:
         features = read_background(path, run.source.key)
     except EventsError as error:
         raise ExportError(
-            f"the events that the run was trained on are not there: {error} Or give background with --calibration."
+            f"the events that the run was trained on cannot be read: {error} Or give background with --calibration."
         ) from error
     if digest(features) != run.source.sha256:
         raise ExportError(

@@ -1,4 +1,4 @@
-"""Thresholds on the anomaly score that keep a promised share of background; knows no model and no file."""
+"""Working points: thresholds on the anomaly score with a nominal background efficiency."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from service.model.artefact import Artefact, WorkingPoint
 
 BACKGROUND_EFFICIENCIES = {"loose": 1e-1, "medium": 1e-2, "tight": 1e-3, "very_tight": 1e-4}
 
-# Fewer events above a threshold say its efficiency to worse than 20 %, and no one should promise that.
+# With fewer events above a threshold the uncertainty of its efficiency exceeds 20 %.
 MIN_EVENTS_ABOVE = 25
 
 
@@ -33,7 +33,7 @@ def derive_working_points(scores: NDArray[np.float32], calibration_sha256: str) 
 
 
 def working_points_table(artefact: Artefact) -> str:
-    """Return the artefact's identity and working points as a few lines for people."""
+    """Return the artefact's identity and working points as a few lines of text."""
     lines = [
         f"  {point.name:<10} background efficiency {point.background_efficiency:g}: "
         f"score > {point.threshold:.6g} +- {point.threshold_uncertainty:.2g}"
@@ -43,7 +43,7 @@ def working_points_table(artefact: Artefact) -> str:
 
 
 def _threshold(ordered: NDArray[np.float32], efficiency: float) -> np.float32:
-    """Return the score that floor(n * efficiency) of the falling scores (n,) exceed."""
+    """Return the score that floor(n * efficiency) of the scores (n,), in descending order, exceed."""
     above = int(len(ordered) * efficiency)
     return np.float32(ordered[min(above, len(ordered) - 1)])
 

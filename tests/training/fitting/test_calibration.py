@@ -57,23 +57,23 @@ def test_calibrated_again_the_file_is_the_same(background: NDArray[np.float32]) 
     assert calibrated(background).identity != calibrated(background[:2000]).identity
 
 
-def test_the_promise_holds_on_an_independent_sample(background: NDArray[np.float32]) -> None:
-    """On background that took no part, the measured efficiency is the promised one within both samples' errors."""
+def test_the_nominal_efficiency_holds_on_an_independent_sample(background: NDArray[np.float32]) -> None:
+    """On background that took no part, the measured efficiency is the nominal one within both samples' errors."""
     half = len(background) // 2
     made = calibrated(background[:half])
     scores = Scorer(made).score(background[half:])
     for point in made.metadata.working_points:
-        promised = point.background_efficiency
-        error = np.sqrt(promised * (1 - promised) * (1 / half + 1 / len(scores)))
-        assert abs(point.accepts(scores).mean() - promised) < 4 * error, point.name
+        nominal = point.background_efficiency
+        error = np.sqrt(nominal * (1 - nominal) * (1 / half + 1 / len(scores)))
+        assert abs(point.accepts(scores).mean() - nominal) < 4 * error, point.name
 
 
 def test_what_the_old_thresholds_keep_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command says what the sample makes of each old working point, before it names the new ones."""
+    """The command prints the measured efficiency of each old working point before the new ones."""
     assert main(command(MODEL, SAMPLE, tmp_path / "new.onnx")) == 0
     printed = capsys.readouterr().out
     for point in load_artefact(MODEL).metadata.working_points:
-        assert f"{point.name:<10} promised {point.background_efficiency:g}" in printed
+        assert f"{point.name:<10} nominal {point.background_efficiency:g}" in printed
     assert load_artefact(tmp_path / "new.onnx").identity in printed
 
 

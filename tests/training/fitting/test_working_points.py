@@ -1,4 +1,4 @@
-"""A working point keeps the share of background that it promises, and says how well it knows its threshold."""
+"""A working point passes its nominal fraction of background, and states the uncertainty of its threshold."""
 
 import math
 
@@ -23,7 +23,7 @@ def by_name(scores: NDArray[np.float32]) -> dict[str, WorkingPoint]:
 
 
 @pytest.mark.parametrize("events", [250, 251, 2999, 50_000, 300_007])
-def test_thresholds_keep_exactly_the_promised_events(events: int) -> None:
+def test_thresholds_keep_exactly_the_nominal_events(events: int) -> None:
     """Of the calibration sample exactly floor(n * efficiency) events lie above each threshold."""
     scores = draw(events)
     for point in by_name(scores).values():
@@ -32,14 +32,12 @@ def test_thresholds_keep_exactly_the_promised_events(events: int) -> None:
         assert point.calibration_sha256 == SHA256
 
 
-@pytest.mark.parametrize("thousands", range(25, 3000, 25))
-def test_whole_numbers_of_events_are_kept_whole(thousands: int) -> None:
+def test_whole_numbers_of_events_are_kept_whole() -> None:
     """A sample of which the efficiency is a whole number of events keeps that number: rounding takes none away."""
-    scores = np.arange(1000 * thousands, dtype=np.float32)
-    kept = {name: int(point.accepts(scores).sum()) for name, point in by_name(scores).items()}
-    assert kept["loose"] == 100 * thousands
-    assert kept["medium"] == 10 * thousands
-    assert kept["tight"] == thousands
+    for thousands in (25, 57, 58, 113, 290, 575, 1009):
+        scores = np.arange(1000 * thousands, dtype=np.float32)
+        kept = [int(point.accepts(scores).sum()) for point in by_name(scores).values()]
+        assert kept[:3] == [100 * thousands, 10 * thousands, thousands]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +52,7 @@ def test_whole_numbers_of_events_are_kept_whole(thousands: int) -> None:
     ],
 )
 def test_what_the_sample_cannot_support_is_left_out(events: int, names: list[str]) -> None:
-    """A working point needs MIN_EVENTS_ABOVE events above it, and is not promised otherwise."""
+    """A working point needs MIN_EVENTS_ABOVE events above it, and is left out otherwise."""
     assert list(by_name(draw(events))) == names
     assert all(events * BACKGROUND_EFFICIENCIES[name] >= MIN_EVENTS_ABOVE for name in names)
 
@@ -67,8 +65,8 @@ def test_tighter_points_lie_higher() -> None:
     assert thresholds == sorted(set(thresholds))
 
 
-def test_the_promise_holds_on_other_events() -> None:
-    """On a sample that the thresholds have not seen, each efficiency agrees within five standard deviations."""
+def test_the_efficiency_holds_on_other_events() -> None:
+    """On an independent sample each efficiency agrees within five standard deviations."""
     calibration, independent = draw(300_000, seed=1), draw(1_000_000, seed=2)
     for point in by_name(calibration).values():
         efficiency = point.background_efficiency
@@ -95,7 +93,7 @@ def test_thresholds_are_exact_in_float32() -> None:
 
 
 def test_ties_never_let_more_through() -> None:
-    """Where many events share the score at the threshold, none of them passes: at most the promised share does."""
+    """Where many events share the score at the threshold, none of them passes: at most the nominal fraction does."""
     scores = np.round(draw(50_000), 1)
     for point in by_name(scores).values():
         kept = point.accepts(scores).sum()

@@ -1,0 +1,140 @@
+"""The command `train` reads background, takes every option of a configuration, and explains what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training import samples
+from tests.training.fitting.runs import FEATURES, assert_same_run
+from training.__main__ import main
+from training.detectors.presets import PRESETS
+from training.events.events import Events, write_events
+from training.fitting.run import CHECKPOINT, load_run
+
+FEW = 600
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    """Write background without labels."""
+    return samples.written(tmp_path / "events.h5", FEATURES[:200])
+
+
+@pytest.mark.parametrize("preset", ["density", "exposed"])
+def test_the_label_is_never_an_input(tmp_path: Path, preset: str) -> None:
+    """Background with labels and signal among it, with other signal, and without labels trains the same weights.
+
+    The signals that an exposed preset learns are those of its own file, never those of the training file.
+    """
+    write_events(tmp_path / "cocktail.h5", samples.mixed(50, 300, seed=5))
+    flags = ["--preset", preset, "--epochs", "1"]
+    if PRESETS[preset].exposed:
+        flags += ["--exposure", str(tmp_path / "cocktail.h5")]
+    labelled = samples.mixed(FEW, 100)
+    assert labelled.labels is not None
+    other = Events(labelled.features.copy(), labelled.labels)
+    other.features[labelled.labels == 1] = samples.signal(100, seed=77)[::-1] * 1000
+    files = {
+        "labelled": labelled,
+        "other-signal": other,
+        "no-signal": labelled.background,
+        "no-labels": Events(labelled.background.features),
+    }
+    runs = []
+    for name, content in files.items():
+        write_events(tmp_path / f"{name}.h5", content)
+        assert main(["train", str(tmp_path / f"{name}.h5"), "--out", str(tmp_path / name), *flags]) == 0
+        runs.append(load_run(tmp_path / name))
+    for run in runs:
+        assert_same_run(run, runs[0])
+        assert run.source.sha256 == runs[0].source.sha256
+        assert run.source.events == FEW
+
+
+def test_every_option_can_be_given_again_to_resume(tmp_path: Path, events: Path) -> None:
+    """The command that began a run resumes it with any options, more epochs and events that were moved."""
+    options = ["--hidden", "8", "4", "--latent", "2", "--kl-weight", "0.5", "--name", "mine", "--seed", "3"]
+    arguments = ["--out", str(tmp_path / "run"), "--preset", "variational", *options]
+    assert main(["train", str(events), *arguments, "--epochs", "1"]) == 0
+    moved = events.rename(tmp_path / "moved.h5")
+    assert main(["train", str(moved), *arguments, "--epochs", "2", "--resume"]) == 0
+    run = load_run(tmp_path / "run")
+    assert len(run.curve) == run.config.epochs == 2
+    assert (run.config.name, run.config.hidden, run.config.latent, run.config.kl_weight) == ("mine", (8, 4), 2, 0.5)
+    assert run.source.path == str(moved.resolve())
+
+
+def test_a_run_resumes_under_its_own_configuration(
+    tmp_path: Path, events: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--resume takes the run's own configuration and refuses a preset that differs; without it the run stays."""
+    arguments = ["train", str(events), "--out", str(tmp_path / "run")]
+    assert main([*arguments, "--preset", "substructure", "--epochs", "1"]) == 0
+    assert main([*arguments, "--resume", "--epochs", "2"]) == 0
+    run = load_run(tmp_path / "run")
+    assert (run.config.name, len(run.curve)) == ("substructure", 2)
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    assert main([*arguments, "--resume", "--preset", "classic"]) == 1
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert f"{tmp_path / 'run'} already holds a run; go on with it by --resume" in capsys.readouterr().err
+    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
+
+
+def test_a_file_without_background_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Signal alone trains nothing: one line, exit code 1 and no folder."""
+    events = tmp_path / "events.h5"
+    write_events(events, samples.mixed(5, 20).signal)
+    assert main(["train", str(events), "--out", str(tmp_path / "run")]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {events} holds no background event (label 0), expected some. Give a file that does."
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_an_exposure_without_signal_is_refused(
+    tmp_path: Path, events: Path, capsys: pytest.CaptureFixture[str], labelled: bool
+) -> None:
+    """An exposure of background alone, or without labels, is refused: one line, exit code 1, no folder."""
+    cocktail = tmp_path / "cocktail.h5"
+    write_events(cocktail, Events(FEATURES, np.zeros(len(FEATURES), np.int8) if labelled else None))
+    arguments = ["train", str(events), "--out", str(tmp_path / "run"), "--preset", "exposed"]
+    assert main([*arguments, "--exposure", str(cocktail)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {cocktail} has no event with label 1, expected signals; `simulate --cocktail` makes some"
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_arguments_are_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    """An option that makes no sense ends with one clear line after the usage, exit code 2 and no folder."""
+    for arguments, reason in (
+        ("--preset other", "invalid choice: 'other'"),
+        ("--architecture other", "invalid choice: 'other'"),
+        ("--feature-map other", "invalid choice: 'other'"),
+        ("--schedule other", "invalid choice: 'other'"),
+        ("--device other", "invalid choice: 'other'"),
+        ("--epochs some", "invalid int value: 'some'"),
+        ("--epochs 0", "epochs is 0, expected 1 to 1000000"),
+        ("--hidden 64 0", "hidden is 64 0, expected 1 to 4096"),
+        ("--learning-rate nan", "learning_rate is nan, expected"),
+        ("--seed 5000000000", "seed is 5000000000, expected 0 to 4294967295"),
+        ("--name bénin", "name is 'bénin', expected 1 to 100 visible ASCII characters without spaces"),
+        ("--preset exposed", "--architecture classifier learns signals too; give some with --exposure"),
+        ("--architecture classifier", "--architecture classifier learns signals too; give some with --exposure"),
+        ("--exposure C.h5", "--exposure is C.h5, but --architecture autoencoder learns background alone"),
+        ("--preset density --exposure C.h5", "but --architecture density learns background alone"),
+    ):
+        with subtests.test(msg=arguments):
+            with pytest.raises(SystemExit) as ended:
+                main(["train", str(tmp_path / "events.h5"), "--out", str(tmp_path / "run"), *arguments.split()])
+            assert ended.value.code == 2
+            *usage, line = capsys.readouterr().err.splitlines()
+            assert usage[0].startswith("usage: python -m training train")
+            assert reason in line
+            assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,91 @@
+"""What a detector sees of the 14 raw features.
+
+Columns are picked, added, scaled and shifted by matrix products, which are faster in ONNX Runtime than slices, means
+over a few columns and a constant for each column or row.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from training.events.events import FEATURE_NAMES
+
+# Masses and subjettiness can be 0 or, by rounding, slightly negative: floors in GeV below any that carries physics.
+MASS_FLOOR_GEV = 1.0
+TAU_FLOOR_GEV = 0.1
+PT_FLOOR_GEV = 1.0
+MAX_MOMENTUM_GEV = 1e15  # the square of a larger one could overflow
+
+# What makes a jet simple: two prongs rather than one cloud, three rather than two and a cloud.
+SIMPLE = ("ln_tau21", "ln_tau32")
+
+
+class FeatureMap(nn.Module):
+    """Map of the 14 raw features in GeV to quantities less an origin; `names` are those of the quantities, in order."""
+
+    names: tuple[str, ...]
+
+
+class RawFeatures(FeatureMap):
+    """The 14 features, unchanged."""
+
+    names = FEATURE_NAMES
+
+    def forward(self, features: Tensor, origin: Tensor | float = 0.0) -> Tensor:
+        """Return features (batch, 14) less origin (14,)."""
+        return features - origin
+
+
+class Substructure(FeatureMap):
+    """Logarithms of mass, subjettiness and its ratios for both jets: independent of azimuth and of mJJ."""
+
+    names = tuple(f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m", "ln_tau1", "ln_tau21", "ln_tau32"))
+
+    def forward(self, features: Tensor, origin: Tensor | float = 0.0) -> Tensor:
+        """Return the mapped features (batch, 8) of features (batch, 14), less origin (8,)."""
+        jets = features.reshape(-1, 2, 7)  # (batch, jet, (px, py, pz, m, tau1, tau2, tau3))
+        ln_m = jets[..., 3].clamp(min=MASS_FLOOR_GEV).log()
+        ln_tau1, ln_tau2, ln_tau3 = jets[..., 4:].clamp(min=TAU_FLOOR_GEV).log().unbind(-1)
+        return torch.stack([ln_m, ln_tau1, ln_tau2 - ln_tau1, ln_tau3 - ln_tau2], dim=-1).flatten(1) - origin
+
+
+class Jets(FeatureMap):
+    """Logarithms of m/pT, tau1/m, tau21, tau32 and pT for both jets: independent of azimuth and of mJJ."""
+
+    names = tuple(f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m_pt", "ln_tau1_m", *SIMPLE, "ln_pt"))
+
+    squared: Tensor  # (14, 10), sums px^2 and py^2 of each jet into the first of its five quantities
+    taken: Tensor  # (14, 10), copies m, tau1, tau2 and tau3 to the other four
+    combined: Tensor  # (10, 10), from the logarithms of the quantities to the mapped features
+    units: Tensor  # (10,), the mapped features of quantities of 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        floors = torch.tensor([PT_FLOOR_GEV**2, MASS_FLOOR_GEV, *[TAU_FLOOR_GEV] * 3])
+        scales = TAU_FLOOR_GEV / floors  # at most 1, so nothing overflows, and one floor serves all quantities
+        squared, taken = torch.zeros(7, 5), torch.zeros(7, 5)
+        squared[:2, 0] = scales[0]  # px, py
+        taken[[3, 4, 5, 6], [1, 2, 3, 4]] = scales[1:]
+        combined = torch.tensor(
+            [  # ln_m_pt, ln_tau1_m, ln_tau21, ln_tau32, ln_pt
+                [-0.5, 0.0, 0.0, 0.0, 0.5],  # pt^2
+                [1.0, -1.0, 0.0, 0.0, 0.0],  # m
+                [0.0, 1.0, -1.0, 0.0, 0.0],  # tau1
+                [0.0, 0.0, 1.0, -1.0, 0.0],  # tau2
+                [0.0, 0.0, 0.0, 1.0, 0.0],  # tau3
+            ]
+        )
+        # Constants of the code: not in a checkpoint.
+        both = torch.eye(2)
+        self.register_buffer("squared", torch.kron(both, squared), persistent=False)
+        self.register_buffer("taken", torch.kron(both, taken), persistent=False)
+        self.register_buffer("combined", torch.kron(both, combined), persistent=False)
+        self.register_buffer("units", (-scales.log() @ combined).repeat(2), persistent=False)
+
+    def forward(self, features: Tensor, origin: Tensor | float = 0.0) -> Tensor:
+        """Return the mapped features (batch, 10) of features (batch, 14), less origin (10,)."""
+        bounded = features.clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)
+        quantities = torch.addmm(features @ self.taken, bounded * bounded, self.squared)
+        return torch.addmm(self.units - origin, quantities.clamp(min=TAU_FLOOR_GEV).log(), self.combined)
+
+
+FEATURE_MAPS: dict[str, type[FeatureMap]] = {"raw": RawFeatures, "substructure": Substructure, "jets": Jets}

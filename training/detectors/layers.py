@@ -1,0 +1,23 @@
+"""Parts that the networks share."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Beyond it softplus(x) is x in float32, and below it e^x is finite.
+LARGEST_EXPONENT = 80.0
+
+
+def perceptron(widths: tuple[int, ...]) -> nn.Sequential:
+    """Return fully connected layers of these widths with ReLU between them, and none at the end."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise(widths):
+        layers += [nn.Linear(width_in, width_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def softplus(values: Tensor) -> Tensor:
+    """Return ln(1 + e^x) of each value x, finite for any x in a runtime that computes it by this very formula."""
+    return torch.maximum(values, functional.softplus(values.clamp(max=LARGEST_EXPONENT)))

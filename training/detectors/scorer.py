@@ -1,0 +1,71 @@
+"""The whole detector as one torch module, which is what is exported: every constant travels inside it.
+
+    features (batch, 14) -> FeatureMap -> Scaler -> network -> anomaly score (batch,)
+
+Scores are written for ONNX Runtime. For a single event an operator costs 0.3 us, more than its arithmetic: use few.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from training.detectors.autoencoders import Autoencoder, VariationalAutoencoder
+from training.detectors.classifier import Classifier
+from training.detectors.density import DensityAutoencoder
+from training.detectors.feature_maps import FEATURE_MAPS
+from training.detectors.presets import TrainingConfig
+
+# Larger deviations are clipped: their squares could overflow.
+MAX_DEVIATIONS = 1e4
+
+Network = Autoencoder | VariationalAutoencoder | DensityAutoencoder | Classifier
+
+ARCHITECTURES: dict[str, type[Network]] = {
+    "autoencoder": Autoencoder,
+    "variational": VariationalAutoencoder,
+    "density": DensityAutoencoder,
+    "classifier": Classifier,
+}
+
+
+class Scaler(nn.Module):
+    """Standardisation of each quantity, fitted on the training part."""
+
+    mean: Tensor  # (k,)
+    scale: Tensor  # (k,)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def fit(self, values: Tensor) -> None:
+        """Set mean and standard deviation to those of values (n, k), in float64; a constant column keeps scale 1."""
+        wide = values.cpu().double()  # not every device has float64
+        deviation = wide.std(dim=0, correction=0)
+        self.mean.copy_(wide.mean(dim=0).float())
+        self.scale.copy_(torch.where(deviation > 0, deviation, 1.0).float())
+
+    def forward(self, differences: Tensor) -> Tensor:
+        """Return differences (batch, k) from the mean in standard deviations, within +-MAX_DEVIATIONS."""
+        return (differences @ (1.0 / self.scale).diag()).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
+
+
+class AnomalyScorer(nn.Module):
+    """The whole detector, from raw features to anomaly score."""
+
+    network: Network
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__()
+        self.feature_map = FEATURE_MAPS[config.feature_map]()
+        self.scaler = Scaler(len(self.feature_map.names))
+        self.network = ARCHITECTURES[config.architecture](self.feature_map.names, config)
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Return the network's input for features (batch, 14): (batch, k)."""
+        standardised: Tensor = self.scaler(self.feature_map(features, self.scaler.mean))
+        return standardised
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the anomaly score of features (batch, 14), in GeV: (batch,), higher is more anomalous."""
+        return self.network.score(self.standardise(features))

@@ -1,0 +1,235 @@
+"""A training under way or finished: what its checkpoint holds, and how it is started, saved, read and resumed."""
+
+import dataclasses
+from dataclasses import asdict, dataclass, fields
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.model.artefact import MAX_BYTES, MAX_METADATA_BYTES
+from training.detectors.density import DensityAutoencoder
+from training.detectors.presets import TrainingConfig, check_config
+from training.detectors.scorer import AnomalyScorer
+from training.errors import CheckpointError, EventsError
+from training.events.events import digest, read_events
+from training.files import atomic_write
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the learning curve."""
+
+    epoch: int
+    training_loss: float
+    validation_loss: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """The background of a run: where it was read, and the digest that identifies it."""
+
+    path: str
+    key: str | None
+    events: int
+    sha256: str  # of the features, (events, 14) float32 in the file's order
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """The simulated signals that an exposed detector learns beside background."""
+
+    path: str
+    events: int
+    sha256: str  # of the features, (events, 14)
+
+
+@dataclass
+class Run:
+    """Everything that a checkpoint holds."""
+
+    config: TrainingConfig
+    source: Source
+    exposure: Exposure | None
+    scorer: AnomalyScorer
+    optimiser: torch.optim.Adam
+    curve: list[Epoch] = dataclasses.field(default_factory=list)
+    best: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # the weights of the lowest validation loss
+
+    @classmethod
+    def new(cls, config: TrainingConfig, source: Source, exposure: Exposure | None, device: str) -> "Run":
+        """Return a run of no epochs, its weights drawn from torch's generator."""
+        scorer = AnomalyScorer(config).to(device)
+        return cls(config, source, exposure, scorer, torch.optim.Adam(scorer.parameters(), lr=config.learning_rate))
+
+    @property
+    def best_epoch(self) -> Epoch:
+        """The epoch of the lowest validation loss; there must be one."""
+        return min(self.curve, key=lambda epoch: epoch.validation_loss)
+
+    @property
+    def epochs_since_best(self) -> int:
+        """How many epochs have passed without a lower validation loss."""
+        return len(self.curve) - self.best_epoch.epoch if self.curve else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done or patience has run out."""
+        return len(self.curve) >= self.config.epochs or self.epochs_since_best >= self.config.patience
+
+    @property
+    def lacks_density(self) -> bool:
+        """Whether the best weights still need a density to score by."""
+        network = self._best().network
+        return isinstance(network, DensityAutoencoder) and not network.fitted
+
+    def best_scorer(self) -> AnomalyScorer:
+        """Return the detector at its lowest validation loss, on the CPU and ready to score.
+
+        Raises CheckpointError when the training was interrupted before its density was fitted.
+        """
+        if self.lacks_density:
+            raise CheckpointError(
+                f"the run {self.config.name!r} has no density yet after {len(self.curve)} epochs: finish it, with "
+                "`train --resume`"
+            )
+        return self._best()
+
+    def fit_density(self, training: Tensor) -> None:
+        """Complete the best weights with the density of training values (n, k), where the network has one."""
+        scorer = self._best()
+        if isinstance(scorer.network, DensityAutoencoder):
+            scorer.network.fit_density(training.cpu(), self.config.seed)
+            self.best = scorer.state_dict()
+
+    def _best(self) -> AnomalyScorer:
+        with torch.random.fork_rng(devices=[]):  # initial weights that are overwritten cost the training no draws
+            scorer = AnomalyScorer(self.config)
+        scorer.load_state_dict(self.best)
+        return scorer.eval()
+
+
+def split(events: int, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of the training part and of the held-out part; the same seed gives the same split."""
+    order = np.random.default_rng(config.seed).permutation(events)
+    held_out = round(events * config.validation_fraction)
+    if not 0 < held_out < events:
+        raise CheckpointError(
+            f"{events} events cannot be split with validation_fraction {config.validation_fraction}: "
+            "expected at least one event in either part; use more events"
+        )
+    return order[held_out:], order[:held_out]
+
+
+def read_exposure(path: Path) -> tuple[Exposure, NDArray[np.float32]]:
+    """Return the signals of an events file, (m, 14), and their origin. Raises EventsError without any."""
+    signals = read_events(path).signal.features
+    if len(signals) == 0:
+        raise EventsError(f"{path} has no event with label 1, expected signals; `simulate --cocktail` makes some")
+    return Exposure(str(path.resolve()), len(signals), digest(signals)), signals
+
+
+def start_run(
+    source: Source, features: NDArray[np.float32], config: TrainingConfig, exposure: Exposure | None, device: str
+) -> Run:
+    """Return a new run, its scaler fitted to the training part of background features (n, 14).
+
+    Raises TrainingError for a configuration or a number of events that can never become an artefact.
+    """
+    check_config(config)
+    _check_size(config)
+    training_rows, _ = split(len(features), config)
+    if config.architecture == "density" and len(training_rows) < config.components:
+        raise CheckpointError(
+            f"{len(training_rows)} events to train on cannot make a density of {config.components} components: "
+            "use more events, or fewer components"
+        )
+    torch.manual_seed(config.seed)
+    run = Run.new(config, source, exposure, device)
+    with torch.no_grad():
+        run.scorer.scaler.fit(run.scorer.feature_map(torch.from_numpy(features[training_rows]).to(device)))
+    return run
+
+
+def resume_run(folder: Path, source: Source, config: TrainingConfig, exposure: Exposure | None, device: str) -> Run:
+    """Return the run of `folder`, to go on with under the same configuration and the same events.
+
+    The name, the patience and, with a constant step size, the number of epochs may differ. Raises TrainingError for
+    anything else that does, and for a folder without a run that can be read.
+    """
+    check_config(config)
+    run = load_run(folder, device)
+    free = {"name", "patience"} | ({"epochs"} if config.schedule == "constant" else set())
+    old, new = asdict(run.config), asdict(config)
+    changed = [
+        option.name for option in fields(config) if option.name not in free and old[option.name] != new[option.name]
+    ]
+    if run.source.sha256 != source.sha256:
+        changed.append("events")
+    if (run.exposure and run.exposure.sha256) != (exposure and exposure.sha256):
+        changed.append("exposure")
+    if changed:
+        raise CheckpointError(
+            f"{folder} holds a run with other {', '.join(changed)}: resume it with its own, or choose another folder"
+        )
+    same = (run.config, run.source, run.exposure) == (config, source, exposure)
+    run.config, run.source, run.exposure = config, source, exposure
+    if not same:  # another name, or events that were moved: there may be no epoch left that would save it
+        save_run(run, folder)
+    return run
+
+
+def load_run(folder: Path, device: str = "cpu") -> Run:
+    """Return the run whose checkpoint is in `folder`. Raises CheckpointError when there is none that can be read."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise CheckpointError(f"{folder} holds no {CHECKPOINT}: train it first, with `train EVENTS.h5 --out {folder}`")
+    content = path.read_bytes()
+    try:
+        state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        config = TrainingConfig(**{**state["config"], "hidden": tuple(state["config"]["hidden"])})
+        exposure = Exposure(**state["exposure"]) if state["exposure"] else None
+        run = Run.new(config, Source(**state["source"]), exposure, device)
+        run.scorer.load_state_dict(state["scorer"])
+        run.optimiser.load_state_dict(state["optimiser"])
+        run.curve = [Epoch(**line) for line in state["curve"]]
+        run.best = state["best"]
+        torch.set_rng_state(state["rng"])
+    except Exception as error:  # whatever torch raises on a damaged or foreign file
+        reason = (str(error) or type(error).__name__).splitlines()[0]  # torch goes on for a paragraph
+        raise CheckpointError(f"{path} is not a checkpoint of this version: {reason}; train the run anew") from error
+    return run
+
+
+def save_run(run: Run, folder: Path) -> None:
+    """Write the checkpoint, whole or not at all."""
+    state = {
+        "config": asdict(run.config),
+        "source": asdict(run.source),
+        "exposure": asdict(run.exposure) if run.exposure else None,
+        "scorer": run.scorer.state_dict(),
+        "optimiser": run.optimiser.state_dict(),
+        "curve": [asdict(epoch) for epoch in run.curve],
+        "best": run.best,
+        "rng": torch.get_rng_state(),
+    }
+    whole = BytesIO()  # in memory first: torch does not report a full disk
+    torch.save(state, whole)
+    with atomic_write(folder / CHECKPOINT) as path:
+        path.write_bytes(whole.getbuffer())
+
+
+def _check_size(config: TrainingConfig) -> None:
+    """Refuse a network whose artefact would be larger than the service loads."""
+    with torch.device("meta"):  # shapes without memory
+        size = sum(values.nbytes for values in AnomalyScorer(config).state_dict().values())
+    if size > (limit := MAX_BYTES - MAX_METADATA_BYTES):
+        raise CheckpointError(
+            f"the network has {size:,} bytes of weights, expected at most {limit:,}: use smaller hidden, latent or "
+            "components"
+        )
