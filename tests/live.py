@@ -1,26 +1,46 @@
-"""A real service for tests: `python -m service` in a process of its own, on a free port.
-
-It does not know what is asked of the service.
-"""
+"""A live service for tests: `python -m service` in a process of its own, on a free port."""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
 START_S = 60
 STOP_S = 60
+PATIENCE_S = 30
+"""Limit of a wait for what comes at once on an idle machine."""
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
+    """Wait until a condition holds; an AssertionError names the one that does not."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {holds}"
+        time.sleep(0.02)
+
+
+def samples(text: str) -> dict[str, float]:
+    """Read each sample's value by its name and labels, as Prometheus reads them."""
+    return {
+        sample.name + "".join(f" {key}={value}" for key, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 class LiveService:
-    """A running service process, where to reach it, and what it has logged."""
+    """A running service process, its address, and its log."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
@@ -37,6 +57,11 @@ class LiveService:
         """The log's lines, each of them JSON."""
         return [json.loads(line) for line in self.log_text.splitlines()]
 
+    @property
+    def log_levels(self) -> set[str]:
+        """The levels of the log's lines."""
+        return {line["level"] for line in self.log_lines}
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """Give the log's lines of one event."""
         return [line for line in self.log_lines if line["event"] == name]
@@ -52,6 +77,35 @@ class LiveService:
                 break
             time.sleep(0.02)
         raise RuntimeError(f"the service did not log {name!r} {count} times:\n{self.log_text}")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port on which the service listens."""
+        url = httpx.URL(self.base_url)
+        assert url.port is not None
+        return url.host, url.port
+
+    def connect(self) -> socket.socket:
+        """Open a connection."""
+        return socket.create_connection(self.address, PATIENCE_S)
+
+    def get(self, path: str) -> httpx.Response:
+        """Ask for a path over a connection of its own."""
+        return httpx.get(f"{self.base_url}{path}", timeout=PATIENCE_S, verify=False)  # saves the authorities: 30 ms
+
+    def post(self, path: str, body: bytes, media_type: str, **headers: str) -> httpx.Response:
+        """Send a body over a connection of its own."""
+        sent = {"Content-Type": media_type, **headers}
+        return httpx.post(f"{self.base_url}{path}", content=body, headers=sent, timeout=PATIENCE_S, verify=False)
+
+    def metrics(self) -> dict[str, float]:
+        """Read the metrics."""
+        return samples(self.get("/metrics").text)
+
+    def wait_until_health_is(self, status: int) -> httpx.Response:
+        """Wait for a status of /health, and give the response."""
+        wait_until(lambda: self.get("/health").status_code == status)
+        return self.get("/health")
 
     def signal(self, sig: signal.Signals) -> None:
         """Send a signal to the process."""

@@ -5,18 +5,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.app import create_app
 from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics
 from service.model.artefact import Artefact
 from service.settings import Settings
 from tests.artefacts import sample_events
-from tests.live import live_service
+from tests.live import live_service, samples, wait_until
 from tests.service.formats.encodings import RAW
 
 Client = TestClient[Litestar]
@@ -27,15 +25,6 @@ def fresh(artefact: Artefact) -> Iterator[Client]:
     """Serve without earlier requests."""
     with TestClient(create_app(Settings(), artefact).main, raise_server_exceptions=False) as client:
         yield client
-
-
-def samples(text: str) -> dict[str, float]:
-    """Read each sample's value by its name and labels, as Prometheus reads them."""
-    return {
-        sample.name + "".join(f" {key}={value}" for key, value in sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def score(client: Client, n_events: int) -> None:
@@ -176,17 +165,17 @@ def test_applications_have_separate_metrics(fresh: Client, artefact: Artefact) -
         assert samples(other.get("/metrics").text)["anomaly_events_scored_total"] == 0
 
 
+@pytest.mark.process
 def test_workers_count_together(model_path: Path) -> None:
     """Each worker reports the metrics of all, and the model once."""
     with live_service(model_path, "--workers", "2") as service:
         body = RAW.write("events", sample_events(10))
         for _ in range(40):  # a connection each, which goes to the worker that has the fewest
-            httpx.post(f"{service.base_url}/score/batch", content=body, headers={"Content-Type": RAW.media_type})
-        deadline = time.monotonic() + 30
-        while "anomaly_events_scored_total 400.0" not in httpx.get(f"{service.base_url}/metrics").text:
-            assert time.monotonic() < deadline  # the other worker folds its counters ten times a second
+            service.post("/score/batch", body, RAW.media_type)
+        # The other worker adds its counters ten times a second.
+        wait_until(lambda: service.metrics()["anomaly_events_scored_total"] == 400)
         for _ in range(4):
-            counted = samples(httpx.get(f"{service.base_url}/metrics").text)
+            counted = service.metrics()
             assert counted["anomaly_events_scored_total"] == 400
             assert counted["anomaly_requests_total route=/score/batch status=200"] == 40
             by_worker = [value for name, value in counted.items() if name.startswith("anomaly_worker_requests pid=")]

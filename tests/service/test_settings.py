@@ -50,32 +50,33 @@ def test_a_switch_has_two_flags_and_a_variable(text: str, value: bool) -> None:
     assert parse_settings(["--no-access-log"], {"ANOMALY_ACCESS_LOG": text}).access_log is False
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "expected"),
-    [
-        ("port", "abc", "a whole number from 0 to 65535"),
-        ("port", "65536", "a whole number from 0 to 65535"),
-        ("port", "-1", "a whole number from 0 to 65535"),
-        ("port", "80.5", "a whole number from 0 to 65535"),
-        ("port", "", "a whole number from 0 to 65535"),
-        ("workers", "-1", "a whole number from 0 to 1024"),
-        ("max_body_bytes", "64MiB", "a whole number of at least 1"),
-        ("keep_alive_s", "nan", "a whole number from 0 to 86400"),
-        ("drain_s", "-1", "a whole number from 0 to 86400"),
-        ("log_level", "loud", "one of critical, error, warning, info, debug"),
-        ("ops_port", "65536", "a whole number from 0 to 65535"),
-        ("header_s", "0", "a whole number from 1 to 86400"),
-        ("model_sha256", "12ab", "64 hexadecimal digits"),
-        ("api_keys", "", "a text that is not empty"),
-        ("host", "", "a text that is not empty"),
-        ("model", "", "a text that is not empty"),
-    ],
-)
-def test_a_wrong_value_is_named_with_its_source(name: str, text: str, expected: str) -> None:
+WRONG_VALUES = [
+    ("port", "abc", "a whole number from 0 to 65535"),
+    ("port", "65536", "a whole number from 0 to 65535"),
+    ("port", "-1", "a whole number from 0 to 65535"),
+    ("port", "80.5", "a whole number from 0 to 65535"),
+    ("port", "", "a whole number from 0 to 65535"),
+    ("workers", "-1", "a whole number from 0 to 1024"),
+    ("max_body_bytes", "64MiB", "a whole number of at least 1"),
+    ("keep_alive_s", "nan", "a whole number from 0 to 86400"),
+    ("drain_s", "-1", "a whole number from 0 to 86400"),
+    ("log_level", "loud", "one of critical, error, warning, info, debug"),
+    ("ops_port", "65536", "a whole number from 0 to 65535"),
+    ("header_s", "0", "a whole number from 1 to 86400"),
+    ("model_sha256", "12ab", "64 hexadecimal digits"),
+    ("api_keys", "", "a text that is not empty"),
+    ("host", "", "a text that is not empty"),
+    ("model", "", "a text that is not empty"),
+]
+
+
+def test_a_wrong_value_is_named_with_its_source(subtests: pytest.Subtests) -> None:
     """One line names the flag or the variable, the value, and what is expected."""
-    flag, variable = "--" + name.replace("_", "-"), "ANOMALY_" + name.upper()
-    assert fault([f"{flag}={text}"], {}) == f"{flag} is {text!r}, expected {expected}"
-    assert fault([], {variable: text}) == f"{variable} is {text!r}, expected {expected}"
+    for name, text, expected in WRONG_VALUES:
+        with subtests.test(msg=f"{name}={text}"):
+            flag, variable = "--" + name.replace("_", "-"), "ANOMALY_" + name.upper()
+            assert fault([f"{flag}={text}"], {}) == f"{flag} is {text!r}, expected {expected}"
+            assert fault([], {variable: text}) == f"{variable} is {text!r}, expected {expected}"
 
 
 @pytest.mark.parametrize("text", ["maybe", "", "2"])

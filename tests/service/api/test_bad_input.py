@@ -41,7 +41,7 @@ class Client:
         """Send a request in these pieces, and read its response; disconnects only where that closes the connection."""
         if self._connection is None:
             self._connection = Connection(self._service)
-        self._connection.send(pieces)
+        self._connection.send_pieces(pieces)
         reply = self._connection.reply(method)
         if reply.closes:
             assert self._connection.ended()

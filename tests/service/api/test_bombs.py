@@ -40,7 +40,7 @@ def test_a_bomb_is_refused_soon_and_in_little_memory(
             before_bytes = reset_peak(service)
             started = time.monotonic()
             with Connection(service) as connection:
-                connection.send([case.head() + case.body])
+                connection.send_pieces([case.head() + case.body])
                 reply = connection.reply()
             taken_s = time.monotonic() - started
             assert 400 <= reply.status < 500

@@ -14,9 +14,10 @@ import trustme
 
 from service.server.descriptors import SPARE_DESCRIPTORS
 from tests.artefacts import sample_events
-from tests.live import LiveService, live_service
+from tests.live import PATIENCE_S, LiveService, live_service
 from tests.service.formats.encodings import RAW
-from tests.service.server.test_worker import PATIENCE_S, children, connect, send_half, wait_until_gone
+from tests.service.server.exchange import Connection, begin
+from tests.service.server.processes import children, wait_until_gone
 
 BODY = RAW.write("features", sample_events(1)[0])
 HEADERS = {"Content-Type": RAW.media_type}
@@ -61,7 +62,7 @@ def test_the_operations_port_has_neither_tls_nor_the_connection_limit(
     with live_service(model_path, *files, *flags) as service, ExitStack() as stack:
         url = httpx.URL(service.base_url)
         for _ in range(8):
-            plain = stack.enter_context(connect(service))
+            plain = stack.enter_context(service.connect())
             stack.enter_context(context.wrap_socket(plain, server_hostname=url.host))
         for _ in range(8):
             assert operations(service, "/health").json() == {"status": "ok"}
@@ -74,15 +75,15 @@ def test_the_operations_port_responds_during_shutdown(model_path: Path) -> None:
     """While a request in flight delays the shutdown, health is 503 and metrics can be read."""
     with (
         live_service(model_path, "--ops-port", "0", "--workers", "2") as service,
-        connect(service) as connection,
+        Connection(service) as connection,
     ):
-        rest = send_half(connection)
+        rest = begin(connection, 2)
         service.signal(signal.SIGTERM)
         service.wait_for("Waiting for connections to close. (CTRL+C to force quit)")
         assert operations(service, "/health").status_code == 503
         assert operations(service, "/metrics").status_code == 200
-        connection.sendall(rest)
-        assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        connection.send(rest)
+        assert connection.reply().status == 200
         assert service.process.wait(PATIENCE_S) == 0
 
 
@@ -113,7 +114,7 @@ def test_without_file_descriptors_clients_wait_and_operations_do_not(model_path:
         operations(service, "/metrics")
         for pid in servers(service):
             allow(pid, SPARE_DESCRIPTORS + n_each)
-        clients = [stack.enter_context(connect(service)) for _ in range(n_clients)]
+        clients = [stack.enter_context(service.connect()) for _ in range(n_clients)]
         for client in clients:
             client.sendall(request % (RAW.media_type.encode(), len(BODY), BODY))
         assert "ulimit -n" in service.wait_for("file descriptors ran out", n_workers)["detail"]

@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.artefacts import RTOL, metadata, model, oracle, sample_events, write_artefact
-from tests.live import LiveService, live_service
+from tests.live import PATIENCE_S, LiveService, live_service
 from tests.service.formats.encodings import FORMATS, JSON, MSGPACK, NPY, PACKED, RAW, Format
-from tests.service.server.test_protocol import PATIENCE_S, Reply, Wire, post
+from tests.service.server.exchange import Connection, Reply, post
 
 N_CLIENTS = 12
 N_REQUESTS = 8
@@ -35,7 +35,7 @@ def service(model_path: Path) -> Iterator[LiveService]:
         yield service
 
 
-def send_in_pieces(wire: Wire, data: bytes, generator: np.random.Generator) -> None:
+def send_in_pieces(wire: Connection, data: bytes, generator: np.random.Generator) -> None:
     """Send in random pieces, with a short pause after some."""
     cuts = generator.integers(len(data) + 1, size=generator.integers(8))
     for start, end in pairwise([0, *sorted(cuts.tolist()), len(data)]):
@@ -65,13 +65,13 @@ def draw_request(generator: np.random.Generator, seed: int) -> tuple[bytes, Call
 
 def check_refusal(reply: Reply, place: str) -> None:
     """Check that the one wrong number is named."""
-    assert reply.status_line == "HTTP/1.1 400 Bad Request"
+    assert reply.status == 400
     assert json.loads(reply.body)["detail"] == f"{place}[3] (feature3) is nan, expected a finite number"
 
 
 def check_scores(reply: Reply, events: NDArray[np.float32], fmt: Format, single: bool) -> None:
     """Check that these are the scores of these events, in their order."""
-    assert reply.status_line == "HTTP/1.1 200 OK", reply.body
+    assert reply.status == 200, reply.body
     scores = fmt.read("anomaly_score" if single else "anomaly_scores", reply.body)
     np.testing.assert_allclose(np.atleast_1d(scores), oracle(events), RTOL)
 
@@ -79,14 +79,14 @@ def check_scores(reply: Reply, events: NDArray[np.float32], fmt: Format, single:
 def be_a_client(service: LiveService, number: int) -> None:
     """Send requests over one connection, or over a new one after disconnecting in the middle of a request."""
     generator = np.random.default_rng(number)
-    wire = Wire(service)
+    wire = Connection(service)
     try:
         for place in range(N_REQUESTS):
             request, check = draw_request(generator, seed=1000 * number + place)
             if generator.random() < 0.15:
                 send_in_pieces(wire, request[: generator.integers(len(request))], generator)
                 wire.socket.close()
-                wire = Wire(service)
+                wire = Connection(service)
             else:
                 send_in_pieces(wire, request, generator)
                 check(wire.reply())
@@ -122,14 +122,14 @@ def test_single_events_are_scored_while_large_batches_are(service: LiveService, 
 
     def post_batches() -> int:
         n_batches = 0
-        with Wire(service) as wire:
+        with Connection(service) as wire:
             while n_batches < 3 or not enough.is_set():
                 wire.send(batch)
                 np.testing.assert_allclose(np.frombuffer(wire.reply().body, "<f4"), expected, RTOL)
                 n_batches += 1
         return n_batches
 
-    with ThreadPoolExecutor(4) as threads, Wire(service) as wire:
+    with ThreadPoolExecutor(4) as threads, Connection(service) as wire:
         posting = [threads.submit(post_batches) for _ in range(4)]
         try:
             for event, score in zip(events[:100], expected, strict=False):

@@ -14,7 +14,7 @@ from service.reload.applier import Applier
 from service.reload.snapshot import KEYS, MODEL, Applied, CopyError, SealedFiles, Snapshot, read_file
 from service.security.api_keys import KeyRing
 from service.settings import Settings
-from tests.service.test_metrics import samples
+from tests.live import samples
 
 
 def test_a_copy_can_be_read_by_path_and_not_be_changed() -> None:

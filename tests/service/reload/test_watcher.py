@@ -1,11 +1,9 @@
 """Another model, other keys and another certificate, taken into use while the service runs."""
 
 import os
-import shutil
 import signal
 import ssl
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,47 +11,19 @@ import httpx
 import numpy as np
 import pytest
 import trustme
-from onnx import numpy_helper
 
 from service.model.artefact import load_artefact
 from service.security.api_keys import add_key
-from tests.artefacts import RTOL, metadata, model, oracle, sample_events, write_artefact
-from tests.live import LiveService, live_service, starting_service
+from tests.artefacts import RTOL, oracle, sample_events
+from tests.live import LiveService, live_service, starting_service, wait_until
 from tests.service.formats.encodings import RAW
-from tests.service.server.test_worker import (
-    children,
-    connect,
-    limit_descriptors,
-    send_half,
-    wait_until_health_is,
-    wait_until_importing,
-)
-from tests.service.test_metrics import samples
+from tests.service.reload.models import EVENT, Made, make, put
+from tests.service.server.exchange import Connection, begin
+from tests.service.server.processes import limit_descriptors, n_descriptors, running, wait_until_importing
 
-PATIENCE_S = 30
-EVENT = sample_events(1)
-
-
-class Made(NamedTuple):
-    """A model's file, its identity, and the score that it gives the event."""
-
-    path: Path
-    identity: str
-    score: float
-
-
-def make(path: Path, factor: float) -> Made:
-    """Write a model whose scores are those of the oracle times `factor`, and look at it as the service does."""
-    described = metadata()
-    golden = described.golden
-    golden.anomaly_scores[:] = [score * factor for score in golden.anomaly_scores]
-    built = model(described)
-    [scale] = [tensor for tensor in built.graph.initializer if tensor.name == "scale"]
-    scale.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(scale) / factor**0.5).astype(np.float32), "scale"))
-    aside = write_artefact(path.with_suffix(".aside"), built)
-    identity = load_artefact(aside).identity
-    aside.rename(path)
-    return Made(path, identity, float(oracle(EVENT)[0]) * factor)
+pytestmark = pytest.mark.process
+STARTED = "Application startup complete."
+SUCCESSFUL = "anomaly_last_reload_successful file=model"
 
 
 @pytest.fixture
@@ -62,90 +32,76 @@ def models(tmp_path: Path) -> list[Made]:
     return [make(tmp_path / f"model{place}.onnx", 4.0**place) for place in range(3)]
 
 
-def put(one: Made, served: Path) -> None:
-    """Put a model where the service looks, at once and whole."""
-    aside = served.with_suffix(".new")
-    shutil.copyfile(one.path, aside)
-    aside.rename(served)
+@pytest.fixture
+def served(models: list[Made], tmp_path: Path) -> Path:
+    """Put the first of them where the service looks."""
+    put(models[0], tmp_path / "served.onnx")
+    return tmp_path / "served.onnx"
 
 
 def ask(service: LiveService) -> tuple[str, float]:
     """Have the event scored over a connection of its own, and give the model's identity and the score."""
-    headers = {"Content-Type": RAW.media_type}
-    response = httpx.post(f"{service.base_url}/score", content=RAW.write("features", EVENT[0]), headers=headers)
+    response = service.post("/score", RAW.write("features", EVENT[0]), RAW.media_type)
     assert response.status_code == 200
     return response.headers["model-version"], float(RAW.read("anomaly_score", response.content)[0])
 
 
 def assert_serves(service: LiveService, one: Made, n_asked: int = 8) -> None:
-    """Ask until each worker must have answered, and find this model's name and score in every answer."""
+    """Ask so often that each worker answers, and find this model's name and score in every answer."""
     for _ in range(n_asked):
         identity, score = ask(service)
         assert identity == one.identity
         assert score == pytest.approx(one.score, rel=RTOL)
 
 
-def counted(service: LiveService) -> dict[str, float]:
-    """Read the metrics."""
-    return samples(httpx.get(f"{service.base_url}/metrics").text)
-
-
-def wait_until(told: Callable[[], bool]) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not told():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def models_in_use(service: LiveService) -> dict[str, float]:
+def models_in_use(service: LiveService) -> set[str]:
     """Give the models that the metrics name."""
     prefix = "anomaly_model_info model="
-    return {name.removeprefix(prefix): value for name, value in counted(service).items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix) for name in service.metrics() if name.startswith(prefix)}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_new_model_is_served_after_a_signal(models: list[Made], tmp_path: Path, workers: int) -> None:
+def reload(service: LiveService, one: Made, served: Path) -> None:
+    """Put a model where the service looks, and tell it."""
+    put(one, served)
+    service.signal(signal.SIGHUP)
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_new_model_is_served_after_a_signal(models: list[Made], served: Path, workers: int) -> None:
     """After SIGHUP every answer, the description and the metrics are of the new file; what was begun ends as it was."""
-    served = tmp_path / "served.onnx"
     old, new, newest = models
-    put(old, served)
-    with live_service(served, "--workers", str(workers)) as service, connect(service) as connection:
+    with live_service(served, "--workers", str(workers)) as service, Connection(service) as connection:
         assert_serves(service, old)
-        rest = send_half(connection)
-        since = counted(service)["anomaly_last_reload_seconds file=model"]
-        put(new, served)
-        service.signal(signal.SIGHUP)
+        rest = begin(connection, 2)
+        since = service.metrics()["anomaly_last_reload_seconds file=model"]
+        reload(service, new, served)
         loaded = service.wait_for("model loaded")
         assert (loaded["from"], loaded["to"], loaded["workers"]) == (old.identity, new.identity, workers)
         assert_serves(service, new)
-        assert httpx.get(f"{service.base_url}/model").json()["identity"] == new.identity
-        description = httpx.get(f"{service.base_url}/schema").text
+        assert service.get("/model").json()["identity"] == new.identity
+        description = service.get("/schema").text
         assert new.identity in description
         assert old.identity not in description
-        assert models_in_use(service) == {new.identity: 1}
-        assert counted(service)["anomaly_last_reload_successful file=model"] == 1
-        assert counted(service)["anomaly_last_reload_seconds file=model"] > since
-        connection.sendall(rest)
-        reply = connection.recv(4096)
-        assert f"model-version: {old.identity}".encode() in reply
-        scores = np.frombuffer(reply.partition(b"\r\n\r\n")[2], "<f4")
-        assert scores == pytest.approx(oracle(sample_events(2)), rel=RTOL)
+        assert models_in_use(service) == {new.identity}
+        assert service.metrics()[SUCCESSFUL] == 1
+        assert service.metrics()["anomaly_last_reload_seconds file=model"] > since
+        connection.send(rest)
+        reply = connection.reply()
+        assert reply.headers["model-version"] == old.identity
+        assert np.frombuffer(reply.body, "<f4") == pytest.approx(oracle(sample_events(2)), rel=RTOL)
         service.signal(signal.SIGHUP)
         assert service.wait_for("model unchanged")["model"] == new.identity
-        put(newest, served)
-        service.signal(signal.SIGHUP)
+        reload(service, newest, served)
         assert service.wait_for("model loaded", 2)["to"] == newest.identity
         assert_serves(service, newest)
         assert service.stop() == 0
-        assert {line["level"] for line in service.log_lines} == {"INFO"}
+        assert service.log_levels == {"INFO"}
 
 
-def test_a_refused_model_changes_nothing_but_what_is_told(models: list[Made], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_refused_model_changes_nothing_but_what_is_told(models: list[Made], served: Path, tmp_path: Path) -> None:
     """A file that is missing, damaged, too large, a pipe or wrong is refused by name; a good one is taken after it."""
-    served = tmp_path / "served.onnx"
     old, new, _ = models
-    put(old, served)
     wrong = bytearray(new.path.read_bytes())
     wrong[len(wrong) // 2 :] = bytes(len(wrong) - len(wrong) // 2)
     limit = len(old.path.read_bytes()) + 1000
@@ -169,14 +125,13 @@ def test_a_refused_model_changes_nothing_but_what_is_told(models: list[Made], tm
         os.mkfifo(served)  # without a writer
         service.signal(signal.SIGHUP)
         assert "not a regular file" in service.wait_for("model refused", len(faults) + 1)["detail"]
-        wait_until(lambda: counted(service)["anomaly_last_reload_successful file=model"] == 0)
+        wait_until(lambda: service.metrics()[SUCCESSFUL] == 0)
         assert_serves(service, old)
-        assert models_in_use(service) == {old.identity: 1}
-        put(new, served)
-        service.signal(signal.SIGHUP)
+        assert models_in_use(service) == {old.identity}
+        reload(service, new, served)
         assert service.wait_for("model loaded")["to"] == new.identity
         assert_serves(service, new)
-        assert counted(service)["anomaly_last_reload_successful file=model"] == 1
+        assert service.metrics()[SUCCESSFUL] == 1
         wait_until(lambda: len(copies(service)) == 1)
         assert service.stop() == 0
         assert "Traceback" not in service.log_text
@@ -188,39 +143,24 @@ def copies(service: LiveService) -> list[Path]:
     return [path for path in open_files if str(path.readlink()).startswith("/memfd:anomaly-snapshot")]
 
 
-def verifiers(service: LiveService) -> set[int]:
-    """Find the processes that verify a model."""
-    found = set()
-    for pid in children(service.process.pid) | _threads_children(service.process.pid):
-        try:
-            if b"service.reload.verification" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.add(pid)
-        except OSError:
-            continue
+def wait_for_verifiers(service: LiveService) -> set[int]:
+    """Wait for processes that verify a model, and find them."""
+    found: set[int] = set()
+
+    def there_are() -> bool:
+        found.update(running(service.process.pid, b"service.reload.verification"))
+        return bool(found)
+
+    wait_until(there_are)
     return found
 
 
-def _threads_children(pid: int) -> set[int]:
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for found in lists for child in _read(found).split()}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def test_a_model_that_kills_its_verification_is_refused(models: list[Made], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_model_that_kills_its_verification_is_refused(models: list[Made], served: Path) -> None:
     """When the process that verifies the file dies of it, the service refuses the file and says how it ended."""
-    served = tmp_path / "served.onnx"
-    put(models[0], served)
     with live_service(served) as service:
-        put(models[1], served)
-        service.signal(signal.SIGHUP)
-        wait_until(lambda: bool(verifiers(service)))
-        for pid in verifiers(service):
+        reload(service, models[1], served)
+        for pid in wait_for_verifiers(service):
             os.kill(pid, signal.SIGSEGV)
         assert "SIGSEGV" in service.wait_for("model refused")["detail"]
         assert_serves(service, models[0])
@@ -229,10 +169,9 @@ def test_a_model_that_kills_its_verification_is_refused(models: list[Made], tmp_
         assert_serves(service, models[1])
 
 
-def test_signals_during_a_reload_end_in_the_last_file(models: list[Made], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_signals_during_a_reload_end_in_the_last_file(models: list[Made], served: Path) -> None:
     """However many signals come while a file is verified, what lies there at the last of them is served in the end."""
-    served = tmp_path / "served.onnx"
-    put(models[0], served)
     with live_service(served, "--workers", "2") as service:
         for one in (models[1], models[0], models[1], models[2]):
             put(one, served)
@@ -241,54 +180,47 @@ def test_signals_during_a_reload_end_in_the_last_file(models: list[Made], tmp_pa
         wait_until(lambda: models[2].identity in {loaded["to"] for loaded in service.events("model loaded")})
         assert_serves(service, models[2])
         assert service.stop() == 0
-        assert {line["level"] for line in service.log_lines} == {"INFO"}
+        assert service.log_levels == {"INFO"}
 
 
-def test_a_replaced_worker_serves_the_newest_model(models: list[Made], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_replaced_worker_serves_the_newest_model(models: list[Made], served: Path) -> None:
     """A worker that dies after a reload, or during one, is replaced by one with the newest model."""
-    served = tmp_path / "served.onnx"
-    put(models[0], served)
     with live_service(served, "--workers", "2") as service:
-        put(models[1], served)
-        service.signal(signal.SIGHUP)
+        reload(service, models[1], served)
         service.wait_for("model loaded")
-        os.kill(service.wait_for("Application startup complete.", 2)["pid"], signal.SIGKILL)
-        victim = service.wait_for("Application startup complete.", 3)["pid"]
+        os.kill(service.wait_for(STARTED, 2)["pid"], signal.SIGKILL)
+        victim = service.wait_for(STARTED, 3)["pid"]
         assert_serves(service, models[1])
-        put(models[2], served)
-        service.signal(signal.SIGHUP)
-        wait_until(lambda: bool(verifiers(service)))
+        reload(service, models[2], served)
+        wait_for_verifiers(service)
         os.kill(victim, signal.SIGKILL)
         assert service.wait_for("model loaded", 2)["to"] == models[2].identity
-        service.wait_for("Application startup complete.", 4)
+        service.wait_for(STARTED, 4)
         assert_serves(service, models[2])
         assert service.stop() == 0
 
 
-def test_a_worker_that_cannot_load_keeps_the_old_model(models: list[Made], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_worker_that_cannot_load_keeps_the_old_model(models: list[Made], served: Path) -> None:
     """Where one worker has no memory for it, the others serve the new model, and log and metrics tell; it may retry."""
-    served = tmp_path / "served.onnx"
-    put(models[0], served)
     with live_service(served, "--workers", "2") as service:
-        pid = service.wait_for("Application startup complete.", 2)["pid"]
-        descriptors = limit_descriptors(pid, len(list(Path(f"/proc/{pid}/fd").iterdir())))
-        put(models[1], served)
-        service.signal(signal.SIGHUP)
-        refused = service.wait_for("model refused")
-        assert refused["pid"] == pid
+        pid = service.wait_for(STARTED, 2)["pid"]
+        descriptors = limit_descriptors(pid, n_descriptors(pid))
+        reload(service, models[1], served)
+        assert service.wait_for("model refused")["pid"] == pid
         assert service.wait_for("model loaded")["workers"] == 1
         limit_descriptors(pid, descriptors)
-        wait_until(lambda: counted(service)["anomaly_last_reload_successful file=model"] == 0)
+        wait_until(lambda: service.metrics()[SUCCESSFUL] == 0)
         service.signal(signal.SIGHUP)
         service.wait_for("model unchanged")
-        wait_until(lambda: counted(service)["anomaly_last_reload_successful file=model"] == 1)
+        wait_until(lambda: service.metrics()[SUCCESSFUL] == 1)
         assert_serves(service, models[1])
 
 
-def test_a_changed_file_is_found_without_a_signal(models: list[Made], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_changed_file_is_found_without_a_signal(models: list[Made], served: Path) -> None:
     """With --watch-s a file that is half there is refused once, and taken when it is whole."""
-    served = tmp_path / "served.onnx"
-    put(models[0], served)
     with live_service(served, "--watch-s", "1", "--workers", "2") as service:
         whole = models[1].path.read_bytes()
         with served.open("r+b") as written:
@@ -296,8 +228,7 @@ def test_a_changed_file_is_found_without_a_signal(models: list[Made], tmp_path: 
             written.write(whole[: len(whole) // 2])
             written.flush()
             service.wait_for("model refused")
-            looked_again = time.monotonic() + 1.5
-            wait_until(lambda: time.monotonic() > looked_again)
+            time.sleep(1.5)  # it looks again
             assert_serves(service, models[0])
             written.write(whole[len(whole) // 2 :])
         assert service.wait_for("model loaded")["to"] == models[1].identity
@@ -306,36 +237,32 @@ def test_a_changed_file_is_found_without_a_signal(models: list[Made], tmp_path: 
         assert service.stop() == 0
 
 
-def test_a_pinned_digest_refuses_other_files(models: list[Made], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_pinned_digest_refuses_other_files(models: list[Made], served: Path) -> None:
     """With --model-sha256 the file of that digest is served, and no other is taken."""
-    served = tmp_path / "served.onnx"
-    put(models[0], served)
     digest = load_artefact(served).sha256
     with live_service(served, "--model-sha256", digest) as service:
-        put(models[1], served)
-        service.signal(signal.SIGHUP)
+        reload(service, models[1], served)
         assert f"expected {digest}" in service.wait_for("model refused")["detail"]
         assert_serves(service, models[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_hangup_during_the_start_or_the_drain_does_nothing(models: list[Made], tmp_path: Path, workers: int) -> None:
+def test_a_hangup_during_the_start_or_the_drain_does_nothing(models: list[Made], served: Path, workers: int) -> None:
     """SIGHUP kills no service that starts, and starts no reload in one that is about to end."""
-    served = tmp_path / "served.onnx"
-    put(models[0], served)
     with starting_service(served, "--workers", str(workers), "--drain-s", "3600") as service:
         wait_until_importing(lambda: {service.process.pid}, 1)
         service.signal(signal.SIGHUP)
         service.base_url = service.wait_for("ready")["url"]
         service.wait_for("model unchanged")
         service.signal(signal.SIGTERM)
-        wait_until_health_is(service, 503)
-        put(models[1], served)
-        service.signal(signal.SIGHUP)
+        service.wait_until_health_is(503)
+        reload(service, models[1], served)
         assert_serves(service, models[0])
         assert service.stop() == 0
         assert {line["event"] for line in service.log_lines if "model" in line["event"]} == {"model unchanged"}
-        assert {line["level"] for line in service.log_lines} == {"INFO"}
+        assert service.log_levels == {"INFO"}
 
 
 class Secrets(NamedTuple):
@@ -369,7 +296,7 @@ class Secrets(NamedTuple):
 
 
 def status(service: LiveService, authority: trustme.CA, key: str) -> int:
-    """Have the event scored by who trusts the authority and has the key, over a connection of its own."""
+    """Have the event scored by a client that trusts the authority and has the key, over a connection of its own."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     headers = {"Content-Type": RAW.media_type, "Authorization": f"Bearer {key}"}
@@ -402,7 +329,7 @@ def test_keys_and_certificates_are_taken_by_the_same_signal(models: list[Made], 
         assert status(service, authorities[1], old_key) == 401
         with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
             status(service, authorities[0], new_key)
-        with connect(service) as plain:
+        with service.connect() as plain:
             plain.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
             while plain.recv(4096):
                 pass
@@ -410,27 +337,27 @@ def test_keys_and_certificates_are_taken_by_the_same_signal(models: list[Made], 
         assert "Traceback" not in service.log_text
 
 
-def test_keys_do_not_wait_for_the_verification_of_a_model(models: list[Made], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_keys_do_not_wait_for_the_verification_of_a_model(models: list[Made], served: Path, tmp_path: Path) -> None:
     """Keys that are taken away are refused while a new model is still being verified."""
-    served, keys = tmp_path / "served.onnx", tmp_path / "keys"
-    put(models[0], served)
+    keys = tmp_path / "keys"
     old_key = add_key("old", keys)
     with live_service(served, "--api-keys", str(keys), "--workers", "2") as service:
         put(models[1], served)
         keys.unlink()
         add_key("new", keys)
         service.signal(signal.SIGHUP)
-        wait_until(lambda: bool(verifiers(service)))
-        [verifier] = verifiers(service)
+        [verifier] = wait_for_verifiers(service)
         os.kill(verifier, signal.SIGSTOP)
         service.wait_for("keys loaded")
-        headers = {"Authorization": f"Bearer {old_key}"}
-        assert {httpx.post(f"{service.base_url}/score", headers=headers).status_code for _ in range(8)} == {401}
+        refused = [service.post("/score", b"", RAW.media_type, Authorization=f"Bearer {old_key}") for _ in range(8)]
+        assert {response.status_code for response in refused} == {401}
         assert not service.events("model loaded")
         os.kill(verifier, signal.SIGCONT)
         service.wait_for("model loaded")
 
 
+@pytest.mark.slow
 def test_a_worker_that_starts_later_has_the_keys_and_the_certificate_of_all(models: list[Made], tmp_path: Path) -> None:
     """Whatever lies there when one dies, its successor has what was accepted last, from copies that cannot be changed.
 
@@ -440,7 +367,7 @@ def test_a_worker_that_starts_later_has_the_keys_and_the_certificate_of_all(mode
     secrets.issue(authority)
     key = add_key("old", secrets.keys)
     with live_service(models[0].path, *secrets.flags, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
-        victims = [line["pid"] for line in service.events("Application startup complete.")]
+        victims = [line["pid"] for line in service.events(STARTED)]
         for count, victim in enumerate(victims, start=1):
             secrets.spoil(authority)
             service.signal(signal.SIGHUP)
@@ -448,7 +375,7 @@ def test_a_worker_that_starts_later_has_the_keys_and_the_certificate_of_all(mode
             service.wait_for("certificate refused", count)
             os.kill(victim, signal.SIGKILL)
             service.wait_for("worker died; another is started", count)
-            service.wait_for("Application startup complete.", 2 + count)
+            service.wait_for(STARTED, 2 + count)
             assert {status(service, authority, key) for _ in range(8)} == {200}
             secrets.keys.unlink()
             key = add_key("new", secrets.keys)

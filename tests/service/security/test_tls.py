@@ -7,12 +7,13 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 import trustme
@@ -27,10 +28,9 @@ from service.security.api_keys import add_key
 from service.security.tls import TlsError, server_context, subject
 from service.settings import Settings
 from tests.artefacts import oracle, sample_events
-from tests.live import LiveService, live_service, run_service
+from tests.live import PATIENCE_S, LiveService, live_service
 from tests.service.formats.encodings import RAW
 
-PATIENCE_S = 30
 HOST = "127.0.0.1"
 
 
@@ -92,13 +92,6 @@ def client_context(
     return context
 
 
-def address(service: LiveService) -> tuple[str, int]:
-    """Give where the service listens."""
-    url = httpx.URL(service.base_url)
-    assert url.port is not None
-    return url.host, url.port
-
-
 def score(service: LiveService, context: ssl.SSLContext, **headers: str) -> httpx.Response:
     """Have three events scored over a connection of its own."""
     return httpx.post(
@@ -113,7 +106,7 @@ def score(service: LiveService, context: ssl.SSLContext, **headers: str) -> http
 def serial(service: LiveService, context: ssl.SSLContext) -> str:
     """Shake hands anew, and give the serial number of the certificate that the service has shown."""
     with (
-        socket.create_connection(address(service), timeout=PATIENCE_S) as connection,
+        service.connect() as connection,
         context.wrap_socket(connection, server_hostname=HOST) as secured,
     ):
         certificate = secured.getpeercert()
@@ -139,8 +132,8 @@ def all_from(connection: socket.socket) -> bytes:
 
 
 def assert_quiet(service: LiveService) -> None:
-    """Check that nothing in the log is a fault of ours: strangers who are turned away are none."""
-    assert not [line for line in service.log_lines if line["level"] in {"ERROR", "CRITICAL", "WARNING"}]
+    """Check that nothing in the log is a fault of ours: clients that are turned away are none."""
+    assert not service.log_levels & {"ERROR", "CRITICAL", "WARNING"}
     assert "Traceback" not in service.log_text
 
 
@@ -149,94 +142,97 @@ def test_a_context_speaks_modern_tls_alone(files: Files) -> None:
     context = server_context(files.settings)
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_NONE
-    mutual = Settings(
-        tls_certificate=str(files.certificate), tls_key=str(files.key), tls_client_ca=str(files.client_ca)
-    )
+    mutual = msgspec.structs.replace(files.settings, tls_client_ca=str(files.client_ca))
     assert server_context(mutual).verify_mode == ssl.CERT_REQUIRED
 
 
-WAYS_TO_BREAK = ["no certificate", "no key", "no authorities", "a directory", "a pipe", "empty", "DER", "swapped"]
-WAYS_TO_BREAK += ["cut certificate", "cut key", "another key", "encrypted key"]
-WAYS_TO_BREAK += ["authorities are no PEM", "authorities are clients"]
+def write_encrypted(files: Files) -> None:
+    """Encrypt the private key with a password."""
+    loaded = load_pem_private_key(files.key.read_bytes(), None)
+    files.key.write_bytes(loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
 
 
-def broken(name: str, files: Files, authority: trustme.CA) -> tuple[Settings, str]:
-    """Break the files in one way; gives the settings, and the words with which they are refused."""
-    certificate, key, client_ca = files
-    settings = Settings(tls_certificate=str(certificate), tls_key=str(key), tls_client_ca=str(client_ca))
+def ways_to_break(authority: trustme.CA) -> list[tuple[str, Callable[[Files], object], str]]:
+    """Give a name for each way to break the files, what does so, and the start of the message."""
     missing = "No such file or directory; give the PEM file of"
-    match name:
-        case "no certificate":
-            certificate.unlink()
-            return settings, f"{certificate}: {missing} the certificate chain"
-        case "no key":
-            key.unlink()
-            return settings, f"{key}: {missing} the private key"
-        case "no authorities":
-            client_ca.unlink()
-            return settings, f"{client_ca}: {missing} the clients' authorities"
-        case "a directory":
-            key.unlink()
-            key.mkdir()
-            return settings, f"{key}: Is a directory; give the PEM file of the private key"
-        case "a pipe":
-            client_ca.unlink()
-            os.mkfifo(client_ca)
-            return settings, f"{client_ca} is not a regular file; give the PEM file of the clients' authorities"
-        case "empty":
-            certificate.write_bytes(b"")
-            return settings, f"{certificate} has no PEM block of a CERTIFICATE: give the PEM file of the certificate"
-        case "DER":
-            certificate.write_bytes(ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode()))
-            return settings, f"{certificate} has no PEM block of a CERTIFICATE"
-        case "swapped":
-            settings = Settings(tls_certificate=str(key), tls_key=str(certificate))
-            return settings, f"{key} has no PEM block of a CERTIFICATE"
-        case "cut certificate":
-            certificate.write_bytes(certificate.read_bytes()[:300])
-            return settings, f"{key} with {certificate}: OpenSSL says"
-        case "cut key":
-            key.write_bytes(key.read_bytes()[:100])
-            return settings, f"{key} with {certificate}: OpenSSL says"
-        case "another key":
-            key.write_bytes(authority.issue_cert(HOST).private_key_pem.bytes())
-            return settings, f"{key} is not the key of {certificate}: give the two that were made together"
-        case "encrypted key":
-            loaded = load_pem_private_key(key.read_bytes(), None)
-            key.write_bytes(loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
-            return (
-                settings,
-                f"{key} is encrypted: decrypt it with openssl pkey, for a service asks for no password",
-            )
-        case "authorities are no PEM":
-            client_ca.write_bytes(b"\0")
-            return settings, f"{client_ca} has no PEM block of a CERTIFICATE: give the PEM file of the clients'"
-        case "authorities are clients":
-            client_ca.write_bytes(authority.issue_cert("client").cert_chain_pems[0].bytes())
-            return settings, f"{client_ca} has no authority's certificate, but others: give what signs the clients'"
-    raise AssertionError(name)
+    der = ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode())
+    other = authority.issue_cert(HOST)
+
+    def directory(files: Files) -> None:
+        files.key.unlink()
+        files.key.mkdir()
+
+    def pipe(files: Files) -> None:
+        files.client_ca.unlink()
+        os.mkfifo(files.client_ca)
+
+    def swap(files: Files) -> None:
+        certificate = files.certificate.read_bytes()
+        files.certificate.write_bytes(files.key.read_bytes())
+        files.key.write_bytes(certificate)
+
+    def cut(path: Path, n_bytes: int) -> None:
+        path.write_bytes(path.read_bytes()[:n_bytes])
+
+    no_certificate = "{certificate} has no PEM block of a CERTIFICATE: give the PEM file of the certificate"
+    return [
+        ("no certificate", lambda f: f.certificate.unlink(), f"{{certificate}}: {missing} the certificate chain"),
+        ("no key", lambda f: f.key.unlink(), f"{{key}}: {missing} the private key"),
+        ("no authorities", lambda f: f.client_ca.unlink(), f"{{client_ca}}: {missing} the clients' authorities"),
+        ("a directory", directory, "{key}: Is a directory; give the PEM file of the private key"),
+        ("a pipe", pipe, "{client_ca} is not a regular file; give the PEM file of the clients' authorities"),
+        ("empty", lambda f: f.certificate.write_bytes(b""), no_certificate),
+        ("DER", lambda f: f.certificate.write_bytes(der), no_certificate),
+        ("swapped", swap, no_certificate),
+        ("cut certificate", lambda f: cut(f.certificate, 300), "{key} with {certificate}: OpenSSL says"),
+        ("cut key", lambda f: cut(f.key, 100), "{key} with {certificate}: OpenSSL says"),
+        (
+            "another key",
+            lambda f: f.key.write_bytes(other.private_key_pem.bytes()),
+            "{key} is not the key of {certificate}: give the two that were made together",
+        ),
+        (
+            "encrypted key",
+            write_encrypted,
+            "{key} is encrypted: decrypt it with openssl pkey, for a service asks for no password",
+        ),
+        (
+            "authorities are no PEM",
+            lambda f: f.client_ca.write_bytes(b"\0"),
+            "{client_ca} has no PEM block of a CERTIFICATE: give the PEM file of the clients'",
+        ),
+        (
+            "authorities are clients",
+            lambda f: f.client_ca.write_bytes(other.cert_chain_pems[0].bytes()),
+            "{client_ca} has no authority's certificate, but others: give what signs the clients'",
+        ),
+    ]
 
 
-@pytest.mark.parametrize("name", WAYS_TO_BREAK)
-def test_wrong_files_are_refused_in_words(files: Files, authority: trustme.CA, name: str) -> None:
+def test_wrong_files_are_refused_in_words(tmp_path: Path, authority: trustme.CA, subtests: pytest.Subtests) -> None:
     """The message names the file, the fault and the remedy."""
-    settings, message = broken(name, files, authority)
-    with pytest.raises(TlsError) as refused:
-        server_context(settings)
-    assert str(refused.value).startswith(message)
-    assert "PRIVATE KEY-----" not in str(refused.value)
+    for name, damage, message in ways_to_break(authority):
+        with subtests.test(msg=name):
+            folder = tmp_path / name
+            folder.mkdir()
+            files = write(Files(folder / "chain.pem", folder / "key.pem", folder / "clients.pem"), authority)
+            damage(files)
+            with pytest.raises(TlsError) as refused:
+                server_context(msgspec.structs.replace(files.settings, tls_client_ca=str(files.client_ca)))
+            assert str(refused.value).startswith(message.format(**files._asdict()))
+            assert "PRIVATE KEY-----" not in str(refused.value)
 
 
-def test_an_encrypted_key_does_not_wait_at_the_terminal(files: Files, authority: trustme.CA) -> None:
+def test_an_encrypted_key_does_not_wait_at_the_terminal(files: Files) -> None:
     """Whatever form the encryption has, no password is asked for: a service has no terminal."""
-    settings, _ = broken("encrypted key", files, authority)
+    write_encrypted(files)
     script = (
         "import sys; from service.settings import Settings\n"
         "from service.security.tls import TlsError, server_context\n"
         "try: server_context(Settings(tls_certificate=sys.argv[1], tls_key=sys.argv[2]))\n"
         "except TlsError as error: print(error)"
     )
-    arguments = [sys.executable, "-c", script, str(settings.tls_certificate), str(settings.tls_key)]
+    arguments = [sys.executable, "-c", script, str(files.certificate), str(files.key)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert "is encrypted" in done.stdout
 
@@ -256,10 +252,11 @@ def https(
     """Serve HTTPS, with the files that may be changed under it."""
     directory = tmp_path_factory.mktemp("tls")
     files = write(Files(directory / "chain.pem", directory / "key.pem", directory / "clients.pem"), authority)
-    with live_service(model_path, *files.flags, "--header-s", "2") as service:
+    with live_service(model_path, *files.flags, "--header-s", "1") as service:
         yield service, files
 
 
+@pytest.mark.process
 def test_https_scores(https: tuple[LiveService, Files], authority: trustme.CA) -> None:
     """Scores come over TLS 1.2 and 1.3, small and large, and the replies ask to stay with HTTPS."""
     service, _ = https
@@ -278,6 +275,7 @@ def test_https_scores(https: tuple[LiveService, Files], authority: trustme.CA) -
     assert_quiet(service)
 
 
+@pytest.mark.process
 def test_who_does_not_speak_tls_gets_no_answer(https: tuple[LiveService, Files], authority: trustme.CA) -> None:
     """Plain HTTP, noise, a client that leaves at once and old versions are turned away; the others are served."""
     service, _ = https
@@ -287,7 +285,7 @@ def test_who_does_not_speak_tls_gets_no_answer(https: tuple[LiveService, Files],
         os.urandom(999),
         b"",
     ):
-        with socket.create_connection(address(service), timeout=PATIENCE_S) as connection:
+        with service.connect() as connection:
             connection.sendall(said)
             connection.shutdown(socket.SHUT_WR)
             assert b"HTTP" not in all_from(connection)
@@ -303,17 +301,19 @@ def test_who_does_not_speak_tls_gets_no_answer(https: tuple[LiveService, Files],
     assert_quiet(service)
 
 
+@pytest.mark.process
 def test_a_handshake_that_never_ends_delays_no_other_client(
     https: tuple[LiveService, Files], authority: trustme.CA
 ) -> None:
     """A client that connects and says nothing is cut off after the time that a head may take; others are served."""
     service, _ = https
-    with socket.create_connection(address(service), timeout=PATIENCE_S) as silent:
+    with service.connect() as silent:
         assert shakes_hands(service, client_context(authority))
         assert all_from(silent) == b""
     assert_quiet(service)
 
 
+@pytest.mark.process
 def test_a_renewed_certificate_is_shown_to_new_connections(
     https: tuple[LiveService, Files], authority: trustme.CA
 ) -> None:
@@ -321,7 +321,7 @@ def test_a_renewed_certificate_is_shown_to_new_connections(
     service, files = https
     context = client_context(authority)
     old = serial(service, context)
-    kept = http.client.HTTPSConnection(*address(service), timeout=PATIENCE_S, context=context)
+    kept = http.client.HTTPSConnection(*service.address, timeout=PATIENCE_S, context=context)
     kept.request("GET", "/health")
     assert kept.getresponse().read() == b'{"status":"ok"}'
     end = kept.sock
@@ -336,6 +336,7 @@ def test_a_renewed_certificate_is_shown_to_new_connections(
     assert_quiet(service)
 
 
+@pytest.mark.process
 def test_a_wrong_new_certificate_leaves_the_old_one(https: tuple[LiveService, Files], authority: trustme.CA) -> None:
     """A key of another certificate, which is what half of a renewal looks like, is refused in the log, and no more."""
     service, files = https
@@ -354,30 +355,26 @@ def test_a_wrong_new_certificate_leaves_the_old_one(https: tuple[LiveService, Fi
     assert score(service, context).status_code == 200
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_clients_have_to_show_their_certificates(model_path: Path, authority: trustme.CA, files: Files) -> None:
-    """With authorities of clients, theirs come in; no certificate, and a stranger's of the same name, do not."""
+    """With authorities of clients, theirs are served, with their name in the log.
+
+    Clients without a certificate, and with a stranger's of the same name, are turned away.
+    """
     theirs = authority.issue_cert("alice@example.org", common_name="alice")
     stranger = trustme.CA().issue_cert("alice@example.org", common_name="alice")
-    with live_service(model_path, *files.flags, "--tls-client-ca", str(files.client_ca)) as service:
-        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+    flags = [*files.flags, "--tls-client-ca", str(files.client_ca), "--access-log"]
+    with live_service(model_path, *flags) as service:
+        for count, version in enumerate((ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3), start=1):
             assert not shakes_hands(service, client_context(authority, None, version))
             assert not shakes_hands(service, client_context(authority, stranger, version))
             assert score(service, client_context(authority, theirs, version)).status_code == 200
+            assert service.wait_for("request", count)["client_name"] == "alice"
         assert_quiet(service)
 
 
-def test_the_log_has_the_name_in_a_certificate(model_path: Path, authority: trustme.CA, files: Files) -> None:
-    """Each request's line says whose certificate it came with."""
-    theirs = client_context(authority, authority.issue_cert("alice@example.org", common_name="alice"))
-    flags = [*files.flags, "--tls-client-ca", str(files.client_ca), "--access-log"]
-    with live_service(model_path, *flags) as service, httpx.Client(verify=theirs, base_url=service.base_url) as client:
-        for path in ("/health", "/nowhere"):
-            client.get(path)
-        service.wait_for("request", 2)
-        lines = [(line["path"], line.get("client_name")) for line in service.events("request")]
-        assert lines == [("/health", "alice"), ("/nowhere", "alice")]
-
-
+@pytest.mark.process
 def test_keys_and_tls_go_together(model_path: Path, authority: trustme.CA, files: Files, tmp_path: Path) -> None:
     """Over HTTPS a key is asked for as over HTTP; the log has the name of the key."""
     key = add_key("alice", tmp_path / "keys")
@@ -389,16 +386,3 @@ def test_keys_and_tls_go_together(model_path: Path, authority: trustme.CA, files
         lines = [(line["status"], line.get("client_name")) for line in service.events("request")]
         assert lines == [(401, None), (200, "alice")]
         assert key not in service.log_text
-
-
-def test_wrong_files_stop_the_service_at_its_start(model_path: Path, files: Files, tmp_path: Path) -> None:
-    """One line says why, and the status is 1: a service that was told to have keys or TLS does not run without."""
-    files.key.unlink()
-    for flags, event in (
-        (files.flags, "cannot use the certificate"),
-        (["--api-keys", str(tmp_path / "nowhere")], "cannot use the keys"),
-    ):
-        ended = run_service("--model", str(model_path), "--port", "0", *flags)
-        assert ended.returncode == 1
-        [line] = ended.stderr.splitlines()
-        assert event in line

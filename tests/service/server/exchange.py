@@ -1,23 +1,26 @@
-"""One connection to a live service: bytes sent whole or in pieces, and replies read by the letter of HTTP/1.1.
+"""One connection to a live service: requests sent whole or in pieces, responses read by the letter of HTTP/1.1."""
 
-It does not know what is asked, nor what the service should answer.
-"""
-
+import email.utils
 import json
 import re
 import socket
+import time
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import NamedTuple
 
 import httpx
+import numpy as np
 
-from tests.live import LiveService
+from tests.artefacts import RTOL, oracle, sample_events
+from tests.live import PATIENCE_S, LiveService
+from tests.service.formats.encodings import JSON, RAW, Format
 
-PATIENCE_S = 30
+EVENT = sample_events(1)[0]
 
 
 class Reply(NamedTuple):
-    """A reply as it was read."""
+    """A response as it was read."""
 
     status: int
     headers: dict[str, str]
@@ -31,20 +34,23 @@ class Reply(NamedTuple):
     def detail(self) -> str:
         """Give the message of an error, whose form is checked."""
         assert self.headers["content-type"] == "application/json"
-        said = json.loads(self.body)
-        assert said.keys() == {"status_code", "detail"}
-        assert said["status_code"] == self.status
-        assert isinstance(said["detail"], str)
-        return said["detail"]
+        error = json.loads(self.body)
+        assert error.keys() == {"status_code", "detail"}
+        assert error["status_code"] == self.status
+        assert isinstance(error["detail"], str)
+        return error["detail"]
 
 
 class Connection:
-    """A connection on which bytes are written and replies are read."""
+    """A connection on which bytes are written and responses are read."""
 
-    def __init__(self, service: LiveService) -> None:
-        url = httpx.URL(service.base_url)
-        self._socket = socket.create_connection((url.host, url.port or 0), PATIENCE_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, service: LiveService, receive_buffer_bytes: int | None = None) -> None:
+        self.socket = socket.socket()
+        if receive_buffer_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.settimeout(PATIENCE_S)
+        self.socket.connect(service.address)
         self._service = service
         self._other: Connection | None = None
         self._read = b""
@@ -56,60 +62,119 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Leave."""
-        self._socket.close()
+        """Close the connection."""
+        self.socket.close()
         if self._other is not None:
             self._other.close()
 
-    def send(self, pieces: Iterable[bytes]) -> None:
+    def send(self, data: bytes) -> None:
+        """Send all of it; raises ConnectionError once the service has closed the connection."""
+        self.socket.sendall(data)
+
+    def send_pieces(self, pieces: Iterable[bytes]) -> None:
         """Send each piece once the service has read the one before; stops where the service no longer takes any."""
         try:
             for place, piece in enumerate(pieces):
                 if place:
                     self._wait_until_read()
-                self._socket.sendall(piece)
+                self.send(piece)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it has answered, which is to be read
+            pass  # its response is still to be read
 
     def finish(self) -> None:
         """Say that no more will be sent."""
-        self._socket.shutdown(socket.SHUT_WR)
+        self.socket.shutdown(socket.SHUT_WR)
 
-    def reply(self, method: str = "POST") -> Reply:
-        """Read one reply, and no byte more than belongs to it."""
+    def head(self) -> tuple[int, dict[str, str]]:
+        """Read a status line and the headers, each of which comes once."""
         while b"\r\n\r\n" not in self._read:
             self._receive()
         head, self._read = self._read.split(b"\r\n\r\n", 1)
         status_line, *lines = head.decode("ascii").split("\r\n")
-        found = re.fullmatch(r"HTTP/1\.1 ([1-5]\d\d) [A-Za-z -]+", status_line)
-        assert found, status_line
+        status = HTTPStatus(int(status_line[9:12]))
+        assert status_line == f"HTTP/1.1 {status.value} {status.phrase}"
         headers: dict[str, str] = {}
         for line in lines:
             field = re.fullmatch(r"([a-z-]+): ([!-~]+(?: [!-~]+)*)", line)
             assert field, line
             assert field[1] not in headers, line
             headers[field[1]] = field[2]
+        return status.value, headers
+
+    def reply(self, method: str = "POST") -> Reply:
+        """Read one response, and no byte more than belongs to it."""
+        status, headers = self.head()
         length = 0 if method == "HEAD" else int(headers["content-length"])
         while len(self._read) < length:
             self._receive()
         body, self._read = self._read[:length], self._read[length:]
-        return Reply(int(found[1]), headers, body)
+        return Reply(status, headers, body)
 
     def ended(self) -> bool:
         """Tell whether the service closes the connection with nothing more to say."""
         try:
-            return not self._read and self._socket.recv(1) == b""
-        except ConnectionResetError:  # as it does to those who still send
+            return not self._read and self.socket.recv(1) == b""
+        except ConnectionResetError:  # as it does to a client that still sends
             return True
 
     def _receive(self) -> None:
-        more = self._socket.recv(65_536)
+        more = self.socket.recv(65_536)
         assert more, f"the connection ended after {self._read!r}"
         self._read += more
 
     def _wait_until_read(self) -> None:
-        """Wait until the service has read what was sent: it does before it answers who asks later."""
+        """Wait until the service has read what was sent: it does before it answers a later request."""
         if self._other is None:
             self._other = Connection(self._service)
-        self._other.send([b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"])
+        self._other.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
         assert self._other.reply().status == 200
+
+
+def post(body: bytes, *lines: str, fmt: Format = JSON, path: str = "/score", version: str = "1.1") -> bytes:
+    """Write a POST request with these further headers."""
+    head = [f"POST {path} HTTP/{version}", "Host: a", f"Content-Type: {fmt.media_type}", *lines]
+    return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def event_request(*lines: str, version: str = "1.1", path: str = "/score") -> bytes:
+    """Write a request for the score of EVENT."""
+    return post(JSON.write("features", EVENT), *lines, version=version, path=path)
+
+
+def check_head(reply: Reply, status: int, model: bool = True) -> None:
+    """Check what every response to a request to score starts with."""
+    assert reply.status == status
+    sent = email.utils.parsedate_to_datetime(reply.headers["date"])
+    assert abs(sent.timestamp() - time.time()) < 3600
+    assert reply.headers["date"].endswith(" GMT")
+    assert int(reply.headers["content-length"]) == len(reply.body)
+    assert ("model-version" in reply.headers) == model
+
+
+def check_score(reply: Reply) -> None:
+    """Check that this is the score of EVENT."""
+    check_head(reply, 200)
+    assert reply.headers["content-type"] == "application/json"
+    assert json.loads(reply.body).keys() == {"anomaly_score"}
+    np.testing.assert_allclose(json.loads(reply.body)["anomaly_score"], oracle(EVENT[np.newaxis])[0], RTOL)
+
+
+def check_refusal(reply: Reply, status: int, words: str) -> None:
+    """Check that this is an error with these words, after which the connection is closed."""
+    assert (reply.status, reply.closes) == (status, True)
+    assert words in reply.detail()
+
+
+def begin(connection: Connection, n_events: int) -> bytes:
+    """Send a batch of raw events up to the last byte of its body, have it in flight, and give that byte."""
+    body = RAW.write("events", sample_events(n_events))
+    whole = post(body, "Expect: 100-continue", fmt=RAW, path="/score/batch")
+    connection.send(whole[: -len(body)])
+    assert connection.head() == (100, {})  # sent once the service reads the body
+    connection.send(body[:-1])
+    return body[-1:]
+
+
+def score(service: LiveService) -> httpx.Response:
+    """Have EVENT scored over a connection of its own."""
+    return service.post("/score", JSON.write("features", EVENT), JSON.media_type)

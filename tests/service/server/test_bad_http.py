@@ -22,6 +22,7 @@ from tests.service.api.bad_input import (
 from tests.service.server.bad_http import CHUNKED, HARMLESS, HEALTH, SHAPES, SIZE, Shape, post
 from tests.service.server.exchange import Connection, Reply
 
+pytestmark = pytest.mark.process
 SCORE_OF_EVENT = oracle(np.array([[1.0, 2.0, 3.0, 4.0, 5.0]]))[0]
 GOOD = post(SIZE)
 
@@ -57,7 +58,7 @@ def check_refusal(connection: Connection, shape: Shape) -> None:
 def check_service(service: LiveService) -> None:
     """Check that a new connection is answered."""
     with Connection(service) as connection:
-        connection.send([GOOD])
+        connection.send_pieces([GOOD])
         check_score(connection.reply())
 
 
@@ -75,33 +76,34 @@ def test_the_shapes_are_many_and_each_is_another() -> None:
     assert len({shape.name for shape in shapes}) == len({shape.sent for shape in shapes}) == len(shapes) >= 150
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_what_is_not_http_is_refused_and_hides_nothing(service: LiveService, shape: Shape) -> None:
+def test_what_is_not_http_is_refused_and_hides_nothing(service: LiveService, subtests: pytest.Subtests) -> None:
     """Alone, in pieces or between good requests it ends the connection: those before it are answered, none behind."""
-    for before in (0, 2):
-        with Connection(service) as connection:
-            connection.send([GOOD * before + shape.sent + HEALTH])
-            for _ in range(before):
-                check_score(connection.reply())
-            check_refusal(connection, shape)
-    with Connection(service) as connection:
-        connection.send(in_pieces(shape, HEALTH))
-        check_refusal(connection, shape)
-    check_service(service)
+    for shape in SHAPES:
+        with subtests.test(msg=shape.name):
+            for before in (0, 2):
+                with Connection(service) as connection:
+                    connection.send_pieces([GOOD * before + shape.sent + HEALTH])
+                    for _ in range(before):
+                        check_score(connection.reply())
+                    check_refusal(connection, shape)
+            with Connection(service) as connection:
+                connection.send_pieces(in_pieces(shape, HEALTH))
+                check_refusal(connection, shape)
+            check_service(service)
 
 
-@pytest.mark.parametrize("shape", HARMLESS, ids=lambda shape: shape.name)
-def test_what_is_only_odd_is_answered(service: LiveService, shape: Shape) -> None:
-    """Whole or in pieces it gets its score; the next request too, unless the reply says that there will be no other."""
-    for pieces in ([shape.sent + HEALTH], in_pieces(shape, HEALTH)):
-        with Connection(service) as connection:
-            connection.send(pieces)
-            reply = connection.reply()
-            check_score(reply)
-            if reply.closes:
-                assert connection.ended()
-            else:
-                assert json.loads(connection.reply().body) == {"status": "ok"}
+def test_what_is_only_odd_is_answered(service: LiveService, subtests: pytest.Subtests) -> None:
+    """Whole or in pieces it gets its score; the next request too, unless the response says that there is no other."""
+    for shape in HARMLESS:
+        for pieces in ([shape.sent + HEALTH], in_pieces(shape, HEALTH)):
+            with subtests.test(msg=f"{shape.name} in {len(pieces)}"), Connection(service) as connection:
+                connection.send_pieces(pieces)
+                reply = connection.reply()
+                check_score(reply)
+                if reply.closes:
+                    assert connection.ended()
+                else:
+                    assert json.loads(connection.reply().body) == {"status": "ok"}
     check_service(service)
 
 
@@ -116,16 +118,16 @@ def test_a_request_that_ends_too_early_is_not_answered(
     whole = post(framing, body=b"1d\r\n" if framing == CHUNKED else b"").replace(b"/score", path)
     for sent in (whole[:20], whole[:-4], whole, whole + start):
         with Connection(service) as connection:
-            connection.send([sent])
+            connection.send_pieces([sent])
             connection.finish()
             assert connection.ended()
         check_service(service)
 
 
 def test_a_chunked_body_without_an_end_is_refused_at_the_limit(service: LiveService) -> None:
-    """What it has sent until then is refused, though its first chunk promised 2^64 - 1 bytes."""
+    """What it has sent until then is refused, though its first chunk announced 2^64 - 1 bytes."""
     with Connection(service) as connection:
-        connection.send([post(CHUNKED, body=b"ffffffffffffffff\r\n"), bytes(MAX_BODY_BYTES), b" " * 100])
+        connection.send_pieces([post(CHUNKED, body=b"ffffffffffffffff\r\n"), bytes(MAX_BODY_BYTES), b" " * 100])
         check_too_large(connection)
     check_service(service)
 
@@ -133,18 +135,18 @@ def test_a_chunked_body_without_an_end_is_refused_at_the_limit(service: LiveServ
 def test_behind_a_body_that_is_too_long_is_the_next_request(service: LiveService) -> None:
     """Its chunks end where they say, and what follows is answered."""
     with Connection(service) as connection:
-        connection.send(
+        connection.send_pieces(
             [post(CHUNKED, body=b"%x\r\n" % (MAX_BODY_BYTES + 1)), bytes(MAX_BODY_BYTES + 1), b"\r\n0\r\n\r\n"]
         )
         if not check_too_large(connection).closes:
-            connection.send([GOOD])
+            connection.send_pieces([GOOD])
             check_score(connection.reply())
 
 
-def test_a_body_that_promises_to_be_endless_is_not_waited_for(service: LiveService) -> None:
+def test_a_body_of_endless_length_is_not_waited_for(service: LiveService) -> None:
     """The refusal comes at once and ends the connection, for the rest of the body is too long to be discarded."""
     with Connection(service) as connection:
-        connection.send([post(b"Content-Length: 9223372036854775807")])
+        connection.send_pieces([post(b"Content-Length: 9223372036854775807")])
         assert check_too_large(connection).closes
         assert connection.ended()
     check_service(service)
@@ -164,36 +166,34 @@ def test_a_batch_that_breaks_off_into_what_is_not_http_gets_no_score(service: Li
     head = post(CHUNKED, body=b"%x\r\n" % len(rows)).replace(b"/score", b"/score/batch")
     for before in (b"", GOOD):
         with Connection(service) as connection:
-            connection.send([before + head + rows[:40_000], rows[40_000:], broken, HEALTH])
+            connection.send_pieces([before + head + rows[:40_000], rows[40_000:], broken, HEALTH])
             if before:
                 check_score(connection.reply())
             check_refusal(connection, Shape("", b""))
     check_service(service)
 
 
-def test_a_body_that_was_refused_and_then_is_not_http_gets_one_reply(service: LiveService) -> None:
-    """A second reply would be taken for that to the client's next request."""
+def test_a_body_that_was_refused_and_then_is_not_http_gets_one_response(service: LiveService) -> None:
+    """A second response would be taken for that to the client's next request."""
     nan = b"14\r\n" + b"\xff" * 20
     head = post(CHUNKED, body=nan).replace(b"/score", b"/score/batch").replace(b"json", b"octet-stream")
     with Connection(service) as connection:
-        connection.send([head])
+        connection.send_pieces([head])
         reply = connection.reply()
         assert (reply.status, "events[0][0] (feature0) is nan" in reply.detail()) == (400, True)
-        connection.send([b"\r\nsize\r\n", HEALTH])
+        connection.send_pieces([b"\r\nsize\r\n", HEALTH])
         assert connection.ended()
     check_service(service)
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [shape for shape in [*SHAPES, *HARMLESS] if len(shape.sent) < 250 and random.Random(shape.name).random() < 0.1],
-    ids=lambda shape: shape.name,
-)
-def test_byte_by_byte_it_is_the_same(service: LiveService, shape: Shape) -> None:
+@pytest.mark.slow
+def test_byte_by_byte_it_is_the_same(service: LiveService, subtests: pytest.Subtests) -> None:
     """However slowly it comes, a tenth of the shapes get what they get at once."""
-    with Connection(service) as connection:
-        connection.send([shape.sent[place : place + 1] for place in range(len(shape.sent))])
-        if shape in SHAPES:
-            check_refusal(connection, shape)
-        else:
-            check_score(connection.reply())
+    for shape in [*SHAPES, *HARMLESS]:
+        if len(shape.sent) < 250 and random.Random(shape.name).random() < 0.1:
+            with subtests.test(msg=shape.name), Connection(service) as connection:
+                connection.send_pieces([shape.sent[place : place + 1] for place in range(len(shape.sent))])
+                if shape in SHAPES:
+                    check_refusal(connection, shape)
+                else:
+                    check_score(connection.reply())

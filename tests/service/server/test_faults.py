@@ -6,20 +6,18 @@ next request was taken.
 """
 
 import os
-import resource
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import onnx
 import pytest
@@ -29,12 +27,12 @@ from benchmarks.load.closed_loop import ClosedLoop
 from benchmarks.load.outcomes import Outcome, Report
 from benchmarks.load.scoring import checked, mixed_requests
 from tests.artefacts import oracle, sample_events, write_artefact
-from tests.live import LiveService, live_service
-from tests.service.reload.test_watcher import Made, make, put
-from tests.service.server.test_worker import children, connect, wait_until_gone, wait_until_health_is
-from tests.service.test_metrics import samples
+from tests.live import PATIENCE_S, LiveService, live_service, wait_until
+from tests.service.reload.models import Made, make, put
+from tests.service.server.processes import limit_descriptors, n_descriptors, running, wait_until_gone
 
-PATIENCE_S = 30
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+SUCCESSFUL = "anomaly_last_reload_successful file=model"
 EVENTS = sample_events(300)
 REQUESTS = mixed_requests(EVENTS, (7, 300))
 LOST = (Outcome.ERROR, Outcome.WRONG, Outcome.RESET, Outcome.CUT)
@@ -64,12 +62,6 @@ def assert_none_lost(report: Report, *also: Outcome) -> None:
     assert report.outcomes[Outcome.ANSWERED] > 0
 
 
-def metric(service: LiveService, name: str, **labels: str) -> float:
-    """Read a metric."""
-    written = "".join(f" {key}={value}" for key, value in sorted(labels.items()))
-    return samples(httpx.get(f"{service.base_url}/metrics").text)[name + written]
-
-
 @pytest.fixture
 def one(tmp_path: Path) -> Made:
     """Make the model that is served."""
@@ -88,11 +80,11 @@ def test_sigterm_under_load_loses_nothing(one: Made, workers: str) -> None:
     with live_service(one.path, "--workers", workers, "--drain-s", "2") as service, steady(service, one) as load:
         load.wait_for_answers(100)
         service.signal(signal.SIGTERM)
-        assert wait_until_health_is(service, 503).json()["detail"] == "draining"
+        assert service.wait_until_health_is(503).json()["detail"] == "draining"
         load.wait_for_answers(100)
         assert service.process.wait(PATIENCE_S) == 0
         load.wait_for(lambda report: report.outcomes[Outcome.UNSENT] > 0)
-        assert {line["level"] for line in service.log_lines} == {"INFO"}
+        assert service.log_levels == {"INFO"}
     assert_none_lost(load.report(), Outcome.REFUSED)
 
 
@@ -114,15 +106,12 @@ def test_a_killed_worker_takes_only_its_own_requests_along(one: Made) -> None:
     with live_service(one.path, "--workers", "2") as service, steady(service, one, clients=clients) as load:
         load.wait_for_answers(200)
         victim = min(_workers(service))
-        had = _connections(victim, httpx.URL(service.base_url).port)
+        had = _connections(victim, service.address[1])
         os.kill(victim, signal.SIGKILL)
         wait_until_gone(victim)
         load.wait_for_answers(200)
         service.wait_for("worker died; another is started")
-        deadline = time.monotonic() + PATIENCE_S
-        while len(_workers(service)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: len(_workers(service)) == 2)
         load.wait_for_answers(200)
         report = load.report()
     died = report.outcomes[Outcome.RESET] + report.outcomes[Outcome.CUT]
@@ -130,7 +119,7 @@ def test_a_killed_worker_takes_only_its_own_requests_along(one: Made) -> None:
     assert report.outcomes[Outcome.WRONG] == report.outcomes[Outcome.ERROR] == report.outcomes[Outcome.UNSENT] == 0
 
 
-def _connections(pid: int, port: int | None) -> int:
+def _connections(pid: int, port: int) -> int:
     """Count the connections to the port that a process holds."""
     held = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -139,13 +128,8 @@ def _connections(pid: int, port: int | None) -> int:
 
 
 def _workers(service: LiveService) -> set[int]:
-    """Find the processes that serve: those that were started to, without the one that watches over shared memory."""
-    found = set()
-    for pid in children(service.process.pid):
-        with suppress(OSError):  # it has ended meanwhile
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.add(pid)
-    return found
+    """Find the processes that serve: the children without the one that watches over shared memory."""
+    return running(service.process.pid, b"spawn_main")
 
 
 @pytest.mark.parametrize("told", ["by-signal", "by-the-file"])
@@ -167,7 +151,7 @@ def test_models_are_swapped_under_load(one: Made, other: Made, tmp_path: Path, w
             service.wait_for("model loaded", count)
             answers = before.answers if before else 0
             load.wait_for(partial(_answered_more, model.identity, answers + 50))
-        assert metric(service, "anomaly_last_reload_successful", file="model") == 1
+        assert service.metrics()[SUCCESSFUL] == 1
     report = load.report()
     assert_none_lost(report, Outcome.REFUSED, Outcome.UNSENT)
     assert report.versions.keys() == {one.identity, other.identity}
@@ -227,10 +211,7 @@ def test_a_broken_model_is_refused_under_load(
         refusal = service.wait_for("model refused")
         assert refusal["level"] == "ERROR"
         assert refusal["detail"]
-        deadline = time.monotonic() + PATIENCE_S
-        while metric(service, "anomaly_last_reload_successful", file="model") != 0:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: service.metrics()[SUCCESSFUL] == 0)
         load.wait_for_answers(100)
         assert load.report().versions.keys() == {one.identity}
         shutil.rmtree(served) if served.is_dir() else served.unlink(missing_ok=True)
@@ -238,7 +219,7 @@ def test_a_broken_model_is_refused_under_load(
         service.signal(signal.SIGHUP)
         load.wait_for(lambda report: _answers(report, other.identity) > 0)
         service.wait_for("model loaded")
-        assert metric(service, "anomaly_last_reload_successful", file="model") == 1
+        assert service.metrics()[SUCCESSFUL] == 1
     assert_none_lost(load.report(), Outcome.REFUSED, Outcome.UNSENT)
 
 
@@ -253,15 +234,13 @@ def test_descriptors_run_out_and_come_back(one: Made, workers: str) -> None:
         load.wait_for_answers(50)
         pids = _workers(service) or {service.process.pid}
         for pid in pids:
-            open_now = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now + 30, hard))
+            limit_descriptors(pid, n_descriptors(pid) + 30)
         for _ in range(150):
-            clients.enter_context(connect(service))
+            clients.enter_context(service.connect())
         service.wait_for("file descriptors ran out")
         load.wait_for_answers(200)
         clients.pop_all().close()
-        with connect(service) as late:
+        with service.connect() as late:
             late.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
             assert late.recv(100).startswith(b"HTTP/1.1 200")
         load.wait_for_answers(100)
@@ -271,13 +250,12 @@ def test_descriptors_run_out_and_come_back(one: Made, workers: str) -> None:
 def test_a_stalled_reader_delays_no_other_client(one: Made) -> None:
     """A client that asks for much and reads nothing is cut off, while all others get their answers."""
     with (
-        live_service(one.path, "--stall-s", "2", "--header-s", "2") as service,
+        live_service(one.path, "--stall-s", "1", "--header-s", "1") as service,
         steady(service, one) as load,
         socket.socket() as stalled,
     ):
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        url = httpx.URL(service.base_url)
-        stalled.connect((url.host, url.port))
+        stalled.connect(service.address)
         body = EVENTS.tobytes() * 400
         head = "POST /score/batch HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n"
         head += f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -332,7 +310,7 @@ def clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_clock_jumps_are_not_noticed(one: Made, clock: tuple[Path, dict[str, str]], workers: str) -> None:
-    """The wall clock jumps by days, back and forth: every request is answered, and the replies' dates follow."""
+    """The wall clock jumps by days, back and forth: every request is answered, and the responses' dates follow."""
     shift, environment = clock
     day_s = 86_400
     with live_service(one.path, "--workers", workers, env=environment) as service, steady(service, one) as load:
@@ -340,16 +318,14 @@ def test_clock_jumps_are_not_noticed(one: Made, clock: tuple[Path, dict[str, str
             shift.with_suffix(".new").write_text(str(days * day_s))
             shift.with_suffix(".new").rename(shift)
             expected = time.time() + days * day_s
-            deadline = time.monotonic() + PATIENCE_S
-            while abs(_date_s(service) - expected) > PATIENCE_S * 2:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            wait_until(partial(_date_is, service, expected))
             load.wait_for_answers(100)
         assert service.stop() == 0
-        assert {line["level"] for line in service.log_lines} == {"INFO"}
+        assert service.log_levels == {"INFO"}
     assert_none_lost(load.report(), Outcome.REFUSED)
 
 
-def _date_s(service: LiveService) -> float:
-    """Read the time that a reply has."""
-    return parsedate_to_datetime(httpx.get(f"{service.base_url}/health").headers["date"]).timestamp()
+def _date_is(service: LiveService, expected_s: float) -> bool:
+    """Tell whether a response has about this time."""
+    date = service.get("/health").headers["date"]
+    return abs(parsedate_to_datetime(date).timestamp() - expected_s) < 2 * PATIENCE_S

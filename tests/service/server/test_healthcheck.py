@@ -11,6 +11,8 @@ import trustme
 
 from tests.live import LiveService, live_service
 
+pytestmark = pytest.mark.process
+
 
 def probe(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the health check with these flags, and with these variables and no others."""
@@ -19,8 +21,8 @@ def probe(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def port(service: LiveService) -> str:
-    """Find the port that the service listens on."""
-    return service.base_url.rpartition(":")[2]
+    """Give the port that the service listens on."""
+    return str(service.address[1])
 
 
 @pytest.fixture
@@ -67,27 +69,24 @@ def test_a_port_without_a_listener_is_not_healthy(free_port: str) -> None:
 def test_a_service_that_drains_is_not_healthy(model_path: Path) -> None:
     """It fails from SIGTERM on, while the service still scores, so that no more is sent there."""
     with live_service(model_path, "--drain-s", "60") as service:
-        assert probe("--port", port(service)).returncode == 0
         service.signal(signal.SIGTERM)
-        while (done := probe("--port", port(service))).returncode == 0:
-            pass
-        assert done.stderr == "error: /health is 503, expected 200\n"
+        service.wait_until_health_is(503)
+        done = probe("--port", port(service))
+        assert (done.returncode, done.stderr) == (1, "error: /health is 503, expected 200\n")
         service.signal(signal.SIGTERM)
 
 
-def test_a_service_with_tls_is_healthy(model_path: Path, tls: tuple[str, ...]) -> None:
-    """It speaks TLS where the service does, and does not verify the certificate, which is for another name."""
+@pytest.mark.slow
+def test_a_service_with_tls_is_healthy(model_path: Path, tmp_path: Path, tls: tuple[str, ...], free_port: str) -> None:
+    """It speaks TLS where the service does, and does not verify the certificate, which is for another name.
+
+    Where clients need certificates of their own, the operations port responds without one.
+    """
+    authority = ("--tls-client-ca", str(tmp_path / "authority.pem"))
     with live_service(model_path, *tls) as service:
         done = probe("--port", port(service), *tls)
         assert (done.returncode, done.stderr) == (0, "")
         assert probe("--port", port(service)).returncode == 1
-
-
-def test_the_operations_port_is_used_where_there_is_one(
-    model_path: Path, tmp_path: Path, tls: tuple[str, ...], free_port: str
-) -> None:
-    """Where clients need certificates of their own, the operations port responds without one."""
-    authority = ("--tls-client-ca", str(tmp_path / "authority.pem"))
     with live_service(model_path, *tls, *authority, "--ops-port", free_port) as service:
         flags = ("--port", port(service), *tls, *authority)
         assert probe(*flags, "--ops-port", free_port).returncode == 0

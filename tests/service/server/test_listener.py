@@ -13,18 +13,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-import httpx
 import pytest
 
 from service.server.connections import ConnectionServer
 from service.server.handoff import REPORT, Channel, HandOff, Receiver
 from service.server.listener import Listener
 from tests.artefacts import sample_events
-from tests.live import LiveService, live_service
+from tests.live import PATIENCE_S, LiveService, live_service, samples
 from tests.service.formats.encodings import RAW
-from tests.service.test_metrics import samples
-
-PATIENCE_S = 30
 
 
 class Service:
@@ -328,8 +324,7 @@ class Client:
     """A connection that stays open."""
 
     def __init__(self, service: LiveService) -> None:
-        url = httpx.URL(service.base_url)
-        self.connection = HTTPConnection(url.host, url.port or 80, timeout=PATIENCE_S)
+        self.connection = HTTPConnection(*service.address, timeout=PATIENCE_S)
         self.connection.connect()
 
     def score(self) -> None:
@@ -346,6 +341,8 @@ class Client:
         return {int(name.removeprefix(prefix)): value for name, value in counted.items() if name.startswith(prefix)}
 
 
+@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [2, 3])
 def test_each_worker_answers_its_even_share(model_path: Path, n_workers: int) -> None:
     """Of 4, 16 and 32 clients that come at once and stay, all workers get as many, to one."""
@@ -373,6 +370,8 @@ def test_each_worker_answers_its_even_share(model_path: Path, n_workers: int) ->
             assert max(shares) - min(shares) <= (n_clients % n_workers > 0)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_a_killed_worker_takes_its_own_connections_with_it_alone(model_path: Path) -> None:
     """The other worker's clients notice nothing, and a client that connects again is answered."""
     with live_service(model_path, "--workers", "2") as service, ExitStack() as stack:
