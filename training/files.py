@@ -1,7 +1,4 @@
-"""Files that appear whole or not at all, whatever ends their writing, and their digests.
-
-Knows nothing of what is in them.
-"""
+"""Files that appear whole or not at all, whatever ends their writing, and their digests."""
 
 import errno
 import fcntl
@@ -84,9 +81,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Make `folder` where it is not there, and keep all other processes that ask for it out of it.
+    """Make `folder` where it is not there, and lock it against other processes that call this.
 
-    Raises OSError when another process is at work in it: what both wrote would be of neither.
+    Raises OSError when another process has it locked: what both wrote would fit neither.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,9 +97,10 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path, flags: int, shown: Path) -> int:
-    """Open `path` and return its descriptor, which locks it until it is closed or the process ends, whatever ends that.
+    """Open `path` and return its descriptor, which locks it until it is closed or the process ends, even by a kill.
 
-    Raises BlockingIOError, which names `shown`, when another process has it locked.
+    Without a lock where the file system has none, as some NFS and Lustre mounts. Raises BlockingIOError, which names
+    `shown`, when another process has it locked.
     """
     while True:
         descriptor = os.open(path, flags, 0o666)
@@ -113,7 +111,7 @@ def _locked(path: Path, flags: int, shown: Path) -> int:
             reason = "Another process is writing this; wait until it has ended, or choose another output"
             raise BlockingIOError(errno.EAGAIN, reason, str(shown)) from None
         except OSError:
-            return descriptor  # a file system without locks
+            return descriptor
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
@@ -121,7 +119,7 @@ def _locked(path: Path, flags: int, shown: Path) -> int:
 
 
 def _sync(folder: Path) -> None:
-    """See to it that a rename outlasts a power cut, before anything else builds on it."""
+    """Write a folder's entries to the disk, so that a rename outlasts a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""A particle-level file to an events file: objects -> jets -> features, on all cores; knows no generator.
+"""A particle-level file to an events file: objects -> jets -> features, on all cores.
 
 python -m training features RAW.h5 OUT.h5
 """
@@ -13,7 +13,7 @@ from training.simulation.particles import make_features
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training features") -> int:
     """Run `python -m training features`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("raw", type=Path, metavar="RAW.h5", help="particle-level file in the published layout")
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
     parser.add_argument("--key", help="group in RAW.h5, where it holds several")

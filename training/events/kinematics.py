@@ -1,4 +1,4 @@
-"""What a physicist reads off the features of an event: pT, eta, masses, subjettiness; knows no file and no model."""
+"""What a physicist reads off the features of an event: pT, eta, masses, subjettiness."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,0 +1,91 @@
+"""What is written to HDF5, pandas and PyTables open; it appears whole or not at all."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tables
+
+from training.errors import EventsError
+from training.events.hdf5 import open_frame
+from training.events.hdf5_writer import write_frame
+
+
+def test_pandas_opens_what_is_written(tmp_path: Path) -> None:
+    """Values, dtypes and the order of columns come back to the last bit, whatever chunks they were written in."""
+    path, rows = tmp_path / "events.h5", 120_000
+    values = np.random.default_rng(7).normal(0, 1000, (rows, 3)).astype("f4")
+    written = pd.DataFrame(values, columns=["a", "b", "c"]).assign(label=np.arange(rows) % 3, n=np.int16(3))
+    written = written.assign(score=np.linspace(0, 1, rows))[["label", "a", "score", "b", "c", "n"]]
+    parts = [written[:1], written[1:900], *(written[i : i + 30_011] for i in range(900, rows, 30_011))]
+    write_frame(path, ({name: part[name].to_numpy() for name in part} for part in parts), {"model": "density@1"})
+    opened = pd.read_hdf(path)
+    pd.testing.assert_frame_equal(opened, written, check_index_type=False)
+    assert opened.index.tolist() == list(range(rows))
+    with open_frame(path) as frame:
+        assert frame.columns == tuple(written.columns)
+        np.testing.assert_array_equal(frame.read(frame.columns), written.to_numpy(np.float64))
+
+
+def test_pytables_knows_every_node_that_is_written(tmp_path: Path) -> None:
+    """PyTables sees arrays of its own kinds, compressed as any HDF5 can read, and no unknown node."""
+    path = tmp_path / "events.h5"
+    write_frame(path, [{"a": np.ones(5), "label": np.ones(5, int)}])
+    with tables.open_file(str(path)) as file:
+        assert {type(node).__name__ for node in file.walk_nodes("/df", "Leaf")} == {"Array", "EArray"}
+        assert file.root.df.block0_values.filters.complib == "zlib"
+
+
+@pytest.mark.process
+def test_a_full_disk_is_one_error_whenever_it_comes(tmp_path: Path) -> None:
+    """Wherever the room ends, the error of the system is raised, the old file stays, and the process ends well."""
+    path = tmp_path / "events.h5"
+    path.write_text("old")
+    program = """
+import resource, sys, numpy as np
+from training.events.hdf5_writer import write_frame
+rows = np.random.default_rng(0).normal(size=(4, 50_000)).astype("f4")
+for limit in (0, 100, 2048, 5000, 100_000, 600_000, 700_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        write_frame(sys.argv[1], [{"a": values} for values in rows])
+    except OSError as error:
+        print(error.errno, error.filename)
+"""
+    ended = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == [f"{errno.EFBIG} {path}"] * 7
+    assert ended.stderr == ""
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_rows_write_no_file(tmp_path: Path) -> None:
+    """A file without rows could not be read again, and so is not written."""
+    for chunks in ([], [{"a": np.empty(0)}]):
+        with pytest.raises(EventsError, match=r"events\.h5: there are no rows to write"):
+            write_frame(tmp_path / "events.h5", chunks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_chunks_that_do_not_fit_are_refused(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    """Columns, their order, dtypes and lengths must agree, and be numbers; an old file is then left alone."""
+    path, first = tmp_path / "events.h5", {"a": np.ones(3), "b": np.ones(3)}
+    path.write_text("old")
+    cases: list[tuple[list[dict[str, Any]], str]] = [
+        ([first, {"a": np.ones(2)}], "after row 3, expected"),
+        ([first, {"b": np.ones(2), "a": np.ones(2)}], "after row 3, expected"),
+        ([first, {"a": np.ones(2, "f4"), "b": np.ones(2)}], "after row 3, expected"),
+        ([first, {"a": np.ones(2), "b": np.ones(1)}], r"different lengths \[1, 2\] after row 3"),
+        *(([{"a": np.array([value])}], "column 'a' is .*, expected floats or") for value in ("x", True, 1j)),
+    ]
+    for chunks, reason in cases:
+        with subtests.test(reason=reason, first=str(chunks[0])):
+            with pytest.raises(ValueError, match=reason):
+                write_frame(path, chunks)
+            assert path.read_text() == "old"
+            assert list(tmp_path.iterdir()) == [path]
