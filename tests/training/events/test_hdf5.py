@@ -52,7 +52,7 @@ def a_frame(dtype: str = "f8", label: str = "i8", rows: int = ROWS) -> pd.DataFr
 def write(path: Path, frame: pd.DataFrame, layout: str = "fixed", key: str = "df", mode: str = "w") -> None:
     """Write a frame as pandas does, its warning of pickled names apart."""
     with warnings.catch_warnings(action="ignore"):
-        frame.to_hdf(path, key=key, mode=mode, **LAYOUTS[layout])  # type: ignore[call-overload]
+        frame.to_hdf(path, key=key, mode=mode, **LAYOUTS[layout])
 
 
 def replace(path: Path, name: str, value: Any, **options: Any) -> None:
@@ -440,7 +440,7 @@ class Malicious:
 def test_nothing_is_unpickled(tmp_path: Path, path: Path) -> None:
     """A pickle that runs code is refused where names are expected and passed over elsewhere: the code never runs."""
     trace = tmp_path / "trace"
-    attack = Malicious(trace)
+    attack: Any = Malicious(trace)
     write(path, a_frame(), "table")
     with h5py.File(path, "r+") as file:
         for attribute in ("info", "non_index_axes", "values_cols", "index_cols", "data_columns"):
