@@ -21,17 +21,6 @@ class Format(NamedTuple):
     """The name of the list, and the body of the response."""
 
 
-def decimals(array: NDArray[Any]) -> NDArray[Any]:
-    """Return float32 numbers as the float64 numbers with their shortest digits: 641.3, not 641.2999877929688.
-
-    That is what a client sends that reads 641.3 from a file. Arrays of other types are returned as they are.
-    """
-    if array.dtype != np.float32:
-        return array
-    distinct, places = np.unique(array, return_inverse=True)
-    return np.array([float(str(value)) for value in distinct])[places].reshape(array.shape)
-
-
 def read_msgpack(key: str, body: bytes) -> NDArray[Any]:
     """Read scores that are a list, or float32 numbers in one binary string."""
     scores = msgspec.msgpack.decode(body)[key]
@@ -48,13 +37,13 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
 JSON: Final = Format(
     "JSON",
     "application/json",
-    lambda key, array: json.dumps({key: decimals(array).tolist()}).encode(),
+    lambda key, array: json.dumps({key: array.tolist()}).encode(),
     lambda key, body: np.array(json.loads(body)[key]),
 )
 MSGPACK: Final = Format(
     "MessagePack",
     "application/msgpack",
-    lambda key, array: msgspec.msgpack.encode({key: decimals(array).tolist()}),
+    lambda key, array: msgspec.msgpack.encode({key: array.tolist()}),
     read_msgpack,
 )
 MSGPACK_BINARY: Final = Format(
@@ -75,4 +64,6 @@ NPY: Final = Format(
     lambda _, array: npy_bytes(array),
     lambda _, body: np.load(io.BytesIO(body), allow_pickle=False),
 )
-FORMATS: Final = (JSON, MSGPACK, MSGPACK_BINARY, RAW, NPY)
+FORMATS: Final = (JSON, MSGPACK, RAW, NPY)
+"""One for each media type."""
+ENCODINGS: Final = (JSON, MSGPACK, MSGPACK_BINARY, RAW, NPY)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.load.connection import Connection, Request, Response, encode
-from benchmarks.load.formats import FORMATS, Format
+from benchmarks.load.formats import ENCODINGS, JSON, MSGPACK, Format
 from service.model.artefact import GOLDEN_ATOL, GOLDEN_RTOL
 from training.events.events import read_events
 
@@ -37,10 +37,11 @@ class ScoringRequest(NamedTuple):
     def of(
         cls, fmt: Format, events: NDArray[np.float32], name: str | None = None, *, single: bool = False
     ) -> "ScoringRequest":
-        """Ask for the scores of `events` (n, n_features); `single` is for one of them."""
-        body = fmt.write("features", events[0]) if single else fmt.write("events", events)
+        """Ask for the scores of `events` (n, n_features), or with `single` (1, n_features)."""
+        numbers = decimals(events) if fmt in (JSON, MSGPACK) else events
+        body = fmt.write("features", numbers[0]) if single else fmt.write("events", numbers)
         name = name or f"{fmt.name}, {'single' if single else len(events)}"
-        return cls(name, fmt, events[:1] if single else events, single, body)
+        return cls(name, fmt, events, single, body)
 
     @property
     def path(self) -> str:
@@ -73,6 +74,15 @@ class ScoringRequest(NamedTuple):
         if fault := self.fault(response.body, expected):
             raise WrongAnswerError(f"{self.name}: {fault}")
         return response
+
+
+def decimals(events: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return float32 numbers as the float64 numbers with their shortest digits: 641.3, not 641.2999877929688.
+
+    That is what a client sends that reads 641.3 from a file.
+    """
+    distinct, places = np.unique(events, return_inverse=True)
+    return np.array([float(str(value)) for value in distinct])[places].reshape(events.shape)
 
 
 def score_fault(given: NDArray[Any], expected: NDArray[Any]) -> str | None:
@@ -112,19 +122,19 @@ def checked(url: str, requests: Sequence[ScoringRequest], scores: Mapping[str, S
 
 def mixed_requests(events: NDArray[np.float32], sizes: Sequence[int] = (1, 10, 100)) -> list[ScoringRequest]:
     """Ask for `events` (n, n_features) one by one and in batches of these sizes, in every format."""
-    singles = [ScoringRequest.of(fmt, events[place:], single=True) for place, fmt in enumerate(FORMATS)]
-    return singles + [ScoringRequest.of(fmt, events[:size]) for size in sizes for fmt in FORMATS]
+    singles = [ScoringRequest.of(fmt, events[place : place + 1], single=True) for place, fmt in enumerate(ENCODINGS)]
+    return singles + [ScoringRequest.of(fmt, events[:size]) for size in sizes for fmt in ENCODINGS]
 
 
 def largest_requests(events: NDArray[np.float32], max_body_bytes: int) -> list[ScoringRequest]:
     """Ask for `events` (n, n_features), repeated to nearly the largest body that the service takes, in every format."""
 
     def largest(fmt: Format) -> ScoringRequest:
-        per_event = len(fmt.write("events", events)) / len(events)
+        per_event = len(ScoringRequest.of(fmt, events).body) / len(events)
         n_events = int(0.995 * max_body_bytes / per_event)  # events differ in their digits
         return ScoringRequest.of(fmt, np.resize(events, (n_events, events.shape[1])))
 
-    return [largest(fmt) for fmt in FORMATS]
+    return [largest(fmt) for fmt in ENCODINGS]
 
 
 def read_sample(n_features: int) -> NDArray[np.float32]:

@@ -80,7 +80,7 @@ class Case:
 
 def single_case(scorer: Scorer, events: Events, connections: int) -> Case:
     """Make the case of one event at a time, in JSON."""
-    request = ScoringRequest.of(JSON, events, single=True)
+    request = ScoringRequest.of(JSON, events[:1], single=True)
     return Case(f"single-{connections}", request, scorer.score(events[:1]), connections)
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, npy_bytes
 from tests.artefacts import sample_events
-from tests.service.formats.encodings import JSON, MSGPACK, NPY, PACKED, RAW, npy_bytes
 
 N_FEATURES = 3
 MEMORY_MB = 2048
@@ -83,7 +83,7 @@ def seeds(target: str) -> list[bytes]:
             "JSON": [JSON.write("features", event), rb'{"\u0066eatures": [1e2, -0.5E-3, 7]}'],
             "MessagePack": [
                 MSGPACK.write("features", event),
-                PACKED.write("features", event),
+                MSGPACK_BINARY.write("features", event),
                 MSGPACK.write("features", event.round()),
             ],
             "npy": [npy_bytes(event), npy_bytes(event.astype(">f8")), npy_bytes(event.astype("i2"))],
@@ -98,7 +98,7 @@ def seeds(target: str) -> list[bytes]:
             ],
             "MessagePack": [
                 MSGPACK.write("events", events),
-                PACKED.write("events", events),
+                MSGPACK_BINARY.write("events", events),
                 msgspec.msgpack.encode({"events": mixed}),
             ],
             "npy": [

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 
+from benchmarks.load.formats import FORMATS, MSGPACK_BINARY
 from tests.artefacts import RTOL, oracle, sample_events, write_artefact
 from tests.live import LiveService, live_service
-from tests.service.formats.encodings import FORMATS, PACKED
 
 N_CLIENTS = 6
 QUIET_S = 0.05
@@ -113,7 +113,7 @@ def request(chance: random.Random) -> bytes:
     if chance.random() < 0.2:
         return b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % chance.choice(GETS).encode()
     events = sample_events(chance.choice([1, 2, 50]), seed=chance.randrange(100))
-    single, fmt = chance.random() < 0.5, chance.choice([*FORMATS, PACKED])
+    single, fmt = chance.random() < 0.5, chance.choice([*FORMATS, MSGPACK_BINARY])
     body = fmt.write("features", events[0]) if single else fmt.write("events", events)
     path = ("/score" if single else "/score/batch") + chance.choice(
         ["", "", "?working_point=loose", "?working_point=x"]
@@ -256,7 +256,7 @@ def ask_rightly(service: LiveService, chance: random.Random) -> None:
 def ask_on(wire: socket.socket, chance: random.Random) -> None:
     """Check a score over this connection."""
     events = sample_events(3, seed=chance.randrange(1000))
-    fmt = chance.choice([*FORMATS, PACKED])
+    fmt = chance.choice([*FORMATS, MSGPACK_BINARY])
     body = fmt.write("events", events)
     head = f"POST /score/batch HTTP/1.1\r\nHost: a\r\nContent-Type: {fmt.media_type}\r\n"
     head += f"Content-Length: {len(body)}\r\n\r\n"

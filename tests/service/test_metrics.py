@@ -9,13 +9,13 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from benchmarks.load.formats import RAW
 from service.api.app import create_app
 from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics
 from service.model.artefact import Artefact
 from service.settings import Settings
 from tests.artefacts import sample_events
 from tests.live import live_service, samples, wait_until
-from tests.service.formats.encodings import RAW
 
 Client = TestClient[Litestar]
 

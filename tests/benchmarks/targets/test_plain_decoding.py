@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.load.connection import Connection, encode
-from benchmarks.load.formats import FORMATS, JSON
+from benchmarks.load.formats import ENCODINGS, JSON
 from benchmarks.load.scoring import ScoringRequest
 from benchmarks.targets.launcher import Server, serving
 from benchmarks.targets.service import service_flags
@@ -27,7 +27,7 @@ def test_it_scores_what_the_service_scores(plain: Server, subtests: pytest.Subte
     """Every format has the model's scores."""
     events = sample_events(3_000)
     scores = oracle(events).astype(np.float32)
-    for fmt in FORMATS:
+    for fmt in ENCODINGS:
         with subtests.test(msg=fmt.name):
             ScoringRequest.of(fmt, events).ask(plain.base_url, scores)
 

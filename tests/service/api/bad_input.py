@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from tests.service.formats.encodings import Format
+from benchmarks.load.formats import Format
 
 SCORE, SCORE_BATCH = "/score", "/score/batch"
 

@@ -3,9 +3,9 @@
 import struct
 from collections.abc import Callable
 
+from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW, Format
 from tests.service.api.bad_input import SCORE, SCORE_BATCH
 from tests.service.formats.bad_arrays import npy, npy_header
-from tests.service.formats.encodings import JSON, MSGPACK, NPY, RAW, Format
 
 MIB = 2**20
 MAX_BODY_BYTES = 64 * MIB

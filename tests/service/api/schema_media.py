@@ -7,8 +7,8 @@ import numpy as np
 import schemathesis
 from hypothesis import strategies as st
 
+from benchmarks.load.formats import npy_bytes
 from tests.artefacts import sample_events
-from tests.service.formats.encodings import npy_bytes
 
 
 @schemathesis.serializer("application/msgpack")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.load.formats import JSON
 from tests.artefacts import RTOL, oracle, sample_events
 from tests.live import LiveService, live_service
 from tests.service.api.bad_input import (
@@ -20,7 +21,6 @@ from tests.service.api.bad_input import (
     Case,
 )
 from tests.service.formats import bad_arrays, bad_json, bad_msgpack
-from tests.service.formats.encodings import JSON
 from tests.service.server import bad_heads
 from tests.service.server.exchange import Connection, Reply
 

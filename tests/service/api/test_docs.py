@@ -20,13 +20,13 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.load.formats import RAW
 from service.api.app import create_app
 from service.model.artefact import Artefact, parse_artefact
 from service.model.scorer import Scorer
 from service.settings import Settings
 from tests.artefacts import metadata, model, sample_events, write_artefact
 from tests.live import LiveService, live_service
-from tests.service.formats.encodings import RAW
 
 Client = TestClient[Litestar]
 

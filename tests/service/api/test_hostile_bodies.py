@@ -9,13 +9,13 @@ from functools import partial
 
 import pytest
 
+from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, Format
 from service.errors import BodyTooLargeError, InvalidRequestError, ServiceError, TooManyEventsError
 from service.formats.format import EVENT_BYTES
 from service.formats.table import FORMATS
 from tests.artefacts import feature_names, sample_events
 from tests.service.formats.bad_arrays import npy, npy_header
 from tests.service.formats.bad_json import NOT_JSON
-from tests.service.formats.encodings import JSON, MSGPACK, NPY, PACKED, RAW, Format
 
 MIB = 2**20
 LONG = 4 * MIB
@@ -113,7 +113,7 @@ HEADS = {
 def test_one_event_more_than_the_most_is_refused(subtests: pytest.Subtests) -> None:
     """The most events are read, and one more is refused in every format, at the head where that announces it."""
     most = 5000
-    for fmt in (JSON, MSGPACK, PACKED, RAW, NPY):
+    for fmt in (JSON, MSGPACK, MSGPACK_BINARY, RAW, NPY):
         with subtests.test(fmt.media_type):
             assert read(fmt.media_type, fmt.write("events", sample_events(most)), most) == most
             with pytest.raises(TooManyEventsError, match=f"more than {most} events, expected at most {most}"):

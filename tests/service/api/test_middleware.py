@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
+from benchmarks.load.formats import JSON, RAW
 from service.api.app import create_app
 from service.model.artefact import Artefact
 from service.security.api_keys import KeysError, add_key, remove_keys
 from service.settings import Settings
 from tests.artefacts import oracle, sample_events
 from tests.live import LiveService, live_service
-from tests.service.formats.encodings import JSON, RAW
 
 pytestmark = pytest.mark.process
 

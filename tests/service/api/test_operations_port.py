@@ -12,10 +12,10 @@ import httpx
 import pytest
 import trustme
 
+from benchmarks.load.formats import RAW
 from service.server.descriptors import SPARE_DESCRIPTORS
 from tests.artefacts import sample_events
 from tests.live import PATIENCE_S, LiveService, live_service
-from tests.service.formats.encodings import RAW
 from tests.service.server.exchange import Connection, begin
 from tests.service.server.processes import children, wait_until_gone
 

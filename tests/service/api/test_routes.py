@@ -11,6 +11,7 @@ from litestar.exceptions import InternalServerException
 from litestar.params import FromPath
 from litestar.testing import TestClient
 
+from benchmarks.load.formats import FORMATS, JSON, MSGPACK, NPY, RAW, Format
 from service.api.app import create_app
 from service.formats.format import BLOCK_EVENTS
 from service.model.artefact import Artefact, parse_artefact
@@ -18,7 +19,6 @@ from service.settings import Settings
 from tests.artefacts import N_FEATURES, RTOL, metadata, model, oracle, sample_events, with_metadata
 from tests.live import LiveService
 from tests.service.conftest import MAX_BODY_BYTES
-from tests.service.formats.encodings import FORMATS, JSON, MSGPACK, NPY, RAW, Format
 
 formats = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.media_type)
 

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.load.formats import FORMATS, JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, Format
 from tests.artefacts import RTOL, metadata, model, oracle, sample_events, write_artefact
 from tests.live import PATIENCE_S, LiveService, live_service
-from tests.service.formats.encodings import FORMATS, JSON, MSGPACK, NPY, PACKED, RAW, Format
 from tests.service.server.exchange import Connection, Reply, post
 
 N_CLIENTS = 12
 N_REQUESTS = 8
 MANY_EVENTS = 20_000
-ALL_FORMATS = [*FORMATS, PACKED]
+ALL_FORMATS = [*FORMATS, MSGPACK_BINARY]
 
 pytestmark = pytest.mark.process
 
@@ -160,7 +160,7 @@ def test_the_largest_bodies_do_not_make_the_service_grow(tmp_path: Path) -> None
     bodies: list[tuple[Format, Callable[[], bytes], int]] = [
         (RAW, lambda: block.tobytes() * n_raw, n_raw),
         (JSON, lambda: b'{"events":[' + b",".join([row_json] * n_json) + b"]}", n_json),
-        (PACKED, lambda: msgspec.msgpack.encode({"events": block.tobytes() * n_raw}), n_raw),
+        (MSGPACK_BINARY, lambda: msgspec.msgpack.encode({"events": block.tobytes() * n_raw}), n_raw),
         (NPY, lambda: NPY.write("events", np.tile(block, (n_raw, 1))), n_raw),
     ]
     with live_service(path) as service:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.load.formats import NPY, RAW, npy_bytes
 from tests.artefacts import sample_events
 from tests.service.api.bad_input import MAX_BODY_BYTES, MAX_EVENTS, SCORE, SCORE_BATCH, Body, bodies
-from tests.service.formats.encodings import NPY, RAW, npy_bytes
 
 NOT_NPY = "the body is not an .npy file of version 1 or 2"
 ROWS = sample_events(4)

@@ -2,9 +2,9 @@
 
 import gzip
 
+from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW
 from tests.artefacts import sample_events
 from tests.service.api.bad_input import MAX_BODY_BYTES, MAX_EVENTS, SCORE, SCORE_BATCH, Body, bodies
-from tests.service.formats.encodings import JSON, MSGPACK, NPY, PACKED, RAW
 
 NOT_JSON = "the body is not valid JSON"
 DEEP = 100_000
@@ -196,7 +196,11 @@ BATCHES: list[Body] = [
     ("a number of 10^5 digits", _rows(ROW, f"[{'7' * 10**5}, 2, 3, 4, 5]"), "events[1]"),
     ("an exponent of 10^5 digits", _rows(ROW, f"[1e{'9' * 10**5}, 2, 3, 4, 5]"), "events[1]"),
     ("MessagePack", MSGPACK.write("events", sample_events(3)), f"{NOT_JSON}: invalid character at byte 0"),
-    ("packed MessagePack", PACKED.write("events", sample_events(3)), f"{NOT_JSON}: invalid character at byte 0"),
+    (
+        "packed MessagePack",
+        MSGPACK_BINARY.write("events", sample_events(3)),
+        f"{NOT_JSON}: invalid character at byte 0",
+    ),
     ("raw rows", RAW.write("events", sample_events(3)), "the body is not valid JSON: invalid character at byte 1"),
     (".npy", NPY.write("events", sample_events(3)), f"{NOT_JSON}: invalid character at byte 0"),
     ("HTML", b"<html><body>events</body></html>", NOT_JSON),

@@ -4,9 +4,9 @@ import struct
 
 import msgspec
 
+from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW
 from tests.artefacts import sample_events
 from tests.service.api.bad_input import MAX_BODY_BYTES, MAX_EVENTS, SCORE, SCORE_BATCH, Body, bodies
-from tests.service.formats.encodings import JSON, MSGPACK, NPY, PACKED, RAW
 
 NOT_MSGPACK = "the body is not valid MessagePack"
 DEEP = 100_000
@@ -103,7 +103,7 @@ BATCHES: list[Body] = [
     ("many further keys", pack({f"k{n}": n for n in range(20_000)}), 'unknown key "k0"'),
     ("the key twice", b"\x82" + _rows(WRITTEN_ROW)[1:] * 2, "more than once"),
     ("the key twice, first wrong", b"\x82\xa6events\x07" + _rows(WRITTEN_ROW)[1:], "events"),
-    ("the key twice, packed", b"\x82" + PACKED.write("events", sample_events(2))[1:] * 2, "events"),
+    ("the key twice, binary", b"\x82" + MSGPACK_BINARY.write("events", sample_events(2))[1:] * 2, "events"),
     ("a key that is not UTF-8", b"\x81\xa6\xffvents" + pack([ROW]), NOT_MSGPACK),
     ("a text that is not UTF-8", EVENTS_KEY + b"\xa1\xff", "events is a string, expected a list of events"),
     ("cut in the map", b"\xde\x00", NOT_MSGPACK),
@@ -152,11 +152,11 @@ PACKED_BATCHES: list[Body] = [
     ("empty", EVENTS_KEY + b"\xc4\x00", "events is empty, expected at least 1 event"),
     ("a part of an event", EVENTS_KEY + pack(PACKED_ROWS[:19]), "events is 19 bytes, not a whole number of events"),
     ("parts of events", EVENTS_KEY + pack(PACKED_ROWS[:41]), "events is 41 bytes, not a whole number of events"),
-    ("cut", PACKED.write("events", sample_events(3))[:-1], f"{NOT_MSGPACK}: it ends early, at byte 69"),
+    ("cut", MSGPACK_BINARY.write("events", sample_events(3))[:-1], f"{NOT_MSGPACK}: it ends early, at byte 69"),
     ("cut to no rows", EVENTS_KEY + b"\xc4\x14", "the body is not valid MessagePack: it ends early, at byte 10"),
     (
         "bytes behind",
-        PACKED.write("events", sample_events(3)) + b"\xc0",
+        MSGPACK_BINARY.write("events", sample_events(3)) + b"\xc0",
         "the body is not valid MessagePack: trailing characters at byte 70",
     ),
     ("a text of bytes", EVENTS_KEY + b"\xd9\x3c" + PACKED_ROWS, "events is a string, expected a list of events"),
@@ -200,7 +200,7 @@ EVENTS: list[Body] = [
     ("the other route's key", _rows(WRITTEN_ROW), 'unknown key "events", expected "features"'),
     ("a further key", pack({"features": ROW, "id": 1}), 'unknown key "id", expected "features"'),
     ("the key twice", b"\x82" + (FEATURES_KEY[1:] + WRITTEN_ROW) * 2, "more than once"),
-    ("the key twice, packed", b"\x82" + (FEATURES_KEY[1:] + pack(bytes(20))) * 2, "more than once"),
+    ("the key twice, binary", b"\x82" + (FEATURES_KEY[1:] + pack(bytes(20))) * 2, "more than once"),
     ("cut in a number", FEATURES_KEY + WRITTEN_ROW[:-1], NOT_MSGPACK),
     ("bytes behind", FEATURES_KEY + WRITTEN_ROW + b"\xc0", NOT_MSGPACK),
     ("a row that promises 2^32 - 1 numbers", FEATURES_KEY + b"\xdd\xff\xff\xff\xff" + pack(1.0), NOT_MSGPACK),

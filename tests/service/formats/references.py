@@ -11,11 +11,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW
 from service.errors import BodyTooLargeError, InvalidRequestError
 from service.formats.format import BatchReader, Rows
 from service.formats.json import JsonReader, read_rows_slowly
 from service.formats.table import FORMATS
-from tests.service.formats.encodings import JSON, MSGPACK, NPY, RAW
 
 Outcome = Rows | str
 """What a body gives: rows, or the message of its refusal."""

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW
 from service.formats.format import Rows
-from tests.service.formats.encodings import JSON, MSGPACK, NPY, RAW
 from tests.service.formats.references import FLOAT32_END, NAMES, N
 
 finite = st.one_of(

@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from benchmarks.load.formats import MSGPACK, npy_bytes
 from service.formats.format import BLOCK_EVENTS
 from tests.artefacts import feature_names
 from tests.service.api.bad_input import MAX_EVENTS, SCORE, SCORE_BATCH
 from tests.service.formats import bad_arrays, bad_json, bad_msgpack, references
-from tests.service.formats.encodings import MSGPACK, npy_bytes
 from tests.service.formats.references import Open, event_outcome, outcome, random_pieces, readers
 from tests.service.formats.ways import (
     DOCUMENT_WAYS,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.load.formats import JSON, MSGPACK
 from service.formats.format import Rows
-from tests.service.formats.encodings import JSON, MSGPACK
 from tests.service.formats.references import (
     assert_same,
     check_batch,

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from benchmarks.load.formats import FORMATS, JSON, MSGPACK, RAW, Format
 from service.formats.format import Format as ServedFormat
 from service.formats.table import FORMATS as SERVED
 from tests.service.formats.bad_arrays import npy, npy_header
-from tests.service.formats.encodings import FORMATS, JSON, MSGPACK, RAW, Format
 from tests.service.formats.references import event_outcome, outcome, refusal
 from tests.service.formats.ways import JSON_READERS, OPEN_NPY
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, npy_bytes
 from tests.artefacts import sample_events
-from tests.service.formats.encodings import JSON, MSGPACK, NPY, PACKED, RAW, npy_bytes
 from tests.service.formats.references import Open, readers
 
 Write = Callable[[NDArray[Any]], bytes]
@@ -83,7 +83,7 @@ WAYS = {
         Way("msgpack", OPEN_MSGPACK, lambda events: MSGPACK.write("events", events)),
         Way("msgpack float32", OPEN_MSGPACK, packed_floats),
         Way("msgpack mixed", OPEN_MSGPACK, packed_mixed),
-        Way("packed", OPEN_MSGPACK, lambda events: PACKED.write("events", events)),
+        Way("packed", OPEN_MSGPACK, lambda events: MSGPACK_BINARY.write("events", events)),
         *(
             Way(f"json {write.__name__} {name}", opened, write)
             for name, opened in JSON_READERS.items()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.load.formats import JSON, RAW, Format
 from service.errors import NotReadyError, OverloadedError, RequestTimeoutError
 from service.inference.admission import Admission
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service, wait_until
-from tests.service.formats.encodings import JSON, RAW, Format
 from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, post
 
 MAX_EVENTS = 100

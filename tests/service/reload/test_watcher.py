@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import trustme
 
+from benchmarks.load.formats import RAW
 from service.model.artefact import load_artefact
 from service.security.api_keys import add_key
 from tests.artefacts import RTOL, oracle, sample_events
 from tests.live import LiveService, live_service, starting_service, wait_until
-from tests.service.formats.encodings import RAW
 from tests.service.reload.models import EVENT, Made, make, put
 from tests.service.server.exchange import Connection, begin
 from tests.service.server.processes import limit_descriptors, n_descriptors, running, wait_until_importing

@@ -24,12 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from benchmarks.load.formats import RAW
 from service.security.api_keys import add_key
 from service.security.tls import TlsError, server_context, subject
 from service.settings import Settings
 from tests.artefacts import oracle, sample_events
 from tests.live import PATIENCE_S, LiveService, live_service
-from tests.service.formats.encodings import RAW
 
 HOST = "127.0.0.1"
 

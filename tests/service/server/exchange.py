@@ -12,9 +12,9 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 
+from benchmarks.load.formats import JSON, RAW, Format
 from tests.artefacts import RTOL, oracle, sample_events
 from tests.live import PATIENCE_S, LiveService
-from tests.service.formats.encodings import JSON, RAW, Format
 
 EVENT = sample_events(1)[0]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.load.formats import JSON, RAW
 from service.server.discard import DISCARD_BYTES
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
-from tests.service.formats.encodings import JSON, RAW
 from tests.service.server.exchange import EVENT, Connection, check_refusal, check_score, event_request, post
 
 pytestmark = pytest.mark.process

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.load.formats import RAW
 from service.server.connections import ConnectionServer
 from service.server.handoff import REPORT, Channel, HandOff, Receiver
 from service.server.listener import Listener
 from tests.artefacts import sample_events
 from tests.live import PATIENCE_S, LiveService, live_service, samples
-from tests.service.formats.encodings import RAW
 
 
 class Service:

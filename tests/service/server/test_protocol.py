@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.load.formats import JSON, NPY, RAW
 from tests.artefacts import RTOL, oracle, sample_events
 from tests.live import PATIENCE_S, LiveService, live_service
-from tests.service.formats.encodings import JSON, NPY, RAW
 from tests.service.server.exchange import EVENT, Connection, check_head, check_score, event_request, post
 
 pytestmark = pytest.mark.process

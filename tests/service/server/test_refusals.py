@@ -14,10 +14,10 @@ import pytest
 import requests
 import trustme
 
+from benchmarks.load.formats import RAW
 from service.security.api_keys import add_key
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
-from tests.service.formats.encodings import RAW
 from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, post
 
 pytestmark = pytest.mark.process

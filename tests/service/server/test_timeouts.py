@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.load.formats import JSON, NPY, RAW
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
-from tests.service.formats.encodings import JSON, NPY, RAW
 from tests.service.server.exchange import Connection, check_refusal, check_score, event_request, post
 
 pytestmark = pytest.mark.process

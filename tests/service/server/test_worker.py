@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.load.formats import JSON, RAW
 from tests.artefacts import N_FEATURES, metadata, with_metadata, write_artefact
 from tests.live import PATIENCE_S, LiveService, live_service, run_service, starting_service, wait_until
-from tests.service.formats.encodings import JSON, RAW
 from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, score
 from tests.service.server.processes import children, limit_descriptors, wait_until_gone, wait_until_importing
 
