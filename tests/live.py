@@ -1,25 +1,22 @@
 """A live service for tests: `python -m service` in a process of its own, on a free port."""
 
-import json
-import os
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-START_S = 60
-STOP_S = 60
+from benchmarks.targets.launcher import Server, clean_environment, starting
+
 PATIENCE_S = 30
 """Limit of a wait for what comes at once on an idle machine."""
+ONE_WORKER = {"ANOMALY_WORKERS": "1"}
+"""The setting of services in tests, whatever the machine has."""
 
 
 def wait_until(holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
@@ -39,44 +36,13 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
-class LiveService:
+class LiveService(Server):
     """A running service process, its address, and its log."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.process = process
-        self._log = log
-        self.base_url = ""
-
-    @property
-    def log_text(self) -> str:
-        """All that the process has written to stderr."""
-        return self._log.read_text()
-
-    @property
-    def log_lines(self) -> list[dict[str, Any]]:
-        """The log's lines, each of them JSON."""
-        return [json.loads(line) for line in self.log_text.splitlines()]
 
     @property
     def log_levels(self) -> set[str]:
         """The levels of the log's lines."""
         return {line["level"] for line in self.log_lines}
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """Give the log's lines of one event."""
-        return [line for line in self.log_lines if line["event"] == name]
-
-    def wait_for(self, name: str, count: int = 1) -> dict[str, Any]:
-        """Wait until the event was logged `count` times, and give the last; raises RuntimeError if the process ends."""
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            ended = self.process.poll() is not None
-            if self.log_text.endswith("\n") and len(found := self.events(name)) >= count:
-                return found[-1]
-            if ended:
-                break
-            time.sleep(0.02)
-        raise RuntimeError(f"the service did not log {name!r} {count} times:\n{self.log_text}")
 
     @property
     def address(self) -> tuple[str, int]:
@@ -107,24 +73,15 @@ class LiveService:
         wait_until(lambda: self.get("/health").status_code == status)
         return self.get("/health")
 
-    def signal(self, sig: signal.Signals) -> None:
-        """Send a signal to the process."""
-        self.process.send_signal(sig)
-
-    def stop(self) -> int:
-        """Send SIGTERM and give the exit status."""
-        self.signal(signal.SIGTERM)
-        return self.process.wait(STOP_S)
-
 
 def run_service(*flags: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run `python -m service` to its own end, for settings with which it does not serve."""
     return subprocess.run(
         [sys.executable, "-m", "service", *flags],
-        env={**_environment(), **(env or {})},
+        env={**clean_environment(), **ONE_WORKER, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=START_S,
+        timeout=PATIENCE_S * 2,
         check=False,
     )
 
@@ -140,27 +97,6 @@ def live_service(model: Path | str, *flags: str, env: Mapping[str, str] | None =
 @contextmanager
 def starting_service(model: Path | str, *flags: str, env: Mapping[str, str] | None = None) -> Iterator[LiveService]:
     """Serve `model` until the end of the block; the process has only just been started at its start."""
-    with tempfile.TemporaryDirectory() as directory:
-        log = Path(directory, "log")
-        with log.open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "service", "--model", str(model), "--port", "0", *flags],
-                env={**_environment(), **(env or {})},
-                stderr=stderr,
-            )
-        try:
-            yield LiveService(process, log)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(STOP_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """Give the tests' own environment, without settings of the service but one worker, whatever the machine has."""
-    settings = {name: value for name, value in os.environ.items() if not name.startswith("ANOMALY_")}
-    return {**settings, "ANOMALY_WORKERS": "1"}
+    command = [sys.executable, "-m", "service", "--model", str(model), "--port", "0", *flags]
+    with starting(command, env={**ONE_WORKER, **(env or {})}) as server:
+        yield LiveService(server.process, server.log)

@@ -27,7 +27,7 @@ class Server:
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
         self.base_url = ""
-        self._log = log
+        self.log = log
 
     @property
     def pid(self) -> int:
@@ -37,7 +37,7 @@ class Server:
     @property
     def log_text(self) -> str:
         """All that the process has written to stderr."""
-        return self._log.read_text()
+        return self.log.read_text()
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
