@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -34,6 +34,34 @@ def stoppable() -> Iterator[None]:
         for number in handled:
             signal.signal(number, before[number])
         _received.clear()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[Callable[[], None]]:
+    """Delay SIGINT and SIGTERM until the function that this yields is called, or to the end of the context.
+
+    For libraries that call Python back: an exception that a signal raises there would be dropped, or break the library.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}
+    delayed: list[int] = []
+
+    def deliver() -> None:
+        while delayed:
+            number = delayed.pop()
+            handlers[signal.Signals(number)](number, None)
+
+    for number in handlers:
+        signal.signal(number, lambda number, _: delayed.append(number))
+    try:
+        yield deliver
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        deliver()
 
 
 def raise_if_stopped() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.errors import EventsError
 from training.files import atomic_write
+from training.interrupts import uninterrupted
 
 _CHUNK_BYTES = 512 << 10  # compressed at a time: a chunk must fit in HDF5's cache while rows are appended to it
 
@@ -22,21 +23,21 @@ class _Sink(io.FileIO):
     HDF5 cannot close a file that it failed to write, and then takes the process down as it ends.
     """
 
-    failure: BaseException | None = None
+    failure: OSError | None = None
 
     def write(self, content: Any) -> int:
         rest = memoryview(content)
         try:
             while rest.nbytes:
                 rest = rest[super().write(rest) :]
-        except BaseException as error:  # an interrupt too
+        except OSError as error:
             self.failure = self.failure or error
         return len(content)
 
     def truncate(self, size: int | None = None) -> int:
         try:
             return super().truncate(size)
-        except BaseException as error:
+        except OSError as error:
             self.failure = self.failure or error
             return size or 0
 
@@ -58,7 +59,7 @@ def write_frame(
     blocks: list[list[str]] = []
     rows = 0
     with atomic_write(path) as temporary, _Sink(temporary, "r+") as sink:
-        with h5py.File(sink, "w") as file:
+        with uninterrupted() as deliver_signals, h5py.File(sink, "w") as file:
             _describe(file, CLASS="GROUP", VERSION="1.0", PYTABLES_FORMAT_VERSION="2.1")
             frame = file.create_group("df")
             for chunk in chunks:
@@ -71,6 +72,7 @@ def write_frame(
                     raise ValueError(f"{path}: columns {found} after row {rows}, expected {dtypes} as before")
                 rows = _append(frame, blocks, chunk, rows)
                 sink.require_written()
+                deliver_signals()
         sink.require_written()
         if not rows:
             raise EventsError(f"{path}: there are no rows to write, and so the file was not written.")

@@ -64,6 +64,29 @@ for limit in (0, 100, 2048, 5000, 100_000, 600_000, 700_000):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.process
+def test_an_interrupt_is_one_exception_whenever_it_comes(tmp_path: Path) -> None:
+    """Wherever SIGINT arrives, in HDF5 too, it is raised once, the old file stays, and the process ends well."""
+    path = tmp_path / "events.h5"
+    path.write_text("old")
+    program = """
+import itertools, os, signal, sys, threading, numpy as np
+from training.events.hdf5_writer import write_frame
+rows = np.random.default_rng(0).normal(size=20_000)
+for attempt in range(15):
+    threading.Timer(0.02 + 0.005 * attempt, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        write_frame(sys.argv[1], itertools.repeat({"a": rows}))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+    ended = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == ["interrupted"] * 15
+    assert ended.stderr == ""
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_no_rows_write_no_file(tmp_path: Path) -> None:
     """A file without rows could not be read again, and so is not written."""
     for chunks in ([], [{"a": np.empty(0)}]):
