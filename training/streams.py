@@ -7,14 +7,16 @@ from typing import Any
 
 
 class _Stream(io.FileIO):
-    """A standard stream that discards what is written after its reader has gone."""
+    """A standard stream that discards what is written after its reader has gone, and raises any other error once."""
 
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-            return super().write(data)
+            if isinstance(error, BrokenPipeError):
+                return super().write(data)
+            raise
 
 
 def replace_streams() -> None:

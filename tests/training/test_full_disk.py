@@ -1,4 +1,4 @@
-"""On a full disk every command ends with one clear line, the old output untouched and no half of a new one."""
+"""On a full disk every command ends with one clear line, and the old output is untouched."""
 
 import shutil
 import subprocess
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 MODEL = Path("exported/autoencoder.onnx")
 SAMPLE = Path("exported/sample.h5")
@@ -43,7 +45,7 @@ def on_a_full_disk(disk: Path, command: Sequence[str], left: int, options: str =
     isolated = ["unshare", "--map-root-user", "--mount", *arguments, sys.executable, "-m", "training", *command]
     ended = subprocess.run(isolated, capture_output=True, text=True, check=False)
     if ended.returncode == 99 or ended.stderr.startswith("unshare:"):
-        pytest.skip(f"this machine lets nobody mount a small disk: {ended.stderr.strip()}")
+        pytest.skip(f"this machine does not let users mount a small disk: {ended.stderr.strip()}")
     return Ended(ended.returncode, ended.stderr, after)
 
 
@@ -142,8 +144,8 @@ def test_a_disk_to_read_alone_is_known_before_the_work(disk: Path) -> None:
     assert contents(ended.left) == {"scores.csv": OLD}
 
 
-def test_output_that_nobody_can_take_is_an_error(tmp_path: Path) -> None:
-    """Where standard output is a full disk the exit code says so; the file is whole all the same."""
+def test_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """Where standard output is a full disk the exit code is 1; the file is whole all the same."""
     out = tmp_path / "scores.csv"
     command = [sys.executable, "-m", "training", "score", str(SAMPLE), "--model", str(MODEL), "--out", str(out)]
     with Path("/dev/full").open("w") as full:
