@@ -1,20 +1,19 @@
-"""Killed at any moment a command leaves the old output or the whole new one, and goes on when it is repeated."""
+"""Stopped before any change of a file, a command leaves the old output or the whole new one; repeated, it goes on."""
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.training import samples
-from tests.training.kills import Launch, campaign, contents, launch, prepared
+from tests.training.kills import Launch, campaign, prepared
 from training.events.events import write_events
-from training.fitting.run import CHECKPOINT, load_run
+
+pytestmark = pytest.mark.process
 
 MODEL = Path("exported/autoencoder.onnx")
 OLD = b"what was there before"
-EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
@@ -26,106 +25,91 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ready() -> Iterator[Launch]:
-    """Give a process that trains and exports without having to import torch, and what it brings, each time."""
-    with prepared(
-        "training.fitting.fit", "training.fitting.export", "torch._dynamo", "networkx", "onnxscript"
-    ) as begin:
-        yield begin
+def light() -> Iterator[Launch]:
+    """Give what runs commands without torch."""
+    with prepared("training.commands.score", "pyarrow.csv", "pyarrow.parquet") as launch:
+        yield launch
 
 
-def timed(begin: Launch, *arguments: str) -> float:
-    """Run a command to its end and return how long that took, in seconds."""
-    start = time.monotonic()
-    status, said = begin(arguments).result()
-    assert status == 0, said
-    return time.monotonic() - start
+@pytest.fixture(scope="module")
+def heavy() -> Iterator[Launch]:
+    """Give what trains and exports without having to import torch each time."""
+    modules = ("training.fitting.fit", "training.fitting.export", "torch._dynamo", "networkx", "onnxscript")
+    with prepared(*modules) as launch:
+        yield launch
 
 
-def old_or_new(folder: Path, old: dict[str, bytes], new: dict[str, bytes]) -> bool:
-    """Require each file to be the old one or the new one, to the byte; return whether there are the new ones alone."""
-    found = contents(folder)
-    for name in old.keys() | new.keys():
-        assert found.get(name) in (old.get(name), new.get(name)), f"{name} is neither the old one nor the new one"
-    return found == new and len(list(folder.iterdir())) == len(new)
+def run(launch: Launch, *command: str) -> None:
+    """Run a command to its end."""
+    status, text = launch(command)
+    assert status == 0, text
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".h5"])
-def test_killed_scoring_leaves_the_old_scores_or_the_new(events: Path, tmp_path: Path, suffix: str) -> None:
-    """Whenever `score` is killed, its output has the old bytes or all the new ones, and nothing is left in the end."""
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
-    out = tmp_path / "killed" / f"scores{suffix}"
+def check_stopped(launch: Launch, command: list[str], folder: Path, name: str, number: int = signal.SIGKILL) -> None:
+    """Require each stop to leave the old file or that of a command left alone, and the last run the latter alone."""
+    (folder / "whole").mkdir()
+    (folder / "stopped").mkdir()
+    run(launch, *command, str(folder / "whole" / name))
+    new, out = (folder / "whole" / name).read_bytes(), folder / "stopped" / name
+    out.write_bytes(OLD)
+
+    def check() -> None:
+        assert out.read_bytes() in (OLD, new)
+        if number != signal.SIGKILL:
+            assert [path for path in out.parent.iterdir() if path.is_file()] == [out]
+
+    assert campaign(launch, [*command, str(out)], out.parent, check, number) >= 1
+    assert out.read_bytes() == new
+    assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "number"),
+    [
+        (".csv", signal.SIGKILL),
+        (".csv", signal.SIGINT),
+        pytest.param(".csv", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(".parquet", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param(".h5", signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
+def test_stopped_scoring(light: Launch, events: Path, tmp_path: Path, suffix: str, number: signal.Signals) -> None:
+    """`score` leaves the old scores or all the new ones; interrupted or terminated, no half of a file either."""
     command = ["score", str(events), "--model", str(MODEL), "--out"]
-    duration_s = timed(launch, *command, str(tmp_path / "whole" / out.name))
-    out.write_bytes(OLD)
-
-    def judge() -> bool:
-        return old_or_new(out.parent, {out.name: OLD}, contents(tmp_path / "whole"))
-
-    assert campaign(launch, [*command, str(out)], out.parent, duration_s, [2], judge).stopped
+    check_stopped(light, command, tmp_path, f"scores{suffix}", number)
 
 
-def test_a_killed_simulation_goes_on(tmp_path: Path) -> None:
-    """Whenever `simulate` is killed no process goes on; repeated, it gives the bytes of one that was left alone."""
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
-    command = ["simulate", "--background", "20", "--signal", "20", "--processes", "2", "--seed", "5"]
-    duration_s = timed(launch, *command, str(tmp_path / "whole" / "events.h5"))
-    out = tmp_path / "killed" / "events.h5"
-    out.write_bytes(OLD)
-
-    def judge() -> bool:
-        return old_or_new(out.parent, {out.name: OLD}, contents(tmp_path / "whole"))
-
-    assert campaign(launch, [*command, str(out)], out.parent, duration_s, [3], judge).stopped
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_simulation(light: Launch, tmp_path: Path, number: signal.Signals) -> None:
+    """`simulate`, repeated, gives the bytes of one that was left alone, and no process goes on."""
+    command = ["simulate", "--background", "0", "--signal", "5", "--processes", "2", "--seed", "5"]
+    check_stopped(light, command, tmp_path, "events.h5", number)
 
 
-def test_a_killed_training_goes_on(ready: Launch, events: Path, tmp_path: Path) -> None:
-    """Whenever `train` is killed, its checkpoint can be read; resumed, it ends with the bytes of one left alone."""
-    command = ["train", str(events), "--epochs", str(EPOCHS), "--preset", "density", "--resume", "--out"]
-    duration_s = timed(ready, *command, str(tmp_path / "whole"))
-    run = tmp_path / "killed"
-    whole = contents(tmp_path / "whole")
+@pytest.mark.slow
+def test_a_killed_export(heavy: Launch, events: Path, tmp_path: Path) -> None:
+    """`export` leaves the old model or the whole new one."""
+    run(heavy, "train", str(events), "--epochs", "1", "--out", str(tmp_path / "run"))
+    check_stopped(heavy, ["export", str(tmp_path / "run"), "--out"], tmp_path, "model.onnx")
 
-    def judge() -> bool:
-        if (run / CHECKPOINT).exists():
-            epochs = len(load_run(run).curve)
-            curve = run / "learning_curve.csv"
+
+@pytest.mark.slow
+def test_a_killed_training(heavy: Launch, events: Path, tmp_path: Path) -> None:
+    """The checkpoint of `train` can always be read; resumed, it ends with the bytes of one that was left alone."""
+    from training.fitting.run import CHECKPOINT, load_run  # here, because torch takes seconds to import
+
+    command = ["train", str(events), "--epochs", "3", "--preset", "density", "--resume", "--out"]
+    run(heavy, *command, str(tmp_path / "whole"))
+    stopped = tmp_path / "stopped"
+
+    def check() -> None:
+        if (stopped / CHECKPOINT).exists():
+            epochs = len(load_run(stopped).curve)
+            curve = stopped / "learning_curve.csv"
             if curve.exists():
                 assert curve.read_text().count("\n") - 1 in (epochs - 1, epochs)
-        return contents(run) == whole if run.exists() else False
 
-    assert campaign(ready, [*command, str(run)], tmp_path, duration_s, [4], judge).stopped
-    assert {path.name for path in run.iterdir()} == whole.keys()
-
-
-def test_a_killed_export_leaves_the_old_model_or_the_new(ready: Launch, events: Path, tmp_path: Path) -> None:
-    """Whenever `export` is killed, its output has the old bytes or all the new ones."""
-    timed(ready, "train", str(events), "--epochs", "1", "--out", str(tmp_path / "run"))
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
-    out = tmp_path / "killed" / "model.onnx"
-    command = ["export", str(tmp_path / "run"), "--out"]
-    duration_s = timed(ready, *command, str(tmp_path / "whole" / out.name))
-    out.write_bytes(OLD)
-
-    def judge() -> bool:
-        return old_or_new(out.parent, {out.name: OLD}, contents(tmp_path / "whole"))
-
-    assert campaign(ready, [*command, str(out)], out.parent, duration_s, [3], judge).stopped
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_command_tidies_up(events: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """Interrupted or terminated at any moment, a command says nothing but that, and leaves no half of a file behind."""
-    out = tmp_path / "scores.csv"
-    command = ["score", str(events), "--model", str(MODEL), "--out"]
-    duration_s = timed(launch, *command, str(out))
-    whole = contents(tmp_path)
-
-    def judge() -> bool:
-        assert list(tmp_path.iterdir()) == [out]
-        return old_or_new(tmp_path, whole, whole)
-
-    assert campaign(launch, [*command, str(out)], tmp_path, duration_s, [3], judge, number).stopped
+    assert campaign(heavy, [*command, str(stopped)], stopped, check, signal.SIGKILL) > 3
+    new, found = ({path.name: path.read_bytes() for path in each.iterdir()} for each in (tmp_path / "whole", stopped))
+    assert found == new
