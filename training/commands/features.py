@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.jobs.pool import usable_cores
+from training.jobs.pool import MAX_PROCESSES, usable_cores
 from training.simulation.particles import make_features
 
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training f
         "--processes", type=int, default=usable_cores(), metavar="P", help="default: the cores it may use"
     )
     args = parser.parse_args(argv)
-    if args.processes < 1:
-        parser.error(f"--processes is {args.processes}, expected 1 or more")
+    if not 1 <= args.processes <= MAX_PROCESSES:
+        parser.error(f"--processes is {args.processes}, expected 1 to {MAX_PROCESSES}")
     make_features(args.raw, args.out, args.key, args.processes)
     return 0

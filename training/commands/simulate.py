@@ -1,69 +1,72 @@
-"""Events from nothing: Pythia 8 -> detector -> jets -> features, on all cores; knows no model.
+"""Events from nothing: Pythia 8 -> detector -> jets -> features, on all cores.
 
     python -m training simulate --background 10000 --signal 1000 --seed 1 OUT.h5
     python -m training simulate --background 0 --signal 4000 --masses 4500 600 150 --prongs 3 --seed 1 OUT.h5
 
-The events are made in blocks, each with a seed of its own, so that they depend on the seed alone and not on the number
-of processes. The same command goes on where an interrupted one stopped.
+The events depend on the seed alone and not on the number of processes. An interrupted command is resumed by repeating
+it.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.jobs.pool import usable_cores
+from training.jobs.pool import MAX_PROCESSES, usable_cores
 from training.simulation.cocktail import REPORTED_ON, Signal
-from training.simulation.collisions import BLOCK_EVENTS, blocks, cocktail, simulate
-from training.simulation.generator import BACKGROUND, COLLISION_ENERGY_GEV, DRIFTED_BACKGROUND, MIN_DAUGHTER_MASS_GEV
+from training.simulation.collisions import BLOCK_EVENTS, MAX_EVENTS, blocks, cocktail, simulate
+from training.simulation.generator import (
+    BACKGROUND,
+    COLLISION_ENERGY_GEV,
+    DRIFTED_BACKGROUND,
+    MAX_SEED,
+    MIN_DAUGHTER_MASS_GEV,
+)
+
+RANGES = {
+    "background": (0, MAX_EVENTS),
+    "signal": (0, MAX_EVENTS),
+    "seed": (0, MAX_SEED),
+    "processes": (1, MAX_PROCESSES),
+}
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training simulate") -> int:
     """Run `python -m training simulate`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
     parser.add_argument("--background", type=int, default=10_000, metavar="N", help="QCD events (default 10000)")
     parser.add_argument("--signal", type=int, default=1_000, metavar="M", help="W' -> XY events (default 1000)")
     parser.add_argument(
-        "--masses",
-        type=float,
-        nargs=3,
-        metavar=("W", "X", "Y"),
-        help="of W', X and Y in GeV (default 3500 500 100)",
+        "--masses", type=float, nargs=3, metavar=("W", "X", "Y"), help="of W', X and Y in GeV (default 3500 500 100)"
     )
     parser.add_argument("--prongs", type=int, choices=(2, 3), help="of the decays of X and Y (default 2)")
     parser.add_argument(
-        "--cocktail",
-        action="store_true",
-        help=f"another signal every {BLOCK_EVENTS} events, with random masses and prongs, in place of one",
+        "--cocktail", action="store_true", help=f"random masses and prongs, others every {BLOCK_EVENTS} signal events"
     )
     parser.add_argument(
         "--other-shower", action="store_true", help="background with the shower settings of black box 3: a drift"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same events (default 1)")
     parser.add_argument(
-        "--processes", type=int, default=usable_cores(), metavar="P", help="default: the cores it may use"
+        "--processes", type=int, default=usable_cores(), metavar="P", help="default: as many as usable cores"
     )
     args = parser.parse_args(argv)
-    for name, least in (("background", 0), ("signal", 0), ("seed", 0), ("processes", 1)):
-        if getattr(args, name) < least:
-            parser.error(f"--{name} is {getattr(args, name)}, expected {least} or more")
+    for name, (least, most) in RANGES.items():
+        if not least <= getattr(args, name) <= most:
+            parser.error(f"--{name} is {getattr(args, name)}, expected {least} to {most}")
     if args.background + args.signal == 0:
         parser.error("--background and --signal are both 0, expected at least one event")
     for option in ("masses", "prongs"):
         if args.cocktail and getattr(args, option) is not None:
             parser.error(f"--{option} and --cocktail are both given, expected one: a cocktail draws its own {option}")
-    masses = args.masses or REPORTED_ON[0][:3]
-    mass_gev, x_mass_gev, y_mass_gev = masses
+    w, x, y = args.masses or REPORTED_ON[0][:3]
     # Put as what must hold: every comparison with nan is false.
-    if not (
-        COLLISION_ENERGY_GEV > mass_gev > x_mass_gev + y_mass_gev
-        and min(x_mass_gev, y_mass_gev) > MIN_DAUGHTER_MASS_GEV
-    ):
+    if not (COLLISION_ENERGY_GEV > w > x + y and min(x, y) > MIN_DAUGHTER_MASS_GEV):
         parser.error(
-            f"--masses is {' '.join(map('{:g}'.format, masses))}, "
-            f"expected {COLLISION_ENERGY_GEV:g} > W > X + Y, and X and Y above {MIN_DAUGHTER_MASS_GEV:g} GeV"
+            f"--masses is {w:g} {x:g} {y:g}, expected {COLLISION_ENERGY_GEV:g} > W > X + Y, and X and Y above "
+            f"{MIN_DAUGHTER_MASS_GEV:g} GeV"
         )
-    signal = Signal(mass_gev, x_mass_gev, y_mass_gev, args.prongs or 2)
+    signal = Signal(w, x, y, args.prongs or 2)
     parts = (
         *blocks(DRIFTED_BACKGROUND if args.other_shower else BACKGROUND, args.background, args.seed),
         *(cocktail(args.signal, args.seed) if args.cocktail else blocks(signal.process(), args.signal, args.seed)),

@@ -1,1 +1,1 @@
-"""Collisions, detector, jets and signals: from nothing, or from particles, to events."""
+"""Simulated events: generator, detector, jets; and the features of particle-level files."""

@@ -1,4 +1,4 @@
-"""The signals that a detector may be exposed to, and those that it is judged on and must never have seen."""
+"""Signals W' -> XY: those that detectors are evaluated on, and random others for a classifier to learn."""
 
 from typing import NamedTuple
 
@@ -52,12 +52,12 @@ REPORTED_ON = (
 MASS_RANGE_GEV = (2600.0, 6000.0)
 DAUGHTER_RANGE_GEV = (50.0, 1000.0)
 
-# No cocktail signal has both daughters this near, as a ratio, to those of a signal that it is kept from.
+# No cocktail signal has both daughter masses within this ratio of those of a signal above.
 MIN_MASS_RATIO = 1.25
 
 
 def draw(seed: int, index: int) -> Signal:
-    """Return one signal of the cocktail: random masses and prongs, unlike all that a detector is judged on."""
+    """Return one signal of the cocktail: random masses and prongs, unlike those that detectors are evaluated on."""
     rng = np.random.default_rng([seed, index])
     while True:
         mass, x, y = (
@@ -69,7 +69,7 @@ def draw(seed: int, index: int) -> Signal:
 
 
 def near(one: Signal, other: Signal) -> bool:
-    """Tell whether both daughters have about the same masses, whatever their parent and their decay."""
+    """Return whether both daughters have about the same masses, whatever the parent and the decay."""
     return all(
         max(a, b) < MIN_MASS_RATIO * min(a, b)
         for a, b in ((one.x_mass_gev, other.x_mass_gev), (one.y_mass_gev, other.y_mass_gev))

@@ -1,4 +1,4 @@
-"""Events from nothing: Pythia 8 -> detector -> jets -> features, on all cores; knows no model."""
+"""Simulated events: Pythia 8 -> detector -> jets -> features, in blocks on several processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,24 +11,21 @@ from numpy.typing import NDArray
 from training.jobs.parts import assemble
 from training.simulation.cocktail import draw
 from training.simulation.detector import reconstruct
-from training.simulation.generator import (
-    MAX_SEED,
-    Generator,
-    Process,
-)
+from training.simulation.generator import MAX_SEED, Generator, Process
 from training.simulation.jets import jet_features, leading_jet
 
 # The selection of the published sample.
 MIN_LEADING_PT_GEV = 1200.0
 MAX_LEADING_ETA = 2.5
 
+MAX_EVENTS = 10**9  # two million blocks: each has a generator seed of its own below MAX_SEED
 BLOCK_EVENTS = 500
 BATCH_COLLISIONS = 250
 
 
 @dataclass(frozen=True)
 class Block:
-    """A run of selected events of one process that is simulated in one go."""
+    """Selected events of one process that are simulated in one go: a part of a file."""
 
     process: Process
     index: int
@@ -42,7 +39,7 @@ class Block:
 
     def make(self) -> NDArray[np.float32]:
         """Simulate until enough events are selected and return them with their label, (events, 15) in GeV."""
-        # Consecutive numbers, and not hashes of them: no two blocks of a file may ever share a generator seed.
+        # Consecutive numbers, and not hashes of them: no two blocks of a file share a generator seed.
         first = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
         generator = Generator(self.process, 1 + (first + 2 * self.index + self.process.label) % MAX_SEED)
         rng = np.random.default_rng([self.seed, self.process.label, self.index])

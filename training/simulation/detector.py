@@ -1,4 +1,4 @@
-"""A parametric detector in numpy: stable particles in, massless particle-flow objects out; knows no jet and no file.
+"""A parametric detector in numpy: stable particles in, massless particle-flow objects out.
 
 It copies Delphes 3.4.1 with its default CMS card (de Favereau et al., arXiv:1307.6346): tracking efficiency and
 resolution, two calorimeters of finite granularity, and Delphes' own particle flow, one calorimeter after the other.

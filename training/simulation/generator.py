@@ -1,4 +1,4 @@
-"""Proton-proton collisions from Pythia 8, as flat arrays of stable particles; knows no detector and no jet."""
+"""Proton-proton collisions from Pythia 8, as flat arrays of stable particles."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 COLLISION_ENERGY_GEV = 13_000.0
 COLLISIONS = (f"Beams:eCM = {COLLISION_ENERGY_GEV}", "PartonLevel:MPI = off", "Print:quiet = on", "Random:setSeed = on")
 
-# Emissions softer than this hardly change a jet of 1.2 TeV; harder ones come first, and are cheap.
+# Emissions below this hardly change a jet of 1.2 TeV; those above it come first, and are cheap.
 VETO_SCALE_GEV = 100.0
 PARTON_JET_RADIUS = 1.0
 
@@ -25,8 +25,8 @@ MAX_SEED = 900_000_000
 class Process:
     """A physics process: its label (0 background, 1 signal), the Pythia settings that make it, and an early veto.
 
-    A collision whose hardest parton jet is below `min_parton_jet_pt_gev` once the shower has come down to
-    VETO_SCALE_GEV is given up there, before most of its cost.
+    A collision whose leading parton jet is below `min_parton_jet_pt_gev` when the shower reaches VETO_SCALE_GEV is
+    vetoed there, before most of its cost.
     """
 
     name: str
@@ -59,7 +59,7 @@ OTHER_SHOWER = (
 )
 DRIFTED_BACKGROUND = replace(BACKGROUND, settings=(*BACKGROUND.settings, *OTHER_SHOWER))
 
-# Pythia makes no W and no Z lighter than this, whatever mass it is told.
+# Pythia makes no W and no Z lighter than this, whatever mass is set.
 MIN_DAUGHTER_MASS_GEV = 10.0
 
 # How X and Y decay, by number of prongs; W and Z stand in for them, with other masses.
@@ -111,7 +111,7 @@ class Particles:
 
 
 class PartonJetVeto(pythia8mc.UserHooks):  # type: ignore[misc]  # Pythia has no stubs
-    """Give up a collision in the middle of its shower when it can no longer have a hard enough jet."""
+    """Veto a collision in the middle of its shower when it can no longer have a jet of high enough pT."""
 
     def __init__(self, min_pt_gev: float) -> None:
         super().__init__()
@@ -126,10 +126,10 @@ class PartonJetVeto(pythia8mc.UserHooks):  # type: ignore[misc]  # Pythia has no
         return VETO_SCALE_GEV
 
     def doVetoPT(self, stage: int, event: "pythia8mc.Event") -> bool:
-        return self.hardest_jet_pt_gev(event) < self.min_pt_gev
+        return self.leading_jet_pt_gev(event) < self.min_pt_gev
 
-    def hardest_jet_pt_gev(self, event: "pythia8mc.Event") -> float:
-        """Return the pT of the hardest jet of the partons so far."""
+    def leading_jet_pt_gev(self, event: "pythia8mc.Event") -> float:
+        """Return the pT of the leading jet of the partons so far."""
         self._jets.analyze(event)
         return float(self._jets.pT(0)) if self._jets.sizeJet() else 0.0
 
@@ -149,7 +149,7 @@ class Generator:
             raise RuntimeError(f"Pythia could not be initialised for the {process.name} process")
 
     def collide(self, collisions: int) -> Particles:
-        """Generate that many collisions, fewer where Pythia gives one up, and return their stable particles."""
+        """Generate that many collisions, fewer where Pythia rejects one, and return their stable particles."""
         particles = self._pythia.nextBatch(collisions).prt
         stable = particles[particles.status > 0]
         counts = ak.to_numpy(ak.num(stable)).astype(np.int64)

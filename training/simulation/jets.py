@@ -1,4 +1,4 @@
-"""Particles to jets to the fourteen features, with fastjet; knows no file and no generator."""
+"""Particles to jets to the fourteen features, with fastjet."""
 
 from dataclasses import dataclass
 
@@ -42,10 +42,9 @@ def jet_features(objects: Objects, min_leading_pt_gev: float = 0.0) -> Floats:
     particles = _momenta(objects)
     jets, constituents = _leading_two(particles)
     if min_leading_pt_gev > 0:
-        hard = (
-            np.hypot(*(ak.to_numpy(ak.fill_none(jets[name][:, 0], 0.0)) for name in ("px", "py"))) > min_leading_pt_gev
-        )
-        jets, constituents = jets[hard], constituents[hard]
+        px, py = (ak.to_numpy(ak.fill_none(jets[name][:, 0], 0.0)) for name in ("px", "py"))
+        high = np.hypot(px, py) > min_leading_pt_gev
+        jets, constituents = jets[high], constituents[high]
     taus = _subjettiness(constituents)
     px, py, pz, energy = (ak.to_numpy(ak.fill_none(jets[name], 0.0)) for name in ("px", "py", "pz", "E"))
     mass_squared = energy**2 - px**2 - py**2 - pz**2

@@ -207,7 +207,7 @@ def test_at_least_one_process_is_needed(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as ended:
         main(["features", str(tmp_path / "raw.h5"), str(tmp_path / "out.h5"), "--processes", "0"])
     assert ended.value.code == 2
-    assert "--processes is 0, expected 1 or more" in capsys.readouterr().err
+    assert "--processes is 0, expected 1 to 1024" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not RAW.exists(), reason=f"{RAW} is not here: the published events are not part of this repository")
