@@ -99,7 +99,7 @@ def _kept_columns(file: EventsFile, out: Path, made: set[str]) -> dict[str, np.d
     kept = [name for name in others if name not in made and frame.is_numeric(name)]
     lost = [f"column '{name}' ({'made anew' if name in made else 'no numbers'})" for name in others if name not in kept]
     if not frame.has_default_index:
-        lost.append("the row index (the order of rows is)")
+        lost.append("the row index (rows keep their order)")
     if lost:
         _log.warning("%s: not kept in %s: %s", frame.path, out, ", ".join(lost))
     return {name: np.dtype(_STORED_AS.get(frame.dtypes[name], frame.dtypes[name])) for name in kept}

@@ -147,7 +147,7 @@ def test_further_numbers_are_kept_and_other_losses_said(
     weights, lost = sorted(caplog.messages)
     assert weights == f"{events}: column 'weight' is not used: every event counts once"
     assert lost.startswith(f"{events}: not kept in {out}: column ")
-    for what in ("'name' (no numbers)", "'anomaly_score' (made anew)", "the row index (the order of rows is)"):
+    for what in ("'name' (no numbers)", "'anomaly_score' (made anew)", "the row index (rows keep their order)"):
         assert what in lost
 
 

@@ -301,15 +301,15 @@ def test_rows_that_are_not_there_are_not_made_up(path: Path, subtests: pytest.Su
 def test_rows_beyond_the_memory_are_one_line(path: Path) -> None:
     """More than memory holds is refused with how much that is."""
     write(path, a_frame())
-    columns = ["a"] * 2_000_000
+    columns = ["a"] * 500_000
     limits = resource.getrlimit(resource.RLIMIT_AS)
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (in_use + (200 << 20), limits[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + (60 << 20), limits[1]))
     try:
         message = refusal(path, columns=columns)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-    assert "50 rows need 0.8 GB, more memory than there is. Use fewer rows." in message
+    assert "50 rows need 0.2 GB, more memory than there is. Use fewer rows." in message
 
 
 def test_a_damaged_chunk_is_located(path: Path, subtests: pytest.Subtests) -> None:

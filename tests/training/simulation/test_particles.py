@@ -113,17 +113,6 @@ def test_events_without_objects_keep_their_rows(tmp_path: Path) -> None:
     assert not features[[0, 3]].any()
 
 
-def test_the_key_chooses_among_several_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file of several frames asks for a key, and reads the one that is named."""
-    one, other = particles(5, 4, seed=1), particles(5, 4, seed=2)
-    raw, out = tmp_path / "raw.h5", tmp_path / "out.h5"
-    written(raw, one, key="one")
-    written(raw, other, key="other")
-    assert "Choose one with --key" in refusal(raw, capsys)
-    assert main(["features", str(raw), str(out), "--key", "other", "--processes", "1"]) == 0
-    np.testing.assert_array_equal(read_events(out).features, expected(other))
-
-
 def test_columns_that_are_no_triples_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two columns left over after the triples are neither an object nor a label."""
     for columns in (2, 5, 8):
@@ -184,10 +173,11 @@ def test_particles_are_not_replaced_by_features(tmp_path: Path, capsys: pytest.C
 
 
 def test_parts_of_another_group_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Parts of one group of a file are never taken for those of another."""
+    """The key chooses a group of the file, and parts of one group are never taken for those of another."""
     raw, out = tmp_path / "raw.h5", tmp_path / "out.h5"
     for key, seed in (("a", 1), ("b", 2)):
         written(raw, particles(5, 8, seed), key=key)
+    assert "Choose one with --key" in refusal(raw, capsys)
     begun = {"raw_sha256": sha256_of(raw), "key": "/a", "slice_events": SLICE_EVENTS}
     (tmp_path / "out.h5.parts").mkdir()
     (tmp_path / "out.h5.parts" / "manifest.json").write_text(json.dumps(begun))
@@ -195,6 +185,7 @@ def test_parts_of_another_group_are_refused(tmp_path: Path, capsys: pytest.Captu
     assert main(["features", str(raw), str(out), "--key", "b", "--processes", "1"]) == 1
     assert "its key is /a, expected /b" in capsys.readouterr().err
     assert main(["features", str(raw), str(out), "--key", "a", "--processes", "1"]) == 0
+    np.testing.assert_array_equal(read_events(out).features, expected(particles(5, 8, 1)))
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
