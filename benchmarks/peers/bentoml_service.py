@@ -23,13 +23,13 @@ raw = Starlette()
 
 
 class EventScore(BaseModel):
-    """The reply to one event."""
+    """The response to one event."""
 
     anomaly_score: float
 
 
 class BatchScores(BaseModel):
-    """The reply to a batch."""
+    """The response to a batch."""
 
     anomaly_scores: list[float]
 

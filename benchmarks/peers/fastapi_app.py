@@ -1,4 +1,4 @@
-"""The FastAPI application that both FastAPI peers run; it does not know what computes the scores."""
+"""The FastAPI application that both FastAPI peers run."""
 # mypy: disable-error-code="import-not-found,misc,untyped-decorator"
 
 from typing import Annotated

@@ -1,7 +1,4 @@
-"""The exported graph in ONNX Runtime, as the peers' processes open it; it does not know HTTP.
-
-ONNX Runtime is imported from the environment of the peer.
-"""
+"""The exported graph in ONNX Runtime, as the peers' processes open it."""
 
 import os
 

@@ -55,6 +55,6 @@ def binary_batch(events: Floats) -> Question:
     return Question("/score", JSON, body, read_base64)
 
 
-def read_base64(reply: bytes) -> Floats:
+def read_base64(response: bytes) -> Floats:
     """Read `{"float32": base64}` as (n,)."""
-    return np.frombuffer(base64.b64decode(json.loads(reply)["float32"]), "<f4")
+    return np.frombuffer(base64.b64decode(json.loads(response)["float32"]), "<f4")

@@ -1,7 +1,4 @@
-"""LitServe's side of serving the graph, in a module of its own because its worker is a fresh process that imports it.
-
-It does not know how many requests LitServe puts together.
-"""
+"""LitServe's side of serving the graph, in a module of its own: its worker is a fresh process that imports it."""
 # mypy: disable-error-code="import-not-found,misc,override"
 
 import base64

@@ -1,7 +1,4 @@
-"""Questions in the Open Inference Protocol, version 2, over HTTP; it does not know which server answers.
-
-The binary form is the protocol's extension for tensors: JSON, then the octets of each tensor.
-"""
+"""Questions in the Open Inference Protocol, version 2, over HTTP."""
 
 import json
 from typing import Any
@@ -31,8 +28,8 @@ def binary_batch(events: Floats) -> Question:
     tensor = {**describe(events), "parameters": {"binary_data_size": len(octets)}}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     headers = {**OCTETS, "Inference-Header-Content-Length": str(len(head))}
-    size = 4 * len(events)  # the scores are the end of the reply
-    return Question(PATH, headers, head + octets, lambda reply: np.frombuffer(reply[-size:], "<f4"))
+    size = 4 * len(events)  # the scores are the end of the response
+    return Question(PATH, headers, head + octets, lambda response: np.frombuffer(response[-size:], "<f4"))
 
 
 def describe(events: Floats) -> dict[str, Any]:
@@ -40,6 +37,6 @@ def describe(events: Floats) -> dict[str, Any]:
     return {"name": "features", "shape": list(events.shape), "datatype": "FP32"}
 
 
-def read_json(reply: bytes) -> Floats:
+def read_json(response: bytes) -> Floats:
     """Read the only output as (n,)."""
-    return np.array(json.loads(reply)["outputs"][0]["data"], np.float32)
+    return np.array(json.loads(response)["outputs"][0]["data"], np.float32)

@@ -1,8 +1,6 @@
 """Serve the graph as one peer does; run by the Python of that peer's environment, from the root of the repository.
 
-    build/peers/fastapi_onnx/bin/python -m benchmarks.peers.serve fastapi_onnx exported/autoencoder.onnx 8001
-
-It does not know what any peer needs.
+build/peers/fastapi_onnx/bin/python -m benchmarks.peers.serve fastapi_onnx exported/autoencoder.onnx 8001
 """
 
 import signal

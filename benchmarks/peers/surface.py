@@ -18,7 +18,7 @@ Score = Callable[[Floats], Floats]
 
 
 class Question(NamedTuple):
-    """A POST, and how the scores (n,) are read out of the body of its reply."""
+    """A POST, and how the scores (n,) are read out of the body of its response."""
 
     path: str
     headers: dict[str, str]
@@ -74,16 +74,16 @@ JSON = {"Content-Type": "application/json"}
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
-def read_score(reply: bytes) -> Floats:
+def read_score(response: bytes) -> Floats:
     """Read `{"anomaly_score": x}` as (1,)."""
-    return np.array([json.loads(reply)["anomaly_score"]], np.float32)
+    return np.array([json.loads(response)["anomaly_score"]], np.float32)
 
 
-def read_scores(reply: bytes) -> Floats:
+def read_scores(response: bytes) -> Floats:
     """Read `{"anomaly_scores": [...]}` as (n,)."""
-    return np.array(json.loads(reply)["anomaly_scores"], np.float32)
+    return np.array(json.loads(response)["anomaly_scores"], np.float32)
 
 
-def read_raw(reply: bytes) -> Floats:
+def read_raw(response: bytes) -> Floats:
     """Read little-endian float32 as (n,)."""
-    return np.frombuffer(reply, "<f4")
+    return np.frombuffer(response, "<f4")

@@ -11,6 +11,8 @@ from service.settings import Settings
 from tests.artefacts import N_FEATURES
 from tests.live import LiveService
 
+pytestmark = pytest.mark.process
+
 LIMITS = Limits(Settings().max_body_bytes, 2_000, 1_000, header_s=1, stall_s=1)
 
 

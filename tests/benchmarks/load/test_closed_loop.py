@@ -23,6 +23,8 @@ from tests.benchmarks.conftest import BODY
 from tests.benchmarks.server import serving_once
 from tests.live import LiveService, live_service
 
+pytestmark = pytest.mark.process
+
 REQUESTS = mixed_requests(sample_events(30), (1, 7, 30))
 LARGE = sample_events(60_000)
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Length: 2\r\n\r\nno"
@@ -96,6 +98,7 @@ def test_connections_are_opened_anew_when_told(steady: Callable[..., ClosedLoop]
     assert loop.report().outcomes[Outcome.CLOSED_IDLE] == 0
 
 
+@pytest.mark.slow
 def test_requests_of_a_killed_service_are_lost_or_unsent(model: Path, identity: str) -> None:
     """What it had taken is lost, and what was not taken any more is told apart."""
     with live_service(model) as doomed:
@@ -126,6 +129,7 @@ def test_an_error_of_the_check_ends_the_load(steady: Callable[..., ClosedLoop]) 
         loop.wait_for_answers(1)
 
 
+@pytest.mark.slow
 def test_what_is_beyond_the_limit_is_refused_and_the_rest_gets_its_scores(model: Path, identity: str) -> None:
     """Large bodies are sent to their end after a refusal, and the next response is for the next request."""
     with live_service(model, "--max-inflight-events", str(len(LARGE))) as service:

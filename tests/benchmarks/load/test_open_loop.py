@@ -6,6 +6,8 @@ from benchmarks.load.connection import LostError, Request, encode
 from benchmarks.load.open_loop import offer
 from benchmarks.targets.launcher import Server
 
+pytestmark = pytest.mark.process
+
 
 def test_every_request_is_answered_once(bare: Server, three: Request, subtests: pytest.Subtests) -> None:
     """As many requests are timed as are due, also where they wait for a connection."""

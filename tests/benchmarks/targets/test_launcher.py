@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks.targets.launcher import serving, starting
 
+pytestmark = pytest.mark.process
+
 SAYS = """
 import sys, time
 for line in '{"event": "starting"}', 'Traceback', '{"event": "ready", "url": "http://127.0.0.1:1"}':

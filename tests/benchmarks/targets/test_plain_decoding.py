@@ -14,6 +14,8 @@ from benchmarks.targets.launcher import Server, serving
 from benchmarks.targets.service import service_flags
 from tests.artefacts import N_FEATURES, oracle, sample_events
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def plain(model: Path) -> Iterator[Server]:

@@ -23,6 +23,8 @@ from benchmarks.targets.processes import (
     started,
 )
 
+pytestmark = pytest.mark.process
+
 PARENT = """
 import subprocess, sys
 held = bytearray(b"x") * 50_000_000
