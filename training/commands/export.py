@@ -28,16 +28,17 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
         help="background for the working points (default: the part of the run's own events that was held out)",
     )
     parser.add_argument("--key", help="group in the calibration file, where it holds several")
+    parser.add_argument("--label", metavar="COLUMN", help="column of its labels (default label)")
     parser.add_argument("--name", help="name of the model (default the run's)")
     parser.add_argument("--model-version", default="1", help="version to show beside the name (default 1)")
     args = parser.parse_args(argv)
-    if args.key and not args.calibration:
-        parser.error("--key chooses in the --calibration file, and there is none: leave it out")
+    if (args.key or args.label) and not args.calibration:
+        parser.error("--key and --label are for the --calibration file, and there is none: leave them out")
     require_output(args.out)
     run = load_run(args.run)
     run.config = dataclasses.replace(run.config, name=args.name or run.config.name)
     check_config(run.config)
-    calibration = read_background(args.calibration, args.key) if args.calibration else read_held_out(run)
+    calibration = read_background(args.calibration, args.key, args.label) if args.calibration else read_held_out(run)
     artefact = export(run, calibration, args.model_version)
     with atomic_write(args.out) as path:
         path.write_bytes(artefact.graph)

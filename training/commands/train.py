@@ -14,10 +14,9 @@ import torch
 
 from training.detectors.presets import PRESETS, TrainingConfig, check_config
 from training.errors import TrainingError
-from training.events.events import digest, read_background
 from training.files import exclusive, require_folder
 from training.fitting.fit import DEVICES, check_device, train
-from training.fitting.run import CHECKPOINT, Source, load_run, read_exposure
+from training.fitting.run import CHECKPOINT, load_run, read_exposure, read_source
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training train") -> int:
@@ -40,8 +39,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
         parser.error(f"--exposure is {args.exposure}, but --architecture {config.architecture} learns background alone")
     require_folder(args.out)
     torch.set_num_threads(1)  # the layers are too small to share: a second thread only waits for the first
-    features = read_background(args.events, args.key)
-    source = Source(str(args.events.resolve()), args.key, len(features), digest(features))
+    source, features = read_source(args.events, args.key, args.label, args.labels)
+    print(source)
     exposure = read_exposure(args.exposure) if args.exposure else None
     with exclusive(args.out):
         run = train(source, features, config, args.out, args.device, exposure)
@@ -55,6 +54,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file; with labels, label 0 is used")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
     parser.add_argument("--key", help="group in the HDF5 file, where it holds several")
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument("--label", metavar="COLUMN", help="column of the labels (default label)")
+    labels.add_argument("--labels", type=Path, metavar="FILE", help="text file of the labels, one a line")
     parser.add_argument(
         "--exposure", type=Path, metavar="COCKTAIL.h5", help="simulated signals (label 1) for a classifier"
     )

@@ -153,7 +153,12 @@ def read_background(
 
     Raises EventsError as `read_events` does, and when there is no background.
     """
-    features: NDArray[np.float32] = read_events(path, key, label, labels).background.features
+    return background_features(read_events(path, key, label, labels), path)
+
+
+def background_features(events: Events, path: str | Path) -> NDArray[np.float32]:
+    """Return the features of the background of `events`, (n, 14). Raises EventsError, naming `path`, without any."""
+    features: NDArray[np.float32] = events.background.features
     if not len(features):
         raise EventsError(f"{path} holds no background event (label 0), expected some. Give a file that does.")
     return features

@@ -176,7 +176,7 @@ def read_held_out(run: Run) -> NDArray[np.float32]:
     """Return the features of the run's held-out part, (m, 14), from its events file; raises ExportError without it."""
     path = Path(run.source.path)
     try:
-        features = read_background(path, run.source.key)
+        features = read_background(path, run.source.key, run.source.label, run.source.labels)
     except EventsError as error:
         raise ExportError(
             f"the events that the run was trained on cannot be read: {error} Or give background with --calibration."

@@ -15,7 +15,7 @@ from training.detectors.density import DensityAutoencoder
 from training.detectors.presets import TrainingConfig, check_config
 from training.detectors.scorer import AnomalyScorer
 from training.errors import CheckpointError, EventsError
-from training.events.events import digest, read_events
+from training.events.events import LABEL, background_features, digest, read_events
 from training.files import atomic_write
 
 CHECKPOINT = "checkpoint.pt"
@@ -38,6 +38,15 @@ class Source:
     key: str | None
     events: int
     sha256: str  # of the features, (events, 14) float32 in the file's order
+    label: str | None = None  # column of the labels
+    labels: str | None = None  # file of the labels, one a line
+
+    def __str__(self) -> str:
+        """Say what is trained on."""
+        column = f"label 0 in column {self.label!r}" if self.label else "no labels, all taken as background"
+        return (
+            f"{self.path}: {self.events:,} background events, {f'label 0 in {self.labels}' if self.labels else column}"
+        )
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,17 @@ def split(events: int, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArr
             "expected at least one event in either part; use more events"
         )
     return order[held_out:], order[:held_out]
+
+
+def read_source(
+    path: Path, key: str | None = None, label: str | None = None, labels: Path | None = None
+) -> tuple[Source, NDArray[np.float32]]:
+    """Return the background of an events file, (n, 14), and its origin. Raises EventsError as `read_background`."""
+    events = read_events(path, key, label, labels)
+    features = background_features(events, path)
+    column = LABEL if label is None and labels is None and events.labels is not None else label
+    file = str(labels.resolve()) if labels else None
+    return Source(str(path.resolve()), key, len(features), digest(features), column, file), features
 
 
 def read_exposure(path: Path) -> tuple[Exposure, NDArray[np.float32]]:

@@ -9,8 +9,10 @@ from tests.training import samples
 from tests.training.fitting.runs import FEATURES, assert_same_run
 from training.__main__ import main
 from training.detectors.presets import PRESETS
-from training.events.events import Events, write_events
-from training.fitting.run import CHECKPOINT, load_run
+from training.events.events import FEATURE_NAMES, Events, write_events
+from training.events.hdf5_writer import write_frame
+from training.fitting.export import read_held_out
+from training.fitting.run import CHECKPOINT, load_run, split
 
 FEW = 600
 
@@ -50,6 +52,27 @@ def test_the_label_is_never_an_input(tmp_path: Path, preset: str) -> None:
         assert_same_run(run, runs[0])
         assert run.source.sha256 == runs[0].source.sha256
         assert run.source.events == FEW
+
+
+def test_labels_may_be_in_any_column_or_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same background is selected by another column or a file of labels, is printed, and is found by export."""
+    labelled = samples.mixed(FEW, 100)
+    assert labelled.labels is not None
+    columns = dict(zip(FEATURE_NAMES, labelled.features.T, strict=True))
+    write_frame(tmp_path / "column.h5", [columns | {"truth": labelled.labels.astype(np.int64)}])
+    write_events(tmp_path / "file.h5", Events(labelled.features))
+    key = tmp_path / "key.txt"
+    key.write_text("".join(f"{label}\n" for label in labelled.labels))
+    for name, flags, said in (
+        ("column", ["--label", "truth"], "label 0 in column 'truth'"),
+        ("file", ["--labels", str(key)], f"label 0 in {key}"),
+    ):
+        events, folder = tmp_path / f"{name}.h5", tmp_path / name
+        assert main(["train", str(events), "--out", str(folder), "--epochs", "1", *flags]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == f"{events}: {FEW} background events, {said}"
+        run = load_run(folder)
+        held_out = samples.background(FEW)[split(FEW, run.config)[1]]
+        np.testing.assert_array_equal(read_held_out(run), held_out)
 
 
 def test_every_option_can_be_given_again_to_resume(tmp_path: Path, events: Path) -> None:
