@@ -4,8 +4,8 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from training.interrupts import raise_if_stopped
@@ -77,6 +77,22 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             raise
         reason = f"{os.strerror(error.errno)}, and so not written; make room and repeat the command"
         raise OSError(error.errno, reason, str(final)) from error
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes | None]) -> None:
+    """Write files into a folder, made where it is not there: all are complete before the first of them appears.
+
+    A name without content is removed: what an earlier run left there does not belong to the others. Raises OSError as
+    `atomic_write` does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:  # the first is the last to be renamed
+        for name, content in contents.items():
+            if content is not None:
+                stack.enter_context(atomic_write(folder / name)).write_bytes(content)
+    for name, content in contents.items():
+        if content is None:
+            (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from benchmarks.detectors.detectors import Knowledge, Line
 from benchmarks.detectors.samples import ComparisonEvents, Sample
-from training.evaluation.card import TOO_LITTLE
+from training.evaluation.evaluation import TOO_LITTLE
 from training.evaluation.metrics import Measured, auc, max_significance_improvement, rejection
 
 Floats = NDArray[np.float64]

@@ -1,18 +1,18 @@
-"""The model card: what a detector is, where it came from, what it reaches and where it ends; knows no file.
+"""The model card: purpose, training, working points, performance and limits of a detector, as Markdown.
 
 After Mitchell et al., "Model Cards for Model Reporting", arXiv:1810.03993.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from service.model.artefact import Artefact
-
-if TYPE_CHECKING:
-    from training.evaluation.evaluation import Evaluation
-
-TOO_LITTLE = "not measured: fewer than 100 background events"
+from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, Evaluation
+from training.evaluation.figures import Scores, draw, plot_roc, plot_scores
+from training.files import write_files
 
 RANKS = """\
 Ranks dijet events with a leading jet of pT > 1.2 TeV by how unlike QCD they are, for selections at a fixed background
@@ -37,8 +37,8 @@ CHOICE = """\
 - Seeds were fixed beforehand at 1. No sample that is reported on chose a seed, a threshold or an epoch.
 - Two detectors are shipped. The default saw background alone: it makes no assumption on masses, its decisions leave the
   mass spectrum of the background nearly as it was, and nothing in it has to be defended when a signal turns up that no
-  simulation contained. The exposed one finds prongs far better where its cocktail is a fair prior; but it prefers hard
-  events, as all of the cocktail's are, and so shapes the spectrum that a search would fit."""
+  simulation contained. The exposed one finds prongs far better where its cocktail is a fair prior; but it prefers
+  high-pT events, as all of the cocktail's are, and so shapes the spectrum that a search would fit."""
 
 LIMITS = """\
 - The background is simulated: Pythia 8 with a parametric copy of a Delphes CMS detector, without pile-up and without
@@ -51,7 +51,29 @@ TILT = """
   prongs are found by their masses alone."""
 
 
-def model_card(artefact: Artefact, evaluations: list[Evaluation]) -> str:
+def write_card(
+    folder: Path, artefact: Artefact, evaluations: Sequence[Evaluation], scores: Mapping[str, Scores]
+) -> None:
+    """Write model_card.md, metrics.json and the figures of the scores of each sample: all of them or none.
+
+    A figure that cannot be drawn is left out, with a warning, and never costs the numbers. Raises OSError.
+    """
+    metrics = {"model": artefact.identity, "samples": [asdict(one) for one in evaluations]}
+    backgrounds = {f"{name} background": background for name, (background, _) in scores.items()}
+    signals = {name: signal for name, (_, signal) in scores.items()}
+    thresholds = {point.name: point.threshold for point in artefact.metadata.working_points}
+    plots = {
+        "roc.png": lambda: plot_roc(scores, "rejection", "improvement"),
+        "scores.png": lambda: plot_scores(backgrounds, signals, thresholds),
+    }
+    contents = {
+        "model_card.md": model_card(artefact, evaluations).encode(),
+        "metrics.json": (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode(),
+    }
+    write_files(folder, contents | draw(plots))
+
+
+def model_card(artefact: Artefact, evaluations: Sequence[Evaluation]) -> str:
     """Return the card of an artefact and its evaluations as Markdown."""
     metadata = artefact.metadata
     training = metadata.training
@@ -95,9 +117,9 @@ A decision is score > threshold.
 
 ## Figures
 {"".join(_section(evaluation) for evaluation in evaluations)}
-![ROC and significance improvement](roc.png)
+![Background rejection and significance improvement against signal efficiency](roc.png)
 
-![Scores](scores.png)
+![Anomaly scores of each sample, with the working points](scores.png)
 
 ## Limits
 {LIMITS}{TILT if training["configuration"].get("simplicity", 0) > 0 else ""}
@@ -120,8 +142,8 @@ def _section(evaluation: Evaluation) -> str:
     rows = "".join(
         f"| {name} | {value} |\n"
         for name, value in (
-            ("AUC", evaluation.auc),
-            *((f"1/eps_B at eps_S = {share}", value) for share, value in evaluation.rejection.items()),
+            ("AUC", f"{evaluation.auc}, {ALL_EQUAL}" if evaluation.all_equal else evaluation.auc),
+            *((f"1/eps_B at eps_S = {kept}", value) for kept, value in evaluation.rejection.items()),
             ("largest eps_S/sqrt(eps_B)", evaluation.max_significance_improvement or TOO_LITTLE),
             *((f"eps_B at {name}", value) for name, value in evaluation.background_efficiency.items()),
             *((f"eps_S at {name}", value) for name, value in evaluation.signal_efficiency.items()),

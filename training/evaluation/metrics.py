@@ -1,4 +1,4 @@
-"""How well scores tell signal from background, each figure with its statistical error; knows no model and no file."""
+"""How well scores tell signal from background: figures of merit with their statistical errors."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,9 @@ from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
 Floats = NDArray[np.float64]
+
+# With fewer background events left, the significance improvement is noise.
+ENOUGH_BACKGROUND = 100
 
 
 @dataclass(frozen=True)
@@ -29,25 +32,26 @@ def auc(background: Floats, signal: Floats) -> Measured:
     """
     n, m = len(background), len(signal)
     ranks = rankdata(np.concatenate([background, signal]))
-    of_background = 1 - (ranks[:n] - rankdata(background)) / m  # (n,) share of signal above each background event
-    of_signal = (ranks[n:] - rankdata(signal)) / n  # (m,) share of background below each signal event
+    of_background = 1 - (ranks[:n] - rankdata(background)) / m  # (n,) fraction of signal above each background event
+    of_signal = (ranks[n:] - rankdata(signal)) / n  # (m,) fraction of background below each signal event
     variance = of_background.var(ddof=1) / n + of_signal.var(ddof=1) / m
     return Measured(float(of_signal.mean()), float(np.sqrt(variance)))
 
 
 def efficiency(scores: Floats, threshold: float) -> Measured:
-    """Return the share of scores (n,) above a threshold, with its binomial error."""
-    share = float((scores > threshold).mean())
-    return Measured(share, float(np.sqrt(share * (1 - share) / len(scores))))
+    """Return the fraction of scores (n,) above a threshold, with its binomial error."""
+    passed = float((scores > threshold).mean())
+    return Measured(passed, float(np.sqrt(passed * (1 - passed) / len(scores))))
 
 
 def rejection(background: Floats, signal: Floats, signal_efficiency: float) -> Measured:
-    """Return 1 / eps_B at the threshold that keeps that share of signal; the error is from the background kept.
+    """Return 1 / eps_B at the threshold that keeps that fraction of signal; the error is from the background kept.
 
-    Where no background is left, the value is the sample's size: a lower bound, with an error as large.
+    Background with the very score of the threshold is kept, as the signal is. Where no background is left, the value is
+    the sample's size: a lower bound, with an error as large.
     """
     threshold = np.quantile(signal, 1 - signal_efficiency)
-    kept = max(int((background > threshold).sum()), 1)
+    kept = max(int((background >= threshold).sum()), 1)
     return Measured(len(background) / kept, len(background) / kept**1.5)
 
 
@@ -59,13 +63,13 @@ def roc(background: Floats, signal: Floats) -> tuple[Floats, Floats]:
 
 
 def max_significance_improvement(background: Floats, signal: Floats) -> Measured | None:
-    """Return the largest eps_S / sqrt(eps_B), among thresholds that leave at least 100 background events.
+    """Return the largest eps_S / sqrt(eps_B), among thresholds that leave ENOUGH_BACKGROUND events.
 
     With fewer, the largest of many noisy values would be chosen for its noise: None where the whole sample has fewer.
     The error is from the background kept.
     """
     signal_efficiency, background_efficiency = roc(background, signal)
-    enough = background_efficiency * len(background) >= 100
+    enough = background_efficiency * len(background) >= ENOUGH_BACKGROUND
     if not enough.any():
         return None
     improvement = signal_efficiency[enough] / np.sqrt(background_efficiency[enough])

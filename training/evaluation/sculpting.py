@@ -1,8 +1,6 @@
-"""What a selection does to a distribution of masses: efficiency bin by bin, and how far its shape moves.
+"""What a selection does to a distribution of masses: efficiency bin by bin, and how far its shape moves."""
 
-Knows no model and no file.
-"""
-
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,8 +53,23 @@ def histogram(values: Floats, edges: Floats) -> Counts:
     return counts
 
 
+def common_edges(samples: Iterable[Floats], bins: int, include: Sequence[float] = ()) -> Floats:
+    """Return edges (bins + 1,) of equal bins over the bulk of every sample's values (n,), and over what is included.
+
+    The bulk is what lies between the 0.1 % and 99.9 % quantiles; NaN does not count.
+    """
+    ends = [float(value) for value in include]
+    for values in samples:
+        known = values[~np.isnan(values)]
+        if len(known):
+            ends += np.quantile(known, [0.001, 0.999]).tolist()
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    margin = 0.03 * (high - low) or 0.5  # a threshold does not lie on the frame; one value alone still has a bin
+    return np.linspace(low - margin, high + margin, bins + 1)
+
+
 def efficiency_by_bin(values: Floats, passed: Mask, edges: Floats) -> Efficiency:
-    """Return the share of events with values (n,) that passed (n,), in each of the bins between edges (k + 1,)."""
+    """Return the fraction of events with values (n,) that passed (n,), in each of the bins between edges (k + 1,)."""
     all_counts, passed_counts = histogram(values, edges), histogram(values[passed], edges)
     low, high = binomial_interval(passed_counts, all_counts)
     return Efficiency(all_counts.tolist(), passed_counts.tolist(), low.tolist(), high.tolist())

@@ -1,10 +1,10 @@
-"""Simulated events beside the published sample: moments, quantiles and histograms; knows no generator and no model."""
+"""Simulated events beside the published sample: moments and quantiles."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.events import kinematics
 from training.events.events import FEATURE_NAMES, Events
+from training.events.kinematics import AXIS_LABELS
 
 Floats = NDArray[np.float64]
 
@@ -17,34 +17,12 @@ PUBLISHED_MOMENTS = {
     "tau1j2": (119.82, 120.72), "tau2j2": (53.05, 46.52), "tau3j2": (36.26, 28.64),
 }  # fmt: skip
 
-PERCENTILES = (5, 50, 95)
 
-# Quantity -> low and high end of its histogram, and its axis label.
-RANGES = {
-    f"{name} j{jet}": (low, high, title.format(jet=jet))
-    for jet in (1, 2)
-    for name, low, high, title in (
-        ("pT", 600.0, 2400.0, "$p_T$ of jet {jet} [GeV]"),
-        ("m", 0.0, 800.0, "mass of jet {jet} [GeV]"),
-        ("tau2/tau1", 0.0, 1.0, r"$\tau_{{21}}$ of jet {jet}"),
-        ("tau3/tau2", 0.0, 1.0, r"$\tau_{{32}}$ of jet {jet}"),
-    )
-} | {"mJJ": (2000.0, 6000.0, "dijet mass [GeV]")}
-
-
-def quantities(events: Events) -> dict[str, Floats]:
-    """Return pT, mass and subjettiness ratios of both jets and the dijet mass of events (n, 14): each (n,), GeV.
-
-    What an event lacks counts as 0, so that a quantile is one of all events.
-    """
-    found = {name: np.nan_to_num(values) for name, values in kinematics.quantities(events.features).items()}
-    tau = events.features.astype(np.float64).reshape(-1, 2, 7)[..., 4:]
-    ratio = tau[..., 1:] / (tau[..., :-1] + 1e-5)  # a jet of one object has no subjettiness
-    made: dict[str, Floats] = {}
-    for jet in (1, 2):
-        made |= {f"pT j{jet}": found[f"ptj{jet}"], f"m j{jet}": found[f"mj{jet}"]}
-        made |= {f"tau2/tau1 j{jet}": ratio[:, jet - 1, 0], f"tau3/tau2 j{jet}": ratio[:, jet - 1, 1]}
-    return made | {"mJJ": found["mjj"]}
+# What is compared, with its axis label.
+COMPARED = {
+    name: AXIS_LABELS[name]
+    for name in (*(f"{name}j{jet}" for jet in (1, 2) for name in ("pt", "m", "tau21", "tau32")), "mjj")
+}
 
 
 def moments_table(background: Events) -> str:
@@ -62,11 +40,13 @@ def moments_table(background: Events) -> str:
 
 
 def quantiles_table(samples: dict[str, dict[str, Floats]]) -> str:
-    """Return the 5, 50 and 95 % quantiles of each quantity, sample beside sample; masses and momenta in GeV."""
+    """Return the 5, 50 and 95 % quantiles of each quantity, sample beside sample; masses and momenta in GeV.
+
+    An event that lacks a quantity (NaN) does not count.
+    """
     lines = [f"{'quantity':<13}" + "".join(f"{name:>24}" for name in samples)]
-    for quantity in RANGES:
-        row = f"{quantity:<13}"
-        for sample in samples.values():
-            row += f"{'/'.join(f'{value:.4g}' for value in np.percentile(sample[quantity], PERCENTILES)):>24}"
-        lines.append(row)
+    for quantity in COMPARED:
+        known = [values[quantity][~np.isnan(values[quantity])] for values in samples.values()]
+        quantiles = ["/".join(f"{one:.4g}" for one in np.percentile(v, (5, 50, 95))) if len(v) else "-" for v in known]
+        lines.append(f"{quantity:<13}" + "".join(f"{text:>24}" for text in quantiles))
     return "\n".join(lines)

@@ -142,10 +142,11 @@ def draw_curve(curve: list[Epoch], folder: Path) -> None:
     """Write learning_curve.png, or a warning of one line where it cannot be drawn."""
     path = folder / "learning_curve.png"
     try:
-        from training.evaluation.plots import plot_learning_curve
+        from training.evaluation.figures import plot_learning_curve
 
+        png = plot_learning_curve([(epoch.training_loss, epoch.validation_loss) for epoch in curve])
         with atomic_write(path) as written:
-            plot_learning_curve([(epoch.training_loss, epoch.validation_loss) for epoch in curve], written)
+            written.write_bytes(png)
     except Exception as error:  # matplotlib's or the disk's: a figure must not cost a run of hours
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         print(f"warning: {path} was not drawn: {reason}", file=sys.stderr)
