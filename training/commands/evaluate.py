@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
     parser.add_argument("events", type=Path, nargs="+", metavar="EVENTS.h5", help="labelled events, one file or more")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures, metrics and card")
     parser.add_argument("--key", help="group in the HDF5 files, where they hold several")
+    parser.add_argument("--label", metavar="COLUMN", help="column of the labels in all files (default label)")
     args = parser.parse_args(argv)
     if len({sample_name(path) for path in args.events}) < len(args.events):
         parser.error("EVENTS.h5: two files have the same name, by which the results tell them apart; rename one")
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
     require_features(scorer.artefact.identity, scorer.artefact.metadata.feature_names)
     evaluations, scores = [], {}
     for path in args.events:
-        events, name = load_labelled(path, args.key), sample_name(path)
+        events, name = load_labelled(path, args.key, args.label), sample_name(path)
         background, signal = (scorer.score(part.features).astype(float) for part in (events.background, events.signal))
         scores[name] = (background, signal)
         evaluations.append(evaluate(scorer.artefact, name, sha256_of(path), background, signal))

@@ -29,13 +29,14 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training r
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"folder for {PAGE}, {NUMBERS}, figures")
     parser.add_argument("--key", help="group in the HDF5 files, where they hold several")
+    parser.add_argument("--label", metavar="COLUMN", help="column of the labels in all files (default label)")
     args = parser.parse_args(argv)
     if len({sample_name(path) for path in args.events}) < len(args.events):
         parser.error("EVENTS.h5: two files have the same name, by which the results tell them apart; rename one")
     require_folder(args.out)
     artefact = load_artefact(args.model)
     require_features(artefact.identity, artefact.metadata.feature_names)
-    samples = load_samples(Scorer(artefact), args.events, args.key)
+    samples = load_samples(Scorer(artefact), args.events, args.key, args.label)
     report = compile_report(artefact, samples)
     write_report(args.out, artefact, report, samples)
     for one in report.evaluations:

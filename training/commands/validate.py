@@ -21,11 +21,12 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
     parser.add_argument("--reference", type=Path, metavar="REAL.h5", help="real events with labels, to compare with")
     parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")
     parser.add_argument("--key", help="group in the HDF5 files, where they hold several")
+    parser.add_argument("--label", metavar="COLUMN", help="column of the labels in all files (default label)")
     args = parser.parse_args(argv)
     require_output(args.out, args.events, *([args.reference] if args.reference else []))
-    origins = {"simulated": read_events(args.events, args.key)}
+    origins = {"simulated": read_events(args.events, args.key, args.label)}
     if args.reference:
-        origins["real"] = read_events(args.reference, args.key)
+        origins["real"] = read_events(args.reference, args.key, args.label)
     background, signal = (
         {origin: quantities(part.features) for origin, events in origins.items() if len(part := getattr(events, kind))}
         for kind in ("background", "signal")

@@ -59,9 +59,9 @@ def sample_name(path: Path) -> str:
     return path.stem.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def load_labelled(path: Path, key: str | None = None) -> Events:
+def load_labelled(path: Path, key: str | None = None, label: str | None = None) -> Events:
     """Return the events of a file that has both background and signal. Raises EventsError for any other."""
-    events = read_events(path, key)
+    events = read_events(path, key, label)
     if events.labels is None:
         raise EventsError(f"{path} has no column 'label', expected 0 for background and 1 for signal: see `score`")
     for name, part in (("background (label 0)", events.background), ("signal (label 1)", events.signal)):

@@ -111,7 +111,9 @@ class Report:
     checks: list[Check]
 
 
-def load_samples(scorer: Scorer, paths: Sequence[Path], key: str | None = None) -> list[Sample]:
+def load_samples(
+    scorer: Scorer, paths: Sequence[Path], key: str | None = None, label: str | None = None
+) -> list[Sample]:
     """Read and score files; the first has the background that signal alone is judged against.
 
     Without labels, all is background. Raises EventsError when a file cannot be read, when the first has not both
@@ -119,7 +121,7 @@ def load_samples(scorer: Scorer, paths: Sequence[Path], key: str | None = None) 
     """
     samples: list[Sample] = []
     for path in tqdm(paths, unit=" files"):
-        events = read_events(path, key)
+        events = read_events(path, key, label)
         scores = scorer.score(events.features).astype(float)
         is_signal = np.zeros(len(events), bool) if events.labels is None else events.labels == SIGNAL
         classes = {}

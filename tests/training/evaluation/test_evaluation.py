@@ -11,7 +11,10 @@ from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
 from tests.artefacts import write_artefact
 from training.__main__ import main
-from training.events.events import Events, read_events, write_events
+from training.evaluation.evaluation import load_labelled
+from training.evaluation.report import load_samples
+from training.events.events import FEATURE_NAMES, Events, read_events, write_events
+from training.events.hdf5_writer import write_frame
 
 EXPORTED = Path(__file__).parents[3] / "exported"
 MODEL, SAMPLE = EXPORTED / "autoencoder.onnx", EXPORTED / "sample.h5"
@@ -77,6 +80,24 @@ def test_events_without_labels_cannot_be_evaluated(tmp_path: Path, capsys: pytes
     error = capsys.readouterr().err
     assert "label" in error
     assert "score" in error
+
+
+def test_the_label_may_have_another_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    """The column of the labels can be named, to `evaluate`, `report` and `validate`; one that is not there is said."""
+    events, named = read_events(SAMPLE), tmp_path / "named.h5"
+    assert events.labels is not None
+    columns = {**dict(zip(FEATURE_NAMES, events.features.T, strict=True)), "is_signal": events.labels.astype(np.int64)}
+    write_frame(named, iter([columns]))
+    assert len(load_labelled(named, label="is_signal").signal) == 300
+    (sample,) = load_samples(Scorer(load_artefact(MODEL)), [named], label="is_signal")
+    assert len(sample.signal or ()) == 300
+    for command, model in (("evaluate", [str(MODEL)]), ("report", [str(MODEL)]), ("validate", [])):
+        with subtests.test(msg=command):
+            out = str(tmp_path / "out")
+            assert main([command, *model, str(named), "--label", "no_such", "--out", out]) == 1
+            assert "no_such" in capsys.readouterr().err
 
 
 def test_a_model_of_other_features_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
