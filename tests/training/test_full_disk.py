@@ -92,7 +92,7 @@ def test_files_that_belong_together_are_the_old_ones(disk: Path) -> None:
     old = dict.fromkeys(("metrics.json", "roc.png", "scores.png", "model_card.md"), OLD)
     for name, content in old.items():
         (disk / name).write_bytes(content)
-    ended = on_a_full_disk(disk, ["evaluate", str(MODEL), str(SAMPLE), "--out", str(disk)], left=150 << 10)
+    ended = on_a_full_disk(disk, ["evaluate", str(MODEL), str(SAMPLE), "--out", str(disk)], left=120 << 10)
     assert_explained(ended, f"{NO_SPACE}'{disk / 'scores.png'}'")
     assert contents(ended.left) == old
 
