@@ -34,9 +34,9 @@ help: ## list the targets
 serve: .venv/service ## serve the shipped model on 127.0.0.1:8000 (PORT=, MODEL=, WORKERS= are passed on)
 	@exec $(BIN)/python -m service $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model $(MODEL)) $(if $(WORKERS),--workers $(WORKERS))
 
-# On every core what can run side by side, then alone what cannot; 5 is the status of pytest when it has selected no test.
-PYTEST := $(BIN)/python -m pytest --quiet
-PARALLEL := --numprocesses logical --dist worksteal
+# On every core, and one more for tests that wait; then alone what cannot run side by side; 5 is the status of pytest when it has selected no test.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
+PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
 
 .PHONY: test
 test: .venv/everything ## run the tests that every change must pass, three minutes on 2 cores

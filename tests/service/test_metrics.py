@@ -165,6 +165,7 @@ def test_applications_have_separate_metrics(fresh: Client, artefact: Artefact) -
         assert samples(other.get("/metrics").text)["anomaly_events_scored_total"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_workers_count_together(model_path: Path) -> None:
     """Each worker reports the metrics of all, and the model once."""

@@ -1,5 +1,6 @@
 """A connection sends a request once, and tells how a request was lost."""
 
+import select
 import socket
 
 import pytest
@@ -57,6 +58,8 @@ def test_a_connection_that_was_closed_idle_is_told_from_a_reset(subtests: pytest
     for serve, how in ((answer_and_close, "closed idle"), (answer_read_and_close, "reset")):
         with subtests.test(msg=how), serving_once(serve) as url, Connection(url) as connection:
             assert connection.ask(REQUEST, 10).body == b"ok"
+            if how == "closed idle":
+                assert select.select([connection], [], [], 10)[0]  # its end has arrived
             assert lost(connection) == how
 
 

@@ -71,6 +71,7 @@ def test_the_operations_port_has_neither_tls_nor_the_connection_limit(
         assert "Traceback" not in service.log_text
 
 
+@pytest.mark.slow
 def test_the_operations_port_responds_during_shutdown(model_path: Path) -> None:
     """While a request in flight delays the shutdown, health is 503 and metrics can be read."""
     with (
@@ -105,6 +106,7 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
+@pytest.mark.slow
 @workers
 def test_without_file_descriptors_clients_wait_and_operations_do_not(model_path: Path, n_workers: int) -> None:
     """Clients without a descriptor are served once there is one; none is lost, and no process spins meanwhile."""

@@ -91,6 +91,7 @@ def test_endless_trailers_are_not_kept(bounded: LiveService) -> None:
         check_refusal(connection.reply(), 431, "what follows the body")
 
 
+@pytest.mark.slow
 def test_an_announced_body_is_refused_before_it_comes_and_not_read_for_ever(bounded: LiveService) -> None:
     """A body beyond the limit gets its 413 at once; a client that sends on regardless is cut off in the end."""
     head = post(b"", path="/score/batch", fmt=RAW).replace(b"Content-Length: 0", b"Content-Length: 1000000000")

@@ -130,6 +130,7 @@ def page_of(folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_page_needs_nothing_else(written: Written) -> None:
     """No tag of the page leads out of it, nothing in it runs, and no address of a network is in it."""
     page = page_of(written.folder)
@@ -142,6 +143,7 @@ def test_page_needs_nothing_else(written: Written) -> None:
     assert "@import" not in text
 
 
+@pytest.mark.slow
 def test_every_figure_is_on_the_page_and_beside_it(written: Written) -> None:
     """The page shows each PNG of the folder byte by byte, with a description, and each is a picture of something."""
     page, beside = page_of(written.folder), {path.read_bytes() for path in written.folder.glob("*.png")}
@@ -157,6 +159,7 @@ def test_every_figure_is_on_the_page_and_beside_it(written: Written) -> None:
     assert (written.folder / "report.html").stat().st_size < 5_000_000
 
 
+@pytest.mark.slow
 def test_every_sample_and_the_model_are_named(written: Written) -> None:
     """The page says which model it is about, what class it is of, and which samples it was judged on."""
     page = page_of(written.folder)
@@ -166,6 +169,7 @@ def test_every_sample_and_the_model_are_named(written: Written) -> None:
         assert page.text.count(path.stem) >= 2, path.stem
 
 
+@pytest.mark.slow
 def test_signal_alone_is_judged_against_the_first_background(written: Written) -> None:
     """AUC and efficiencies are those of counting: against the file's own background, or else the first file's."""
     evaluations = {one["sample"]: one for one in written.report["evaluations"]}
@@ -182,6 +186,7 @@ def test_signal_alone_is_judged_against_the_first_background(written: Written) -
             assert found["signal_efficiency"][point.name]["value"] == pytest.approx((signal > point.threshold).mean())
 
 
+@pytest.mark.slow
 def test_checks_count_the_background_above_each_threshold(written: Written) -> None:
     """Each background has its pull at each point, with both samples' errors, where enough events are expected."""
     points = {point.name: point for point in written.artefact.metadata.working_points}
@@ -206,6 +211,7 @@ def test_checks_count_the_background_above_each_threshold(written: Written) -> N
     assert found["check", "medium"]["pull"] is not None
 
 
+@pytest.mark.slow
 def test_drift_and_training_events_are_told(written: Written) -> None:
     """Background unlike the calibration's does not agree, and what the model was trained on is named as such."""
     page = page_of(written.folder)
@@ -217,6 +223,7 @@ def test_drift_and_training_events_are_told(written: Written) -> None:
     assert page.text.count("was trained on this background") == 1
 
 
+@pytest.mark.slow
 def test_sculpting_is_that_of_the_counts(written: Written) -> None:
     """The divergence is SciPy's distance, base 2, squared, of the very counts that stand beside it."""
     background = written.scores("first", BACKGROUND)
@@ -229,6 +236,7 @@ def test_sculpting_is_that_of_the_counts(written: Written) -> None:
         assert f"{found['floor']:.3g}" in page_of(written.folder).text
 
 
+@pytest.mark.slow
 def test_efficiencies_count_every_event_that_has_the_mass(written: Written) -> None:
     """Bins add up to the sample; an event without a second jet has neither a dijet mass nor a lighter jet."""
     sizes = {"first background": 3000, "first": 400, "other": 60, "odd": 6}
@@ -246,6 +254,7 @@ def test_efficiencies_count_every_event_that_has_the_mass(written: Written) -> N
                 )
 
 
+@pytest.mark.slow
 def test_a_report_is_the_same_every_time(written: Written) -> None:
     """The same model, samples and figures give the same numbers and the same page."""
     report = compile_report(written.artefact, load_samples(Scorer(written.artefact), written.events))
@@ -322,6 +331,7 @@ def test_mistakes_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert out.read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_completed_changes_nothing(written: Written, tmp_path: Path) -> None:
     """Where one file of a report cannot be written, those of the last report stay as they were."""
     (tmp_path / "scores.png").mkdir()
@@ -333,6 +343,7 @@ def test_a_report_that_cannot_be_completed_changes_nothing(written: Written, tmp
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == "the last one"
 
 
+@pytest.mark.slow
 def test_a_missing_figure_is_said(written: Written) -> None:
     """A page without one of its figures says so in its place."""
     report = compile_report(written.artefact, load_samples(Scorer(written.artefact), written.events))
@@ -341,6 +352,7 @@ def test_a_missing_figure_is_said(written: Written) -> None:
     assert "rejection.png could not be drawn" in page.text
 
 
+@pytest.mark.slow
 def test_what_a_model_saw_is_said(written: Written) -> None:
     """A model that says nothing of exposure saw background alone; one that says something is quoted."""
     assert facts(written.artefact)["Class"] == UNEXPOSED

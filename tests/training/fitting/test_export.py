@@ -199,6 +199,7 @@ def test_nothing_of_this_machine_is_inside(artefact: Artefact) -> None:
     assert [path for path in paths if path.encode() in artefact.graph] == []
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     """Exported again under another name, only name and digests differ; under its own name, no byte does."""
     for name, flags in (("again.onnx", []), ("named.onnx", ["--name", "other", "--model-version", "7-test"])):
