@@ -34,19 +34,18 @@ help: ## list the targets
 serve: .venv/service ## serve the shipped model on 127.0.0.1:8000 (PORT=, MODEL=, WORKERS= are passed on)
 	@exec $(BIN)/python -m service $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model $(MODEL)) $(if $(WORKERS),--workers $(WORKERS))
 
-# On every core, and one more for tests that wait; then alone what cannot run side by side; 5 is the status of pytest when it has selected no test.
+# On every core, and one more for tests that wait; what cannot run side by side is slow as well, and runs last.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
 PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
 
 .PHONY: test
 test: .venv/everything ## run the tests that every change must pass, three minutes on 2 cores
-	$(PYTEST) $(PARALLEL) -m "not slow and not serial"
-	$(PYTEST) -m "not slow and serial" || test $$? -eq 5
+	$(PYTEST) $(PARALLEL) -m "not slow"
 
 .PHONY: test-slow
 test-slow: .venv/everything ## run the slow tests: kills, full disks, fuzzing, simulation, installation
 	$(PYTEST) $(PARALLEL) -m "slow and not serial"
-	$(PYTEST) -m "slow and serial" || test $$? -eq 5
+	$(PYTEST) -m serial
 
 .PHONY: check
 check: .venv/everything ## lint, formatting, types and imports

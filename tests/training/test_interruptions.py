@@ -66,7 +66,7 @@ def check_stopped(launch: Launch, command: list[str], folder: Path, name: str, n
 @pytest.mark.parametrize(
     ("suffix", "number"),
     [
-        (".csv", signal.SIGKILL),
+        pytest.param(".csv", signal.SIGKILL, marks=pytest.mark.slow),
         (".csv", signal.SIGINT),
         pytest.param(".csv", signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(".parquet", signal.SIGKILL, marks=pytest.mark.slow),

@@ -65,6 +65,7 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     assert page.read_text() == f"before\n{START}\nafter\n"
 
 
+@pytest.mark.slow
 def test_figures_are_drawn(tmp_path: Path) -> None:
     """All appear as PNG."""
     plot_latency(results.read(results.BENCH, Bench).latency, tmp_path / "latency.png")

@@ -46,6 +46,7 @@ def drip(connection: Connection, data: bytes) -> None:
     connection.socket.settimeout(30)
 
 
+@pytest.mark.slow
 def test_what_comes_byte_by_byte_has_its_time_and_no_more(strict: LiveService) -> None:
     """A drip is always progress, but a head and a whole request have their timeouts."""
     head, _, body = event_request().partition(b"\r\n\r\n")

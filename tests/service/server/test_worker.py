@@ -207,6 +207,7 @@ def test_a_full_disk_is_one_line(model_path: Path, tmp_path: Path) -> None:
     assert str(small) in line["detail"]
 
 
+@pytest.mark.slow
 def test_all_workers_answer_and_have_their_place_on_the_disk(model_path: Path, tmp_path: Path) -> None:
     """Several share the port; a disk that becomes full takes none down, for all their numbers have room.
 

@@ -44,6 +44,7 @@ def test_a_figure_is_the_same_under_all_settings() -> None:
         assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_the_environment_does_not_matter(tmp_path: Path) -> None:
     """A notebook's MPLBACKEND without its package, and a matplotlibrc that asks for LaTeX, do not stop a figure."""

@@ -23,6 +23,7 @@ def test_what_an_event_lacks_does_not_count() -> None:
     assert ["ptj2", "/".join(3 * [f"{one['ptj2'][0]:.4g}"]), "-"] in rows
 
 
+@pytest.mark.slow
 def test_both_samples_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command prints every feature beside its published moments and writes the histograms."""
     plot = tmp_path / "comparison.png"

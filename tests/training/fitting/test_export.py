@@ -44,10 +44,10 @@ CONFIGS = {
     "density": replace(PRESETS["density"], epochs=2),
     "exposed": replace(PRESETS["exposed"], epochs=2),
 }
-NOT_SHIPPED = [pytest.param(name, marks=pytest.mark.slow) for name in ("classic", "substructure")]
+pytestmark = pytest.mark.slow  # tests/test_end_to_end.py trains and exports once with `make test`
 
 
-@pytest.fixture(scope="module", params=["density", "exposed", *NOT_SHIPPED])
+@pytest.fixture(scope="module", params=["density", "exposed", "classic", "substructure"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Train each architecture for two epochs."""
     features = samples.background(EVENTS)
@@ -199,7 +199,6 @@ def test_nothing_of_this_machine_is_inside(artefact: Artefact) -> None:
     assert [path for path in paths if path.encode() in artefact.graph] == []
 
 
-@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     """Exported again under another name, only name and digests differ; under its own name, no byte does."""
     for name, flags in (("again.onnx", []), ("named.onnx", ["--name", "other", "--model-version", "7-test"])):

@@ -23,7 +23,7 @@ def events(tmp_path: Path) -> Path:
     return samples.written(tmp_path / "events.h5", FEATURES[:200])
 
 
-@pytest.mark.parametrize("preset", ["density", "exposed"])
+@pytest.mark.parametrize("preset", ["density", pytest.param("exposed", marks=pytest.mark.slow)])
 def test_the_label_is_never_an_input(tmp_path: Path, preset: str) -> None:
     """Background with labels and signal among it, with other signal, and without labels trains the same weights.
 
