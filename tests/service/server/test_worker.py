@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -215,13 +216,12 @@ def test_all_workers_answer_and_have_their_place_on_the_disk(model_path: Path, t
     """
     with live_service(model_path, "--access-log", env={"TMPDIR": str(tmp_path), "ANOMALY_WORKERS": "2"}) as service:
         assert service.events("ready")[0]["workers"] == 2
-        with Connection(service) as first, Connection(service) as second:  # each goes to the worker that has the fewest
-            for connection in (first, second):
+        with ExitStack() as stack:  # each connection goes to the worker that has the fewest
+            for connection in [stack.enter_context(Connection(service)) for _ in range(4)]:
                 connection.send(event_request())
                 check_score(connection.reply())
-        answered = {line["pid"] for line in service.events("request")}
-        assert len(answered) == 2
-        assert service.process.pid not in answered
+            wait_until(lambda: len({line["pid"] for line in service.events("request")}) == 2)
+        assert service.process.pid not in {line["pid"] for line in service.events("request")}
         files = list(tmp_path.glob("anomaly-workers-*/*.db"))
         assert len(files) == 12
         for path in files:
