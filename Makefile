@@ -39,8 +39,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
 PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
 
 .PHONY: test
-test: .venv/everything ## run the tests that every change must pass, three minutes on 2 cores
-	$(PYTEST) $(PARALLEL) -m "not slow"
+test: .venv/everything ## run the tests that every change must pass, three minutes on 2 cores (COVERAGE=1: and what they execute)
+	$(PYTEST) $(PARALLEL) -m "not slow" $(if $(COVERAGE),--cov)
 
 .PHONY: test-slow
 test-slow: .venv/everything ## run the slow tests: kills, full disks, fuzzing, simulation, installation
@@ -78,7 +78,7 @@ model: .venv/everything data ## make both shipped models again from nothing, abo
 	$(MAKE) report
 
 .PHONY: report
-report: .venv/everything $(JUDGING_EVENTS) ## judge both shipped models: cards and reports (REAL= adds events)
+report: .venv/everything $(JUDGING_EVENTS) ## evaluate both shipped models: cards and reports (REAL= adds events)
 	$(BIN)/python -m training evaluate exported/autoencoder.onnx $(EVALUATION_EVENTS) --out exported
 	$(BIN)/python -m training evaluate exported/exposed/autoencoder.onnx $(EVALUATION_EVENTS) --out exported/exposed
 	$(BIN)/python -m training report exported/autoencoder.onnx $(REPORT_EVENTS) --out exported/report
@@ -118,7 +118,7 @@ exported/sample.h5: | .venv/everything
 	$(BIN)/python -m training simulate --background 3000 --signal 300 --seed 3 $@
 
 .PHONY: load
-load: .venv/everything ## locust against a service that it starts, every answer checked (SECONDS=, USERS=)
+load: .venv/everything ## locust against a service that it starts, every response checked (SECONDS=, USERS=)
 	$(BIN)/python -m benchmarks load $(if $(SECONDS),--seconds $(SECONDS)) $(if $(USERS),--users $(USERS)) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: soak
@@ -126,7 +126,7 @@ soak: .venv/everything ## load, faults, reloads and bad input at once, 20 minute
 	$(BIN)/python -m benchmarks soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench
-bench: .venv/everything ## the service beside its ceilings, three minutes, every answer checked (needs wrk)
+bench: .venv/everything ## the service beside its ceilings, three minutes, every response checked (needs wrk)
 	$(BIN)/python -m benchmarks bench $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-peers
@@ -138,7 +138,7 @@ bench-memory: .venv/everything ## memory under the largest bodies of every forma
 	$(BIN)/python -m benchmarks memory $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-overload
-bench-overload: .venv/everything ## four times as many clients as there is room for, two minutes, every reply checked
+bench-overload: .venv/everything ## four times as many clients as there is room for, three minutes, every response checked
 	$(BIN)/python -m benchmarks overload $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-tables
@@ -162,7 +162,7 @@ lock: $(TOOLS)/ready ## requirements/*.txt anew from pyproject.toml; UPGRADE=1 t
 sbom: build/sbom.json ## what the service consists of, with licences, as CycloneDX: build/sbom.json
 
 .PHONY: audit
-audit: $(TOOLS)/ready ## ask PyPI for known vulnerabilities of the locked versions; fails where it cannot ask (needs a network)
+audit: $(TOOLS)/ready ## ask PyPI for known vulnerabilities of the locked versions; needs a network
 	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/service.txt
 	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/tools.txt
 

@@ -13,6 +13,7 @@ from benchmarks.report import results, tables
 from benchmarks.report.peers import peers_text
 from service.model.artefact import ArtefactError
 from service.settings import HELP_OPTIONS
+from training.errors import TrainingError
 
 model = click.option("--model", default="exported/autoencoder.onnx", show_default=True, help="Artefact to serve.")
 
@@ -138,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         error.show()
         return error.exit_code
-    except (ArtefactError, RuntimeError, OSError) as error:
+    except (ArtefactError, TrainingError, RuntimeError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         return 1
     except click.Abort:

@@ -81,7 +81,7 @@ def test_every_path_of_the_architecture_tree_exists() -> None:
         paths.add(f"{folder}{name}" if indent else name)
     missing = [path for path in sorted(paths) if not (ROOT / path).exists()]
     assert missing == []
-    for half in ("service", "training"):
+    for half in ("service", "training", "benchmarks"):
         inside = {f"{half}/{child.parent.name}/" for child in (ROOT / half).glob("*/__init__.py")}
         assert inside <= paths
 

@@ -35,8 +35,8 @@ class Process:
     min_parton_jet_pt_gev: float = 0.0
 
 
-# One selected event in 1000 has a pTHat below 600 GeV (ARCHITECTURE.md, "Decisions"): the 500 GeV of the published
-# sample would take longer and change nothing that can be seen.
+# One selected event in 1000 has a pTHat below 600 GeV (docs/training.md, "Decisions of the simulation"): the 500 GeV
+# of the published sample would take longer and change nothing that can be seen.
 BACKGROUND = Process(
     "background",
     0,

@@ -37,7 +37,7 @@ def jet_features(objects: Objects, min_leading_pt_gev: float = 0.0) -> Floats:
 
     Jets are anti-kT with R = 1.0. tau_N is the N-subjettiness with beta = 1, unnormalised, on kT axes after one pass of
     minimisation (Thaler and Van Tilburg, arXiv:1011.2268 and 1108.2701): the axes that reproduce the published sample
-    (ARCHITECTURE.md, "Decisions"). A jet that does not exist has features 0.
+    (docs/training.md, "Decisions of the simulation"). A jet that does not exist has features 0.
     """
     particles = _momenta(objects)
     jets, constituents = _leading_two(particles)

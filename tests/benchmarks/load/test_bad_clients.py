@@ -1,7 +1,5 @@
 """Bad clients get what they should, and the service answers on."""
 
-import time
-
 import pytest
 
 from benchmarks.load.bad_clients import BadClients, Limits, bad_requests, judge_refusal
@@ -9,7 +7,7 @@ from benchmarks.load.connection import Connection, Response, get
 from benchmarks.load.outcomes import Outcome
 from service.settings import Settings
 from tests.artefacts import N_FEATURES
-from tests.live import LiveService
+from tests.live import LiveService, wait_until
 
 pytestmark = pytest.mark.process
 
@@ -43,8 +41,7 @@ def test_a_refusal_has_the_status_and_the_reason(status: int, headers: bytes, bo
 def test_the_service_bears_bad_clients(service: LiveService) -> None:
     """Each bad request, departure and stall gets what it should, and then the service answers."""
     with BadClients(service.base_url, N_FEATURES, LIMITS, pause_s=0) as bad:
-        while not ({"slow headers", "a body that stops"} <= bad.stalls.keys() and len(bad.left) >= 5):
-            time.sleep(0.05)
+        wait_until(lambda: {"slow headers", "a body that stops"} <= bad.stalls.keys() and len(bad.left) >= 5, 120)
     report = bad.report()
     assert not report.failures, str(report)
     assert report.begun == sum(report.outcomes.values())

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -22,6 +21,7 @@ from benchmarks.targets.processes import (
     sockets,
     started,
 )
+from tests.live import wait_until
 
 pytestmark = pytest.mark.process
 
@@ -66,8 +66,7 @@ def test_a_process_is_watched_while_it_lives() -> None:
     """Its memory, descriptors and sockets are seen, and its end is no error."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         with Watch(lambda: {"it": process.pid}) as watch:
-            while not watch.samples:
-                time.sleep(0.02)
+            wait_until(lambda: bool(watch.samples))
         assert sample(process.pid, 0).descriptors >= 3
         assert sockets(process.pid) == 0
         assert started(process.pid) >= started(os.getpid())

@@ -228,7 +228,7 @@ def test_a_changed_file_is_found_without_a_signal(models: list[Made], served: Pa
             written.write(whole[: len(whole) // 2])
             written.flush()
             service.wait_for("model refused")
-            time.sleep(1.5)  # it looks again
+            time.sleep(3)  # it looks again, twice or more
             assert_serves(service, models[0])
             written.write(whole[len(whole) // 2 :])
         assert service.wait_for("model loaded")["to"] == models[1].identity

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.load.formats import JSON, RAW
 from service.server.discard import DISCARD_BYTES
 from tests.artefacts import sample_events
-from tests.live import LiveService, live_service
+from tests.live import LiveService, live_service, wait_until
 from tests.service.server.exchange import EVENT, Connection, check_refusal, check_score, event_request, post
 
 pytestmark = pytest.mark.process
@@ -130,10 +130,13 @@ def test_an_upgrade_is_passed_over(bounded: LiveService) -> None:
 def test_a_client_that_leaves_stops_costing_work(bounded: LiveService) -> None:
     """Batches of clients that left before they were scored are not scored, and nothing is logged."""
     body = RAW.write("events", sample_events(4_000))
+    before = bounded.metrics()["anomaly_events_scored_total"]
     for _ in range(20):
         with Connection(bounded) as connection:
             connection.send(post(body, fmt=RAW, path="/score/batch")[:-1])
     with Connection(bounded) as connection:
         connection.send(event_request())
         check_score(connection.reply())
+    wait_until(lambda: bounded.metrics()["anomaly_inflight_requests"] == 0)
+    assert bounded.metrics()["anomaly_events_scored_total"] == before + 1
     assert bounded.log_levels == {"INFO"}

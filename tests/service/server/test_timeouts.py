@@ -39,8 +39,8 @@ def drip(connection: Connection, data: bytes) -> None:
     for place in range(len(data)):
         connection.send(data[place : place + 1])
         try:
-            if connection.socket.recv(1, socket.MSG_PEEK) is not None:
-                break
+            connection.socket.recv(1, socket.MSG_PEEK)
+            break
         except TimeoutError:
             continue
     connection.socket.settimeout(30)

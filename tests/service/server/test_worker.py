@@ -276,6 +276,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
         for _ in range(20):
             assert score(service).status_code == 200
         wait_until_counted(service, 20)
+        service.wait_for(STARTED, 2)
         victims = [line["pid"] for line in service.events(STARTED)]
         for count, (victim, content) in enumerate(zip(victims, (b"", another), strict=True), start=1):
             path.write_bytes(content)
@@ -318,6 +319,7 @@ def test_without_workers_the_service_ends(model_path: Path, tmp_path: Path) -> N
     """Where the disk takes no more files of metrics, the log says so, and the service ends with the last worker."""
     with live_service(model_path, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
         resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (2**15, 2**15))  # as a quota, for new workers
+        service.wait_for(STARTED, 2)
         first, last = (line["pid"] for line in service.events(STARTED))
         os.kill(first, signal.SIGKILL)
         service.wait_for(CANNOT_START)
