@@ -28,7 +28,7 @@ RESUME = $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 .PHONY: serve
 serve: .venv/service ## serve the shipped model on 127.0.0.1:8000 (PORT=, MODEL=, WORKERS= are passed on)
@@ -168,18 +168,20 @@ audit: $(TOOLS)/ready ## ask PyPI for known vulnerabilities of the locked versio
 
 .PHONY: clean
 clean: ## remove the environments, caches and what is built; data and runs stay
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis service/formats/*.so
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache service/formats/*.so
 
-# A stamp is newer than pyproject.toml when the environment has what it asks for.
+# A marker file is newer than pyproject.toml when the environment has what it asks for.
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
 .venv/service: pyproject.toml service/formats/_json_rows.c requirements/service.txt | .venv/bin/python
+	@echo "installing the service into .venv: 300 MB, a minute or two"
 	$(BIN)/$(INSTALL) --require-hashes --no-deps -r requirements/service.txt
 	$(BIN)/$(INSTALL) --editable .
 	@touch $@
 
 .venv/everything: .venv/service
+	@echo "installing PyTorch, the simulation and the tools into .venv: 2.5 GB, a few minutes"
 	$(BIN)/$(INSTALL) --editable '.[train,simulate,compare,bench,dev]'
 	@touch $@
 

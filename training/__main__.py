@@ -97,6 +97,10 @@ def lhc_anomaly() -> int:
         for name, served in service.commands.commands.items():
             print(f"  {name:<11} {served.get_short_help_str(80)}")
         return 0
+    if command not in COMMANDS:
+        names = ", ".join([*service.commands.commands, *COMMANDS])
+        print(f"lhc-anomaly: error: no such command {command!r}, expected one of {names}", file=sys.stderr)
+        return 2
     return alone("lhc-anomaly")
 
 

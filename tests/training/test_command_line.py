@@ -43,6 +43,15 @@ OFFLINE = {name: command.purpose for name, command in COMMANDS.items()}
 ONLINE = {name: command.get_short_help_str(80) for name, command in commands.commands.items()}
 
 
+def test_an_unknown_command_lists_those_of_both_halves() -> None:
+    """A wrong name ends the script with status 2 and one line."""
+    ended = script("nope")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"lhc-anomaly: error: no such command 'nope', expected one of {', '.join([*ONLINE, *OFFLINE])}\n"
+    )
+
+
 def test_help_lists_every_command(subtests: pytest.Subtests) -> None:
     """`python -m training --help` lists its commands, `lhc-anomaly` those of both halves."""
     module = run("-m", "training", "--help")

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from training.detectors.autoencoders import Autoencoder
@@ -55,6 +54,8 @@ class DensityAutoencoder(Autoencoder):
             seen = self._condense(values[:MAX_DENSITY_EVENTS]).cpu().double()
         mean, deviation = seen.mean(dim=0), seen.std(dim=0)
         components, width = len(self.log_weights), len(mean)
+        from sklearn.mixture import GaussianMixture  # takes seconds to import
+
         mixture = GaussianMixture(components, random_state=seed, tol=1e-4, max_iter=500)
         mixture.fit(((seen - mean) / deviation).numpy())
         whitening = torch.from_numpy(mixture.precisions_cholesky_) / deviation[:, None]  # (components, width, width)

@@ -18,6 +18,8 @@ def get(url: str) -> str:
             return str(response.read().decode())
     except urllib.error.HTTPError as error:
         raise OSError(f"{url}: {error.code} {json.loads(error.read())['detail']}") from error
+    except urllib.error.URLError as error:
+        raise OSError(f"{url}: {error.reason}") from error
 
 
 def main() -> int:
