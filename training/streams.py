@@ -1,4 +1,4 @@
-"""Standard streams that cost no command its result: closed ones, pipes without a reader, encodings without a "±"."""
+"""Standard streams that cost no command its result: closed or full ones, pipes without a reader, odd encodings."""
 
 import io
 import os
@@ -7,14 +7,21 @@ from typing import Any
 
 
 class _Stream(io.FileIO):
-    """A standard stream that discards what is written after its reader has gone, and raises any other error once."""
+    """A standard stream that discards what is written after its reader has gone; standard error, after any error.
+
+    Standard output raises any other error once.
+    """
+
+    def __init__(self, descriptor: int, discards: bool) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._discards = discards
 
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-            if isinstance(error, BrokenPipeError):
+            if self._discards or isinstance(error, BrokenPipeError):
                 return super().write(data)
             raise
 
@@ -29,5 +36,5 @@ def replace_streams() -> None:
         else:
             descriptor, encoding = stream.fileno(), stream.encoding
         if errors:
-            binary = io.BufferedWriter(_Stream(descriptor, "w", closefd=False))
+            binary = io.BufferedWriter(_Stream(descriptor, discards=name == "stderr"))
             setattr(sys, name, io.TextIOWrapper(binary, encoding, errors, line_buffering=True))

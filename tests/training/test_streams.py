@@ -43,6 +43,16 @@ def test_a_pipe_without_reader_ends_nothing(events: Path, tmp_path: Path, stream
     assert out.read_bytes().count(b"\n") == 41
 
 
+@pytest.mark.parametrize("redirection", ["2</dev/null", "2>/dev/full"])
+def test_a_standard_error_that_takes_nothing_ends_nothing(events: Path, tmp_path: Path, redirection: str) -> None:
+    """A full disk behind the log, or a descriptor that cannot be written, costs no result."""
+    out = tmp_path / "scores.csv"
+    command = [sys.executable, "-m", "training", "score", str(events), "--model", str(MODEL), "--out", str(out)]
+    ended = subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", *command], capture_output=True, check=False)
+    assert ended.returncode == 0
+    assert out.read_bytes().count(b"\n") == 41
+
+
 def test_help_without_reader_is_quiet() -> None:
     """`lhc-anomaly --help | true` says nothing on standard error."""
     code = "import sys; from training.__main__ import lhc_anomaly; sys.exit(lhc_anomaly())"

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
         parser.error("--key and --label are for the --calibration file, and there is none: leave them out")
     require_output(args.out)
     run = load_run(args.run)
-    run.config = dataclasses.replace(run.config, name=args.name or run.config.name)
+    run.config = dataclasses.replace(run.config, name=run.config.name if args.name is None else args.name)
     check_config(run.config)
     calibration = read_background(args.calibration, args.key, args.label) if args.calibration else read_held_out(run)
     artefact = export(run, calibration, args.model_version)

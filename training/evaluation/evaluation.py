@@ -63,7 +63,10 @@ def load_labelled(path: Path, key: str | None = None, label: str | None = None) 
     """Return the events of a file that has both background and signal. Raises EventsError for any other."""
     events = read_events(path, key, label)
     if events.labels is None:
-        raise EventsError(f"{path} has no column 'label', expected 0 for background and 1 for signal: see `score`")
+        raise EventsError(
+            f"{path} has no column 'label', expected 0 for background and 1 for signal: name it with --label, or write "
+            "the labels in, with `score --labels FILE --out labelled.h5`"
+        )
     for name, part in (("background (label 0)", events.background), ("signal (label 1)", events.signal)):
         if len(part) < 2:
             raise EventsError(f"{path} has {len(part)} {name} events, expected at least 2 to compare the two")

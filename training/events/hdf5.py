@@ -4,7 +4,7 @@ import errno
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,11 @@ def _pandas_layouts(file: h5py.File, key: str | None) -> dict[str, str]:
             raise ValueError(f"it is a link to {target}, which is not there")
         note(key[1:], file.get(key))
     elif not layouts:
-        file.visititems_links(lambda name, _: note(name, file.get(name)))
+        names: list[str] = []
+        file.visititems_links(lambda name, _: names.append(name))
+        for name in names:  # not in the callback, which cannot raise what a loop of links does
+            with suppress(KeyError, OSError, RuntimeError):
+                note(name, file.get(name))
     return layouts
 
 

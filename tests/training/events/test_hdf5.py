@@ -212,6 +212,9 @@ def test_links_to_a_frame_are_followed(tmp_path: Path) -> None:
     data.unlink()
     reason = "cannot read '/df': it is a link to '/hidden/df' in data.h5, which is not there"
     assert reason in refusal(path, "df")
+    with h5py.File(path, "w") as file:
+        file["a"], file["b"] = h5py.SoftLink("/b"), h5py.SoftLink("/a")
+    assert "no pandas DataFrame but 'a', 'b'" in refusal(path)
 
 
 def test_no_frame_says_what_there_is(path: Path) -> None:
