@@ -1,4 +1,4 @@
-"""A live service under damaged HTTP: whole replies, no 5xx, no growth, and right scores for whoever asks rightly.
+"""A live service under damaged HTTP: whole responses, no 5xx, no growth, and right scores for valid requests.
 
 It does not know what is wrong with a request, nor what the refusal should say.
 """

@@ -88,7 +88,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done or patience has run out."""
+        """Whether all epochs are done, or `patience` epochs passed without improvement."""
         return len(self.curve) >= self.config.epochs or self.epochs_since_best >= self.config.patience
 
     @property

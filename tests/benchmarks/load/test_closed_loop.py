@@ -101,12 +101,12 @@ def test_connections_are_opened_anew_when_told(steady: Callable[..., ClosedLoop]
 @pytest.mark.slow
 def test_requests_of_a_killed_service_are_lost_or_unsent(model: Path, identity: str) -> None:
     """What it had taken is lost, and what was not taken any more is told apart."""
-    with live_service(model) as doomed:
-        requests = checked(doomed.base_url, REQUESTS, {identity: oracle})
-        with ClosedLoop(doomed.base_url, requests, clients=8) as loop:
+    with live_service(model) as killed:
+        requests = checked(killed.base_url, REQUESTS, {identity: oracle})
+        with ClosedLoop(killed.base_url, requests, clients=8) as loop:
             loop.wait_for_answers(100)
-            doomed.signal(signal.SIGKILL)
-            doomed.process.wait()
+            killed.signal(signal.SIGKILL)
+            killed.process.wait()
             loop.wait_for(lambda report: report.outcomes[Outcome.UNSENT] >= 8)
     report = loop.report()
     lost = report.outcomes[Outcome.RESET] + report.outcomes[Outcome.CUT]

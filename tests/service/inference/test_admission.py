@@ -69,7 +69,7 @@ def test_a_body_in_chunks_is_admitted_as_it_grows(busy: LiveService) -> None:
 
 
 def test_alone_a_request_larger_than_the_bound_is_scored(busy: LiveService) -> None:
-    """The bound is on what is in flight together: a large batch that nobody is beside is not refused for ever."""
+    """The limit is on all requests in flight together: alone, a large batch is scored."""
     with Connection(busy) as connection:
         connection.send(post(RAW.write("events", sample_events(3 * MAX_EVENTS)), fmt=RAW, path="/score/batch"))
         assert len(connection.reply().body) == 4 * 3 * MAX_EVENTS
@@ -119,7 +119,7 @@ def test_more_events_than_a_request_may_have_are_refused(busy: LiveService, fmt:
 
 
 def test_too_many_connections_are_told_so_and_probes_are_answered(busy: LiveService) -> None:
-    """Beyond the limit a request to score gets a 503 and goodbye, while health and metrics are answered."""
+    """Beyond the limit a scoring request gets a 503 and the connection is closed; health and metrics respond."""
     with ExitStack() as stack:
         connections = [stack.enter_context(Connection(busy)) for _ in range(4)]
         for connection in connections:

@@ -1,4 +1,4 @@
-"""Single events are scored together, long work takes turns, and nobody gets another's scores."""
+"""Single events share a call, large batches are scheduled fairly, and each request gets its own scores."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -54,7 +54,7 @@ def assert_scored(scores: NDArray[np.float32], events: NDArray[np.float32]) -> N
 
 @pytest.mark.parametrize("sizes", [[1], [1] * 30, [3, 1, 128, 2], [CAPACITY], [CAPACITY, 1], [128] * 3, [1] * 600])
 def test_everybody_gets_their_own_scores(counting: CountingScorer, sizes: list[int]) -> None:
-    """Whatever arrives in one turn of the loop, more than the batch holds included, each gets the scores of theirs."""
+    """Whatever arrives in one iteration of the loop, even more than a batch holds, each request gets its own scores."""
 
     async def ask_all() -> None:
         batch = MicroBatch(counting)
@@ -72,7 +72,7 @@ def test_everybody_gets_their_own_scores(counting: CountingScorer, sizes: list[i
 
 
 def test_what_arrives_in_one_turn_is_one_call(counting: CountingScorer) -> None:
-    """Thirty requests of one turn of the loop are one call of the runtime; the next turn's are another."""
+    """Thirty requests of one iteration of the loop are one call of the runtime; those of the next are another."""
 
     async def ask_in_turns() -> None:
         batch = MicroBatch(counting)
@@ -84,7 +84,7 @@ def test_what_arrives_in_one_turn_is_one_call(counting: CountingScorer) -> None:
 
 
 def test_whoever_is_alone_waits_for_nobody(counting: CountingScorer) -> None:
-    """An event is scored in the turn of the loop that comes next."""
+    """An event is scored in the next iteration of the loop."""
 
     async def ask() -> None:
         scored = MicroBatch(counting).score(sample_events(1))
@@ -114,7 +114,7 @@ def test_a_full_batch_is_scored_at_once(counting: CountingScorer) -> None:
 
 
 def test_one_who_leaves_does_not_disturb_the_others(counting: CountingScorer) -> None:
-    """A cancelled wait, before its turn or of a whole batch, changes nobody else's scores."""
+    """A cancelled request, waiting or partly scored, changes no other scores."""
 
     async def ask_and_leave() -> None:
         batch = MicroBatch(counting)
@@ -133,7 +133,7 @@ def test_one_who_leaves_does_not_disturb_the_others(counting: CountingScorer) ->
 
 
 def test_a_failure_reaches_everybody_who_waits(artefact: Artefact) -> None:
-    """Each of a batch that could not be scored is told so; those of the next are scored."""
+    """Each request of a batch that could not be scored gets the error; those of the next are scored."""
 
     async def ask_in_vain() -> None:
         scorer = FailingScorer(artefact)
@@ -153,7 +153,7 @@ def test_a_failure_reaches_everybody_who_waits(artefact: Artefact) -> None:
 
 @pytest.fixture
 def in_turns(artefact: Artefact) -> Callable[[Callable[[FairScheduler, MicroBatch], Awaitable[None]]], None]:
-    """Run something on a loop with turns that nobody has taken and a batch that nobody waits for."""
+    """Run something on a loop while no batch waits."""
 
     def run(work: Callable[[FairScheduler, MicroBatch], Awaitable[None]]) -> None:
         async def started() -> None:
@@ -187,7 +187,7 @@ class Loop:
 
 
 def test_a_free_turn_is_taken_at_once(in_turns: InFairScheduler) -> None:
-    """Whoever finds nobody working does not wait for the loop."""
+    """A batch that comes alone starts at once."""
 
     async def work_alone(turns: FairScheduler, _singles: MicroBatch) -> None:
         for _ in range(3):
@@ -202,7 +202,7 @@ def test_a_free_turn_is_taken_at_once(in_turns: InFairScheduler) -> None:
 
 
 def test_long_work_gets_one_turn_of_the_loop_each_first_come_first_served(in_turns: InFairScheduler) -> None:
-    """Of several who work at length, one goes on in a turn of the loop, and all in the order in which they came."""
+    """Of several large batches one goes on in an iteration of the loop, in their order of arrival."""
 
     async def work_together(turns: FairScheduler, _singles: MicroBatch) -> None:
         loop = Loop()
@@ -227,7 +227,7 @@ def test_long_work_gets_one_turn_of_the_loop_each_first_come_first_served(in_tur
 
 
 def test_whoever_comes_late_waits_behind_the_others(in_turns: InFairScheduler) -> None:
-    """Nobody overtakes those who wait."""
+    """Batches are scheduled in their order of arrival."""
 
     async def queue_up(turns: FairScheduler, _singles: MicroBatch) -> None:
         taken: list[str] = []
@@ -249,7 +249,7 @@ def test_whoever_comes_late_waits_behind_the_others(in_turns: InFairScheduler) -
 
 
 def test_the_turn_of_one_who_left_is_the_next_one_s(in_turns: InFairScheduler) -> None:
-    """Those who gave up waiting cost nobody a turn, and turns go on when all have left."""
+    """Cancelled batches delay no other, and scheduling goes on when all have left."""
 
     async def leave(turns: FairScheduler, _singles: MicroBatch) -> None:
         loop = Loop()

@@ -13,8 +13,8 @@ def counted_auc(background: np.ndarray, signal: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("decimals", [8, 0])
-def test_auc_is_the_share_of_pairs_in_order(decimals: int) -> None:
-    """The area is the share of (signal, background) pairs in which signal scores higher, ties counted half."""
+def test_auc_is_the_fraction_of_pairs_in_order(decimals: int) -> None:
+    """The area is the fraction of (signal, background) pairs in which signal scores higher, ties counted half."""
     rng = np.random.default_rng(1)
     background, signal = rng.normal(size=70).round(decimals), rng.normal(0.8, size=50).round(decimals)
     assert auc(background, signal).value == pytest.approx(counted_auc(background, signal))
@@ -37,14 +37,14 @@ def test_separated_samples_have_area_one() -> None:
 
 
 def test_efficiency_counts_what_is_above() -> None:
-    """An efficiency is the share above the threshold, the threshold itself excluded, with the binomial error."""
+    """An efficiency is the fraction above the threshold, the threshold itself excluded, with the binomial error."""
     measured = efficiency(np.array([1.0, 2.0, 3.0, 4.0]), 2.0)
     assert measured.value == 0.5
     assert measured.error == pytest.approx(0.25)
 
 
 def test_rejection_is_one_over_the_background_kept() -> None:
-    """At the threshold that keeps half of the signal, rejection is the inverse share of background above it."""
+    """At the threshold that keeps half of the signal, rejection is the inverse fraction of background above it."""
     background, signal = np.arange(100.0), np.array([60.5, 70.5, 89.5, 95.5, 99.5, 101.5])
     assert rejection(background, signal, 0.5).value == pytest.approx(100 / (background > 92.5).sum())
 

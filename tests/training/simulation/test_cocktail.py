@@ -48,8 +48,8 @@ def test_draws_fill_their_ranges() -> None:
     """Masses are spread evenly in the logarithm: a quarter of the W' in each quarter, daughters from end to end."""
     low, high = np.log(MASS_RANGE_GEV)
     place = (np.log([signal.mass_gev for signal in DRAWN]) - low) / (high - low)
-    shares = np.histogram(place, bins=4, range=(0, 1))[0] / len(DRAWN)
-    np.testing.assert_allclose(shares, 0.25, atol=0.05)
+    fractions = np.histogram(place, bins=4, range=(0, 1))[0] / len(DRAWN)
+    np.testing.assert_allclose(fractions, 0.25, atol=0.05)
     daughters = [mass for signal in DRAWN for mass in (signal.x_mass_gev, signal.y_mass_gev)]
     assert min(daughters) < 1.05 * DAUGHTER_RANGE_GEV[0]
     assert max(daughters) > DAUGHTER_RANGE_GEV[1] / 1.05
