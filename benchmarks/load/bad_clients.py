@@ -149,8 +149,8 @@ class BadClients:
                 ("before a word", 0, 0),
                 ("within the head", 40, 0),
                 ("within the body", 500_000, 0),
-                ("before the reply", len(request), 0),
-                ("within the reply", len(request), 1000),
+                ("before the response", len(request), 0),
+                ("within the response", len(request), 1000),
             )
         ):
             yield partial(self._leave, how, request[:n_bytes], n_read)

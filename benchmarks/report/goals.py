@@ -89,5 +89,5 @@ def overload_goals(found: Overload) -> Iterator[Goal]:
                 shown = f"{number(turn.accepted_events_per_s)} events/s of {full}"
                 yield Goal(what, case.to_capacity(behaviour), shown, 0.9, 0.95)
         if told := case.median.get(AS_TOLD):
-            what = f"{name}: 99 % of refusals to who waits as told within"
+            what = f"{name}: 99 % of refusals within, clients wait for Retry-After"
             yield Goal(what, told.refused_p99_ms, f"{told.refused_per_s:.0f}/s refused", 100, 10, " ms", at_most=True)

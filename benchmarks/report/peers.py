@@ -4,7 +4,7 @@ from benchmarks.report.measurements import PeerCase, PeerResult
 from benchmarks.report.results import OURS, Peers
 
 OPENING = """\
-We wrote one of the contestants, and chose the questions: read this with that in mind. The others do more than we do \
+We wrote one of the servers, and chose the cases: read this with that in mind. The others do more than we do \
 (model repositories, many models and frameworks, batching across requests, scaling over machines, GPUs); here they \
 serve one small graph from one core, which is what we were built for and they were not. Each is configured as its \
 documentation advises, to our best knowledge: corrections are welcome."""
@@ -31,8 +31,8 @@ def peers_text(results: Peers) -> str:
             f"{results.python}. Batches of {results.batch_events:,} events. Connections: "
             + ", ".join(f"{connections[case]} for {name}" for case, name in CASES.items())
             + f". Medians over {results.rounds} turns of {results.seconds:g} s, in which the peers alternate; every "
-            "peer's scores are held against the scorer's own before and after each turn, and a reply that is not 2xx "
-            "disqualifies."
+            "peer's scores are held against the scorer's own before and after each turn, and a response that is not "
+            "2xx fails the peer."
         ),
     ]
     return "\n\n".join(filter(None, sections))

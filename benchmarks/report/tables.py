@@ -123,7 +123,7 @@ def worker_table(found: Bench) -> str:
         ]
         for one in found.workers
     ]
-    return table(["connections", "requests/s", "requests of each worker", "the busiest's part"], rows, "rrlr")
+    return table(["connections", "requests/s", "requests of each worker", "largest fraction"], rows, "rrlr")
 
 
 def latency_text(found: Bench) -> str:

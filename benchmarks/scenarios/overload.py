@@ -31,7 +31,7 @@ from service.model.scorer import Scorer
 
 TIMES: Final = 4
 TURN_S: Final = {CAPACITY: (0.25, 0.8), AT_ONCE: (0.25, 0.8), AS_TOLD: (2 * RETRY_AFTER_S, 1.0)}
-"""Seconds to warm up, and seconds that count. Clients that wait as told have been refused before."""
+"""Seconds to warm up, and seconds that count. Clients that wait for Retry-After have been refused before."""
 ROOM: Final = {"raw-10k": 10, "json-1k": 40, "json-10k": 5, "single": 32}
 """How many requests of a case are admitted together: 20 ms of work, and of single events 1 ms."""
 CONNECTIONS: Final = 16_384

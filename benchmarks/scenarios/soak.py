@@ -34,7 +34,7 @@ FLAGS: Final = ("--header-s", f"{LIMITS.header_s:g}", "--stall-s", f"{LIMITS.sta
 LOAD: Final = (
     "single events and batches of 10 and 100 in every format on 6 connections, batches of 1 k and 10 k on 2, 2 clients "
     "that leave after 5 requests, and bodies of 64 MiB in turn; 19 kinds of wrong request, clients that leave in 5 "
-    f"ways, that stall and that take no reply; {actions.BURST_CLIENTS} connections with batches of "
+    f"ways, that stall and that read no response; {actions.BURST_CLIENTS} connections with batches of "
     f"{BURST_EVENTS // 1000} k each {actions.BURST_S} s for {actions.BURST_LASTS_S} s; another model each "
     f"{actions.RELOAD_S} s, each {actions.CORRUPT_EVERY}th time a damaged file before it; the youngest worker killed "
     f"each {actions.KILL_S} s"

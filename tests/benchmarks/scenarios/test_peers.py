@@ -76,7 +76,7 @@ def test_the_page_admits_its_bias_first_and_names_the_faster() -> None:
     measured = read(PEERS, Peers)
     peers = with_ratios({OURS: result("we", 100), "b": result("B", 200, p99_ms=1.0), "c": FAILED})
     page = peers_text(Peers(**{**{name: getattr(measured, name) for name in Peers.__struct_fields__}, "peers": peers}))
-    assert page.startswith("We wrote one of the contestants")
+    assert page.startswith("We wrote one of the servers")
     assert "B scores single events faster" in page
     assert "B has a shorter p99 latency" in page
     assert "| B | 200 (0.5 x) | 1.00, 1.00 | — | — |" in page
