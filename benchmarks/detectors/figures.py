@@ -10,16 +10,13 @@ from numpy.typing import NDArray
 
 from benchmarks.detectors.detectors import VIEWS, Knowledge, Line
 from benchmarks.detectors.results import Result, rank
-from training.evaluation.figures import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save
+from training.evaluation.figures import BACKGROUND_COLOUR, OF_ROC, SIGNAL_COLOUR, figure, label, save
 
 Floats = NDArray[np.float64]
 
 OURS, OTHERS = SIGNAL_COLOUR, BACKGROUND_COLOUR
 # Lines that know more than background are told apart from the rest at sight.
 COLOURS = {Knowledge.EXPOSED: "#7b3294", Knowledge.SUPERVISED: "#222222", Knowledge.KNOWN_DIRECTION: "#888888"}
-# With fewer background events left a curve shows noise; `max_significance_improvement` has the second limit as well.
-MIN_LEFT_REJECTION = 10
-MIN_LEFT_IMPROVEMENT = 100
 
 
 def plot_aucs(results: Sequence[Result], path: Path) -> None:
@@ -66,15 +63,15 @@ def plot_curves(sample: str, curves: Mapping[Line, tuple[Floats, Floats]], backg
     for line, (signal, kept) in curves.items():
         again = any((line.knowledge, line.ours) == (other.knowledge, other.ours) for other in drawn)
         drawn.append(line)
-        some, many = (kept * background_events >= least for least in (MIN_LEFT_REJECTION, MIN_LEFT_IMPROVEMENT))
+        some, many = (kept * background_events >= least for least, *_ in OF_ROC.values())
         style = "--" if again else "-"
         handles += rejection.plot(signal[some], 1 / kept[some], style, color=_colour(line), label=_title(line))
         improvement.plot(signal[many], signal[many] / np.sqrt(kept[many]), style, color=_colour(line))
     chance = np.linspace(1e-2, 1, 500)
     handles += rejection.plot(chance, 1 / chance, "k:", linewidth=1, label="chance")
     improvement.plot(chance, np.sqrt(chance), "k:", linewidth=1)
-    label(rejection, r"signal efficiency $\epsilon_S$", r"background rejection $1/\epsilon_B$")
-    label(improvement, r"signal efficiency $\epsilon_S$", r"significance improvement $\epsilon_S/\sqrt{\epsilon_B}$")
+    label(rejection, r"signal efficiency $\epsilon_S$", OF_ROC["rejection"][3])
+    label(improvement, r"signal efficiency $\epsilon_S$", OF_ROC["improvement"][3])
     for ax in (rejection, improvement):
         ax.set_yscale("log")
         ax.set_xlim(0, 1)

@@ -59,13 +59,13 @@ def plot_soak(soak: Soak, path: Path) -> None:
     """Plot memory, descriptors, latency and rate over time, with what was done to the service."""
     made, axes = figure(columns=2, rows=2)
     memory, latency, descriptors, rate = axes
-    workers = [name for name in soak.vitals if name != "parent"]
-    for name, vitals in soak.vitals.items():
-        minutes = [vital.second / 60 for vital in vitals]
+    workers = [name for name in soak.processes if name != "parent"]
+    for name, samples in soak.processes.items():
+        minutes = [one.second / 60 for one in samples]
         place = workers.index(name) if name in workers else None
         colour, shown = ("black", name) if place is None else (f"C{place}", f"worker {place + 1}")
-        memory.plot(minutes, [vital.resident_mb for vital in vitals], color=colour, linewidth=1.2, label=shown)
-        descriptors.plot(minutes, [vital.descriptors for vital in vitals], color=colour, linewidth=1.2)
+        memory.plot(minutes, [one.resident_mb for one in samples], color=colour, linewidth=1.2, label=shown)
+        descriptors.plot(minutes, [one.descriptors for one in samples], color=colour, linewidth=1.2)
     minutes = [second.second / 60 for second in soak.seconds]
     latency.plot(minutes, [second.p50_ms or np.nan for second in soak.seconds], color=BACKGROUND_COLOUR, label="median")
     latency.plot(minutes, [second.p99_ms or np.nan for second in soak.seconds], color=SIGNAL_COLOUR, label="99 %")

@@ -76,7 +76,7 @@ class Memory(Run, frozen=True, kw_only=True):
 
 
 class Soak(Run, frozen=True, kw_only=True):
-    """A long run with faults; `vitals` and `seconds`, those of the small requests, are some of many."""
+    """A long run with faults; `processes`, and `seconds` of the small requests, are a selection of all samples."""
 
     models: list[str]
     load: str
@@ -89,7 +89,7 @@ class Soak(Run, frozen=True, kw_only=True):
     faults: list[str]
     events: list[Event]
     growths: list[Growth]
-    vitals: dict[str, list[ProcessSample]]
+    processes: dict[str, list[ProcessSample]]
     seconds: list[Second]
 
     def count(self, what: str) -> int:

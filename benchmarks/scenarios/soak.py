@@ -202,7 +202,7 @@ def sum_up(found: Findings, models: list[str], provenance: dict[str, Any]) -> re
         faults=judge(found),
         events=found.events,
         growths=growths(found.samples),
-        vitals={name: thinned(seen) for name, seen in found.samples.items()},
+        processes={name: thinned(seen) for name, seen in found.samples.items()},
         seconds=thinned(found.by_second),
     )
 
