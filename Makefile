@@ -45,7 +45,7 @@ test: .venv/everything ## run the tests that every change must pass, three minut
 .PHONY: test-slow
 test-slow: .venv/everything ## run the slow tests: kills, full disks, fuzzing, simulation, installation
 	$(PYTEST) $(PARALLEL) -m "slow and not serial"
-	$(PYTEST) -m serial
+	$(PYTEST) -m serial --override-ini faulthandler_timeout=2400
 
 .PHONY: check
 check: .venv/everything ## lint, formatting, types and imports
