@@ -13,13 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.targets.launcher import Server, clean_environment, starting
 
-PATIENCE_S = 30
-"""Limit of a wait for what comes at once on an idle machine."""
+TIMEOUT_S = 30
+"""How long a test waits for what takes no time on an idle machine."""
 ONE_WORKER = {"ANOMALY_WORKERS": "1"}
 """The setting of services in tests, whatever the machine has."""
 
 
-def wait_until(holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
+def wait_until(holds: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
     """Wait until a condition holds; an AssertionError names the one that does not."""
     deadline = time.monotonic() + timeout_s
     while not holds():
@@ -53,16 +53,16 @@ class LiveService(Server):
 
     def connect(self) -> socket.socket:
         """Open a connection."""
-        return socket.create_connection(self.address, PATIENCE_S)
+        return socket.create_connection(self.address, TIMEOUT_S)
 
     def get(self, path: str) -> httpx.Response:
         """Ask for a path over a connection of its own."""
-        return httpx.get(f"{self.base_url}{path}", timeout=PATIENCE_S, verify=False)  # saves the authorities: 30 ms
+        return httpx.get(f"{self.base_url}{path}", timeout=TIMEOUT_S, verify=False)  # saves the authorities: 30 ms
 
     def post(self, path: str, body: bytes, media_type: str, **headers: str) -> httpx.Response:
         """Send a body over a connection of its own."""
         sent = {"Content-Type": media_type, **headers}
-        return httpx.post(f"{self.base_url}{path}", content=body, headers=sent, timeout=PATIENCE_S, verify=False)
+        return httpx.post(f"{self.base_url}{path}", content=body, headers=sent, timeout=TIMEOUT_S, verify=False)
 
     def metrics(self) -> dict[str, float]:
         """Read the metrics."""
@@ -81,7 +81,7 @@ def run_service(*flags: str, env: Mapping[str, str] | None = None) -> subprocess
         env={**clean_environment(), **ONE_WORKER, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S * 2,
+        timeout=TIMEOUT_S * 2,
         check=False,
     )
 

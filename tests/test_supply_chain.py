@@ -176,8 +176,8 @@ sys.meta_path.insert(0, Hidden())
     model = ROOT / "exported" / "autoencoder.onnx"
     with live_service(model, "--workers", "2", env={"PYTHONPATH": str(tmp_path)}) as service:
         with httpx.Client(base_url=service.base_url, timeout=30) as client:
-            reply = client.post("/score", json={"features": event})
-            assert (reply.status_code, list(reply.json())) == (200, ["anomaly_score"])
+            response = client.post("/score", json={"features": event})
+            assert (response.status_code, list(response.json())) == (200, ["anomaly_score"])
             for page in ("/health", "/model", "/metrics", "/docs"):
                 assert client.get(page).status_code == 200, page
         assert service.stop() == 0

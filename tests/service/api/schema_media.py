@@ -21,7 +21,7 @@ def msgpack(_: schemathesis.SerializationContext, value: Any) -> bytes:
 
 @schemathesis.deserializer("application/msgpack")
 def unpacked(_: schemathesis.DeserializationContext, response: schemathesis.Response) -> Any:
-    """Read a reply, so that it is checked too."""
+    """Read a response, so that it is checked too."""
     return msgspec.msgpack.decode(response.content)
 
 

@@ -22,7 +22,7 @@ from tests.service.api.bad_input import (
 )
 from tests.service.formats import bad_arrays, bad_json, bad_msgpack
 from tests.service.server import bad_heads
-from tests.service.server.exchange import Connection, Reply
+from tests.service.server.exchange import Connection, Response
 
 TABLES = {"json": bad_json.CASES, "msgpack": bad_msgpack.CASES, "arrays": bad_arrays.CASES, "heads": bad_heads.CASES}
 
@@ -37,16 +37,16 @@ class Client:
         self._connection: Connection | None = None
         self._seeds = count(1)
 
-    def ask(self, *pieces: bytes, method: str = "POST") -> Reply:
+    def ask(self, *pieces: bytes, method: str = "POST") -> Response:
         """Send a request in these pieces, and read its response; disconnects only where that closes the connection."""
         if self._connection is None:
             self._connection = Connection(self._service)
         self._connection.send_pieces(pieces)
-        reply = self._connection.reply(method)
-        if reply.closes:
+        response = self._connection.response(method)
+        if response.closes:
             assert self._connection.ended()
             self.close()
-        return reply
+        return response
 
     def close(self) -> None:
         """Disconnect."""
@@ -58,9 +58,9 @@ class Client:
         """Check that the next event, which is never the same, gets its score, on the same connection if it is there."""
         event = sample_events(1, seed=next(self._seeds))[0]
         body = JSON.write("features", event)
-        reply = self.ask(Case("", "", headers=(("Content-Type", JSON.media_type),), body=body).head() + body)
-        assert reply.status == 200
-        np.testing.assert_allclose(JSON.read("anomaly_score", reply.body), oracle(event[np.newaxis])[0], RTOL)
+        response = self.ask(Case("", "", headers=(("Content-Type", JSON.media_type),), body=body).head() + body)
+        assert response.status == 200
+        np.testing.assert_allclose(JSON.read("anomaly_score", response.body), oracle(event[np.newaxis])[0], RTOL)
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +81,13 @@ def client(service: LiveService) -> Iterator[Client]:
     client.close()
 
 
-def check_refusal(reply: Reply, case: Case) -> None:
+def check_refusal(response: Response, case: Case) -> None:
     """Check the status and the message, which names the place and tells nothing of the inside."""
-    detail = reply.detail()
-    assert (reply.status, case.detail in detail) == (case.status, True), detail
+    detail = response.detail()
+    assert (response.status, case.detail in detail) == (case.status, True), detail
     assert 0 < len(detail) <= LONGEST_DETAIL
     assert not INWARD.search(detail.replace(case.detail, "")), detail
-    assert reply.headers["cache-control"] == "no-store"
+    assert response.headers["cache-control"] == "no-store"
 
 
 def in_pieces(case: Case) -> list[bytes]:

@@ -41,10 +41,10 @@ def test_a_bomb_is_refused_soon_and_in_little_memory(
             started = time.monotonic()
             with Connection(service) as connection:
                 connection.send_pieces([case.head() + case.body])
-                reply = connection.reply()
+                response = connection.response()
             taken_s = time.monotonic() - started
-            assert 400 <= reply.status < 500
-            assert len(reply.detail()) <= 1000
+            assert 400 <= response.status < 500
+            assert len(response.detail()) <= 1000
             assert taken_s < LIMIT_S
             assert memory_bytes(service, "VmHWM") - before_bytes <= GROWTH * len(case.body) + ANY_REQUEST_BYTES
 

@@ -24,7 +24,7 @@ from tests.live import LiveService, live_service
 
 pytestmark = pytest.mark.process
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 PATHS = ["/score", "/score/batch", "/model", "/metrics", "/docs", "/docs/assets/swagger-ui.css", "/schema"]
 PATHS += ["/schema/openapi.json", "/", "/nowhere", "/health/", "//health", "/health/../score", "/HEALTH", "/score/"]
 
@@ -53,7 +53,7 @@ def guarded(model_path: Path, keys_path: Path, key: str) -> Iterator[LiveService
 @pytest.fixture(scope="module")
 def http(guarded: LiveService) -> Iterator[httpx.Client]:
     """Connect a client to it."""
-    with httpx.Client(base_url=guarded.base_url, timeout=PATIENCE_S) as client:
+    with httpx.Client(base_url=guarded.base_url, timeout=TIMEOUT_S) as client:
         yield client
 
 
@@ -129,7 +129,7 @@ def test_a_body_without_a_key_is_not_read(guarded: LiveService) -> None:
     """A client without a key gets a 401 before it has sent the body, and no 100 Continue."""
     url = httpx.URL(guarded.base_url)
     for more in ("", "Expect: 100-continue\r\n"):
-        with socket.create_connection((url.host, url.port), timeout=PATIENCE_S) as connection:
+        with socket.create_connection((url.host, url.port), timeout=TIMEOUT_S) as connection:
             head = f"POST /score/batch HTTP/1.1\r\nHost: a\r\n{more}Content-Length: 60000000\r\n\r\n"
             connection.sendall(head.encode())
             assert connection.recv(65536).startswith(b"HTTP/1.1 401 Unauthorized\r\n")
@@ -139,7 +139,7 @@ def test_a_connection_can_be_used_after_a_refused_request(guarded: LiveService, 
     """The body of a refused request is not read as a request, and the next request on the connection is served."""
     url = httpx.URL(guarded.base_url)
     hidden = b"GET /model HTTP/1.1\r\nHost: a\r\n\r\n"
-    with socket.create_connection((url.host, url.port), timeout=PATIENCE_S) as connection:
+    with socket.create_connection((url.host, url.port), timeout=TIMEOUT_S) as connection:
         refused = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(hidden), hidden)
         allowed = f"GET /model HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
         connection.sendall(refused + allowed.encode())
@@ -191,11 +191,11 @@ def test_a_removed_key_is_refused_by_all_workers_and_no_other_is(model_path: Pat
     path = tmp_path / "keys"
     staying, leaving = add_key("alice", path), add_key("bob", path)
     body, typed = RAW.write("", sample_events(5)), {"Content-Type": RAW.media_type}
-    removed, ended, served = threading.Event(), threading.Event(), threading.Barrier(9, timeout=PATIENCE_S)
+    removed, ended, served = threading.Event(), threading.Event(), threading.Barrier(9, timeout=TIMEOUT_S)
     statuses: dict[str, list[tuple[bool, int]]] = {staying: [], leaving: []}
 
     def ask(base_url: str, key: str) -> None:
-        with httpx.Client(base_url=base_url, headers={**bearer(key), **typed}, timeout=PATIENCE_S) as client:
+        with httpx.Client(base_url=base_url, headers={**bearer(key), **typed}, timeout=TIMEOUT_S) as client:
             assert client.post("/score/batch", content=body).status_code == 200
             served.wait()
             while not ended.is_set():
@@ -258,7 +258,7 @@ def test_each_request_is_one_log_line(guarded: LiveService, http: httpx.Client, 
         assert (line["method"], line["path"], line["status"]) == (response.request.method, path, response.status_code)
         assert line["client"] == "127.0.0.1"
         assert line.get("client_name") == name
-        assert 0 <= float(line["seconds"]) < PATIENCE_S
+        assert 0 <= float(line["seconds"]) < TIMEOUT_S
         known = {"method", "path", "status", "seconds", "client", "client_name"}
         assert set(line) <= known | {"level", "logger", "pid", "event", "timestamp"}
 

@@ -15,7 +15,7 @@ import trustme
 from benchmarks.load.formats import RAW
 from service.server.descriptors import SPARE_DESCRIPTORS
 from tests.artefacts import sample_events
-from tests.live import PATIENCE_S, LiveService, live_service
+from tests.live import TIMEOUT_S, LiveService, live_service
 from tests.service.server.exchange import Connection, begin
 from tests.service.server.processes import children, wait_until_gone
 
@@ -28,7 +28,7 @@ workers = pytest.mark.parametrize("n_workers", [1, pytest.param(2, marks=pytest.
 
 def operations(service: LiveService, path: str) -> httpx.Response:
     """Send a request to the operations port."""
-    return httpx.get(f"{service.events('ready')[0]['ops_url']}{path}", timeout=PATIENCE_S)
+    return httpx.get(f"{service.events('ready')[0]['ops_url']}{path}", timeout=TIMEOUT_S)
 
 
 def test_operations_have_a_port_of_their_own(model_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_the_operations_port_responds_during_shutdown(model_path: Path) -> None:
         assert operations(service, "/health").status_code == 503
         assert operations(service, "/metrics").status_code == 200
         connection.send(rest)
-        assert connection.reply().status == 200
-        assert service.process.wait(PATIENCE_S) == 0
+        assert connection.response().status == 200
+        assert service.process.wait(TIMEOUT_S) == 0
 
 
 def servers(service: LiveService) -> list[int]:
@@ -129,7 +129,7 @@ def test_without_file_descriptors_clients_wait_and_operations_do_not(model_path:
             time.sleep(0.1)
         assert sum(map(cpu_s, pids)) - before < 0.5
         served: set[socket.socket] = set()
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while len(served) < n_clients:
             assert time.monotonic() < deadline
             for client in set(clients) - served:

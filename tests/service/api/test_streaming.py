@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from benchmarks.load.formats import FORMATS, JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, Format
 from tests.artefacts import RTOL, metadata, model, oracle, sample_events, write_artefact
-from tests.live import PATIENCE_S, LiveService, live_service
-from tests.service.server.exchange import Connection, Reply, post
+from tests.live import TIMEOUT_S, LiveService, live_service
+from tests.service.server.exchange import Connection, Response, post
 
 N_CLIENTS = 12
 N_REQUESTS = 8
@@ -44,8 +44,8 @@ def send_in_pieces(wire: Connection, data: bytes, generator: np.random.Generator
             time.sleep(generator.random() * 0.003)
 
 
-def draw_request(generator: np.random.Generator, seed: int) -> tuple[bytes, Callable[[Reply], None]]:
-    """Draw a request, right or wrong, and the check of its reply."""
+def draw_request(generator: np.random.Generator, seed: int) -> tuple[bytes, Callable[[Response], None]]:
+    """Draw a request, right or wrong, and the check of its response."""
     fmt = ALL_FORMATS[generator.integers(len(ALL_FORMATS))]
     n_events = round(10 ** generator.uniform(0, np.log10(MANY_EVENTS)))
     single = generator.random() < 0.4
@@ -63,16 +63,16 @@ def draw_request(generator: np.random.Generator, seed: int) -> tuple[bytes, Call
     return request, partial(check_scores, events=events, fmt=replied, single=single)
 
 
-def check_refusal(reply: Reply, place: str) -> None:
+def check_refusal(response: Response, place: str) -> None:
     """Check that the one wrong number is named."""
-    assert reply.status == 400
-    assert json.loads(reply.body)["detail"] == f"{place}[3] (feature3) is nan, expected a finite number"
+    assert response.status == 400
+    assert json.loads(response.body)["detail"] == f"{place}[3] (feature3) is nan, expected a finite number"
 
 
-def check_scores(reply: Reply, events: NDArray[np.float32], fmt: Format, single: bool) -> None:
+def check_scores(response: Response, events: NDArray[np.float32], fmt: Format, single: bool) -> None:
     """Check that these are the scores of these events, in their order."""
-    assert reply.status == 200, reply.body
-    scores = fmt.read("anomaly_score" if single else "anomaly_scores", reply.body)
+    assert response.status == 200, response.body
+    scores = fmt.read("anomaly_score" if single else "anomaly_scores", response.body)
     np.testing.assert_allclose(np.atleast_1d(scores), oracle(events), RTOL)
 
 
@@ -89,7 +89,7 @@ def be_a_client(service: LiveService, number: int) -> None:
                 wire = Connection(service)
             else:
                 send_in_pieces(wire, request, generator)
-                check(wire.reply())
+                check(wire.response())
     finally:
         wire.socket.close()
 
@@ -125,7 +125,7 @@ def test_single_events_are_scored_while_large_batches_are(service: LiveService, 
         with Connection(service) as wire:
             while n_batches < 3 or not enough.is_set():
                 wire.send(batch)
-                np.testing.assert_allclose(np.frombuffer(wire.reply().body, "<f4"), expected, RTOL)
+                np.testing.assert_allclose(np.frombuffer(wire.response().body, "<f4"), expected, RTOL)
                 n_batches += 1
         return n_batches
 
@@ -134,7 +134,7 @@ def test_single_events_are_scored_while_large_batches_are(service: LiveService, 
         try:
             for event, score in zip(events[:100], expected, strict=False):
                 wire.send(post(JSON.write("features", event)))
-                np.testing.assert_allclose(json.loads(wire.reply().body)["anomaly_score"], score, RTOL)
+                np.testing.assert_allclose(json.loads(wire.response().body)["anomaly_score"], score, RTOL)
         finally:
             enough.set()
         assert all(client.result() >= 3 for client in posting)
@@ -174,7 +174,7 @@ def test_the_largest_bodies_do_not_make_the_service_grow(tmp_path: Path) -> None
             assert len(body) > 0.98 * LARGEST_BYTES
             headers = {"Content-Type": fmt.media_type, "Accept": RAW.media_type}
             url = f"{service.base_url}/score/batch"
-            reply = httpx.post(url, content=body, headers=headers, timeout=PATIENCE_S)
-            scores = np.frombuffer(reply.content, "<f4").reshape(n_blocks, len(block))
+            response = httpx.post(url, content=body, headers=headers, timeout=TIMEOUT_S)
+            scores = np.frombuffer(response.content, "<f4").reshape(n_blocks, len(block))
             np.testing.assert_allclose(scores, np.broadcast_to(expected, scores.shape), RTOL)
             assert peak_memory_bytes(pid) - before < 60e6, fmt.media_type

@@ -30,15 +30,15 @@ def test_what_does_not_fit_is_refused_at_once_and_the_connection_goes_on(busy: L
     with Connection(busy) as first, Connection(busy) as second:
         rest = begin(first, MAX_EVENTS - 1)
         second.send(event_request())
-        check_score(second.reply())
+        check_score(second.response())
         refused = post(RAW.write("events", sample_events(2)), fmt=RAW, path="/score/batch")
         second.send(refused + event_request())
-        reply = second.reply()
-        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
-        assert f"expected at most {MAX_EVENTS}" in reply.detail()
-        check_score(second.reply())
+        response = second.response()
+        assert (response.status, response.headers["retry-after"]) == (503, "1")
+        assert f"expected at most {MAX_EVENTS}" in response.detail()
+        check_score(second.response())
         first.send(rest)
-        assert len(first.reply().body) == 4 * (MAX_EVENTS - 1)
+        assert len(first.response().body) == 4 * (MAX_EVENTS - 1)
 
 
 def test_a_refusal_does_not_wait_for_the_body(busy: LiveService) -> None:
@@ -47,10 +47,10 @@ def test_a_refusal_does_not_wait_for_the_body(busy: LiveService) -> None:
         rest = begin(first, MAX_EVENTS)
         head = f"POST /score/batch HTTP/1.1\r\nHost: a\r\nContent-Type: {RAW.media_type}\r\nContent-Length: 20\r\n"
         second.send(f"{head}Expect: 100-continue\r\n\r\n".encode())
-        check_refusal(second.reply(), 503, "")
+        check_refusal(second.response(), 503, "")
         assert second.ended()
         first.send(rest)
-        assert first.reply().status == 200
+        assert first.response().status == 200
 
 
 def test_a_body_in_chunks_is_admitted_as_it_grows(busy: LiveService) -> None:
@@ -63,16 +63,16 @@ def test_a_body_in_chunks_is_admitted_as_it_grows(busy: LiveService) -> None:
         )
         body = RAW.write("events", sample_events(MAX_EVENTS))
         second.send(b"%x\r\n%b\r\n" % (len(body), body))
-        assert second.reply().status == 503
+        assert second.response().status == 503
         first.send(rest)
-        assert first.reply().status == 200
+        assert first.response().status == 200
 
 
 def test_alone_a_request_larger_than_the_bound_is_scored(busy: LiveService) -> None:
     """The limit is on all requests in flight together: alone, a large batch is scored."""
     with Connection(busy) as connection:
         connection.send(post(RAW.write("events", sample_events(3 * MAX_EVENTS)), fmt=RAW, path="/score/batch"))
-        assert len(connection.reply().body) == 4 * 3 * MAX_EVENTS
+        assert len(connection.response().body) == 4 * 3 * MAX_EVENTS
 
 
 def test_what_is_in_flight_is_in_the_metrics(busy: LiveService) -> None:
@@ -81,7 +81,7 @@ def test_what_is_in_flight_is_in_the_metrics(busy: LiveService) -> None:
         rest = begin(connection, 10)
         wait_for_inflight(busy, 1, 10, 200)
         connection.send(rest)
-        assert connection.reply().status == 200
+        assert connection.response().status == 200
     wait_for_inflight(busy, 0, 0, 0)
 
 
@@ -103,7 +103,7 @@ def test_a_client_that_leaves_makes_room(busy: LiveService) -> None:
     with Connection(busy) as second:
         for _ in range(100):
             second.send(post(RAW.write("events", sample_events(MAX_EVENTS)), fmt=RAW, path="/score/batch"))
-            if second.reply().status == 200:
+            if second.response().status == 200:
                 return
     pytest.fail("the room of a client that left is still taken")
 
@@ -113,9 +113,9 @@ def test_more_events_than_a_request_may_have_are_refused(busy: LiveService, fmt:
     """A batch of one event too many is a 413 that names the limit."""
     with Connection(busy) as connection:
         connection.send(post(fmt.write("events", sample_events(1001)), fmt=fmt, path="/score/batch"))
-        reply = connection.reply()
-        assert reply.status == 413
-        assert reply.detail() == "the batch has more than 1000 events, expected at most 1000: send smaller batches"
+        response = connection.response()
+        assert response.status == 413
+        assert response.detail() == "the batch has more than 1000 events, expected at most 1000: send smaller batches"
 
 
 def test_too_many_connections_are_told_so_and_probes_are_answered(busy: LiveService) -> None:
@@ -124,17 +124,17 @@ def test_too_many_connections_are_told_so_and_probes_are_answered(busy: LiveServ
         connections = [stack.enter_context(Connection(busy)) for _ in range(4)]
         for connection in connections:
             connection.send(event_request())
-            check_score(connection.reply())
+            check_score(connection.response())
         with Connection(busy) as crowding:
             crowding.send(event_request())
-            reply = crowding.reply()
-            check_refusal(reply, 503, "")
-            assert reply.headers["retry-after"] == "1"
+            response = crowding.response()
+            check_refusal(response, 503, "")
+            assert response.headers["retry-after"] == "1"
             assert crowding.ended()
         assert busy.get("/health").status_code == 200
         assert busy.metrics()["anomaly_requests_total route=/score status=503"] > 0
         connections[0].send(event_request())
-        check_score(connections[0].reply())
+        check_score(connections[0].response())
 
 
 def test_the_limits_are_of_events_and_of_bytes() -> None:

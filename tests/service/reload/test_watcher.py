@@ -86,9 +86,9 @@ def test_a_new_model_is_served_after_a_signal(models: list[Made], served: Path, 
         assert service.metrics()[SUCCESSFUL] == 1
         assert service.metrics()["anomaly_last_reload_seconds file=model"] > since
         connection.send(rest)
-        reply = connection.reply()
-        assert reply.headers["model-version"] == old.identity
-        assert np.frombuffer(reply.body, "<f4") == pytest.approx(oracle(sample_events(2)), rel=RTOL)
+        response = connection.response()
+        assert response.headers["model-version"] == old.identity
+        assert np.frombuffer(response.body, "<f4") == pytest.approx(oracle(sample_events(2)), rel=RTOL)
         service.signal(signal.SIGHUP)
         assert service.wait_for("model unchanged")["model"] == new.identity
         reload(service, newest, served)

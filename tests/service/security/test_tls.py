@@ -29,7 +29,7 @@ from service.security.api_keys import add_key
 from service.security.tls import TlsError, server_context, subject
 from service.settings import Settings
 from tests.artefacts import oracle, sample_events
-from tests.live import PATIENCE_S, LiveService, live_service
+from tests.live import TIMEOUT_S, LiveService, live_service
 
 HOST = "127.0.0.1"
 
@@ -99,7 +99,7 @@ def score(service: LiveService, context: ssl.SSLContext, **headers: str) -> http
         content=RAW.write("", sample_events(3)),
         headers={"Content-Type": RAW.media_type, **headers},
         verify=context,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
     )
 
 
@@ -117,7 +117,7 @@ def serial(service: LiveService, context: ssl.SSLContext) -> str:
 def shakes_hands(service: LiveService, context: ssl.SSLContext) -> bool:
     """Tell whether the service answers this client at all; TLS 1.3 refuses clients after their handshake."""
     try:
-        return httpx.get(f"{service.base_url}/health", verify=context, timeout=PATIENCE_S).status_code == 200
+        return httpx.get(f"{service.base_url}/health", verify=context, timeout=TIMEOUT_S).status_code == 200
     except (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
         return False
 
@@ -233,7 +233,7 @@ def test_an_encrypted_key_does_not_wait_at_the_terminal(files: Files) -> None:
         "except TlsError as error: print(error)"
     )
     arguments = [sys.executable, "-c", script, str(files.certificate), str(files.key)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     assert "is encrypted" in done.stdout
 
 
@@ -258,15 +258,15 @@ def https(
 
 @pytest.mark.process
 def test_https_scores(https: tuple[LiveService, Files], authority: trustme.CA) -> None:
-    """Scores come over TLS 1.2 and 1.3, small and large, and the replies ask to stay with HTTPS."""
+    """Scores come over TLS 1.2 and 1.3, small and large, and the responses ask to stay with HTTPS."""
     service, _ = https
     assert service.base_url.startswith("https://")
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         context = client_context(authority, version=version)
-        reply = score(service, context)
-        np.testing.assert_allclose(RAW.read("", reply.content), oracle(sample_events(3)), rtol=1e-5)
+        response = score(service, context)
+        np.testing.assert_allclose(RAW.read("", response.content), oracle(sample_events(3)), rtol=1e-5)
         many = sample_events(200_000)
-        with httpx.Client(verify=context, base_url=service.base_url, timeout=PATIENCE_S) as client:
+        with httpx.Client(verify=context, base_url=service.base_url, timeout=TIMEOUT_S) as client:
             for _ in range(2):
                 headers = {"Content-Type": RAW.media_type}
                 scores = client.post("/score/batch", content=RAW.write("", many), headers=headers).content
@@ -321,7 +321,7 @@ def test_a_renewed_certificate_is_shown_to_new_connections(
     service, files = https
     context = client_context(authority)
     old = serial(service, context)
-    kept = http.client.HTTPSConnection(*service.address, timeout=PATIENCE_S, context=context)
+    kept = http.client.HTTPSConnection(*service.address, timeout=TIMEOUT_S, context=context)
     kept.request("GET", "/health")
     assert kept.getresponse().read() == b'{"status":"ok"}'
     end = kept.sock

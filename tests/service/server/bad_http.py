@@ -213,7 +213,7 @@ OTHERS = [
     Shape("random bytes", bytes(range(128, 256))),
     Shape("TLS", bytes.fromhex("16030100f4010000f00303") + bytes(240)),
     Shape("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)),
-    Shape("a reply", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    Shape("a response", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     Shape("an SMTP client", b"EHLO a\r\n"),
     Shape("an SSH client", b"SSH-2.0-OpenSSH_9.2\r\n"),
     Shape("a Redis client", b"*1\r\n$4\r\nPING\r\n"),

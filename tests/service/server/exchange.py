@@ -14,12 +14,12 @@ import numpy as np
 
 from benchmarks.load.formats import JSON, RAW, Format
 from tests.artefacts import RTOL, oracle, sample_events
-from tests.live import PATIENCE_S, LiveService
+from tests.live import TIMEOUT_S, LiveService
 
 EVENT = sample_events(1)[0]
 
 
-class Reply(NamedTuple):
+class Response(NamedTuple):
     """A response as it was read."""
 
     status: int
@@ -49,7 +49,7 @@ class Connection:
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.settimeout(PATIENCE_S)
+        self.socket.settimeout(TIMEOUT_S)
         self.socket.connect(service.address)
         self._service = service
         self._other: Connection | None = None
@@ -101,14 +101,14 @@ class Connection:
             headers[field[1]] = field[2]
         return status.value, headers
 
-    def reply(self, method: str = "POST") -> Reply:
+    def response(self, method: str = "POST") -> Response:
         """Read one response, and no byte more than belongs to it."""
         status, headers = self.head()
         length = 0 if method == "HEAD" else int(headers["content-length"])
         while len(self._read) < length:
             self._receive()
         body, self._read = self._read[:length], self._read[length:]
-        return Reply(status, headers, body)
+        return Response(status, headers, body)
 
     def ended(self) -> bool:
         """Tell whether the service closes the connection with nothing more to say."""
@@ -127,7 +127,7 @@ class Connection:
         if self._other is None:
             self._other = Connection(self._service)
         self._other.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert self._other.reply().status == 200
+        assert self._other.response().status == 200
 
 
 def post(body: bytes, *lines: str, fmt: Format = JSON, path: str = "/score", version: str = "1.1") -> bytes:
@@ -141,28 +141,28 @@ def event_request(*lines: str, version: str = "1.1", path: str = "/score") -> by
     return post(JSON.write("features", EVENT), *lines, version=version, path=path)
 
 
-def check_head(reply: Reply, status: int, model: bool = True) -> None:
+def check_head(response: Response, status: int, model: bool = True) -> None:
     """Check what every response to a request to score starts with."""
-    assert reply.status == status
-    sent = email.utils.parsedate_to_datetime(reply.headers["date"])
+    assert response.status == status
+    sent = email.utils.parsedate_to_datetime(response.headers["date"])
     assert abs(sent.timestamp() - time.time()) < 3600
-    assert reply.headers["date"].endswith(" GMT")
-    assert int(reply.headers["content-length"]) == len(reply.body)
-    assert ("model-version" in reply.headers) == model
+    assert response.headers["date"].endswith(" GMT")
+    assert int(response.headers["content-length"]) == len(response.body)
+    assert ("model-version" in response.headers) == model
 
 
-def check_score(reply: Reply) -> None:
+def check_score(response: Response) -> None:
     """Check that this is the score of EVENT."""
-    check_head(reply, 200)
-    assert reply.headers["content-type"] == "application/json"
-    assert json.loads(reply.body).keys() == {"anomaly_score"}
-    np.testing.assert_allclose(json.loads(reply.body)["anomaly_score"], oracle(EVENT[np.newaxis])[0], RTOL)
+    check_head(response, 200)
+    assert response.headers["content-type"] == "application/json"
+    assert json.loads(response.body).keys() == {"anomaly_score"}
+    np.testing.assert_allclose(json.loads(response.body)["anomaly_score"], oracle(EVENT[np.newaxis])[0], RTOL)
 
 
-def check_refusal(reply: Reply, status: int, words: str) -> None:
+def check_refusal(response: Response, status: int, words: str) -> None:
     """Check that this is an error with these words, after which the connection is closed."""
-    assert (reply.status, reply.closes) == (status, True)
-    assert words in reply.detail()
+    assert (response.status, response.closes) == (status, True)
+    assert words in response.detail()
 
 
 def begin(connection: Connection, n_events: int) -> bytes:

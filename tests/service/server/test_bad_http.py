@@ -20,7 +20,7 @@ from tests.service.api.bad_input import (
     MAX_URL_BYTES,
 )
 from tests.service.server.bad_http import CHUNKED, HARMLESS, HEALTH, SHAPES, SIZE, Shape, post
-from tests.service.server.exchange import Connection, Reply
+from tests.service.server.exchange import Connection, Response
 
 pytestmark = pytest.mark.process
 SCORE_OF_EVENT = oracle(np.array([[1.0, 2.0, 3.0, 4.0, 5.0]]))[0]
@@ -37,21 +37,21 @@ def service(model_path: Path) -> Iterator[LiveService]:
         assert not [line for line in service.log_lines if line["level"] in {"ERROR", "CRITICAL"}]
 
 
-def check_score(reply: Reply) -> None:
+def check_score(response: Response) -> None:
     """Check that this is the score of the event that all good requests here have."""
-    assert reply.status == 200, reply
-    np.testing.assert_allclose(json.loads(reply.body)["anomaly_score"], SCORE_OF_EVENT, RTOL)
+    assert response.status == 200, response
+    np.testing.assert_allclose(json.loads(response.body)["anomaly_score"], SCORE_OF_EVENT, RTOL)
 
 
 def check_refusal(connection: Connection, shape: Shape) -> None:
     """Check that a refusal in the form of all others comes, and nothing after it."""
-    reply = connection.reply()
-    detail = reply.detail()
-    assert reply.status in shape.statuses, detail
+    response = connection.response()
+    detail = response.detail()
+    assert response.status in shape.statuses, detail
     assert shape.detail in detail
     assert 0 < len(detail) <= LONGEST_DETAIL
     assert not INWARD.search(detail), detail
-    assert reply.headers["connection"] == "close"
+    assert response.headers["connection"] == "close"
     assert connection.ended()
 
 
@@ -59,7 +59,7 @@ def check_service(service: LiveService) -> None:
     """Check that a new connection is answered."""
     with Connection(service) as connection:
         connection.send_pieces([GOOD])
-        check_score(connection.reply())
+        check_score(connection.response())
 
 
 def in_pieces(shape: Shape, behind: bytes) -> list[bytes]:
@@ -84,7 +84,7 @@ def test_what_is_not_http_is_refused_and_hides_nothing(service: LiveService, sub
                 with Connection(service) as connection:
                     connection.send_pieces([GOOD * before + shape.sent + HEALTH])
                     for _ in range(before):
-                        check_score(connection.reply())
+                        check_score(connection.response())
                     check_refusal(connection, shape)
             with Connection(service) as connection:
                 connection.send_pieces(in_pieces(shape, HEALTH))
@@ -98,12 +98,12 @@ def test_what_is_only_odd_is_answered(service: LiveService, subtests: pytest.Sub
         for pieces in ([shape.sent + HEALTH], in_pieces(shape, HEALTH)):
             with subtests.test(msg=f"{shape.name} in {len(pieces)}"), Connection(service) as connection:
                 connection.send_pieces(pieces)
-                reply = connection.reply()
-                check_score(reply)
-                if reply.closes:
+                response = connection.response()
+                check_score(response)
+                if response.closes:
                     assert connection.ended()
                 else:
-                    assert json.loads(connection.reply().body) == {"status": "ok"}
+                    assert json.loads(connection.response().body) == {"status": "ok"}
     check_service(service)
 
 
@@ -140,7 +140,7 @@ def test_behind_a_body_that_is_too_long_is_the_next_request(service: LiveService
         )
         if not check_too_large(connection).closes:
             connection.send_pieces([GOOD])
-            check_score(connection.reply())
+            check_score(connection.response())
 
 
 def test_a_body_of_endless_length_is_not_waited_for(service: LiveService) -> None:
@@ -152,11 +152,11 @@ def test_a_body_of_endless_length_is_not_waited_for(service: LiveService) -> Non
     check_service(service)
 
 
-def check_too_large(connection: Connection) -> Reply:
-    """Check that the body is refused, and give the reply."""
-    reply = connection.reply()
-    assert (reply.status, "expected at most" in reply.detail()) == (413, True)
-    return reply
+def check_too_large(connection: Connection) -> Response:
+    """Check that the body is refused, and give the response."""
+    response = connection.response()
+    assert (response.status, "expected at most" in response.detail()) == (413, True)
+    return response
 
 
 @pytest.mark.parametrize("broken", [b"\r\nsize\r\n", b"1d\r\n", b"\r\n-1\r\n"])
@@ -168,7 +168,7 @@ def test_a_batch_that_breaks_off_into_what_is_not_http_gets_no_score(service: Li
         with Connection(service) as connection:
             connection.send_pieces([before + head + rows[:40_000], rows[40_000:], broken, HEALTH])
             if before:
-                check_score(connection.reply())
+                check_score(connection.response())
             check_refusal(connection, Shape("", b""))
     check_service(service)
 
@@ -179,8 +179,8 @@ def test_a_body_that_was_refused_and_then_is_not_http_gets_one_response(service:
     head = post(CHUNKED, body=nan).replace(b"/score", b"/score/batch").replace(b"json", b"octet-stream")
     with Connection(service) as connection:
         connection.send_pieces([head])
-        reply = connection.reply()
-        assert (reply.status, "events[0][0] (feature0) is nan" in reply.detail()) == (400, True)
+        response = connection.response()
+        assert (response.status, "events[0][0] (feature0) is nan" in response.detail()) == (400, True)
         connection.send_pieces([b"\r\nsize\r\n", HEALTH])
         assert connection.ended()
     check_service(service)
@@ -196,4 +196,4 @@ def test_byte_by_byte_it_is_the_same(service: LiveService, subtests: pytest.Subt
                 if shape in SHAPES:
                     check_refusal(connection, shape)
                 else:
-                    check_score(connection.reply())
+                    check_score(connection.response())

@@ -27,7 +27,7 @@ from benchmarks.load.closed_loop import ClosedLoop
 from benchmarks.load.outcomes import Outcome, Report
 from benchmarks.load.scoring import checked, mixed_requests
 from tests.artefacts import oracle, sample_events, write_artefact
-from tests.live import PATIENCE_S, LiveService, live_service, wait_until
+from tests.live import TIMEOUT_S, LiveService, live_service, wait_until
 from tests.service.reload.models import Made, make, put
 from tests.service.server.processes import limit_descriptors, n_descriptors, running, wait_until_gone
 
@@ -82,7 +82,7 @@ def test_sigterm_under_load_loses_nothing(one: Made, workers: str) -> None:
         service.signal(signal.SIGTERM)
         assert service.wait_until_health_is(503).json()["detail"] == "draining"
         load.wait_for_answers(100)
-        assert service.process.wait(PATIENCE_S) == 0
+        assert service.process.wait(TIMEOUT_S) == 0
         load.wait_for(lambda report: report.outcomes[Outcome.UNSENT] > 0)
         assert service.log_levels == {"INFO"}
     assert_none_lost(load.report(), Outcome.REFUSED)
@@ -93,7 +93,7 @@ def test_sigterm_without_a_drain_loses_nothing_that_was_sent(one: Made) -> None:
     with live_service(one.path, "--workers", "2") as service, steady(service, one, clients=8) as load:
         load.wait_for_answers(200)
         service.signal(signal.SIGTERM)
-        assert service.process.wait(PATIENCE_S) == 0
+        assert service.process.wait(TIMEOUT_S) == 0
     assert_none_lost(load.report(), Outcome.REFUSED)
 
 
@@ -328,4 +328,4 @@ def test_clock_jumps_are_not_noticed(one: Made, clock: tuple[Path, dict[str, str
 def _date_is(service: LiveService, expected_s: float) -> bool:
     """Tell whether a response has about this time."""
     date = service.get("/health").headers["date"]
-    return abs(parsedate_to_datetime(date).timestamp() - expected_s) < 2 * PATIENCE_S
+    return abs(parsedate_to_datetime(date).timestamp() - expected_s) < 2 * TIMEOUT_S

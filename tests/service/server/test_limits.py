@@ -47,18 +47,18 @@ def test_a_head_that_is_not_taken_is_refused_in_words(bounded: LiveService, subt
                 with suppress(ConnectionError):  # the refusal may come before the end of the head
                     for start in range(0, len(head), step):
                         connection.send(head[start : start + step].encode())
-                check_refusal(connection.reply(), status, words)
+                check_refusal(connection.response(), status, words)
                 assert connection.ended()
     assert bounded.metrics()["anomaly_requests_total route=other status=400"] > 0
 
 
-def test_a_wrong_request_waits_for_the_replies_to_those_before_it(bounded: LiveService) -> None:
+def test_a_wrong_request_waits_for_the_responses_to_those_before_it(bounded: LiveService) -> None:
     """Two good requests and garbage in one write: two scores, then the refusal."""
     with Connection(bounded) as connection:
         connection.send(event_request() + event_request() + b"garbage\r\n\r\n")
-        check_score(connection.reply())
-        check_score(connection.reply())
-        check_refusal(connection.reply(), 400, "not well-formed")
+        check_score(connection.response())
+        check_score(connection.response())
+        check_refusal(connection.response(), 400, "not well-formed")
         assert connection.ended()
 
 
@@ -69,8 +69,8 @@ def test_a_wrong_chunk_is_the_refusal_of_its_own_request(bounded: LiveService) -
         with Connection(bounded) as connection:
             connection.send(before * event_request() + head + b"5\r\n12345\r\nzz\r\n")
             for _ in range(before):
-                check_score(connection.reply())
-            check_refusal(connection.reply(), 400, "not well-formed")
+                check_score(connection.response())
+            check_refusal(connection.response(), 400, "not well-formed")
             assert connection.ended()
 
 
@@ -81,14 +81,14 @@ def test_endless_trailers_are_not_kept(bounded: LiveService) -> None:
     chunks = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
     with Connection(bounded) as connection:
         connection.send(head + chunks + b"X-Some: trailer\r\n\r\n")
-        check_score(connection.reply())
+        check_score(connection.response())
         connection.send(head + chunks)
         try:
             for _ in range(10_000):
                 connection.send(b"X: " + 50 * b"a" + b"\r\n")
         except ConnectionError:
             return
-        check_refusal(connection.reply(), 431, "what follows the body")
+        check_refusal(connection.response(), 431, "what follows the body")
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_an_announced_body_is_refused_before_it_comes_and_not_read_for_ever(boun
     head = post(b"", path="/score/batch", fmt=RAW).replace(b"Content-Length: 0", b"Content-Length: 1000000000")
     with Connection(bounded) as connection:
         connection.send(head)
-        assert connection.reply().status == 413
+        assert connection.response().status == 413
         sent, piece = 0, bytes(2**20)
         with suppress(ConnectionError):
             while sent < 2 * DISCARD_BYTES:
@@ -111,9 +111,9 @@ def test_the_body_of_a_refused_request_is_not_the_next_request(bounded: LiveServ
     inside = event_request()
     with Connection(bounded) as connection:
         connection.send(post(inside, "Content-Encoding: gzip") + event_request())
-        reply = connection.reply()
-        assert (reply.status, "Content-Encoding is 'gzip'" in reply.detail()) == (415, True)
-        check_score(connection.reply())
+        response = connection.response()
+        assert (response.status, "Content-Encoding is 'gzip'" in response.detail()) == (415, True)
+        check_score(connection.response())
 
 
 def test_an_upgrade_is_passed_over(bounded: LiveService) -> None:
@@ -124,7 +124,7 @@ def test_an_upgrade_is_passed_over(bounded: LiveService) -> None:
         )
         connection.send(asking + asking + event_request())
         for _ in range(3):
-            check_score(connection.reply())
+            check_score(connection.response())
 
 
 def test_a_client_that_leaves_stops_costing_work(bounded: LiveService) -> None:
@@ -136,7 +136,7 @@ def test_a_client_that_leaves_stops_costing_work(bounded: LiveService) -> None:
             connection.send(post(body, fmt=RAW, path="/score/batch")[:-1])
     with Connection(bounded) as connection:
         connection.send(event_request())
-        check_score(connection.reply())
+        check_score(connection.response())
     wait_until(lambda: bounded.metrics()["anomaly_inflight_requests"] == 0)
     assert bounded.metrics()["anomaly_events_scored_total"] == before + 1
     assert bounded.log_levels == {"INFO"}

@@ -20,7 +20,7 @@ from service.server.connections import ConnectionServer
 from service.server.handoff import REPORT, Channel, HandOff, Receiver
 from service.server.listener import Listener
 from tests.artefacts import sample_events
-from tests.live import PATIENCE_S, LiveService, live_service, samples
+from tests.live import TIMEOUT_S, LiveService, live_service, samples
 
 
 class Service:
@@ -35,7 +35,7 @@ class Service:
 
     def connect(self) -> socket.socket:
         """Open a connection, which waits to be accepted by then."""
-        return socket.create_connection(self.listener.socket.getsockname(), timeout=PATIENCE_S)
+        return socket.create_connection(self.listener.socket.getsockname(), timeout=TIMEOUT_S)
 
     def handle(self) -> None:
         """Do what the supervisor does once any of the sockets is readable."""
@@ -241,7 +241,7 @@ class Echo(asyncio.Protocol):
 
 async def until(told: Callable[[], bool]) -> None:
     """Let the loop run until something is so."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not told():
             await asyncio.sleep(0.001)
 
@@ -250,7 +250,7 @@ def serve_echo(channel: Channel) -> tuple[ConnectionServer, Receiver, set[asynci
     """Serve what is handed to a worker, as the worker."""
     connections: set[asyncio.BaseTransport] = set()
     receiver = Receiver(channel.workers_end)
-    server = ConnectionServer(receiver, lambda: Echo(connections), lambda: None, PATIENCE_S, PATIENCE_S)
+    server = ConnectionServer(receiver, lambda: Echo(connections), lambda: None, TIMEOUT_S, TIMEOUT_S)
     return server, receiver, connections
 
 
@@ -324,7 +324,7 @@ class Client:
     """A connection that stays open."""
 
     def __init__(self, service: LiveService) -> None:
-        self.connection = HTTPConnection(*service.address, timeout=PATIENCE_S)
+        self.connection = HTTPConnection(*service.address, timeout=TIMEOUT_S)
         self.connection.connect()
 
     def score(self) -> None:
@@ -356,7 +356,7 @@ def test_each_worker_answers_its_even_share(model_path: Path, n_workers: int) ->
                 client.score()
             clients += new
             n_asked += len(new)
-            deadline = time.monotonic() + PATIENCE_S
+            deadline = time.monotonic() + TIMEOUT_S
             while sum((counted := clients[0].count()).values()) < n_asked + n_polls:
                 n_polls += 1
                 assert time.monotonic() < deadline

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.load.formats import JSON, NPY, RAW
 from tests.artefacts import RTOL, oracle, sample_events
-from tests.live import PATIENCE_S, LiveService, live_service
+from tests.live import TIMEOUT_S, LiveService, live_service
 from tests.service.server.exchange import EVENT, Connection, check_head, check_score, event_request, post
 
 pytestmark = pytest.mark.process
@@ -18,19 +18,19 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture(scope="module", params=[[], ["--access-log"]], ids=["one-write", "access-log"])
 def spoken(model_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveService]:
-    """Serve with and without a log of requests, which have ways of their own to send a reply."""
+    """Serve with and without a log of requests, which have ways of their own to send a response."""
     with live_service(model_path, *request.param) as service:
         yield service
 
 
-def test_a_reply_is_a_whole_message(spoken: LiveService) -> None:
+def test_a_response_is_a_whole_message(spoken: LiveService) -> None:
     """Status line, date, model, type and length come before the body, and the connection stays open."""
     with Connection(spoken) as connection:
         for _ in range(3):
             connection.send(event_request())
-            reply = connection.reply()
-            check_score(reply)
-            assert set(reply.headers) == {"date", "model-version", "content-type", "content-length"}
+            response = connection.response()
+            check_score(response)
+            assert set(response.headers) == {"date", "model-version", "content-type", "content-length"}
 
 
 REFUSALS = [
@@ -56,22 +56,22 @@ def test_a_refusal_is_a_whole_message(spoken: LiveService, subtests: pytest.Subt
         for request, status, detail in REFUSALS:
             with subtests.test(msg=repr(request[:40])):
                 connection.send(request)
-                reply = connection.reply()
-                check_head(reply, status, model=False)
-                assert reply.headers["cache-control"] == "no-store"
-                assert reply.detail().startswith(detail)
+                response = connection.response()
+                check_head(response, status, model=False)
+                assert response.headers["cache-control"] == "no-store"
+                assert response.detail().startswith(detail)
                 connection.send(event_request())
-                check_score(connection.reply())
+                check_score(connection.response())
 
 
 def test_a_working_point_s_threshold_is_a_header(spoken: LiveService) -> None:
     """Headers of one request alone are framed like all others."""
     with Connection(spoken) as connection:
         connection.send(event_request(path="/score?working_point=loose"))
-        reply = connection.reply()
-        check_head(reply, 200)
-        assert reply.headers["score-threshold"] == "2.0"
-        assert json.loads(reply.body).keys() == {"anomaly_score", "accepted"}
+        response = connection.response()
+        check_head(response, 200)
+        assert response.headers["score-threshold"] == "2.0"
+        assert json.loads(response.body).keys() == {"anomaly_score", "accepted"}
 
 
 def test_the_connection_is_closed_for_a_client_that_wants_it(spoken: LiveService) -> None:
@@ -79,14 +79,14 @@ def test_the_connection_is_closed_for_a_client_that_wants_it(spoken: LiveService
     for request in (event_request("Connection: close"), event_request(version="1.0")):
         with Connection(spoken) as connection:
             connection.send(request)
-            reply = connection.reply()
-            check_score(reply)
-            assert reply.closes
+            response = connection.response()
+            check_score(response)
+            assert response.closes
             assert connection.ended()
 
 
 def test_requests_of_one_packet_are_answered_in_order(spoken: LiveService) -> None:
-    """Pipelined requests, good and wrong ones and of both routes, get their replies in the requests' order."""
+    """Pipelined requests, good and wrong ones and of both routes, get their responses in the requests' order."""
     events = sample_events(40)
     sent = b""
     for place, event in enumerate(events):
@@ -101,20 +101,20 @@ def test_requests_of_one_packet_are_answered_in_order(spoken: LiveService) -> No
         connection.send(sent)
         for place in range(len(events)):
             expected = oracle(events[place:])
-            np.testing.assert_allclose(np.frombuffer(connection.reply().body, "<f4"), expected[:1], RTOL)
+            np.testing.assert_allclose(np.frombuffer(connection.response().body, "<f4"), expected[:1], RTOL)
             if place % 7 == 0:
-                assert connection.reply().status == 400
+                assert connection.response().status == 400
             if place % 5 == 0:
-                np.testing.assert_allclose(np.frombuffer(connection.reply().body, "<f4"), expected, RTOL)
+                np.testing.assert_allclose(np.frombuffer(connection.response().body, "<f4"), expected, RTOL)
             if place % 11 == 0:
-                assert connection.reply().body == b'{"status":"ok"}'
+                assert connection.response().body == b'{"status":"ok"}'
         connection.send(event_request("Connection: close"))
-        check_score(connection.reply())
+        check_score(connection.response())
         assert connection.ended()
 
 
 def test_a_client_that_waits_to_send_is_told_to(spoken: LiveService) -> None:
-    """With Expect: 100-continue the body is asked for, and one reply follows; a refused head gets its refusal alone."""
+    """With Expect: 100-continue the body is asked for, and one response follows; a refused head gets a refusal alone."""
     body = JSON.write("features", EVENT)
     request = post(body, "Expect: 100-continue")
     with Connection(spoken) as connection:
@@ -122,9 +122,9 @@ def test_a_client_that_waits_to_send_is_told_to(spoken: LiveService) -> None:
             connection.send(request.removesuffix(body))
             assert connection.head() == (100, {})
             connection.send(body)
-            check_score(connection.reply())
+            check_score(connection.response())
         connection.send(request.removesuffix(body).replace(b"json", b"yaml"))
-        assert connection.reply().status == 415
+        assert connection.response().status == 415
 
 
 def test_a_body_in_chunks_is_a_body(spoken: LiveService) -> None:
@@ -135,10 +135,10 @@ def test_a_body_in_chunks_is_a_body(spoken: LiveService) -> None:
         for step in (1, 7, len(body)):
             pieces = [body[start : start + step] for start in range(0, len(body), step)]
             connection.send(head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n")
-            check_score(connection.reply())
+            check_score(connection.response())
 
 
-def test_a_client_that_reads_late_gets_all_its_replies(spoken: LiveService) -> None:
+def test_a_client_that_reads_late_gets_all_its_responses(spoken: LiveService) -> None:
     """Responses wait, in order, for a client that sends on and does not read, and others are answered meanwhile."""
     sizes = (20_000, 1, 30_000, 17)
     batches = [RAW.write("events", sample_events(n_events, seed=n_events)) for n_events in sizes]
@@ -153,10 +153,10 @@ def test_a_client_that_reads_late_gets_all_its_replies(spoken: LiveService) -> N
             left = rest
             if stalled:
                 other.send(event_request())
-                check_score(other.reply())
+                check_score(other.response())
         for scores in expected:
             left = send_some(connection, left)
-            np.testing.assert_allclose(NPY.read("anomaly_scores", connection.reply().body), scores, RTOL)
+            np.testing.assert_allclose(NPY.read("anomaly_scores", connection.response().body), scores, RTOL)
 
 
 def send_some(connection: Connection, left: memoryview) -> memoryview:
@@ -165,7 +165,7 @@ def send_some(connection: Connection, left: memoryview) -> memoryview:
     with suppress(BlockingIOError):
         while left:
             left = left[connection.socket.send(left) :]
-    connection.socket.settimeout(PATIENCE_S)
+    connection.socket.settimeout(TIMEOUT_S)
     return left
 
 
@@ -176,7 +176,7 @@ def test_a_client_that_leaves_early_affects_no_other(spoken: LiveService) -> Non
             connection.send(data)
         with Connection(spoken) as connection:
             connection.send(event_request())
-            check_score(connection.reply())
+            check_score(connection.response())
     assert spoken.log_levels <= {"INFO", "DEBUG"}
 
 
@@ -185,11 +185,11 @@ def test_a_response_to_head_is_that_to_get_without_a_body(spoken: LiveService) -
     with Connection(spoken) as connection:
         for path, status in (("/health", 200), ("/score", 405)):
             connection.send(f"HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-            reply = connection.reply("HEAD")
-            assert reply.status == status
-            assert path == "/score" or reply.headers["content-length"] == "15"
+            response = connection.response("HEAD")
+            assert response.status == status
+            assert path == "/score" or response.headers["content-length"] == "15"
         connection.send(event_request())
-        check_score(connection.reply())
+        check_score(connection.response())
 
 
 def test_a_path_with_a_slash_at_its_end_is_the_same(spoken: LiveService) -> None:
@@ -200,9 +200,9 @@ def test_a_path_with_a_slash_at_its_end_is_the_same(spoken: LiveService) -> None
     before = spoken.metrics()
     with Connection(spoken) as connection:
         connection.send(event_request(path="/score/"))
-        check_score(connection.reply())
+        check_score(connection.response())
         connection.send(post(RAW.write("events", events), fmt=RAW, path="/score/batch/"))
-        np.testing.assert_allclose(np.frombuffer(connection.reply().body, "<f4"), oracle(events), RTOL)
+        np.testing.assert_allclose(np.frombuffer(connection.response().body, "<f4"), oracle(events), RTOL)
     after = spoken.metrics()
     assert [after[name] - before.get(name, 0) for name in names] == [1, 1, 301]
 
@@ -211,7 +211,7 @@ def test_requests_are_logged_only_where_that_is_wanted(spoken: LiveService, requ
     """With --access-log each request is a line, with its status; without it none is."""
     with Connection(spoken) as connection:
         connection.send(b"GET /no/route?query HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        assert connection.reply().status == 404
+        assert connection.response().status == 404
         assert connection.ended()
     logged = [line["status"] for line in spoken.events("request") if line["path"] == "/no/route"]
     assert logged == [404] * ("access-log" in request.node.callspec.id)

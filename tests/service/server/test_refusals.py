@@ -138,10 +138,10 @@ def test_an_overloaded_worker_s_refusals_are_received(model_path: Path) -> None:
             for n_bytes in (MIB, *SLOW_SIZES):
                 refused = held.enter_context(Connection(service))
                 refused.send(post(bytes(n_bytes), *lines, fmt=RAW, path="/score/batch"))
-                assert refused.reply().status == 503
+                assert refused.response().status == 503
         old = held.enter_context(Connection(service))
         old.send(post(bytes(12 * MIB), fmt=RAW, path="/score/batch", version="1.0"))
-        assert old.reply().status == 503
+        assert old.response().status == 503
         assert old.ended()
 
 
@@ -155,7 +155,7 @@ def test_plain_requests_before_a_long_body_are_refused_audibly(model_path: Path,
         ):
             with Connection(service) as connection:
                 connection.send(request)
-                check_refusal(connection.reply(), status, "")
+                check_refusal(connection.response(), status, "")
                 assert connection.ended()
 
 
@@ -172,7 +172,7 @@ def test_no_limit_counts_the_bytes_of_another_request(live: LiveService, late: s
     for first, status in ((right, 200), (refused, 406), (chunked + chunks + b"0\r\n\r\n", 200)):
         with Connection(live) as connection:
             connection.send(first + following[:cut])
-            assert connection.reply().status == status
+            assert connection.response().status == status
             time.sleep(0.3)
             connection.send(following[cut:])
-            check_score(connection.reply())
+            check_score(connection.response())

@@ -29,7 +29,7 @@ def strict(model_path: Path) -> Iterator[LiveService]:
 
 def check_timeout(connection: Connection, words: str) -> None:
     """Read a 408 with these words, after which the connection is closed."""
-    check_refusal(connection.reply(), 408, words)
+    check_refusal(connection.response(), 408, words)
     assert connection.ended()
 
 
@@ -72,7 +72,7 @@ def test_what_stops_is_given_up_and_counted(strict: LiveService) -> None:
         rest.send(refused.replace(b"Content-Length: 0", b"Content-Length: 100") + b"x")
         for connection, request in zip(stopped, (event_request(), batch), strict=True):
             connection.send(request[:-5])
-        assert rest.reply().status == 415
+        assert rest.response().status == 415
         for connection in stopped:
             check_timeout(connection, f"no byte of the body came for {STALL_S} s")
         for connection in (silent, blank, rest):
@@ -91,7 +91,7 @@ def test_an_idle_connection_is_closed_after_its_time_alone(strict: LiveService) 
             for piece in (request[:30], request[30:-5], request[-5:]):
                 connection.send(piece)
                 time.sleep(PAUSE_S)
-            check_score(connection.reply())
+            check_score(connection.response())
         assert connection.ended()
 
 
@@ -110,7 +110,7 @@ def test_a_client_that_reads_nothing_is_cut_off(strict: LiveService) -> None:
                 except TimeoutError:
                     with Connection(strict) as other:
                         other.send(event_request())
-                        check_score(other.reply())
+                        check_score(other.response())
             pytest.fail("a client that reads nothing is still served")
         except ConnectionError:
             pass

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.load.formats import JSON, RAW
 from tests.artefacts import N_FEATURES, metadata, with_metadata, write_artefact
-from tests.live import PATIENCE_S, LiveService, live_service, run_service, starting_service, wait_until
+from tests.live import TIMEOUT_S, LiveService, live_service, run_service, starting_service, wait_until
 from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, score
 from tests.service.server.processes import children, limit_descriptors, wait_until_gone, wait_until_importing
 
@@ -77,10 +77,10 @@ def test_a_request_in_flight_is_answered_before_the_end(model_path: Path, worker
         service.signal(sig)
         service.wait_for("Shutting down")
         connection.send(rest)
-        reply = connection.reply()
-        assert (reply.status, len(reply.body)) == (200, 2 * 4)
+        response = connection.response()
+        assert (response.status, len(response.body)) == (200, 2 * 4)
         assert connection.ended()
-        assert service.process.wait(PATIENCE_S) == 0
+        assert service.process.wait(TIMEOUT_S) == 0
         assert service.log_levels == {"INFO"}
 
 
@@ -89,7 +89,7 @@ def test_a_request_that_never_ends_does_not_keep_the_service(model_path: Path) -
     with live_service(model_path, "--shutdown-s", "1") as service, Connection(service) as connection:
         begin(connection, 2)
         assert service.stop() == 0
-        check_refusal(connection.reply(), 503, "the service stopped before it had scored; send the request again")
+        check_refusal(connection.response(), 503, "the service stopped before it had scored; send the request again")
         [line] = [line for line in service.log_lines if line["level"] != "INFO"]
         assert line["event"] == "Cancel 1 running task(s), timeout graceful shutdown exceeded"
         assert "exc_info" not in service.log_text
@@ -104,7 +104,7 @@ def test_a_signal_during_the_start_ends_the_service_cleanly(
     with starting_service(model_path, "--workers", str(workers)) as service:
         wait_until_importing(lambda: {service.process.pid}, 1)
         service.signal(sig)
-        assert service.process.wait(PATIENCE_S) == 0
+        assert service.process.wait(TIMEOUT_S) == 0
         assert service.log_lines[-1]["event"] == "stopped"
         assert service.log_levels == {"INFO"}
         assert not service.events("ready")
@@ -219,7 +219,7 @@ def test_all_workers_answer_and_have_their_place_on_the_disk(model_path: Path, t
         with ExitStack() as stack:  # each connection goes to the worker that has the fewest
             for connection in [stack.enter_context(Connection(service)) for _ in range(4)]:
                 connection.send(event_request())
-                check_score(connection.reply())
+                check_score(connection.response())
             wait_until(lambda: len({line["pid"] for line in service.events("request")}) == 2)
         assert service.process.pid not in {line["pid"] for line in service.events("request")}
         files = list(tmp_path.glob("anomaly-workers-*/*.db"))
@@ -264,7 +264,7 @@ def test_an_address_of_version_6_is_written_as_a_url(model_path: Path) -> None:
         assert service.base_url.startswith("http://[::1]:")
         assert score(service).status_code == 200
         service.signal(signal.SIGINT)
-        assert service.process.wait(PATIENCE_S) == 0
+        assert service.process.wait(TIMEOUT_S) == 0
 
 
 @pytest.mark.slow
@@ -329,7 +329,7 @@ def test_without_workers_the_service_ends(model_path: Path, tmp_path: Path) -> N
         counting = {path.stem.rpartition("_")[2] for path in directory.iterdir()}
         assert counting == {str(first), str(last)}  # not those that could not start
         os.kill(last, signal.SIGKILL)
-        assert service.process.wait(PATIENCE_S) == 1
+        assert service.process.wait(TIMEOUT_S) == 1
         assert service.events("worker cannot start; all stop")
 
 
@@ -340,7 +340,7 @@ def test_workers_do_not_outlive_the_supervisor(model_path: Path) -> None:
         workers = {line["pid"] for line in service.events(STARTED)}
         assert len(workers) == 2
         service.signal(signal.SIGKILL)
-        service.process.wait(PATIENCE_S)
+        service.process.wait(TIMEOUT_S)
         for pid in workers:
             wait_until_gone(pid)
         with pytest.raises(httpx.ConnectError):
