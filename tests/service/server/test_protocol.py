@@ -114,7 +114,7 @@ def test_requests_of_one_packet_are_answered_in_order(spoken: LiveService) -> No
 
 
 def test_a_client_that_waits_to_send_is_told_to(spoken: LiveService) -> None:
-    """With Expect: 100-continue the body is asked for, and one response follows; a refused head gets a refusal alone."""
+    """With Expect: 100-continue the body is asked for, and one response follows; a refused head gets that alone."""
     body = JSON.write("features", EVENT)
     request = post(body, "Expect: 100-continue")
     with Connection(spoken) as connection:
