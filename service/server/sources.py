@@ -1,7 +1,6 @@
 """Where a process takes connections and snapshots from: its own listener and watcher, or the supervisor."""
 
 import logging
-import multiprocessing
 import signal
 import socket
 import sys
@@ -76,7 +75,8 @@ class WorkerEnds(NamedTuple):
     """Its end of the hand-off of connections."""
     operations: socket.socket | None
     """The listening socket of the operations port, which all workers share."""
-    snapshots: Connection
+    orders: Connection
+    """Snapshots to apply, or None to stop; what was applied is sent back."""
 
 
 class Supervised:
@@ -85,27 +85,24 @@ class Supervised:
     def __init__(self, ends: WorkerEnds) -> None:
         self.main = Receiver(ends.main)
         self.operations = None if ends.operations is None else Listener(ends.operations, spare=0)
-        self._snapshots = ends.snapshots
+        self._orders = ends.orders
 
     def open(self, apply: Callable[[Snapshot], None], stop: Callable[[], None]) -> None:
-        """Apply the snapshots that are sent, and stop when the supervisor ends."""
-        supervisor = multiprocessing.parent_process()
-        assert supervisor is not None
-        sentinel = supervisor.sentinel
+        """Apply the snapshots that are sent, and stop when the supervisor says so or ends."""
 
         def receive() -> None:
             try:
-                apply(self._snapshots.recv())
-            except (EOFError, OSError):  # the supervisor has ended
-                get_running_loop().remove_reader(self._snapshots)
+                snapshot: Snapshot | None = self._orders.recv()
+            except (EOFError, OSError):
+                get_running_loop().remove_reader(self._orders)
+                logger.error("the parent process died; this worker stops")
+                snapshot = None
+            if snapshot is None:
+                stop()
+            else:
+                apply(snapshot)
 
-        def stop_orphaned() -> None:
-            get_running_loop().remove_reader(sentinel)
-            logger.error("the parent process died; this worker stops")
-            stop()
-
-        get_running_loop().add_reader(self._snapshots, receive)
-        get_running_loop().add_reader(sentinel, stop_orphaned)
+        get_running_loop().add_reader(self._orders, receive)
 
     def announce(self, applied: Applied) -> None:
         """Reserve the metrics' place on the disk, and tell the supervisor; exits with 1 where there is no room."""
@@ -123,7 +120,7 @@ class Supervised:
     def confirm(self, applied: Applied) -> None:
         """Tell the supervisor."""
         with suppress(OSError):  # it has ended, and this worker is about to
-            self._snapshots.send(applied)
+            self._orders.send(applied)
 
     def drain(self) -> float:
         """Give the supervisor time to hand over the connections that wait."""

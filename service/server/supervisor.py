@@ -42,7 +42,7 @@ class Worker:
         """Start it with this snapshot; raises OSError where the machine has no more processes or descriptors."""
         # A new interpreter for each: a fork would copy the runtime's locks without its threads.
         spawn = multiprocessing.get_context("spawn")
-        self.snapshots, workers_end = spawn.Pipe()
+        self.orders, workers_end = spawn.Pipe()
         self.channel = Channel()
         ends = WorkerEnds(self.channel.workers_end, operations.socket if operations else None, workers_end)
         # A daemon, so that no worker outlives an unexpected end of the supervisor.
@@ -59,13 +59,21 @@ class Worker:
         """Send a newer snapshot, unless the worker has yet to apply another: then it is to be sent again."""
         if self.ready and self.connected and self._sent_revision == self.applied.revision < snapshot.revision:
             with suppress(OSError):  # it has died
-                self.snapshots.send(snapshot)
+                self.orders.send(snapshot)
                 self._sent_revision = snapshot.revision
+
+    def stop(self) -> None:
+        """Tell it to stop: it takes no signal, which may be meant for all processes; one that starts is killed."""
+        if self.ready:
+            with suppress(OSError):  # it has died
+                self.orders.send(None)
+        else:
+            self.process.kill()
 
     def receive(self) -> None:
         """Receive what it has applied, the first of which tells that it is ready."""
         try:
-            self.applied = self.snapshots.recv()
+            self.applied = self.orders.recv()
         except (EOFError, OSError):  # it died instead
             self.connected = False
         else:
@@ -104,8 +112,12 @@ class Supervisor:
         for _ in range(self._n_workers):
             if not self._stopping:
                 self._start()
-        while self._workers:
-            self._supervise()
+        try:
+            while self._workers:
+                self._supervise()
+        finally:
+            for worker in self._workers:  # after an unexpected error: they stop, as when this process is killed
+                worker.orders.close()
         return self._status
 
     def _supervise(self) -> None:
@@ -115,7 +127,7 @@ class Supervisor:
         happened = self._wait()
         self._hand_off.handle(happened)
         for worker in list(self._workers):
-            if worker.snapshots in happened:
+            if worker.orders in happened:
                 self._receive(worker)
             if worker.process.sentinel in happened:
                 self._replace(worker)
@@ -138,7 +150,7 @@ class Supervisor:
             limit_s = min(limit_s, self._closes_at - now)
         awaited: list[int | Connection | socket.socket] = [self._watcher.news, *self._hand_off.sockets]
         awaited += [worker.process.sentinel for worker in self._workers]
-        awaited += [worker.snapshots for worker in self._workers if worker.connected]
+        awaited += [worker.orders for worker in self._workers if worker.connected]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         happened = wait(awaited, max(limit_s, 0))
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
@@ -168,7 +180,7 @@ class Supervisor:
         self._closes_at = time.monotonic() + (0 if self._stopping else self._drain_s)
         self._stopping = True
         for worker in self._workers:
-            worker.process.terminate()
+            worker.stop()
 
     def _receive(self, worker: Worker) -> None:
         was_ready = worker.ready
@@ -193,7 +205,7 @@ class Supervisor:
     def _replace(self, worker: Worker) -> None:
         worker.process.join()
         self._hand_off.remove(worker.channel)
-        worker.snapshots.close()
+        worker.orders.close()
         self._workers.remove(worker)
         pid, exit_code = worker.process.pid, worker.process.exitcode
         with suppress(OSError):  # a cleaner of temporary files may have removed them

@@ -107,7 +107,7 @@ class Server(uvicorn.Server):
             operations: Any = self._application.operations
             make = partial(self._make_protocol, self._operations_state, operations)
             self._operations = ConnectionServer(self._source.operations, make, lambda: None, *times_s)
-        self._source.open(self._applier.submit, partial(self.handle_exit, signal.SIGTERM, None))
+        self._source.open(self._applier.submit, self._stop)
         if not self.should_exit:
             self._source.announce(self._applier.applied)
 
@@ -148,13 +148,16 @@ class Server(uvicorn.Server):
         self._operations_state.default_headers = self.server_state.default_headers
         return leave
 
-    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
-        """Take a signal: drain, then close, then leave.
+    def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
+        """Take a signal, unless this is a worker: systemd and terminals signal all processes, and workers stop in turn.
 
         uvicorn would raise it again at the end, and so turn a clean stop into a death by signal.
         """
-        if sig == signal.SIGINT and multiprocessing.parent_process() is not None:
-            return  # Ctrl+C reaches the supervisor too, which passes it on as SIGTERM
+        if multiprocessing.parent_process() is None:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Drain, then close, then leave."""
         if not self.started:
             self.should_exit = True
         elif math.isinf(self._closes_at):

@@ -88,6 +88,25 @@ def test_sigterm_under_load_loses_nothing(one: Made, workers: str) -> None:
     assert_none_lost(load.report(), Outcome.REFUSED)
 
 
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_loses_nothing(one: Made, sig: signal.Signals) -> None:
+    """systemd, kill loops and terminals signal the workers too: they drain all the same, as the supervisor says."""
+    with live_service(one.path, "--workers", "2", "--drain-s", "2") as service, steady(service, one) as load:
+        load.wait_for_answers(100)
+        workers = _workers(service)
+        service.signal(sig)
+        for pid in workers:
+            os.kill(pid, sig)
+        service.wait_until_health_is(503)
+        for pid in workers:
+            os.kill(pid, sig)
+        load.wait_for_answers(50)
+        assert len(_workers(service)) == 2
+        assert service.process.wait(PATIENCE_S) == 0
+        assert service.log_levels == {"INFO"}
+    assert_none_lost(load.report(), Outcome.REFUSED)
+
+
 def test_sigterm_without_a_drain_loses_nothing_that_was_sent(one: Made) -> None:
     """Closing at once, the service still answers what clients on kept-alive connections have sent just before."""
     with live_service(one.path, "--workers", "2") as service, steady(service, one, clients=8) as load:
