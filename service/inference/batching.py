@@ -47,7 +47,7 @@ class MicroBatch:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._rows = np.zeros((self.CAPACITY_EVENTS, scorer.artefact.n_features), np.float32)
-        self._filled = 0
+        self._filled = self._stale = 0
         self._waiting: list[tuple[Receiver, slice]] = []
         self._submitted_s = -math.inf
 
@@ -85,7 +85,10 @@ class MicroBatch:
         if not filled:  # the capacity was reached, and these were scored, earlier in the iteration
             return
         try:
-            # Whole vectors of rows, with rows of earlier micro-batches at the end, spare the scorer a copy.
+            if filled < self._stale:  # rows of an earlier micro-batch, which are of other clients
+                self._rows[filled : self._stale] = 0
+            self._stale = filled
+            # Whole vectors of rows, with zeros at the end, spare the scorer a copy.
             scores = self._scorer.score(self._rows[: whole_vectors(filled)])[:filled]
         except Exception as error:
             for receiver, _ in waiting:

@@ -22,6 +22,11 @@ VECTOR_EVENTS = 16
 RUNTIME_BYTES = 2**30
 
 
+# Events that are scored among others when a model is verified, and the numbers that the features of the others have.
+INDEPENDENT_EVENTS = 8
+FOREIGN_FEATURES = (1.0, -1.0, 1e30, -1e30)
+
+
 def whole_vectors(n_events: int) -> int:
     """Round a number of events up to one that fills the runtime's vectors."""
     return -(-n_events // VECTOR_EVENTS) * VECTOR_EVENTS
@@ -31,9 +36,10 @@ class Scorer:
     """One ONNX Runtime session on one thread; `score` may be called from several threads at once."""
 
     def __init__(self, artefact: Artefact) -> None:
-        """Open a session for `artefact` and reproduce its golden pairs.
+        """Open a session for `artefact`, reproduce its golden pairs and score them among other events.
 
-        Raises ArtefactError if the runtime refuses the graph, or gives another score than the golden one.
+        Raises ArtefactError if the runtime refuses the graph, gives another score than the golden one, or gives a score
+        that depends on the other events of the call.
         """
         onnxruntime = _runtime()
         options = onnxruntime.SessionOptions()
@@ -50,7 +56,13 @@ class Scorer:
             self._session = onnxruntime.InferenceSession(artefact.graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no base class of their own
             raise ArtefactError(f"ONNX Runtime cannot load {artefact.identity}: {shortened(str(error))}") from error
-        self._reproduce_golden_pairs()
+        try:
+            self._reproduce_golden_pairs()
+            self._require_independence()
+        except ArtefactError:
+            raise
+        except Exception as error:
+            raise ArtefactError(f"ONNX Runtime cannot run {artefact.identity}: {shortened(str(error))}") from error
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score `features` (n, n_features) float32, raw and in the artefact's order, as (n,) float32.
@@ -91,13 +103,7 @@ class Scorer:
         golden = self.artefact.metadata.golden
         events, expected = np.array(golden.features, np.float32), np.array(golden.anomaly_scores)
         for n_events in (len(events), max(len(events), CHUNK_EVENTS)):
-            try:
-                scores = self.score(np.resize(events, (n_events, events.shape[1])))
-            except ArtefactError:
-                raise
-            except Exception as error:
-                reason = shortened(str(error))
-                raise ArtefactError(f"ONNX Runtime cannot run {self.artefact.identity}: {reason}") from error
+            scores = self.score(np.resize(events, (n_events, events.shape[1])))
             close = np.isclose(scores, np.resize(expected, n_events), rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL)
             for event in np.flatnonzero(~close):
                 pair = event % len(events)
@@ -105,6 +111,25 @@ class Scorer:
                     f"{self.artefact.identity} does not reproduce golden pair {pair}: got {scores[event]:.9g}, "
                     f"expected {expected[pair]:.9g} within {GOLDEN_RTOL:g} relative; "
                     f"the file is damaged or its export is wrong: export the model again"
+                )
+
+    def _require_independence(self) -> None:
+        """Score golden events among zeros, as they are padded, and among events of other clients, to the same bits.
+
+        Calls of one length take the same way through the runtime, so that nothing but the graph can mix events.
+        """
+        golden = np.array(self.artefact.metadata.golden.features, np.float32)
+        rows = np.zeros((INDEPENDENT_EVENTS, 2, golden.shape[1]), np.float32)
+        rows[:, 0] = np.resize(golden, rows[:, 0].shape)  # every other row
+        alone = self.score(rows.reshape(-1, rows.shape[2]))[::2]
+        for foreign in (*FOREIGN_FEATURES, np.roll(rows[:, 0], 1, axis=0) * 1.5):
+            rows[:, 1] = foreign
+            among = self.score(rows.reshape(-1, rows.shape[2]))[::2]
+            for event in np.flatnonzero(alone.view(np.uint32) != among.view(np.uint32)):
+                raise ArtefactError(
+                    f"{self.artefact.identity} mixes events: golden pair {event % len(golden)} scores "
+                    f"{alone[event]:.9g}, and {among[event]:.9g} among others; "
+                    f"export a graph in which no operator reduces over the batch"
                 )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from service.inference.batching import FairScheduler, MicroBatch
 from service.model.artefact import Artefact
-from service.model.scorer import Scorer
+from service.model.scorer import VECTOR_EVENTS, Scorer
 from tests.artefacts import N_FEATURES, RTOL, oracle, sample_events
 
 CAPACITY = MicroBatch.CAPACITY_EVENTS
@@ -69,6 +69,30 @@ def test_everybody_gets_their_own_scores(counting: CountingScorer, sizes: list[i
             assert_scored(await batch.score(sample_events(CAPACITY, seed=99)), sample_events(CAPACITY, seed=99))
 
     asyncio.run(ask_all())
+
+
+class KeepingScorer(Scorer):
+    """A scorer that keeps a copy of the rows of its last call."""
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Keep, and score."""
+        self.rows = features.copy()
+        return super().score(features)
+
+
+def test_no_row_of_another_client_fills_a_call(artefact: Artefact) -> None:
+    """What fills the runtime's vectors is zero, whatever was scored before."""
+
+    async def ask() -> None:
+        scorer = KeepingScorer(artefact)
+        batch = MicroBatch(scorer)
+        for size in (40, 3, 1, 17):
+            await batch.score(sample_events(size))
+            assert len(scorer.rows) % VECTOR_EVENTS == 0
+            np.testing.assert_array_equal(scorer.rows[:size], sample_events(size))
+            assert not scorer.rows[size:].any()
+
+    asyncio.run(ask())
 
 
 def test_what_arrives_in_one_turn_is_one_call(counting: CountingScorer) -> None:

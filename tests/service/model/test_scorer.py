@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
 from service.model.artefact import ArtefactError, load_artefact, parse_artefact
 from service.model.scorer import CHUNK_EVENTS, Scorer
 from tests.artefacts import N_FEATURES, RTOL, metadata, model, oracle, sample_events, with_metadata
+from tests.service.model.broken import led_through
 
 ROOT = Path(__file__).parents[3]
 
@@ -126,6 +128,33 @@ def test_a_graph_that_gives_another_number_of_scores_is_refused() -> None:
     built = model()
     built.graph.initializer[2].CopyFrom(helper.make_tensor("axes", 7, [1], [0]))
     with pytest.raises(ArtefactError, match="scores of shape"):
+        Scorer(parse_artefact(built.SerializeToString()))
+
+
+MIXING = {
+    "largest": [helper.make_node("ReduceMax", ["features"], ["mixed"], keepdims=1)],
+    "smallest": [
+        helper.make_node("Neg", ["features"], ["negative"]),
+        helper.make_node("ReduceMax", ["negative"], ["mixed"], keepdims=1),
+    ],
+    "sum": [helper.make_node("ReduceSum", ["features"], ["mixed"], keepdims=1)],
+    "row before": [helper.make_node("CumSum", ["features", "first_axis"], ["mixed"], exclusive=1)],
+    "row behind": [helper.make_node("CumSum", ["features", "first_axis"], ["mixed"], exclusive=1, reverse=1)],
+}
+"""Operators that take features of other events."""
+
+
+@pytest.mark.parametrize("nodes", MIXING.values(), ids=MIXING)
+def test_a_graph_that_mixes_events_is_refused(nodes: list[onnx.NodeProto]) -> None:
+    """A score that depends on the other events of a call is found, though the golden pairs are reproduced."""
+    far = np.float32(1e6)  # beyond the golden features, so that these mix nothing in
+    rest = [
+        helper.make_node("Max", ["mixed", "far"], ["above"]),
+        helper.make_node("Sub", ["above", "far"], ["more"]),
+        helper.make_node("Add", ["features", "more"], ["passed"]),
+    ]
+    built = led_through(*nodes, *rest, first_axis=np.int64(0), far=far)
+    with pytest.raises(ArtefactError, match=r"mixes events: golden pair \d scores"):
         Scorer(parse_artefact(built.SerializeToString()))
 
 
