@@ -102,7 +102,7 @@ def test_a_signal_to_all_processes_loses_nothing(one: Made, sig: signal.Signals)
             os.kill(pid, sig)
         load.wait_for_answers(50)
         assert len(_workers(service)) == 2
-        assert service.process.wait(PATIENCE_S) == 0
+        assert service.process.wait(TIMEOUT_S) == 0
         assert service.log_levels == {"INFO"}
     assert_none_lost(load.report(), Outcome.REFUSED)
 
