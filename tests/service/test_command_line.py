@@ -12,21 +12,20 @@ from service.__main__ import commands, main
 from service.model.artefact import load_artefact
 from service.security.api_keys import add_key
 from tests.artefacts import metadata, with_metadata, write_artefact
+from tests.service.security.certificates import CertificateFiles
 
 
 @pytest.fixture
 def files(model_path: Path, tmp_path: Path) -> dict[str, str]:
     """Write a file for each flag that names one; the certificate, its key and their authority are valid."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    authority.issue_cert("events.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "service.pem")
+    certificates = CertificateFiles.issue(trustme.CA(), tmp_path)
     add_key("alice", tmp_path / "keys")
     return {
         "--model": str(model_path),
         "--api-keys": str(tmp_path / "keys"),
-        "--tls-certificate": str(tmp_path / "service.pem"),
-        "--tls-key": str(tmp_path / "service.pem"),
-        "--tls-client-ca": str(tmp_path / "authority.pem"),
+        "--tls-certificate": str(certificates.certificate),
+        "--tls-key": str(certificates.key),
+        "--tls-client-ca": str(certificates.client_ca),
     }
 
 

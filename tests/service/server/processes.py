@@ -4,7 +4,7 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.live import wait_until
+from tests.live import LiveService, wait_until
 
 
 def children(pid: int) -> set[int]:
@@ -32,6 +32,12 @@ def limit_descriptors(pid: int, soft: int) -> int:
 def n_descriptors(pid: int) -> int:
     """Count the open file descriptors of a process."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def snapshots(service: LiveService) -> list[Path]:
+    """Find the copies of files that the service has in memory, by paths that lead to them."""
+    open_files = Path(f"/proc/{service.process.pid}/fd").iterdir()
+    return [path for path in open_files if str(path.readlink()).startswith("/memfd:anomaly-snapshot")]
 
 
 def running(pid: int, command: bytes) -> set[int]:

@@ -10,6 +10,8 @@ import pytest
 import trustme
 
 from tests.live import LiveService, live_service
+from tests.service.security.certificates import CertificateFiles
+from tests.service.server.exchange import score
 
 pytestmark = pytest.mark.process
 
@@ -30,15 +32,6 @@ def free_port() -> str:
     """Find a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return str(listener.getsockname()[1])
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> tuple[str, ...]:
-    """Write a certificate that no system trusts, its key and its authority; give the flags that name the former two."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    authority.issue_cert("events.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "service.pem")
-    return ("--tls-certificate", str(tmp_path / "service.pem"), "--tls-key", str(tmp_path / "service.pem"))
 
 
 def test_a_service_that_takes_requests_is_healthy(live: LiveService) -> None:
@@ -67,27 +60,28 @@ def test_a_port_without_a_listener_is_not_healthy(free_port: str) -> None:
 
 
 def test_a_service_that_drains_is_not_healthy(model_path: Path) -> None:
-    """It fails from SIGTERM on, while the service still scores, so that no more is sent there."""
-    with live_service(model_path, "--drain-s", "60") as service:
+    """For --drain-s after SIGTERM the probe and load balancers see 503, and clients scores; a second one ends it."""
+    with live_service(model_path, "--drain-s", "3600") as service:
         service.signal(signal.SIGTERM)
-        service.wait_until_health_is(503)
+        assert service.wait_until_health_is(503).json() == {"status_code": 503, "detail": "draining"}
         done = probe("--port", port(service))
         assert (done.returncode, done.stderr) == (1, "error: /health is 503, expected 200\n")
-        service.signal(signal.SIGTERM)
+        assert score(service).status_code == 200
+        assert service.stop() == 0
 
 
 @pytest.mark.slow
-def test_a_service_with_tls_is_healthy(model_path: Path, tmp_path: Path, tls: tuple[str, ...], free_port: str) -> None:
-    """It speaks TLS where the service does, and does not verify the certificate, which is for another name.
+def test_a_service_with_tls_is_healthy(model_path: Path, tmp_path: Path, free_port: str) -> None:
+    """It speaks TLS where the service does, and does not verify the certificate, which no system trusts.
 
     Where clients need certificates of their own, the operations port responds without one.
     """
-    authority = ("--tls-client-ca", str(tmp_path / "authority.pem"))
-    with live_service(model_path, *tls) as service:
-        done = probe("--port", port(service), *tls)
+    files = CertificateFiles.issue(trustme.CA(), tmp_path)
+    flags = (*files.flags, "--tls-client-ca", str(files.client_ca))
+    with live_service(model_path, *files.flags) as service:
+        done = probe("--port", port(service), *files.flags)
         assert (done.returncode, done.stderr) == (0, "")
         assert probe("--port", port(service)).returncode == 1
-    with live_service(model_path, *tls, *authority, "--ops-port", free_port) as service:
-        flags = ("--port", port(service), *tls, *authority)
-        assert probe(*flags, "--ops-port", free_port).returncode == 0
-        assert probe(*flags).returncode == 1
+    with live_service(model_path, *flags, "--ops-port", free_port) as service:
+        assert probe("--port", port(service), *flags, "--ops-port", free_port).returncode == 0
+        assert probe("--port", port(service), *flags).returncode == 1

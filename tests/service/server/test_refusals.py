@@ -18,6 +18,7 @@ from benchmarks.load.formats import RAW
 from service.security.api_keys import add_key
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
+from tests.service.security.certificates import CertificateFiles
 from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, post
 
 pytestmark = pytest.mark.process
@@ -80,21 +81,23 @@ def server(
     limits = {"--max-body-bytes": 2 * SLOW_SIZES[-1], "--max-inflight-bytes": 10**10, "--max-inflight-events": 10**9}
     flags = ["--api-keys", str(folder / "keys"), *(str(part) for limit in limits.items() for part in limit)]
     if request.param == "https":
-        authority = trustme.CA()
-        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "pair.pem")
-        flags += ["--tls-certificate", str(folder / "pair.pem"), "--tls-key", str(folder / "pair.pem")]
-        authority_path = str(folder / "authority.pem")
-        authority.cert_pem.write_to_path(authority_path)
+        files = CertificateFiles.issue(trustme.CA(), folder)
+        flags += files.flags
+        authority_path = str(files.client_ca)
     with live_service(model_path, *flags) as service:
         yield Server(service, key, authority_path)
 
 
-def check_every_refusal(server: Server, n_bytes: int, times: int, subtests: pytest.Subtests) -> None:
-    """Send each case with `Connection: close`, then on one kept connection, and receive each response."""
+@pytest.mark.parametrize("n_bytes", [MIB, *(pytest.param(size, marks=pytest.mark.slow) for size in SLOW_SIZES)])
+def test_every_refusal_is_received(server: Server, n_bytes: int, subtests: pytest.Subtests) -> None:
+    """The response arrives after the body, however long it is, with `Connection: close` and on a connection that stays.
+
+    The longest body is sent once, for it takes a second.
+    """
     body = b"\xff" * n_bytes
     for case in CASES:
         with subtests.test(msg=f"{case.status} of {n_bytes // MIB} MiB"), requests.Session() as session:
-            for _ in range(times):
+            for _ in range(1 if n_bytes == SLOW_SIZES[-1] else TIMES):
                 assert server.status(case, body) == case.status
                 response = session.post(
                     server.service.base_url + case.path,
@@ -105,18 +108,6 @@ def check_every_refusal(server: Server, n_bytes: int, times: int, subtests: pyte
                 )
                 assert response.status_code == case.status
                 assert set(response.json()) == {"status_code", "detail"}
-
-
-def test_every_refusal_is_received(server: Server, subtests: pytest.Subtests) -> None:
-    """The response arrives after a body of a mebibyte, whether the connection is closed or kept."""
-    check_every_refusal(server, MIB, TIMES, subtests)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n_bytes", SLOW_SIZES, ids=lambda size: f"{size // MIB}MiB")
-def test_every_refusal_is_received_after_a_long_body(server: Server, n_bytes: int, subtests: pytest.Subtests) -> None:
-    """However long the body is; the longest is sent once, for it takes a second."""
-    check_every_refusal(server, n_bytes, 1 if n_bytes == SLOW_SIZES[-1] else TIMES, subtests)
 
 
 @pytest.mark.slow

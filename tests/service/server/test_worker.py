@@ -122,22 +122,6 @@ def test_ctrl_c_while_workers_start_is_for_the_supervisor(model_path: Path) -> N
         assert service.log_levels == {"INFO"}
 
 
-def test_a_draining_service_scores_on_with_health_at_503(model_path: Path) -> None:
-    """For --drain-s after SIGTERM a load balancer sees 503 and clients see scores; a second signal ends it."""
-    with live_service(model_path, "--drain-s", "3600") as service:
-        service.signal(signal.SIGTERM)
-        assert service.wait_until_health_is(503).json() == {"status_code": 503, "detail": "draining"}
-        assert score(service).status_code == 200
-        assert service.stop() == 0
-
-
-@pytest.mark.slow
-def test_a_drain_ends_by_itself(model_path: Path) -> None:
-    """The service closes once --drain-s have passed."""
-    with live_service(model_path, "--drain-s", "1", "--workers", "2") as service:
-        assert service.stop() == 0
-
-
 def test_bodies_in_chunks_and_clients_that_leave(model_path: Path) -> None:
     """Without Content-Length a body is read up to the limit; a client that leaves within its body is no error."""
 
