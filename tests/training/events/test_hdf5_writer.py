@@ -17,7 +17,10 @@ from training.events.hdf5_writer import write_frame
 
 
 def test_pandas_opens_what_is_written(tmp_path: Path) -> None:
-    """Values, dtypes and the order of columns come back to the last bit, whatever chunks they were written in."""
+    """Values, dtypes and the order of columns come back to the last bit, whatever chunks they were written in.
+
+    PyTables knows every node, compressed as any HDF5 can read.
+    """
     path, rows = tmp_path / "events.h5", 120_000
     values = np.random.default_rng(7).normal(0, 1000, (rows, 3)).astype("f4")
     written = pd.DataFrame(values, columns=["a", "b", "c"]).assign(label=np.arange(rows) % 3, n=np.int16(3))
@@ -30,22 +33,24 @@ def test_pandas_opens_what_is_written(tmp_path: Path) -> None:
     with open_frame(path) as frame:
         assert frame.columns == tuple(written.columns)
         np.testing.assert_array_equal(frame.read(frame.columns), written.to_numpy(np.float64))
-
-
-def test_pytables_knows_every_node_that_is_written(tmp_path: Path) -> None:
-    """PyTables sees arrays of its own kinds, compressed as any HDF5 can read, and no unknown node."""
-    path = tmp_path / "events.h5"
-    write_frame(path, [{"a": np.ones(5), "label": np.ones(5, int)}])
     with tables.open_file(str(path)) as file:
         assert {type(node).__name__ for node in file.walk_nodes("/df", "Leaf")} == {"Array", "EArray"}
         assert file.root.df.block0_values.filters.complib == "zlib"
 
 
+def stopped(path: Path, program: str) -> list[str]:
+    """Run a program on a file, which must stay as it was, and return the lines that it prints; it must end well."""
+    path.write_text("old")
+    ended = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+    return ended.stdout.splitlines()
+
+
 @pytest.mark.process
 def test_a_full_disk_is_one_error_whenever_it_comes(tmp_path: Path) -> None:
     """Wherever the room ends, the error of the system is raised, the old file stays, and the process ends well."""
-    path = tmp_path / "events.h5"
-    path.write_text("old")
     program = """
 import resource, sys, numpy as np
 from training.events.hdf5_writer import write_frame
@@ -57,18 +62,12 @@ for limit in (0, 100, 2048, 5000, 100_000, 600_000, 700_000):
     except OSError as error:
         print(error.errno, error.filename)
 """
-    ended = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
-    assert ended.stdout.splitlines() == [f"{errno.EFBIG} {path}"] * 7
-    assert ended.stderr == ""
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+    assert stopped(tmp_path / "events.h5", program) == [f"{errno.EFBIG} {tmp_path / 'events.h5'}"] * 7
 
 
 @pytest.mark.process
 def test_an_interrupt_is_one_exception_whenever_it_comes(tmp_path: Path) -> None:
     """Wherever SIGINT arrives, in HDF5 too, it is raised once, the old file stays, and the process ends well."""
-    path = tmp_path / "events.h5"
-    path.write_text("old")
     program = """
 import itertools, os, signal, sys, threading, numpy as np
 from training.events.hdf5_writer import write_frame
@@ -80,11 +79,7 @@ for attempt in range(15):
     except KeyboardInterrupt:
         print("interrupted")
 """
-    ended = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
-    assert ended.stdout.splitlines() == ["interrupted"] * 15
-    assert ended.stderr == ""
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+    assert stopped(tmp_path / "events.h5", program) == ["interrupted"] * 15
 
 
 def test_no_rows_write_no_file(tmp_path: Path) -> None:
