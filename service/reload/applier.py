@@ -34,9 +34,8 @@ class Applier:
         self._use_model = use_model
         self._on_applied = on_applied
         self._newest = snapshot
-        self._revision = snapshot.revision
-        self._file_revisions = dict(snapshot.file_revisions)
-        self._task: asyncio.Task[None] | None = None
+        _, self._tried, self._loaded = Applied.of(snapshot)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         for kind in snapshot.file_revisions:
             metrics.note_load(kind)
             metrics.note_reload(kind, successful=kind not in snapshot.refused)
@@ -44,33 +43,33 @@ class Applier:
     @property
     def applied(self) -> Applied:
         """What this process serves."""
-        return Applied(self._revision, self._file_revisions[MODEL])
+        return Applied(self._newest.revision, dict(self._tried), dict(self._loaded))
 
     def submit(self, snapshot: Snapshot) -> None:
-        """Apply the snapshot in a task, after the one that is being applied."""
+        """Apply the snapshot in a task for each kind of file: keys do not wait for a model that is being loaded."""
         self._newest = snapshot
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._apply_newest())
-
-    async def _apply_newest(self) -> None:
-        while self._revision < self._newest.revision:
-            await self._apply(self._newest)
+        for kind in snapshot.file_revisions:
+            if kind not in self._tasks or self._tasks[kind].done():
+                self._tasks[kind] = asyncio.get_running_loop().create_task(self._apply(kind))
         self._on_applied(self.applied)
 
-    async def _apply(self, snapshot: Snapshot) -> None:
-        """Load the files that this process has not; what cannot be loaded stays as it was, and is logged."""
-        for kind, revision in snapshot.file_revisions.items():
-            if revision != self._file_revisions[kind]:
+    async def _apply(self, kind: str) -> None:
+        """Load the files of the newest snapshot; what cannot be loaded stays as it was, and is logged."""
+        while self._tried[kind] < self._newest.revision:
+            snapshot = self._newest
+            revision = snapshot.file_revisions[kind]
+            if revision != self._loaded[kind]:
                 try:
                     await self._load(kind, snapshot.settings)
                 except Exception as error:  # whatever it is, what was in use stays
                     logger.error(f"{kind} refused", extra={"detail": str(error) or type(error).__name__})
                 else:
-                    self._file_revisions[kind] = revision
+                    self._loaded[kind] = revision
                     self._metrics.note_load(kind)
-            successful = self._file_revisions[kind] == revision and kind not in snapshot.refused
+            successful = self._loaded[kind] == revision and kind not in snapshot.refused
             self._metrics.note_reload(kind, successful=successful)
-        self._revision = snapshot.revision
+            self._tried[kind] = snapshot.revision
+        self._on_applied(self.applied)
 
     async def _load(self, kind: str, settings: Settings) -> None:
         if kind == MODEL:

@@ -2,7 +2,8 @@
 
 import fcntl
 import os
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
@@ -19,7 +20,7 @@ FIELDS: Final = {
     CERTIFICATE: ("tls_certificate", "tls_key", "tls_client_ca"),
     MODEL: ("model",),
 }
-"""The settings that name the files of each kind; the model is last, for its verification takes longest."""
+"""The settings that name the files of each kind."""
 
 FILE_FAULTS: Final[dict[type[Exception], str]] = {
     KeysError: "cannot use the keys",
@@ -50,45 +51,45 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Applied(NamedTuple):
-    """What a process serves: the revision that it has applied, and the file revision of its model.
+    """What a process serves."""
 
-    The model is older than the snapshot's where the process could not load that.
+    received: int
+    """The revision of the newest snapshot that it has."""
+    tried: dict[str, int]
+    """The revision of the newest snapshot whose files of each kind it has loaded, or failed to load."""
+    loaded: dict[str, int]
+    """The file revision in use of each kind, which is older than the snapshot's where it could not be loaded."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Self:
+        """Have a process begin with a snapshot."""
+        kinds = snapshot.file_revisions
+        return cls(snapshot.revision, dict.fromkeys(kinds, snapshot.revision), dict(kinds))
+
+
+def add_copy(content: bytes) -> str:
+    """Give the path of a copy in memory that nothing can change; raises CopyError.
+
+    This process and its children can read it. It lies in no directory, where others could read or remove it, and ends
+    with this process.
     """
-
-    revision: int
-    model: int
-
-
-class SealedFiles:
-    """Copies of files in memory that nothing can change; this process and its children read them by path.
-
-    They lie in no directory, where others could read or remove them, and end with this process.
-    """
-
-    def __init__(self) -> None:
-        self._open: dict[str, tuple[int, int]] = {}
-        """Descriptor and revision of each path."""
-
-    def add(self, content: bytes, revision: int) -> str:
-        """Give the path of a new copy; raises CopyError."""
+    try:
+        descriptor = os.memfd_create("anomaly-snapshot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            descriptor = os.memfd_create("anomaly-snapshot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            path = f"/proc/{os.getpid()}/fd/{descriptor}"
-            self._open[path] = (descriptor, revision)
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(content)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
-        except OSError as error:
-            raise CopyError(f"no copy of {len(content)} bytes in memory: {error.strerror}; raise the limits") from error
-        return path
+        except OSError:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise CopyError(f"no copy of {len(content)} bytes in memory: {error.strerror}; raise the limits") from error
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
 
-    def close_replaced(self, snapshot: Snapshot) -> None:
-        """Close the copies that this snapshot and later ones have no use for."""
-        used = {path for paths in files_of(snapshot.settings).values() for path in paths.values()}
-        for path, (descriptor, revision) in list(self._open.items()):
-            if path not in used and revision <= snapshot.revision:
-                del self._open[path]  # first: another thread may get the descriptor, and so the path, at once
-                os.close(descriptor)
+
+def close_copy(path: str) -> None:
+    """Give the memory of a copy of this process back."""
+    os.close(int(Path(path).name))
 
 
 def files_of(settings: Settings) -> dict[str, dict[str, str]]:

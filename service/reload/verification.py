@@ -1,8 +1,9 @@
 """The verification of a new model in a process of its own, which the model may take down.
 
-python -m service.reload.verification FILE
+python -m service.reload.verification FILE [IN_USE]
 
-It prints the model's identity and exits with 0, or prints why the file is refused and exits with 1.
+It prints the model's identity and exits with 0, or prints why the file is refused and exits with 1. IN_USE is the model
+whose clients the new one has to serve.
 """
 
 import resource
@@ -14,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from service.model.artefact import ArtefactError, parse_artefact
+from service.model.artefact import ArtefactError, Metadata, parse_artefact
+from service.model.graph import refusal
 from service.model.scorer import Scorer
 
 VERIFY_S: Final = 30
@@ -27,12 +29,13 @@ ADDRESS_BYTES: Final = 8 * 2**30
 """The address space that a verification may take, for the runtime's libraries and a call's intermediate results."""
 
 
-def verify(path: str) -> str:
+def verify(path: str, in_use: str | None = None) -> str:
     """Load the file in a child process, have it reproduce its golden pairs, and give the model's identity.
 
-    Raises ArtefactError where that fails, takes too much time or memory, or ends the process.
+    Raises ArtefactError where that fails, takes too much time or memory, or ends the process; and where clients of the
+    model `in_use` could not go on as they do.
     """
-    command = [sys.executable, "-m", "service.reload.verification", path]
+    command = [sys.executable, "-m", "service.reload.verification", path, *([in_use] if in_use else [])]
     too_much = f"its verification took more than {VERIFY_S} s or all memory; export the model again"
     try:
         ended = subprocess.run(
@@ -62,10 +65,12 @@ def verify(path: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify the named file and print the verdict; gives 0, or 1 where it is refused."""
-    [path] = sys.argv[1:] if argv is None else argv
+    path, *in_use = sys.argv[1:] if argv is None else argv
     _limit_resources()
     try:
         artefact = parse_artefact(Path(path).read_bytes())
+        for other in in_use:
+            check_clients(artefact.metadata, parse_artefact(Path(other).read_bytes()).metadata)
         Scorer(artefact)
         status, said = 0, artefact.identity
     except MemoryError:
@@ -74,6 +79,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         status, said = 1, str(error) or type(error).__name__
     sys.stdout.buffer.write(said.encode(errors="backslashreplace"))
     return status
+
+
+def check_clients(new: Metadata, in_use: Metadata) -> None:
+    """Require that requests to the model `in_use` mean the same to the new one; raises ArtefactError.
+
+    Features are sent by their places, so other names or units would be wrong scores that no client can notice.
+    """
+    remedy = "restart the service to serve it, or set --reload-any-model"
+    if len(new.feature_names) != len(in_use.feature_names):
+        raise refusal("features", str(len(new.feature_names)), f"{len(in_use.feature_names)} as in use", remedy)
+    described = (zip(one.feature_names, one.feature_units, strict=True) for one in (new, in_use))
+    for place, (found, expected) in enumerate(zip(*described, strict=True)):
+        if found != expected:
+            raise refusal(f"feature {place}", " in ".join(found), f"{' in '.join(expected)} as in use", remedy)
+    names = [point.name for point in new.working_points]
+    for point in in_use.working_points:
+        if point.name not in names:
+            raise refusal("working points", ", ".join(names) or "none", f"{point.name} as in use", remedy)
 
 
 def _limit_resources() -> None:

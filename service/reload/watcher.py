@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from service.model.artefact import Artefact, ArtefactError
-from service.reload.snapshot import KEYS, MODEL, Applied, CopyError, SealedFiles, Snapshot, files_of, read_file
+from service.reload.snapshot import KEYS, MODEL, Applied, CopyError, Snapshot, add_copy, close_copy, files_of, read_file
 from service.reload.verification import verify
 from service.security.api_keys import KeysError, read_keys
 from service.security.tls import TlsError, server_context
@@ -32,8 +32,21 @@ FileState = tuple[int, int, int] | None
 """Time of change, size and inode of a file, or None without a file: another state means that it changed."""
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """What came of reading the files of one kind."""
+
+    kind: str
+    changed: bool = False
+    """Whether there is something to apply: new copies, a refusal, or another try."""
+    refused: bool = False
+    copies: dict[str, str] = {}
+    """The paths of new copies, by setting."""
+    model: str = ""
+    """The identity of a new model."""
+
+
 class Watcher:
-    """Reads changed files in a thread of its own, and holds the newest snapshot."""
+    """Reads changed files, in a thread for each kind so that keys wait for no model, and holds the newest snapshot."""
 
     def __init__(self, settings: Settings, states: dict[str, list[FileState]], artefact: Artefact) -> None:
         """Begin with checked files: `settings` name the originals, which were read after they had these `states`.
@@ -42,18 +55,21 @@ class Watcher:
         """
         self.news, self._sender = multiprocessing.Pipe(duplex=False)
         """`news` is readable once there is something for `receive`."""
+        self._sending = threading.Lock()
         self._settings = settings
         self._states = states
         self._model_sha256 = artefact.sha256
-        self._files = SealedFiles()
-        copies = {"model": self._files.add(artefact.graph, 0)}
+        copies = {"model": add_copy(artefact.graph)}
         for kind in states.keys() - {MODEL}:
-            copies |= self._copy(kind, 0)
+            copies |= self._copy(kind)
         in_use = msgspec.structs.replace(settings, **copies)
         self.snapshot = Snapshot(0, in_use, artefact.identity, dict.fromkeys(states, 0))
         self._confirmed = self.snapshot
-        self._logged_model = (artefact.identity, 0)
-        self._reading = self._read_again = False
+        self._logged, self._logged_model = dict.fromkeys(states, 0), artefact.identity
+        self._replaced: list[str] = []
+        """Copies that processes may still have to load."""
+        self._reading: set[str] = set()
+        self._read_again: set[str] = set()
         self._next_at = time.monotonic() + settings.watch_s if settings.watch_s else math.inf
 
     @property
@@ -62,21 +78,12 @@ class Watcher:
         return max(self._next_at - time.monotonic(), 0)
 
     def read(self, *, changed_only: bool = False) -> None:
-        """Read all files, or the changed ones, in a thread; where it is reading already, read all again afterwards."""
-        if self._reading:
-            self._read_again |= not changed_only
-            return
-        self._reading = True
-        thread = threading.Thread(target=self._read, args=(changed_only,), daemon=True)
-        # Signals are for the main thread, and none may end the child that verifies.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
-        try:
-            thread.start()
-        except RuntimeError:  # the machine has no more threads
-            self._reading = False
-            logger.exception("cannot read the files")
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        """Read all files, or the changed ones, in threads; those that are being read are read again afterwards."""
+        for kind in self._states:
+            if kind not in self._reading:
+                self._start_reading(kind, changed_only)
+            elif not changed_only:
+                self._read_again.add(kind)
 
     def read_when_due(self) -> None:
         """Read the changed files once the polling interval has passed."""
@@ -85,80 +92,109 @@ class Watcher:
             self.read(changed_only=True)
 
     def receive(self) -> None:
-        """Take a snapshot from the thread, or that it has ended."""
-        snapshot: Snapshot | None = self.news.recv()
-        if snapshot is not None:
-            self.snapshot = snapshot
-            return
-        self._reading = False
-        if self._read_again:
-            self._read_again = False
-            self.read()
+        """Take what came of reading files of one kind into a new snapshot."""
+        reading: Reading = self.news.recv()
+        kind, before = reading.kind, self.snapshot
+        self._reading.discard(kind)
+        if reading.changed:
+            revision = before.revision + 1
+            self._replaced += [getattr(before.settings, field) for field in reading.copies]
+            self.snapshot = Snapshot(
+                revision,
+                msgspec.structs.replace(before.settings, **reading.copies),
+                reading.model or before.model,
+                {**before.file_revisions, kind: revision} if reading.copies else before.file_revisions,
+                before.refused | {kind} if reading.refused else before.refused - {kind},
+            )
+        if kind in self._read_again:
+            self._read_again.discard(kind)
+            self._start_reading(kind, changed_only=False)
 
     def confirm(self, applied: Sequence[Applied]) -> None:
-        """Once all processes have applied the newest snapshot, log what was loaded and close replaced copies."""
-        snapshot, before = self.snapshot, self._confirmed
-        if snapshot is before or any(one.revision < snapshot.revision for one in applied):
-            return
-        self._confirmed = snapshot
-        for kind, revision in snapshot.file_revisions.items():
-            if kind != MODEL and revision != before.file_revisions[kind]:
-                logger.info(f"{kind} loaded")
-        logged, logged_revision = self._logged_model
-        model_revision = snapshot.file_revisions[MODEL]
-        n_loaded = sum(one.model == model_revision for one in applied)
-        if model_revision != logged_revision and n_loaded:
-            logger.info("model loaded", extra={"from": logged, "to": snapshot.model, "workers": n_loaded})
-            self._logged_model = (snapshot.model, model_revision)
-        self._files.close_replaced(snapshot)
-
-    def _read(self, changed_only: bool) -> None:
+        """Log what all processes have loaded, and close replaced copies once they have applied the newest snapshot."""
         snapshot = self.snapshot
+        if snapshot is self._confirmed:
+            return
+        for kind, revision in snapshot.file_revisions.items():
+            n_loaded = sum(one.loaded[kind] == revision for one in applied)
+            if revision != self._logged[kind] and n_loaded and all(one.tried[kind] >= revision for one in applied):
+                self._logged[kind] = revision
+                self._log_loaded(kind, n_loaded)
+        if all(min(one.tried.values()) >= snapshot.revision for one in applied):
+            self._confirmed = snapshot
+            while self._replaced:
+                close_copy(self._replaced.pop())
+
+    def _log_loaded(self, kind: str, n_loaded: int) -> None:
+        if kind != MODEL:
+            logger.info(f"{kind} loaded")
+            return
+        logger.info("model loaded", extra={"from": self._logged_model, "to": self.snapshot.model, "workers": n_loaded})
+        self._logged_model = self.snapshot.model
+
+    def _start_reading(self, kind: str, changed_only: bool) -> None:
+        self._reading.add(kind)
+        thread = threading.Thread(target=self._read, args=(kind, changed_only), daemon=True)
+        # Signals are for the main thread, and none may end the child that verifies.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+        try:
+            thread.start()
+        except RuntimeError:  # the machine has no more threads
+            self._reading.discard(kind)
+            logger.exception("cannot read the files")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _read(self, kind: str, changed_only: bool) -> None:
+        reading = Reading(kind)
         try:
             # The states come first: a file that changes while it is read is read again.
-            for kind, states in file_states(self._settings).items():
-                if not changed_only or states != self._states[kind]:
-                    snapshot = self._next(snapshot, kind)
-                    self._sender.send(snapshot)
-                self._states[kind] = states
+            states = file_states(self._settings)[kind]
+            if not changed_only or states != self._states[kind]:
+                reading = self._read_kind(kind)
+            self._states[kind] = states
         except Exception:  # without an end, no file would ever be read again
             logger.exception("cannot read the files")
-        self._sender.send(None)
+        with self._sending:
+            self._sender.send(reading)
 
-    def _next(self, snapshot: Snapshot, kind: str) -> Snapshot:
-        """Read the files of one kind, and give the snapshot with them, or with them refused."""
-        revision = snapshot.revision + 1
-        settings, model, replaced = snapshot.settings, snapshot.model, snapshot.file_revisions
+    def _read_kind(self, kind: str) -> Reading:
+        """Read the files of one kind, and log why they are refused."""
         try:
             if kind != MODEL:
-                settings = msgspec.structs.replace(settings, **self._copy(kind, revision))
-            elif new := self._copy_model(revision):
-                copy, model = new
-                settings = msgspec.structs.replace(settings, model=copy)
-            else:
-                logger.info("model unchanged", extra={"model": model})
+                copies = self._copy(kind)
+                if kind == KEYS and not read_keys(Path(copies["api_keys"])):
+                    logger.warning("no key is left", extra={"detail": "every request but /health gets 401"})
+                return Reading(kind, changed=True, copies=copies)
+            if new := self._copy_model():
+                copy, identity = new
+                return Reading(kind, changed=True, copies={"model": copy}, model=identity)
         except (ArtefactError, KeysError, TlsError, CopyError) as error:
             logger.error(f"{kind} refused", extra={"detail": str(error)})
-            return msgspec.structs.replace(snapshot, revision=revision, refused=snapshot.refused | {kind})
-        if settings is not snapshot.settings:
-            replaced = {**replaced, kind: revision}
-        return Snapshot(revision, settings, model, replaced, snapshot.refused - {kind})
+            return Reading(kind, changed=True, refused=True)
+        logger.info("model unchanged", extra={"model": self.snapshot.model})
+        return Reading(kind, changed=True)
 
-    def _copy(self, kind: str, revision: int) -> dict[str, str]:
+    def _copy(self, kind: str) -> dict[str, str]:
         """Check and copy the keys or the certificate, and give the paths of the copies by setting."""
         check(self._settings, kind)
         originals = files_of(self._settings)[kind]
-        copies = {
-            field: self._files.add(read_file(path, MAX_SMALL_FILE_BYTES), revision) for field, path in originals.items()
-        }
+        contents = {field: read_file(path, MAX_SMALL_FILE_BYTES) for field, path in originals.items()}
+        copies: dict[str, str] = {}
         try:
+            for field, content in contents.items():
+                copies[field] = add_copy(content)
             check(msgspec.structs.replace(self._settings, **copies), kind)
-        except (KeysError, TlsError) as error:
+        except (KeysError, TlsError, CopyError) as error:
+            for copy in copies.values():
+                close_copy(copy)
+            if isinstance(error, CopyError):
+                raise
             changed = f"{' or '.join(originals.values())} changed while it was read: send SIGHUP when it is complete"
             raise type(error)(changed) from error
         return copies
 
-    def _copy_model(self, revision: int) -> tuple[str, str] | None:
+    def _copy_model(self) -> tuple[str, str] | None:
         """Give the path of a verified copy of the model and its identity, or None for the model in use.
 
         Raises ArtefactError and CopyError.
@@ -168,11 +204,16 @@ class Watcher:
         digest = sha256(content).hexdigest()
         if digest == self._model_sha256:
             return None
+        in_use = None if self._settings.reload_any_model else self.snapshot.settings.model
         try:
             if pinned not in {None, digest}:
                 raise ArtefactError(f"SHA-256 is {digest}, expected {pinned}, as --model-sha256 says")
-            copy = self._files.add(content, revision)
-            identity = verify(copy)
+            copy = add_copy(content)
+            try:
+                identity = verify(copy, in_use)
+            except ArtefactError:
+                close_copy(copy)
+                raise
         except ArtefactError as error:
             raise ArtefactError(f"{path!r} is not a usable artefact: {error}") from error
         self._model_sha256 = digest

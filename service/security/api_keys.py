@@ -60,11 +60,14 @@ class KeyRing:
 
 
 def read_keys(path: Path) -> tuple[HashedKey, ...]:
-    """Read a file of keys; raises KeysError for one that cannot be read, has a wrong line or has no key."""
-    keys = _parse(path, _text(path))
-    if not keys:
+    """Read a file of keys, of which there may be none; raises KeysError if it cannot be read or has a wrong line."""
+    return _parse(path, _text(path))
+
+
+def require_keys(path: Path) -> None:
+    """Require a key in the file; raises KeysError."""
+    if not read_keys(path):
         raise KeysError(f"{path} has no key, so that every request would be refused: add one with {ADD}")
-    return keys
 
 
 def add_key(name: str, path: Path) -> str:
@@ -83,7 +86,7 @@ def add_key(name: str, path: Path) -> str:
 def remove_keys(name: str, path: Path, digest: str = "") -> int:
     """Remove the keys of `name` whose digest starts with `digest`, and give their number.
 
-    Raises KeysError if there is none, or if no key would remain.
+    Raises KeysError if there is none.
     """
     _check_name("NAME", name)
     removed = 0
@@ -97,10 +100,6 @@ def remove_keys(name: str, path: Path, digest: str = "") -> int:
             raise KeysError(
                 f"{path} has no key of {name} {digest}".rstrip()
                 + ": list the keys with python -m service keys list FILE"
-            )
-        if not _parse(path, "".join(kept)):
-            raise KeysError(
-                f"{path} has no other key, so that every request would be refused: first add one with {ADD}"
             )
         return "".join(kept)
 

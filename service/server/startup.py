@@ -19,6 +19,7 @@ from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
 from service.reload.snapshot import FILE_FAULTS, MODEL, CopyError, files_of
 from service.reload.watcher import Watcher, check, file_states
+from service.security.api_keys import require_keys
 from service.server.descriptors import allow_descriptors
 from service.server.listener import CannotListenError, Listener
 from service.server.sources import Standalone
@@ -73,6 +74,8 @@ def check_files(settings: Settings) -> Artefact:
     Scorer(artefact)  # a model that cannot score is refused here, once, rather than by each worker
     for kind in files_of(settings).keys() - {MODEL}:
         check(settings, kind)
+    if settings.api_keys is not None:
+        require_keys(Path(settings.api_keys))
     return artefact
 
 

@@ -18,7 +18,7 @@ from typing import Final
 from prometheus_client.multiprocess import mark_process_dead
 
 from service.metrics import MULTIPROCESS_VARIABLE
-from service.reload.snapshot import MODEL, Applied, Snapshot
+from service.reload.snapshot import Applied, Snapshot
 from service.reload.watcher import HANDLED_SIGNALS, Watcher
 from service.server.handoff import Channel, HandOff
 from service.server.listener import Listener
@@ -50,14 +50,14 @@ class Worker:
         self.process.start()
         workers_end.close()
         self.channel.workers_end.close()
-        self.applied = Applied(snapshot.revision, snapshot.file_revisions[MODEL])
+        self.applied = Applied.of(snapshot)
         self.ready = False
         self.connected = True
         self._sent_revision = snapshot.revision
 
     def send(self, snapshot: Snapshot) -> None:
-        """Send a newer snapshot, unless the worker has yet to apply another: then it is to be sent again."""
-        if self.ready and self.connected and self._sent_revision == self.applied.revision < snapshot.revision:
+        """Send a newer snapshot, unless the worker has yet to receive another: then it is to be sent again."""
+        if self.ready and self.connected and self._sent_revision == self.applied.received < snapshot.revision:
             with suppress(OSError):  # it has died
                 self.orders.send(snapshot)
                 self._sent_revision = snapshot.revision

@@ -13,7 +13,7 @@ import trustme
 from benchmarks.load.formats import RAW
 from service.model.artefact import load_artefact
 from service.security.api_keys import add_key
-from tests.artefacts import RTOL, oracle, sample_events
+from tests.artefacts import RTOL, metadata, model, oracle, sample_events, with_metadata, write_artefact
 from tests.live import LiveService, live_service, starting_service, wait_until
 from tests.service.reload.models import EVENT, Made, make, put
 from tests.service.security.certificates import CertificateFiles, client_context
@@ -187,6 +187,41 @@ def test_a_changed_file_is_found_without_a_signal(models: list[Made], served: Pa
         assert service.stop() == 0
 
 
+OTHER_INPUTS: dict[str, tuple[dict[str, object], str]] = {
+    "order": (
+        {"feature_names": ["feature1", "feature0", "feature2", "feature3", "feature4"]},
+        "feature 0: found feature1",
+    ),
+    "unit": ({"feature_units": ["GeV", "TeV", "GeV", "GeV", "GeV"]}, "feature 1: found feature1 in TeV, expected"),
+    "working point": ({"working_points": metadata().working_points[:1]}, "working points: found loose, expected tight"),
+}
+"""Changes of a model that its clients would not notice, or could not use, with the words of the refusal."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_with_other_inputs_is_refused(models: list[Made], served: Path, workers: int) -> None:
+    """A reload changes neither the meaning of a client's numbers nor the names that it may ask for, unless allowed."""
+    number = write_artefact(served.with_name("number.onnx"), model(metadata(6)))
+    others = [(number, "features: found 6, expected 5 as in use")]
+    for name, (changes, words) in OTHER_INPUTS.items():
+        others.append((write_artefact(served.with_name(name), with_metadata(**changes)), words))
+    with live_service(served, "--workers", str(workers)) as service:
+        for count, (path, words) in enumerate(others, start=1):
+            reload(service, models[0]._replace(path=path), served)
+            refused = service.wait_for("model refused", count)["detail"]
+            assert words in refused
+            assert "restart the service to serve it, or set --reload-any-model" in refused
+        assert_serves(service, models[0])
+        wait_until(lambda: service.metrics()[SUCCESSFUL] == 0)
+        reload(service, models[1], served)
+        service.wait_for("model loaded")
+    with live_service(number, "--workers", str(workers), "--reload-any-model") as service:
+        reload(service, models[1], number)
+        service.wait_for("model loaded")
+        assert_serves(service, models[1])
+
+
 @pytest.mark.slow
 def test_a_pinned_digest_refuses_other_files(models: list[Made], served: Path) -> None:
     """With --model-sha256 the file of that digest is served, and no other is taken."""
@@ -259,24 +294,46 @@ def test_keys_and_certificates_are_taken_by_the_same_signal(models: list[Made], 
         assert not {old_key, new_key} & set(re.findall(r"[\w-]+", service.log_text))
 
 
-@pytest.mark.slow
-def test_keys_do_not_wait_for_the_verification_of_a_model(models: list[Made], served: Path, tmp_path: Path) -> None:
-    """Keys that are taken away are refused while a new model is still being verified."""
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_removed_key_does_not_wait_for_a_model(
+    models: list[Made], served: Path, tmp_path: Path, workers: int
+) -> None:
+    """While a new model is being verified, a key that is taken away is refused, the last one too, and no signal lost.
+
+    What lies at the model's path at the last signal is served in the end.
+    """
     keys = tmp_path / "keys"
     old_key = add_key("old", keys)
-    with live_service(served, "--api-keys", str(keys), "--workers", "2") as service:
-        put(models[1], served)
-        keys.unlink()
-        add_key("new", keys)
-        service.signal(signal.SIGHUP)
+    with live_service(served, "--api-keys", str(keys), "--workers", str(workers)) as service:
+
+        def status(key: str) -> set[int]:
+            body = RAW.write("features", EVENT[0])
+            asked = [service.post("/score", body, RAW.media_type, Authorization=f"Bearer {key}") for _ in range(8)]
+            return {response.status_code for response in asked}
+
+        reload(service, models[1], served)
         [verifier] = wait_for_verifiers(service)
         os.kill(verifier, signal.SIGSTOP)
-        service.wait_for("keys loaded")
-        refused = [service.post("/score", b"", RAW.media_type, Authorization=f"Bearer {old_key}") for _ in range(8)]
-        assert {response.status_code for response in refused} == {401}
+        keys.unlink()
+        new_key = add_key("new", keys)
+        reload(service, models[2], served)
+        service.wait_for("keys loaded", 2)
+        assert (status(old_key), status(new_key)) == ({401}, {200})
+        keys.write_text("")
+        service.signal(signal.SIGHUP)
+        service.wait_for("no key is left")
+        service.wait_for("keys loaded", 3)
+        assert status(new_key) == {401}
+        assert service.get("/health").status_code == 200
+        last_key = add_key("last", keys)
+        service.signal(signal.SIGHUP)
+        service.wait_for("keys loaded", 4)
+        assert status(last_key) == {200}
         assert not service.events("model loaded")
         os.kill(verifier, signal.SIGCONT)
-        service.wait_for("model loaded")
+        wait_until(lambda: models[2].identity in {loaded["to"] for loaded in service.events("model loaded")})
+        assert status(last_key) == {200}
+        wait_until(lambda: len(snapshots(service)) == 2)
 
 
 @pytest.mark.slow

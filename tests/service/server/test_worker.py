@@ -150,6 +150,8 @@ def test_files_that_cannot_be_used_are_one_line(model_path: Path, tmp_path: Path
     wrong, missing, pipe = tmp_path / "wrong", tmp_path / "missing", tmp_path / "pipe"
     wrong.write_text("nonsense\n")
     os.mkfifo(pipe)
+    empty = tmp_path / "empty"
+    empty.write_text("# none\n")
     golden = metadata().golden
     golden.anomaly_scores[0] += 1
     wrong_scores = write_artefact(tmp_path / "wrong.onnx", with_metadata(golden=golden))
@@ -165,6 +167,7 @@ def test_files_that_cannot_be_used_are_one_line(model_path: Path, tmp_path: Path
         (("--model-sha256", "0" * 64), "cannot use the model", "0" * 64),
         (("--api-keys", str(missing)), "cannot use the keys", str(missing)),
         (("--api-keys", str(wrong)), "cannot use the keys", "line 1"),
+        (("--api-keys", str(empty)), "cannot use the keys", f"{empty} has no key, so that every request would be"),
         (pair, "cannot use the certificate", str(wrong)),
     )
     found = refusals(*(("--model", str(model_path), "--port", "0", *flags) for flags, _, _ in cases))
