@@ -17,12 +17,12 @@ LONGEST_DETAIL = 1000
 INWARD = re.compile(r'Traceback|File "|site-packages|\.py\b|/usr/|/home/|0x[0-9a-f]{6}|<class|object at')
 """What no message may have: the service's files, addresses and types."""
 
-Body = tuple[str, bytes, str]
-"""What is wrong with it, the body itself, and a piece of the message that names the place."""
+Body = tuple[bytes, str]
+"""A body, and a part of the message that it gets."""
 
 
 class Case(NamedTuple):
-    """A request that must be refused: `detail` is a piece of the message."""
+    """A request that must be refused: `detail` is a part of the message."""
 
     name: str
     detail: str
@@ -42,7 +42,8 @@ class Case(NamedTuple):
 def bodies(path: str, fmt: Format, table: Iterable[Body], status: int = 400) -> list[Case]:
     """Make a case of each body that is wrong in this format, on this route."""
     subtype = fmt.media_type.removeprefix("application/")
+    headers = (("Content-Type", fmt.media_type),)
     return [
-        Case(f"{path} {subtype} {name}", detail, status, "POST", path, (("Content-Type", fmt.media_type),), body)
-        for name, body, detail in table
+        Case(f"{path} {subtype} {body[:60]!r}, {len(body)} bytes", detail, status, "POST", path, headers, body)
+        for body, detail in table
     ]

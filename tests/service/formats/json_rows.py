@@ -1,48 +1,19 @@
-"""Random lists of rows in JSON, and a reference that reads them by Python's `float` and a regular expression."""
+"""Random lists of rows in JSON, right and wrong."""
 
 import json
-import re
 import struct
 from collections.abc import Callable, Iterator
-from itertools import product
 from random import Random
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.formats.json import END, MORE, ODD
-
-SPACE: Final = rb"[ \t\n\r]*"
-NUMBER: Final = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-
 
 def to_float32(numbers: list[float]) -> NDArray[np.float32]:
     """Round numbers; the large ones become infinite."""
     with np.errstate(over="ignore"):
         return np.array(numbers, np.float64).astype(np.float32)
-
-
-def reference(data: bytes, n_features: int) -> tuple[list[bytes], int, int]:
-    """Read rows as the module should: a complete row matches the pattern, and what could become one is incomplete."""
-    numbers_text = rb",".join([SPACE + NUMBER + SPACE] * n_features)
-    pattern = re.compile(SPACE + rb"\[" + numbers_text + rb"\]" + SPACE + rb"[,\]]")
-    rows: list[bytes] = []
-    stop = 0
-    while row := pattern.match(data, stop):
-        numbers = to_float32([float(text) for text in re.findall(NUMBER, row.group())])
-        if not np.isfinite(numbers).all():
-            return rows, stop, ODD
-        rows.append(numbers.tobytes())
-        stop = row.end()
-        if row.group().endswith(b"]"):
-            return rows, stop, END
-    rest = data[stop:]
-    endings = product((b"", b"0", b"[0"), (b",0" * n for n in range(n_features)), (b"],", b","))
-    if not any(pattern.fullmatch(rest + b"".join(ending)) for ending in endings):
-        return rows, stop, ODD
-    complete = [float(number.group()) for number in re.finditer(NUMBER, rest) if number.end() < len(rest)]
-    return rows, stop, MORE if np.isfinite(to_float32(complete)).all() else ODD
 
 
 def digits(random: Random, n: int) -> str:

@@ -1,4 +1,4 @@
-"""Strategies of Hypothesis: bodies in every legal spelling, wrong ones and damaged ones."""
+"""Strategies of Hypothesis: bodies in every legal spelling, and damaged ones."""
 
 import math
 import struct
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW
 from service.formats.format import Rows
-from tests.service.formats.references import FLOAT32_END, NAMES, N
+from tests.service.formats.references import N
 
 finite = st.one_of(
     st.floats(-1e4, 1e4),
@@ -25,17 +25,17 @@ cuts = st.lists(st.floats(0, 1), max_size=6)
 
 
 def digits(value: float) -> st.SearchStrategy[str]:
-    """Write a number in one of the ways of JSON that all mean it."""
-    ways = [
+    """Write a number in one of the spellings of JSON that all mean it."""
+    spellings = [
         st.just(repr(value).replace("inf", "1e400")),
         st.just(f"{value:.17e}"),
         st.just(f"{value:.17E}".replace("E+", "E")),
     ]
     if 1e-5 < abs(value) < 1e15:
-        ways.append(st.just(f"{value:.40f}"))
+        spellings.append(st.just(f"{value:.40f}"))
     if value.is_integer() and abs(value) < 1e15:
-        ways += [st.just(f"{value:.0f}"), st.integers(0, 30).map(lambda n: f"{value:.0f}." + "0" * (n + 1))]
-    return st.one_of(ways)
+        spellings += [st.just(f"{value:.0f}"), st.integers(0, 30).map(lambda n: f"{value:.0f}." + "0" * (n + 1))]
+    return st.one_of(spellings)
 
 
 @st.composite
@@ -65,32 +65,32 @@ def json_body(draw: st.DrawFn, name: str) -> tuple[bytes, Rows]:
 
 def packed_numbers(value: float) -> st.SearchStrategy[bytes]:
     """Write a number in one of the types of MessagePack that all hold it."""
-    ways = [b"\xcb" + struct.pack(">d", value)]
+    spellings = [b"\xcb" + struct.pack(">d", value)]
     if float(np.float32(value)) == value:
-        ways.append(b"\xca" + struct.pack(">f", value))
+        spellings.append(b"\xca" + struct.pack(">f", value))
     if value.is_integer() and abs(value) < 2**60 and math.copysign(1, value) > 0:
         whole = int(value)
-        ways += [bytes([whole])] if whole < 128 else []
-        ways += [
+        spellings += [bytes([whole])] if whole < 128 else []
+        spellings += [
             bytes([tag]) + whole.to_bytes(size)
             for tag, size in ((0xCC, 1), (0xCD, 2), (0xCE, 4), (0xCF, 8))
             if whole < 256**size
         ]
     if value.is_integer() and abs(value) < 2**60 and value != 0:
         whole = int(value)
-        ways += [bytes([whole & 0xFF])] if -32 <= whole < 0 else []
-        ways += [
+        spellings += [bytes([whole & 0xFF])] if -32 <= whole < 0 else []
+        spellings += [
             bytes([tag]) + whole.to_bytes(size, signed=True)
             for tag, size in ((0xD0, 1), (0xD1, 2), (0xD2, 4), (0xD3, 8))
             if -(256**size) // 2 <= whole < 256**size // 2
         ]
-    return st.sampled_from(ways)
+    return st.sampled_from(spellings)
 
 
 def head(tags: tuple[int, int, int], most: int, length: int) -> st.SearchStrategy[bytes]:
     """Write the start of a list, a map or a text in one of its lengths."""
-    ways = [bytes([tags[0] | length])] if length <= most else []
-    return st.sampled_from([*ways, bytes([tags[1]]) + length.to_bytes(2), bytes([tags[2]]) + length.to_bytes(4)])
+    spellings = [bytes([tags[0] | length])] if length <= most else []
+    return st.sampled_from([*spellings, bytes([tags[1]]) + length.to_bytes(2), bytes([tags[2]]) + length.to_bytes(4)])
 
 
 LIST, MAP = (0x90, 0xDC, 0xDD), (0x80, 0xDE, 0xDF)
@@ -190,42 +190,6 @@ SINGLES: Final = {
     MSGPACK.media_type: msgpack_body("features"),
     NPY.media_type: npy_body("features"),
 }
-ANYTHING = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.text(max_size=5),
-    st.lists(finite, max_size=2),
-    st.dictionaries(st.text(max_size=3), finite, max_size=2),
-)
-
-
-@st.composite
-def wrong_in_one_place(draw: st.DrawFn) -> tuple[Any, str]:
-    """Make a batch wrong in one known place, and say what its refusal names."""
-    rows: list[Any] = draw(events)
-    row, column = draw(st.integers(0, len(rows) - 1)), draw(st.integers(0, N - 1))
-    place = f"events[{row}][{column}] ({NAMES[column]}) is "
-    match draw(st.integers(0, 6)):
-        case 0:
-            rows[row][column] = draw(ANYTHING)
-            return {"events": rows}, place
-        case 1:
-            rows[row][column] = draw(st.sampled_from([math.nan, math.inf, -math.inf]))
-            return {"events": rows}, place
-        case 2:
-            rows[row][column] = draw(st.sampled_from([-1, 1])) * draw(st.floats(FLOAT32_END, 1e308))
-            return {"events": rows}, place
-        case 3:
-            rows[row] = draw(st.lists(finite, max_size=8).filter(lambda given: len(given) != N))
-            return {"events": rows}, f"events[{row}] has {len(rows[row])} features, expected {N}"
-        case 4:
-            rows[row] = draw(st.one_of(st.none(), st.booleans(), st.text(max_size=5), finite))
-            return {"events": rows}, f"events[{row}] is "
-        case 5:
-            name = draw(st.text(max_size=6).filter(lambda name: name != "events"))
-            return {name: rows}, "unknown key "
-        case _:
-            return {"events": draw(st.one_of(st.none(), st.booleans(), finite, st.text(max_size=5)))}, "events is "
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Rows read in C are those that Python's own `float` and a regular expression read."""
+"""Rows read in C have the numbers of Python's own `float`, and stop where the reader in Python stops."""
 
 import re
 from itertools import product
@@ -16,20 +16,18 @@ except ImportError:
 
 from service.formats import json as json_format
 from service.formats.json import read_rows_slowly
-from tests.service.formats.json_rows import SHAPES, mutations, reference, to_float32
+from tests.service.formats import bad_json
+from tests.service.formats.json_rows import SHAPES, mutations, to_float32
 
 ODD_VALUES: Final = [
-    *("", "01", "-01", "00", "1.", "-1.", ".5", "-.5", "+1", "1e", "1e+", "1E-", "1.e5", "1.5.5", "1e5.0", "1e5e5"),
-    *("-", "--1", "1-2", "1+2", "1/2", "1.-5", "NaN", "Infinity", "-Infinity", "nan", "inf", "null", "true", "0x10"),
-    *('"1"', "[]", "[1]", "{}", "1 2", "1_0", "1\0", "\0", "\x0b1", "1\x0c", "\xa01", "1;", "1:", "é", "12345678-"),
-    *("1e39", "-1e39", "3.4028235677973366e38", "1e400", "-1e99999999999999999999", "9" * 40, "9" * 5000),
+    *bad_json.NOT_NUMBERS,
+    *(text for text, _ in bad_json.WRONG_NUMBERS),
+    *("null", "true", '"1"', "[]", "[1]", "{}", "9" * 40),
 ]
 ODD_ROWS: Final = [
     *("]", ",", "[]", "[1]", "[1,2,3]", "[1,2,]", "[,1,2]", "[1,,2]", "[1 2]", "1,2", "(1,2)", "[1,2}", "[[1,2]]"),
     *("[1,2][3,4]", "[1,2]}", "[1,2];", "null", '"a"', "{}", "\0[1,2]", "[1,2]\0"),
 ]
-
-n_lists = pytest.mark.parametrize("n_lists", [2500, pytest.param(20_000, marks=pytest.mark.slow)])
 
 
 def empty_block(capacity: int, n_features: int) -> NDArray[np.float32]:
@@ -113,7 +111,7 @@ def test_a_value_that_is_no_finite_number_is_odd_wherever_it_is(subtests: pytest
                 for place in range(n_features):
                     values = ["1.5"] * n_features
                     values[place] = value
-                    data = f"{before}[{','.join(values)}]{after}".encode()
+                    data = f"{before}[{','.join(values)}]{after}".encode("latin-1")
                     rows, stop, state = read_once(data, n_features)
                     assert (len(rows), stop, state) == (n_before, len(before.encode()), ODD)
 
@@ -144,14 +142,7 @@ def test_a_document_cut_anywhere_gives_the_same_rows(space: str) -> None:
         assert first + second == whole
 
 
-@n_lists
-def test_changed_and_cut_lists_are_read_as_the_reference_reads_them(n_lists: int) -> None:
-    """Rows, offset and state are the same, whatever the bytes."""
-    for data, n_features in mutations(Random(2), n_lists):
-        assert read_once(data, n_features) == reference(data, n_features), data
-
-
-@n_lists
+@pytest.mark.parametrize("n_lists", [5000, pytest.param(40_000, marks=pytest.mark.slow)])
 def test_the_two_readers_stop_for_the_same_reasons(n_lists: int) -> None:
     """The reader in Python gives the same rows, offsets and states, except that an incomplete row is odd to it."""
     assert (json_format.MORE, json_format.FULL, json_format.END, json_format.ODD) == (MORE, FULL, END, ODD)
@@ -164,36 +155,22 @@ def test_the_two_readers_stop_for_the_same_reasons(n_lists: int) -> None:
         assert fast[: counts[0]].tobytes() == slow[: counts[0]].tobytes(), data
 
 
-@pytest.mark.parametrize(
-    ("block", "message"),
-    [
-        (np.zeros((2, 2)), "float32"),
-        (np.zeros((2, 2), ">f4"), "float32"),
-        (np.zeros((2, 2), np.int32), "float32"),
-        (np.zeros(4, np.float32), "two dimensions"),
-        (np.zeros((2, 0), np.float32), "a column"),
-        (np.zeros((2, 4), np.float32)[:, ::2], "C-contiguous"),
-        (np.zeros((2, 2), np.float32, order="F"), "C-contiguous"),
-        (np.frombuffer(bytes(16), np.float32).reshape(2, 2), "writable"),
-    ],
-)
-def test_a_block_of_another_kind_is_an_error(block: NDArray[Any], message: str) -> None:
-    """Nothing is read into it."""
-    with pytest.raises(ValueError, match=message):
-        read_rows(b"[1,2]]", 0, block, 0)
-
-
-@pytest.mark.parametrize(("start", "filled"), [(-1, 0), (7, 0), (0, -1), (0, 3)])
-def test_a_place_outside_is_an_error(start: int, filled: int) -> None:
-    """The message says which, and what it may be."""
-    with pytest.raises(ValueError, match="start is .*, 6" if filled == 0 else "filled is .*, 2"):
-        read_rows(b"[1,2]]", start, empty_block(2, 2), filled)
-
-
-@pytest.mark.parametrize(
-    "arguments", [("[1]]", 0, empty_block(1, 1), 0), (b"[1]]", 0, [[0.0]], 0), (b"[1]]", 0.5, empty_block(1, 1), 0)]
-)
-def test_arguments_of_another_type_are_an_error(arguments: tuple[Any, ...]) -> None:
-    """As they are for any function."""
-    with pytest.raises(TypeError):
-        read_rows(*arguments)
+def test_wrong_arguments_are_an_error(subtests: pytest.Subtests) -> None:
+    """A block of another kind and a place outside are named, with what may be; nothing is read."""
+    data, block = b"[1,2]]", empty_block(2, 2)
+    wrong: list[tuple[type[Exception], str, tuple[Any, ...]]] = [
+        *((ValueError, "float32", (data, 0, np.zeros((2, 2), dtype), 0)) for dtype in (float, ">f4", np.int32)),
+        (ValueError, "two dimensions", (data, 0, np.zeros(4, np.float32), 0)),
+        (ValueError, "a column", (data, 0, np.zeros((2, 0), np.float32), 0)),
+        (ValueError, "C-contiguous", (data, 0, np.zeros((2, 4), np.float32)[:, ::2], 0)),
+        (ValueError, "C-contiguous", (data, 0, np.zeros((2, 2), np.float32, order="F"), 0)),
+        (ValueError, "writable", (data, 0, np.frombuffer(bytes(16), np.float32).reshape(2, 2), 0)),
+        *((ValueError, "start is .*, 6", (data, start, block, 0)) for start in (-1, 7)),
+        *((ValueError, "filled is .*, 2", (data, 0, block, filled)) for filled in (-1, 3)),
+        (TypeError, "must be bytes, not str", ("[1]]", 0, block, 0)),
+        (TypeError, "bytes-like object is required", (data, 0, [[0.0]], 0)),
+        (TypeError, "interpreted as an integer", (data, 0.5, block, 0)),
+    ]
+    for error, message, arguments in wrong:
+        with subtests.test(f"{message} {arguments!r}"), pytest.raises(error, match=message):
+            read_rows(*arguments)

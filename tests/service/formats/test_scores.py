@@ -1,0 +1,43 @@
+"""Each format writes scores without losing a digit, and reads whatever has a finite float32."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks.load.formats import FORMATS, JSON, MSGPACK, RAW, Format
+from service.formats.table import FORMATS as SERVED
+from tests.service.formats.references import event_outcome
+
+formats = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.name)
+
+
+@formats
+def test_scores_keep_every_digit_and_the_shape_of_the_request(fmt: Format) -> None:
+    """One event's score is one number, not a list of one; a batch of any size gets a list."""
+    served = SERVED.of_request(fmt.media_type)
+    scores = np.array([0.1, 1 / 3, 1e-30, 3.4e38, 16_777_217.0], np.float32)
+    for score in scores:
+        single = fmt.read("anomaly_score", served.write_score(score[np.newaxis]))
+        assert single.shape == ((1,) if fmt is RAW else ())  # its bytes have no shape
+        assert np.float32(single) == score
+    for n_events in (1, 5):
+        sent = fmt.read("anomaly_scores", served.write_scores(scores[:n_events]))
+        np.testing.assert_array_equal(sent.astype(np.float32), scores[:n_events], strict=True)
+
+
+@pytest.mark.parametrize("fmt", [JSON, MSGPACK], ids=["json", "msgpack"])
+def test_documents_carry_acceptance(fmt: Format) -> None:
+    """JSON and MessagePack carry `accepted` when it is given."""
+    served = SERVED.of_request(fmt.media_type)
+    scores, accepted = np.array([1, 3], np.float32), np.array([False, True])
+    decode = msgspec.json.decode if fmt is JSON else msgspec.msgpack.decode
+    many, one = served.write_scores(scores, accepted), served.write_score(scores[1:], accepted[1:])
+    assert decode(many) == {"anomaly_scores": [1.0, 3.0], "accepted": [False, True]}
+    assert decode(one) == {"anomaly_score": 3.0, "accepted": True}
+
+
+def test_numbers_that_float32_can_round_are_read() -> None:
+    """Whatever has a finite float32 is a number: zeros, underflow, large integers."""
+    for text in ("1e-400", "-0", "-0.0", "1" + "0" * 38, "3.4028235e38", "1E5", "18446744073709551616"):
+        event = event_outcome(b'{"features": [1, 2, %b]}' % text.encode(), JSON.media_type)
+        np.testing.assert_array_equal(event, np.array([[1, 2, float(text)]], np.float32))
