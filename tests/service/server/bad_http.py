@@ -11,6 +11,7 @@ EVENT = b'{"features": [1, 2, 3, 4, 5]}'
 CHUNKED = b"Transfer-Encoding: chunked"
 CHUNKS = b"1d\r\n" + EVENT + b"\r\n0\r\n\r\n"
 SIZE = b"Content-Length: 29"
+UPGRADE = (b"Connection: Upgrade", b"Upgrade: h2c")
 HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -29,9 +30,9 @@ def post(*lines: bytes, body: bytes = EVENT, version: bytes = b"1.1", host: byte
     return head + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
 
 
-def get(target: bytes = b"/health", version: bytes = b"HTTP/1.1", *lines: bytes) -> bytes:
+def get(target: bytes, *lines: bytes) -> bytes:
     """Write a request without a body."""
-    return b"\r\n".join([b"GET %b %b" % (target, version), b"Host: a", *lines, b"", b""])
+    return b"\r\n".join([b"GET %b HTTP/1.1" % target, b"Host: a", *lines, b"", b""])
 
 
 def chunked(body: bytes, *lines: bytes) -> bytes:
@@ -39,53 +40,65 @@ def chunked(body: bytes, *lines: bytes) -> bytes:
     return post(CHUNKED, *lines, body=body)
 
 
+def in_chunks(body: bytes, n_bytes: int) -> bytes:
+    """Write a body in chunks of so many bytes."""
+    pieces = [body[start : start + n_bytes] for start in range(0, len(body), n_bytes)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+WRONG_LENGTHS = (
+    *(
+        b"",
+        b" ",
+        b" -29",
+        b" +29",
+        b" 0x1d",
+        b" 29.0",
+        b" 2 9",
+        b" 29, 29",
+        b" 29,",
+        b" 29;",
+        b" twenty-nine",
+        b" \xb29",
+    ),
+    *(b" 29\x00", b" 2\xef\xbc\x99", b" 18446744073709551616", b" 18446744073709551645", b" " + b"9" * 4000),
+)
 LENGTHS = [
-    Shape(f"Content-Length {given.decode('latin-1')!r}", post(b"Content-Length:" + given))
-    for given in [
-        *(b"", b" ", b" -29", b" +29", b" 0x1d", b" 29.0", b" 2 9", b" 29, 29", b" 29,", b" 29;", b" twenty-nine"),
-        *(
-            b" \xb29",
-            b" 29\x00",
-            b" 2\xef\xbc\x99",
-            b" 18446744073709551616",
-            b" 18446744073709551645",
-            b" " + b"9" * 4000,
-        ),
-    ]
+    Shape(f"Content-Length {given.decode('latin-1')!r}", post(b"Content-Length:" + given)) for given in WRONG_LENGTHS
 ]
 
+WRONG_ENCODINGS = (
+    *(
+        b"",
+        b" identity",
+        b" gzip",
+        b" xchunked",
+        b" chunkedx",
+        b" chunked, identity",
+        b" chunked, gzip",
+        b" \x0bchunked",
+    ),
+    *(b' "chunked"', b" chunked;q=1", b" chunked\x00", b" chunked, chunked", b" chunked chunked"),
+)
+HIDING = b"0\r\n\r\n" + HEALTH
 FRAMINGS = [
     Shape("both framings", post(SIZE, CHUNKED, body=CHUNKS)),
     Shape("both framings, the other way around", post(CHUNKED, SIZE, body=CHUNKS)),
-    Shape(
-        "both framings, hiding a request in the chunks", post(b"Content-Length: 5", CHUNKED, body=b"0\r\n\r\n" + HEALTH)
-    ),
-    Shape(
-        "both framings, hiding a request by its length", post(CHUNKED, b"Content-Length: 5", body=b"0\r\n\r\n" + HEALTH)
-    ),
+    Shape("both framings, hiding a request in the chunks", post(b"Content-Length: 5", CHUNKED, body=HIDING)),
+    Shape("both framings, hiding a request by its length", post(CHUNKED, b"Content-Length: 5", body=HIDING)),
     Shape("two equal lengths", post(SIZE, SIZE)),
-    Shape("two lengths, the first shorter", post(b"Content-Length: 0", SIZE, body=EVENT)),
-    Shape("two lengths, the second shorter", post(SIZE, b"Content-Length: 0", body=EVENT)),
+    Shape("two lengths, the first shorter", post(b"Content-Length: 0", SIZE)),
+    Shape("two lengths, the second shorter", post(SIZE, b"Content-Length: 0")),
     Shape("chunks in HTTP/1.0", post(CHUNKED, body=CHUNKS, version=b"1.0")),
     *[
         Shape(f"Transfer-Encoding {given.decode('latin-1')!r}", post(b"Transfer-Encoding:" + given, body=CHUNKS))
-        for given in [
-            *(b"", b" identity", b" gzip", b" xchunked", b" chunkedx", b" chunked, identity", b" chunked, gzip"),
-            *(
-                b" \x0bchunked",
-                b' "chunked"',
-                b" chunked;q=1",
-                b" chunked\x00",
-                b" chunked, chunked",
-                b" chunked chunked",
-            ),
-        ]
+        for given in WRONG_ENCODINGS
     ],
     *[
         Shape(
-            f"Transfer-Encoding {given!r}", post(b"Transfer-Encoding: " + given.encode(), body=CHUNKS), "", (400, 501)
+            f"Transfer-Encoding {given!r}", post(b"Transfer-Encoding: %b, chunked" % given, body=CHUNKS), "", (400, 501)
         )
-        for given in ("gzip, chunked", "identity, chunked", "unknown, chunked")
+        for given in (b"gzip", b"identity", b"unknown")
     ],
     Shape("Transfer-Encoding twice", post(CHUNKED, CHUNKED, body=CHUNKS)),
     Shape("Transfer-Encoding twice, then identity", post(CHUNKED, b"Transfer-Encoding: identity", body=CHUNKS)),
@@ -96,31 +109,38 @@ FRAMINGS = [
 ]
 
 CHUNK_SHAPES = [
-    Shape(f"chunk: {name}", chunked(body), detail, statuses)
-    for name, body, detail, statuses in [
-        ("a negative size", b"-1d\r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("a plus", b"+1d\r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("0x", b"0x1d\r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("no size", b"\r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("no hexadecimal size", b"size\r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("a space before the size", b" 1d\r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("a space behind the size", b"1d \r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("a size above 2^64", b"1000000000000001d\r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("a size shorter than the chunk", b"1c\r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("a size of nothing behind the chunk", b"1d\r\n" + EVENT + b"0\r\n\r\n", "HTTP", (400,)),
-        ("a bare LF behind the size", b"1d\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("a bare CR behind the size", b"1d\r" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("a bare LF behind the chunk", b"1d\r\n" + EVENT + b"\n0\r\n\r\n", "HTTP", (400,)),
-        ("a bare LF behind the last size", b"1d\r\n" + EVENT + b"\r\n0\n\n", "HTTP", (400,)),
-        ("a control byte in an extension", b"1d;a=\x01\r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("a bare LF in an extension", b"1d;a=\nb\r\n" + EVENT + b"\r\n0\r\n\r\n", "HTTP", (400,)),
-        ("a trailer without a colon", b"1d\r\n" + EVENT + b"\r\n0\r\nX y\r\n\r\n", "HTTP", (400,)),
-        ("a folded trailer", b"1d\r\n" + EVENT + b"\r\n0\r\nX: y\r\n z\r\n\r\n", "HTTP", (400,)),
-        ("a length in the trailers", b"1d\r\n" + EVENT + b"\r\n0\r\n" + SIZE + b"\r\n\r\n", "HTTP", (400,)),
-        ("very long extensions", b"1d;" + b"a" * 2**20 + b"\r\n" + EVENT + b"\r\n0\r\n\r\n", "", (400, 413, 431)),
-        ("a long trailer", b"1d\r\n" + EVENT + b"\r\n0\r\nX: " + b"y" * 2**20 + b"\r\n\r\n", "", (400, 413, 431)),
-        ("many trailers", b"1d\r\n" + EVENT + b"\r\n0\r\n" + b"X: y\r\n" * 2**18 + b"\r\n", "", (400, 413, 431)),
-    ]
+    *[
+        Shape(f"chunk: {name}", chunked(start + EVENT + b"\r\n0\r\n\r\n"))
+        for name, start in [
+            ("a negative size", b"-1d\r\n"),
+            ("a plus", b"+1d\r\n"),
+            ("0x", b"0x1d\r\n"),
+            ("no size", b"\r\n"),
+            ("no hexadecimal size", b"size\r\n"),
+            ("a space before the size", b" 1d\r\n"),
+            ("a space behind the size", b"1d \r\n"),
+            ("a size above 2^64", b"1000000000000001d\r\n"),
+            ("a size shorter than the chunk", b"1c\r\n"),
+            ("a bare LF behind the size", b"1d\n"),
+            ("a bare CR behind the size", b"1d\r"),
+            ("a control byte in an extension", b"1d;a=\x01\r\n"),
+            ("a bare LF in an extension", b"1d;a=\nb\r\n"),
+        ]
+    ],
+    *[
+        Shape(f"chunk: {name}", chunked(b"1d\r\n" + EVENT + end), detail, statuses)
+        for name, end, detail, statuses in [
+            ("a size of nothing behind the chunk", b"0\r\n\r\n", "HTTP", (400,)),
+            ("a bare LF behind the chunk", b"\n0\r\n\r\n", "HTTP", (400,)),
+            ("a bare LF behind the last size", b"\r\n0\n\n", "HTTP", (400,)),
+            ("a trailer without a colon", b"\r\n0\r\nX y\r\n\r\n", "HTTP", (400,)),
+            ("a folded trailer", b"\r\n0\r\nX: y\r\n z\r\n\r\n", "HTTP", (400,)),
+            ("a length in the trailers", b"\r\n0\r\n" + SIZE + b"\r\n\r\n", "HTTP", (400,)),
+            ("a long trailer", b"\r\n0\r\nX: " + b"y" * 2**20 + b"\r\n\r\n", "what follows the body", (431,)),
+            ("many trailers", b"\r\n0\r\n" + b"X: y\r\n" * 2**18 + b"\r\n", "what follows the body", (431,)),
+        ]
+    ],
+    Shape("chunk: very long extensions", chunked(b"1d;" + b"a" * 2**20 + CHUNKS[2:]), "", (400, 413, 431)),
 ]
 
 HEADERS = [
@@ -150,8 +170,9 @@ HEADERS = [
 ]
 
 HOSTS = [
-    Shape("no Host", post(SIZE, host=b""), "Host"),
-    Shape("two Hosts", post(b"Host: b", SIZE), "Host"),
+    Shape("no Host", post(SIZE, host=b""), "0 Host headers"),
+    Shape("no Host to upgrade", post(SIZE, *UPGRADE, host=b""), "0 Host headers"),
+    Shape("two Hosts", post(b"Host: b", SIZE), "2 Host headers"),
     Shape("two equal Hosts", post(b"Host: a", SIZE), "Host"),
     Shape("three Hosts", post(b"host: a", b"HOST: a", SIZE), "Host"),
     *[
@@ -222,18 +243,15 @@ OTHERS = [
     Shape("digits where a request should begin", b"123 / HTTP/1.1\r\n\r\n"),
     Shape("a URL longer than a head", get(b"/" + b"x" * MAX_HEADER_BYTES * 2), "expected at most", (414, 431)),
     Shape("a URL a little too long", get(b"/" + b"x" * MAX_URL_BYTES), str(MAX_URL_BYTES), (414,)),
-    Shape(
-        "a header too long",
-        get(b"/health", b"HTTP/1.1", b"X: " + b"y" * MAX_HEADER_BYTES),
-        str(MAX_HEADER_BYTES),
-        (431,),
-    ),
-    Shape("a header of megabytes", get(b"/health", b"HTTP/1.1", b"X: " + b"y" * 2**21), str(MAX_HEADER_BYTES), (431,)),
-    Shape("headers of megabytes", get(b"/health", b"HTTP/1.1", *[b"X: y"] * 2**18), str(MAX_HEADER_BYTES), (431,)),
+    Shape("a URL a little too long to upgrade", get(b"/" + b"x" * MAX_URL_BYTES, *UPGRADE), str(MAX_URL_BYTES), (414,)),
+    Shape("a header too long", get(b"/health", b"X: " + b"y" * MAX_HEADER_BYTES), str(MAX_HEADER_BYTES), (431,)),
+    Shape("a header of megabytes", get(b"/health", b"X: " + b"y" * 2**21), str(MAX_HEADER_BYTES), (431,)),
+    Shape("headers of megabytes", get(b"/health", *[b"X: y"] * 2**18), str(MAX_HEADER_BYTES), (431,)),
 ]
 
 SHAPES = [*LENGTHS, *FRAMINGS, *CHUNK_SHAPES, *HEADERS, *HOSTS, *LINES, *OTHERS]
 
+HTTP2 = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAAB")
 HARMLESS = [
     Shape("a plain length", post(SIZE)),
     Shape("zeros before the length", post(b"Content-Length: 0029")),
@@ -256,13 +274,11 @@ HARMLESS = [
     Shape("chunks with extensions", chunked(b'1d;a=b;c="d e"\r\n' + EVENT + b"\r\n0;e\r\n\r\n")),
     Shape("chunks with zeros before their sizes", chunked(b"0000001d\r\n" + EVENT + b"\r\n0000\r\n\r\n")),
     Shape("chunks with trailers", chunked(b"1d\r\n" + EVENT + b"\r\n0\r\nX: y\r\nContent-Type: text/html\r\n\r\n")),
-    Shape("chunks of a byte", chunked(b"".join(b"1\r\n%c\r\n" % byte for byte in EVENT) + b"0\r\n\r\n")),
-    Shape(
-        "an upgrade to HTTP/2, as Java's client asks",
-        post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", SIZE),
-    ),
+    Shape("chunks of seven bytes", chunked(in_chunks(EVENT, 7))),
+    Shape("chunks of a byte", chunked(in_chunks(EVENT, 1))),
+    Shape("an upgrade to HTTP/2, as Java's client asks", post(*HTTP2, SIZE)),
     Shape("an upgrade to WebSocket", post(b"Connection: Upgrade", b"Upgrade: websocket", SIZE)),
-    Shape("an upgrade with chunks", chunked(CHUNKS, b"Connection: Upgrade", b"Upgrade: h2c")),
+    Shape("an upgrade with chunks", chunked(CHUNKS, *UPGRADE)),
     Shape("HTTP/1.0", post(SIZE, version=b"1.0")),
     Shape("HTTP/1.0 without a host", post(SIZE, version=b"1.0", host=b"")),
     Shape("HTTP/1.0 that stays", post(b"Connection: keep-alive", SIZE, version=b"1.0")),

@@ -90,6 +90,7 @@ def test_what_is_not_http_is_refused_and_hides_nothing(service: LiveService, sub
                 connection.send_pieces(in_pieces(shape, HEALTH))
                 check_refusal(connection, shape)
             check_service(service)
+    assert service.metrics()["anomaly_requests_total route=other status=400"] > 0
 
 
 def test_what_is_only_odd_is_answered(service: LiveService, subtests: pytest.Subtests) -> None:

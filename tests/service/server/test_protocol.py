@@ -127,17 +127,6 @@ def test_a_client_that_waits_to_send_is_told_to(spoken: LiveService) -> None:
         assert connection.response().status == 415
 
 
-def test_a_body_in_chunks_is_a_body(spoken: LiveService) -> None:
-    """Chunks of any length, one byte included, are the body that they make up."""
-    body = JSON.write("features", EVENT)
-    head = post(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
-    with Connection(spoken) as connection:
-        for step in (1, 7, len(body)):
-            pieces = [body[start : start + step] for start in range(0, len(body), step)]
-            connection.send(head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n")
-            check_score(connection.response())
-
-
 def test_a_client_that_reads_late_gets_all_its_responses(spoken: LiveService) -> None:
     """Responses wait, in order, for a client that sends on and does not read, and others are answered meanwhile."""
     sizes = (20_000, 1, 30_000, 17)
