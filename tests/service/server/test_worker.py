@@ -7,15 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
-from benchmarks.load.formats import JSON, RAW
-from tests.artefacts import N_FEATURES, metadata, with_metadata, write_artefact
+from benchmarks.load.formats import JSON
+from tests.artefacts import metadata, with_metadata, write_artefact
 from tests.live import TIMEOUT_S, LiveService, live_service, run_service, starting_service, wait_until
 from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, score
 from tests.service.server.processes import children, limit_descriptors, wait_until_gone, wait_until_importing
@@ -41,9 +42,10 @@ def refusals(*commands: Sequence[str]) -> list[dict[str, str]]:
     return [json.loads(line) for line in ended.stderr.splitlines()]
 
 
-def wait_until_counted(service: LiveService, n_events: int) -> None:
-    """Wait until all workers together count this many events: they publish their counters ten times a second."""
+def wait_until_counted(service: LiveService, n_events: int) -> dict[str, float]:
+    """Wait until all workers together count so many events, as they publish ten times a second; give the metrics."""
     wait_until(lambda: service.metrics()["anomaly_events_scored_total"] == n_events)
+    return service.metrics()
 
 
 def test_the_log_is_json_without_bodies(model_path: Path) -> None:
@@ -122,29 +124,6 @@ def test_ctrl_c_while_workers_start_is_for_the_supervisor(model_path: Path) -> N
         assert service.log_levels == {"INFO"}
 
 
-def test_bodies_in_chunks_and_clients_that_leave(model_path: Path) -> None:
-    """Without Content-Length a body is read up to the limit; a client that leaves within its body is no error."""
-
-    def chunks(count: int) -> Iterator[bytes]:
-        for _ in range(count):
-            yield bytes(50_000)
-
-    headers = {"Content-Type": RAW.media_type}
-    with live_service(model_path, "--max-body-bytes", "500000") as service:
-        url = f"{service.base_url}/score/batch"
-        assert len(httpx.post(url, content=chunks(10), headers=headers).content) == 500_000 // N_FEATURES
-        beyond = httpx.post(url, content=chunks(11), headers=headers)
-        assert beyond.status_code == 413
-        assert beyond.json()["detail"].startswith("the body is longer than 500000 bytes, expected at most 500000")
-        with Connection(service) as connection:
-            begin(connection, 2)
-        wait_until(lambda: service.metrics().get("anomaly_requests_total route=/score/batch status=499") == 1)
-        assert not any("status=5" in name for name in service.metrics())
-        assert score(service).status_code == 200
-        assert service.stop() == 0
-        assert service.log_levels == {"INFO"}
-
-
 def test_files_that_cannot_be_used_are_one_line(model_path: Path, tmp_path: Path) -> None:
     """Each file of the settings that is missing or wrong ends the process with 1 and one line that says which."""
     wrong, missing, pipe = tmp_path / "wrong", tmp_path / "missing", tmp_path / "pipe"
@@ -197,18 +176,19 @@ def test_a_full_disk_is_one_line(model_path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_all_workers_answer_and_have_their_place_on_the_disk(model_path: Path, tmp_path: Path) -> None:
-    """Several share the port; a disk that becomes full takes none down, for all their numbers have room.
+    """Several share the port evenly; a disk that becomes full takes none down, for all their numbers have room.
 
     That there are several is said by a variable, which does what its flag does. At the end all files are gone.
     """
     with live_service(model_path, "--access-log", env={"TMPDIR": str(tmp_path), "ANOMALY_WORKERS": "2"}) as service:
         assert service.events("ready")[0]["workers"] == 2
         with ExitStack() as stack:  # each connection goes to the worker that has the fewest
-            for connection in [stack.enter_context(Connection(service)) for _ in range(4)]:
+            for connection in [stack.enter_context(Connection(service)) for _ in range(16)]:
                 connection.send(event_request())
                 check_score(connection.response())
-            wait_until(lambda: len({line["pid"] for line in service.events("request")}) == 2)
-        assert service.process.pid not in {line["pid"] for line in service.events("request")}
+            wait_until(lambda: len(service.events("request")) == 16)
+        counted = Counter(line["pid"] for line in service.events("request"))
+        assert (list(counted.values()), service.process.pid in counted) == ([8, 8], False)
         files = list(tmp_path.glob("anomaly-workers-*/*.db"))
         assert len(files) == 12
         for path in files:
@@ -256,15 +236,22 @@ def test_an_address_of_version_6_is_written_as_a_url(model_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
-    """What it counted stays counted, and its successor serves the model that the others do, whatever lies there now."""
+    """Workers count together, and what one counted stays counted when it is killed.
+
+    Its successor serves the model that the others do, whatever lies there now.
+    """
     path = write_artefact(tmp_path / "model.onnx")
     another = write_artefact(tmp_path / "another.onnx", with_metadata(model_name="another")).read_bytes()
     with live_service(path, "--workers", "2") as service:
         for _ in range(20):
             assert score(service).status_code == 200
-        wait_until_counted(service, 20)
+        counted = wait_until_counted(service, 20)
+        assert counted["anomaly_requests_total route=/score status=200"] == 20
+        assert [counted[name] for name in counted if name.startswith("anomaly_model_info")] == [1]
         service.wait_for(STARTED, 2)
         victims = [line["pid"] for line in service.events(STARTED)]
+        by_worker = {pid: counted[f"anomaly_worker_requests pid={pid}"] for pid in victims}
+        assert sum(by_worker.values()) >= 20  # and those to /metrics
         for count, (victim, content) in enumerate(zip(victims, (b"", another), strict=True), start=1):
             path.write_bytes(content)
             os.kill(victim, signal.SIGKILL)
@@ -272,7 +259,8 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
             assert (died["worker"], died["exit_code"]) == (victim, -signal.SIGKILL)
             service.wait_for(STARTED, 2 + count)
         assert {score(service).headers["model-version"] for _ in range(20)} == {service.events("ready")[0]["model"]}
-        wait_until_counted(service, 40)
+        counted = wait_until_counted(service, 40)
+        assert not [pid for pid in victims if f"anomaly_worker_requests pid={pid}" in counted]
         assert service.stop() == 0
 
 
