@@ -1,6 +1,5 @@
-"""The page, its document and headers, the operations application, and what errors do not disclose."""
+"""The page, its document and headers, and what errors do not disclose."""
 
-import asyncio
 import re
 import shutil
 import subprocess
@@ -9,16 +8,14 @@ from collections.abc import Iterator
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import httpx
-import msgspec
 import numpy as np
 import onnx
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from benchmarks.load.formats import RAW
 from service.api.app import create_app
@@ -27,6 +24,7 @@ from service.model.scorer import Scorer
 from service.settings import Settings
 from tests.artefacts import metadata, model, sample_events, write_artefact
 from tests.live import LiveService, live_service
+from tests.service.model.broken import led_through
 
 Client = TestClient[Litestar]
 
@@ -42,26 +40,22 @@ def policy(response: httpx.Response) -> dict[str, list[str]]:
     return {name: values for name, *values in directives}
 
 
-def refusing_gather() -> onnx.ModelProto:
-    """Build a valid graph that the runtime fails to run for an event whose first feature is not an index."""
-    built = model()
-    graph = built.graph
-    del graph.node[-1]
-    graph.node.extend(
-        [
-            helper.make_node("ReduceMean", ["squared", "axes"], ["mean_square"], keepdims=0),
-            helper.make_node("Slice", ["features", "zero", "one", "axes"], ["first"]),
-            helper.make_node("Cast", ["first"], ["place"], to=TensorProto.INT64),
-            helper.make_node("Min", ["place", "last"], ["at_most"]),
-            helper.make_node("Gather", ["table", "at_most"], ["found"]),
-            helper.make_node("ReduceSum", ["found", "axes"], ["added"], keepdims=0),
-            helper.make_node("Add", ["mean_square", "added"], ["anomaly_score"]),
-        ]
+FATAL = -1_000_000.0
+
+
+def fails_when_run() -> onnx.ModelProto:
+    """Build a valid graph that the runtime fails to run for an event whose first feature is FATAL."""
+    return led_through(
+        helper.make_node("Slice", ["features", "zero", "one", "axes"], ["first"]),
+        helper.make_node("Equal", ["first", "fatal"], ["equal"]),
+        helper.make_node("Cast", ["equal"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "place"], ["found"]),  # of a table that has no place 1
+        helper.make_node("Add", ["features", "found"], ["passed"]),
+        zero=np.array([0]),
+        one=np.array([1]),
+        fatal=np.array([FATAL], np.float32),
+        table=np.zeros(1, np.float32),
     )
-    constants = {"zero": [0], "one": [1], "last": [63]}
-    graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in constants.items())
-    graph.initializer.append(numpy_helper.from_array(np.zeros(64, np.float32), "table"))
-    return built
 
 
 @pytest.fixture(scope="module")
@@ -169,69 +163,6 @@ def test_the_document_describes_the_model_in_use(artefact: Artefact) -> None:
     assert artefact.identity not in str(after)
 
 
-def ask(app: Any, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    """Send a request to an application without its lifespan, as the server does on the operations port."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "raw_path": path.encode()}
-    scope |= {"query_string": b"", "headers": [(b"host", b"a")], "client": None, "server": None, "scheme": "http"}
-    scope |= {"root_path": "", "http_version": "1.1", "asgi": {"version": "3.0"}, "extensions": {}}
-    asyncio.run(app(scope, receive, send))
-    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return sent[0]["status"], headers, b"".join(message["body"] for message in sent[1:])
-
-
-def test_with_an_operations_port_operations_move_there(artefact: Artefact) -> None:
-    """Metrics and model are on the operations application alone, health on both, everything else on the main one."""
-    app = create_app(Settings(ops_port=0), artefact)
-    operations = app.operations
-    assert ask(operations, "/health")[0] == 503  # the model is not loaded yet
-    with TestClient(app.main) as client:
-        statuses = {path: client.get(path).status_code for path in ("/health", "/model", "/metrics", "/docs")}
-        assert statuses == {"/health": 200, "/model": 404, "/metrics": 404, "/docs": 200}
-        described = set(client.get("/schema").json()["paths"])
-        assert described == {"/score", "/score/batch", "/health"}
-        client.post("/score", content=b"")
-        assert ask(operations, "/health")[0] == 200
-        status, headers, body = ask(operations, "/model")
-        assert (status, msgspec.json.decode(body)["identity"]) == (200, artefact.identity)
-        assert headers["cache-control"] == "no-store"
-        status, _, body = ask(operations, "/metrics")
-        assert status == 200
-        assert b'anomaly_requests_total{route="/score",status="415"} 1.0' in body
-        assert b'anomaly_requests_total{route="/model",status="200"} 1.0' in body
-        assert ask(operations, "/health", "HEAD")[0] == 200
-        assert ask(operations, "/model", "POST")[0] == 405
-
-
-def test_the_operations_application_has_nothing_else(artefact: Artefact) -> None:
-    """Other paths are a 404 in the form of all errors, which names the routes of this port."""
-    app = create_app(Settings(ops_port=0), artefact)
-    paths = ["/score", "/score/batch", "/docs", "/schema", "/", "/docs/assets/swagger-ui.css"]
-    for method, path in product(("GET", "POST"), paths):
-        status, headers, body = ask(app.operations, path, method)
-        assert (status, headers["x-content-type-options"]) == (404, "nosniff")
-        detail = f"{path} is not a route of this port, expected one of /health, /metrics, /model"
-        assert msgspec.json.decode(body) == {"status_code": 404, "detail": detail}
-
-
-def test_the_operations_application_needs_no_key(artefact: Artefact, tmp_path: Path) -> None:
-    """Keys are for the main port; without an operations port there is no operations application."""
-    path = tmp_path / "keys"
-    path.write_text(f"alice {'a' * 64}\n")
-    app = create_app(Settings(ops_port=0, api_keys=str(path)), artefact)
-    with TestClient(app.main) as client:
-        assert client.get("/model").status_code == 401
-        assert ask(app.operations, "/model")[0] == 200
-    assert create_app(Settings(), artefact).operations is None
-
-
 LEAKS = re.compile(
     rb"Traceback|File \"|\.py\b|\.so\b|\.cc\b|/usr/|/home/|site-packages|line \d+, in|0x[0-9a-f]{6}"
     rb"|onnxruntime|litestar|uvicorn|msgspec|numpy|httptools|h11|Python/|Gather|INVALID_ARGUMENT",
@@ -243,9 +174,9 @@ LEAKS = re.compile(
 def test_internal_errors_disclose_nothing(tmp_path: Path) -> None:
     """Where the runtime fails, the client gets a 500 of two words; the cause is in the log alone."""
     good, bad = sample_events(1), sample_events(1)
-    bad[0, 0] = -1_000_000  # no index from either end
+    bad[0, 0] = FATAL
     with (
-        live_service(write_artefact(tmp_path / "model.onnx", refusing_gather())) as service,
+        live_service(write_artefact(tmp_path / "model.onnx", fails_when_run())) as service,
         httpx.Client(base_url=service.base_url, headers={"Content-Type": RAW.media_type}) as client,
     ):
         for path in ("/score", "/score/batch"):
