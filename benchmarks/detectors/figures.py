@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from benchmarks.detectors.detectors import VIEWS, Knowledge, Line
 from benchmarks.detectors.results import Result, rank
-from training.evaluation.figures import BACKGROUND_COLOUR, OF_ROC, SIGNAL_COLOUR, figure, label, save
+from training.evaluation.figures import OF_ROC
+from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save
 
 Floats = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.report.measurements import Point
 from benchmarks.report.results import Memory, Soak
-from training.evaluation.figures import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save
+from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save
 from training.files import atomic_write
 
 NAMES = {"service": "service", "bare": "uvicorn alone, fixed reply"}

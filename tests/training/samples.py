@@ -62,3 +62,9 @@ def written(path: Path, features: NDArray[np.float32]) -> Path:
     """Write events without labels, and give the path."""
     write_events(path, Events(features))
     return path
+
+
+def labelled(path: Path, features: NDArray[np.float32], label: int) -> Path:
+    """Write events that all have one label, and give the path."""
+    write_events(path, Events(features, np.full(len(features), label, np.int8)))
+    return path

@@ -1,57 +1,37 @@
-"""Figures of a training, an evaluation and a report, each a PNG in memory.
-
-Matplotlib is imported when the first figure is drawn. Every figure has the settings below, whatever the environment and
-the user's configuration of matplotlib say, and is drawn without a display.
-"""
-
-from __future__ import annotations
+"""Figures of a training, an evaluation and a report, each a PNG in memory."""
 
 import logging
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache
-from io import BytesIO
-from itertools import count
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation.metrics import ENOUGH_BACKGROUND, auc, roc
 from training.evaluation.sculpting import DIJET_MASS_EDGES_GEV, Efficiency, Sculpting, common_edges, histogram
+from training.evaluation.style import (
+    BACKGROUND_COLOUR,
+    GREYS,
+    SIGNAL_COLOUR,
+    Style,
+    figure,
+    label,
+    legend,
+    line_styles,
+    panels,
+    png,
+    printable,
+    style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _log = logging.getLogger(__name__)  # warnings go to standard error, unless the program that uses this says otherwise
 
 Floats = NDArray[np.float64]
-Style = dict[str, Any]
 Scores = tuple[Floats, Floats]  # of background (n,) and signal (m,)
 
-# Okabe and Ito's palette for colour-blind readers, jfly.uni-koeln.de/color, without its yellow, pale on white.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-BACKGROUND_COLOUR, SIGNAL_COLOUR = COLOURS[:2]
-GREYS = ("black", "0.45", "0.65")
-LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-MARKERS = "osD^vPX*"
-# Added to mplhep's style of ROOT.
-SETTINGS = {
-    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],  # the second has the letters that the first lacks
-    "font.size": 17,
-    "legend.fontsize": 14,
-    "lines.linewidth": 2,
-    "axes.linewidth": 1.3,
-    **{f"{axis}tick.{kind}.size": size for axis in "xy" for kind, size in (("major", 8), ("minor", 4))},
-    "savefig.dpi": 100,
-}
-
-LONGEST_NAME = 34
 BINS = 50
 # In bins with fewer events an efficiency says little, and its error bar hides the others.
 LEAST_IN_BIN = 20
@@ -77,61 +57,6 @@ def draw(plots: Mapping[str, Callable[[], bytes]]) -> dict[str, bytes | None]:
             reason = str(error).partition("\n")[0] or type(error).__name__
             _log.warning("%s could not be drawn: %s", name, reason)
     return drawn
-
-
-def _import_matplotlib() -> ModuleType:
-    """Import matplotlib whatever MPLBACKEND names: with a notebook's backend that is not installed, that would fail."""
-    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-    try:
-        import matplotlib as mpl
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
-    if backend is not None:
-        with suppress(ValueError):  # the user's own figures are drawn with it
-            mpl.rcParams["backend"] = backend
-    return mpl
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Apply this module's settings of matplotlib, and restore the user's afterwards; also a decorator."""
-    matplotlib = _import_matplotlib()
-    import mplhep
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(mplhep.styles.ROOT | SETTINGS)
-        yield
-
-
-@style()
-def figure(
-    columns: int = 1, rows: int = 1, width: float = 7.5, height: float = 5.2, **options: Any
-) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its axes, row by row, each with a width and height in inches."""
-    from matplotlib.figure import Figure  # knows no window, unlike pyplot's
-
-    made = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return made, made.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
-
-
-def label(ax: Axes, x: str, y: str) -> None:
-    """Name both axes, units included."""
-    ax.set(xlabel=x, ylabel=y)
-
-
-@style()
-def png(made: Figure) -> bytes:
-    """Return a figure as PNG: the same bytes each time."""
-    file = BytesIO()
-    made.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
-
-
-def save(made: Figure, path: Path) -> None:
-    """Write a figure as PNG."""
-    path.write_bytes(png(made))
 
 
 @style()
@@ -164,17 +89,17 @@ def plot_roc(scores: Mapping[str, Scores], *shown: str) -> bytes:
     chance = np.linspace(1e-3, 1, 500)
     for ax, quantity in zip(axes, shown, strict=True):
         least, s, b, name = OF_ROC[quantity]
-        for (sample, (background, signal)), line in zip(scores.items(), _styles(), strict=False):
+        for (sample, (background, signal)), line in zip(scores.items(), line_styles(), strict=False):
             signal_efficiency, kept = roc(background, signal)
             enough = kept * len(background) >= least
             x, y = signal_efficiency[enough], signal_efficiency[enough] ** s / kept[enough] ** b
-            text = f"{_text(sample)}, AUC {auc(background, signal).value:.3f}"
+            text = f"{printable(sample)}, AUC {auc(background, signal).value:.3f}"
             ax.plot(x, y, label=text, color=line["color"], linestyle=line["linestyle"])
         ax.plot(chance, chance ** (s - b), color="0.5", linestyle=":", label="chance")
         label(ax, r"signal efficiency $\epsilon_{S}$", name)
         ax.set(xlim=(0, 1), yscale="log" if quantity == "rejection" else "linear")
         ax.set_ylim(bottom=1 if quantity == "rejection" else 0)
-    _legend(made, axes[0])
+    legend(made, axes[0])
     return png(made)
 
 
@@ -192,8 +117,8 @@ def plot_scores(
     above = ax.get_xaxis_transform()  # names stand above the frame, where they hide nothing
     for name, threshold in thresholds.items():
         ax.axvline(threshold, color="0.3", linestyle="--", linewidth=1.3)
-        ax.text(threshold, 1.015, _text(name), rotation=30, rotation_mode="anchor", fontsize=14, transform=above)
-    _legend(made, ax)
+        ax.text(threshold, 1.015, printable(name), rotation=30, rotation_mode="anchor", fontsize=14, transform=above)
+    legend(made, ax)
     return png(made)
 
 
@@ -205,27 +130,27 @@ def plot_efficiencies(
 
     A panel has an Efficiency for each working point, in the order of `nominal`. An efficiency of 0 has no point.
     """
-    made, axes = _panels(len(efficiencies), width=4.7, height=4.0, sharex=True, sharey=True)
+    made, axes = panels(len(efficiencies), width=4.7, height=4.0, sharex=True, sharey=True)
     centres = (edges[:-1] + edges[1:]) / 2
     for place, (ax, (sample, points)) in enumerate(zip(axes, efficiencies.items(), strict=True)):
-        for (point, binned), line in zip(points.items(), _styles(), strict=False):
+        for (point, binned), line in zip(points.items(), line_styles(), strict=False):
             events, passed = np.array(binned.events), np.array(binned.passed)
             drawn = (events >= LEAST_IN_BIN) & (passed > 0)  # a line ends where they are not
             value = np.divide(passed, events, out=np.full(len(events), np.nan), where=drawn)
             error = np.abs(np.array([binned.low, binned.high]) - value)
-            name = f"{_text(point)}, nominal {nominal[point]:g} (dotted)"
+            name = f"{printable(point)}, nominal {nominal[point]:g} (dotted)"
             ax.errorbar(centres, value, error, label=name, **(line | {"linewidth": 1.5}), markersize=5)
             ax.axhline(nominal[point], color=line["color"], linestyle=":", linewidth=1.2)
         if not any(max(binned.events) >= LEAST_IN_BIN for binned in points.values()):
-            ax.text(0.5, 0.5, f"fewer than {LEAST_IN_BIN} events\nin every bin", ha="center", transform=ax.transAxes)
+            _say(ax, f"fewer than {LEAST_IN_BIN} events\nin every bin")
         ax.set(yscale="log", xlim=(edges[0], edges[-1]), ylim=(min(nominal.values()) / 20, 1.8))
-        ax.set_title(_text(sample), fontsize=15, loc="left")
+        ax.set_title(printable(sample), fontsize=15, loc="left")
         if place >= len(efficiencies) - 3:
             ax.set_xlabel(mass)
             ax.tick_params(labelbottom=True)
         if place % 3 == 0:
             ax.set_ylabel("efficiency")
-    _legend(made, axes[0])
+    legend(made, axes[0])
     return png(made)
 
 
@@ -239,28 +164,7 @@ def plot_sculpting(shapes: Mapping[str, Sculpting]) -> bytes:
     for ax in axes[len(shapes) :].ravel():
         ax.set_visible(False)
     for (main, ratio), (point, sculpting) in zip(axes, shapes.items(), strict=False):
-        merged = next(bins for least, bins in BINS_MERGED if sculpting.selected >= least)
-        before, after = (np.reshape(counts, (-1, merged)).sum(axis=1) for counts in (sculpting.before, sculpting.after))
-        edges = DIJET_MASS_EDGES_GEV[::merged] / 1000
-        centres = (edges[:-1] + edges[1:]) / 2
-        shape, moved = before / max(before.sum(), 1), after / max(after.sum(), 1)
-        main.stairs(shape, edges, fill=True, color="0.82", label=f"before: {sculpting.events:,}")
-        some = after > 0
-        error = moved[some] / np.sqrt(after[some])
-        points: Style = {"fmt": "o", "color": SIGNAL_COLOUR, "markersize": 6, "linewidth": 1.6}
-        main.errorbar(centres[some], moved[some], error, label=f"{_text(point)}: {sculpting.selected:,}", **points)
-        main.set_ylabel(f"fraction / {1000 * (edges[1] - edges[0]):.0f} GeV")
-        main.set_ylim(0, 1.4 * max(shape.max(), np.max(moved[some] + error, initial=1e-3)))
-        main.legend(loc="upper right")
-        main.tick_params(labelbottom=False)
-        enough = (after >= LEAST_IN_RATIO) & (before > 0)
-        relative = moved[enough] / shape[enough]
-        ratio.axhline(1, color="0.5", linestyle=":", linewidth=1.5)
-        ratio.errorbar(centres[enough], relative, relative / np.sqrt(after[enough]), **points)
-        label(ratio, "dijet mass $m_{JJ}$ [TeV]", "after / before")
-        ratio.set_ylim(0, np.clip(1.1 * np.max(relative, initial=0), 2, 4))
-        for ax in (main, ratio):
-            ax.set_xlim(edges[0], edges[-1])
+        _draw_sculpting(main, ratio, printable(point), sculpting)
     return png(made)
 
 
@@ -271,7 +175,7 @@ def plot_features(
     labels: Mapping[str, str],
 ) -> bytes:
     """Plot each quantity of `labels`, which gives its axis label, in every sample: values (n,), NaN where undefined."""
-    made, axes = _panels(len(labels), width=5.2, height=4.6)
+    made, axes = panels(len(labels), width=5.2, height=4.6)
     for ax, (quantity, name) in zip(axes, labels.items(), strict=True):
         background, signal = (
             {sample: values[quantity] for sample, values in some.items()} for some in (backgrounds, signals)
@@ -279,15 +183,43 @@ def plot_features(
         _draw_shapes(ax, background, signal, common_edges([*background.values(), *signal.values()], BINS))
         label(ax, name, "fraction of events / bin")
         ax.set_ylim(bottom=0)
-    _legend(made, axes[0])
+    legend(made, axes[0])
     return png(made)
 
 
-def _draw_shapes(ax: Axes, backgrounds: Mapping[str, Floats], signals: Mapping[str, Floats], edges: Floats) -> None:
+def _draw_sculpting(main: "Axes", ratio: "Axes", point: str, sculpting: Sculpting) -> None:
+    merged = next(bins for least, bins in BINS_MERGED if sculpting.selected >= least)
+    before, after = (np.reshape(counts, (-1, merged)).sum(axis=1) for counts in (sculpting.before, sculpting.after))
+    edges = DIJET_MASS_EDGES_GEV[::merged] / 1000
+    centres = (edges[:-1] + edges[1:]) / 2
+    shape, moved = before / max(before.sum(), 1), after / max(after.sum(), 1)
+    main.stairs(shape, edges, fill=True, color="0.82", label=f"before: {sculpting.events:,}")
+    some = after > 0
+    error = moved[some] / np.sqrt(after[some])
+    points: Style = {"fmt": "o", "color": SIGNAL_COLOUR, "markersize": 6, "linewidth": 1.6}
+    main.errorbar(centres[some], moved[some], error, label=f"{point}: {sculpting.selected:,}", **points)
+    main.set_ylabel(f"fraction / {1000 * (edges[1] - edges[0]):.0f} GeV")
+    main.set_ylim(0, 1.4 * max(shape.max(), np.max(moved[some] + error, initial=1e-3)))
+    main.legend(loc="upper right")
+    main.tick_params(labelbottom=False)
+    enough = (after >= LEAST_IN_RATIO) & (before > 0)
+    relative = moved[enough] / shape[enough]
+    if enough.any():
+        ratio.axhline(1, color="0.5", linestyle=":", linewidth=1.5)
+        ratio.errorbar(centres[enough], relative, relative / np.sqrt(after[enough]), **points)
+    else:
+        _say(ratio, f"fewer than {LEAST_IN_RATIO} events in every bin")
+    label(ratio, "dijet mass $m_{JJ}$ [TeV]", "after / before")
+    ratio.set_ylim(0, np.clip(1.1 * np.max(relative, initial=0), 2, 4))
+    for ax in (main, ratio):
+        ax.set_xlim(edges[0], edges[-1])
+
+
+def _draw_shapes(ax: "Axes", backgrounds: Mapping[str, Floats], signals: Mapping[str, Floats], edges: Floats) -> None:
     """Draw each sample's fraction of events by bin: background black or grey, the first filled, signal coloured."""
     lines = [
-        *zip(backgrounds.items(), _styles(GREYS), strict=False),
-        *zip(signals.items(), _styles(), strict=False),
+        *zip(backgrounds.items(), line_styles(GREYS), strict=False),
+        *zip(signals.items(), line_styles(), strict=False),
     ]
     most = max(len(values) for (_, values), _ in lines)
     for place, ((name, values), line) in enumerate(lines):
@@ -297,43 +229,8 @@ def _draw_shapes(ax: Axes, backgrounds: Mapping[str, Floats], signals: Mapping[s
         fractions[fractions == 0] = np.nan  # a gap instead of a line down to the axis
         depth = 2 + len(values) / most  # small samples, which scatter, lie behind the others
         look = {"color": line["color"], "linestyle": line["linestyle"], "linewidth": 1.7}
-        ax.stairs(fractions, edges, baseline=None, label=_text(name), zorder=depth, **look)
+        ax.stairs(fractions, edges, baseline=None, label=printable(name), zorder=depth, **look)
 
 
-def _styles(colours: Sequence[str] = COLOURS) -> Iterator[Style]:
-    """Yield a style for each line: all colours, then all again with another line; the markers differ too."""
-    for place in count():
-        line, marker = LINES[place // len(colours) % len(LINES)], MARKERS[place % len(MARKERS)]
-        yield {"color": colours[place % len(colours)], "linestyle": line, "marker": marker}
-
-
-def _panels(panels: int, **options: Any) -> tuple[Figure, list[Axes]]:
-    """Return a figure of at most three columns with that many axes."""
-    columns = min(3, panels)
-    made, axes = figure(columns, -(-panels // columns), **options)
-    for ax in axes[panels:]:
-        ax.set_visible(False)
-    return made, axes[:panels]
-
-
-def _legend(made: Figure, ax: Axes) -> None:
-    """Put the legend of an axes below all of them, where it hides no data, in a figure that grows by its height."""
-    handles, names = ax.get_legend_handles_labels()
-    columns = max(1, int(made.get_figwidth() / 4.5))
-    made.set_figheight(made.get_figheight() + 0.3 * -(-len(names) // columns))
-    made.legend(handles, names, loc="outside lower center", ncols=columns)
-
-
-def _text(name: str) -> str:
-    """Return a name as the fonts can write it, not too long, and never taken for a formula or left out."""
-    known = "".join(letter if ord(letter) in _letters() else "?" for letter in name)
-    short = known if len(known) <= LONGEST_NAME else f"{known[: LONGEST_NAME - 3]}..."
-    escaped = short.replace("$", r"\$")
-    return f" {escaped}" if escaped.startswith("_") else escaped  # matplotlib hides names that begin so
-
-
-@cache
-def _letters() -> frozenset[int]:
-    from matplotlib.font_manager import findfont, get_font
-
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+def _say(ax: "Axes", text: str) -> None:
+    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=14, transform=ax.transAxes)

@@ -1,0 +1,92 @@
+"""The page of a report: every text escaped, nothing left out in silence; and what `report` cannot use."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.model.artefact import Artefact, load_artefact
+from service.model.scorer import Scorer
+from tests.artefacts import metadata, model, with_metadata, write_artefact
+from tests.training import samples
+from tests.training.evaluation.pages import Page
+from training.__main__ import main
+from training.evaluation.page import UNEXPOSED, facts, in_words, render
+from training.evaluation.report import compile_report, load_samples
+from training.events.events import BACKGROUND, FEATURE_NAMES, SIGNAL, write_events
+
+
+def test_names_are_text_and_a_model_without_points_has_a_report(tmp_path: Path) -> None:
+    """Whatever a file or a model is called is shown as text; tables and figures that need a threshold are left out."""
+    hostile, formula, hidden = "<img src=x onerror=alert(1)>", "$\\frac{a_{$\udce9", "_" * 80
+    files = [
+        samples.labelled(tmp_path / f"{formula}.h5", samples.signal(30), SIGNAL),
+        samples.labelled(tmp_path / f"{hidden}.h5", samples.signal(2), SIGNAL),
+    ]
+    write_events(tmp_path / f"{hostile}.h5", samples.mixed(40, 30))
+    described = msgspec.structs.replace(
+        metadata(14, FEATURE_NAMES),
+        model_name="<script>alert(1)</script>",
+        training={"configuration": {"seed": "<b>&amp;"}, "exposure": {"signals": ["<i>"]}},
+        working_points=[],
+    )
+    scorer = Scorer(load_artefact(write_artefact(tmp_path / "model.onnx", model(described))))
+    scored = load_samples(scorer, [tmp_path / f"{hostile}.h5", *files])
+    page = Page(render(scorer.artefact, compile_report(scorer.artefact, scored), {}))
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "b>", "i"})
+    assert page.text.count("could not be drawn") == 6
+    shown = (hostile, "$\\frac{a_{$\ufffd", hidden, "<script>alert(1)</script>@", "<b>&amp;", "<i>", "no working point")
+    assert [text for text in shown if text not in page.text] == []
+
+
+def test_what_a_model_saw_is_said(tmp_path: Path) -> None:
+    """A model that says nothing of exposure saw background alone; one that says something is quoted."""
+    artefact = load_artefact(write_artefact(tmp_path / "model.onnx", with_metadata(training={})))
+    assert facts(artefact)["Class"] == UNEXPOSED
+    exposed = msgspec.structs.replace(artefact.metadata, training={"exposure": {"signal_events": 4000}})
+    stated = facts(Artefact(artefact.graph, exposed, artefact.sha256))
+    assert stated["Class"] == "exposed to signal in training: signal events 4000"
+    assert stated["Configuration"] == "not stated"
+    assert in_words({"hidden": [64, 32], "learning_rate": 1e-3}) == "hidden [64, 32], learning rate 0.001"
+
+
+def test_unusable_files_and_models_are_errors_of_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    """Each is named with its remedy, before anything is written."""
+    good, foreign = (
+        write_artefact(tmp_path / "good", model(metadata(14, FEATURE_NAMES))),
+        write_artefact(tmp_path / "x"),
+    )
+    both, one, absent = (tmp_path / f"{name}.h5" for name in ("both", "one", "absent"))
+    write_events(both, samples.mixed(50, 50))
+    write_events(one, samples.mixed(50, 1))
+    alone = [
+        samples.labelled(tmp_path / f"{label}.h5", samples.background(50), label) for label in (BACKGROUND, SIGNAL)
+    ]
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    for model_file, events, folder, reason in (
+        (good, [alone[0]], "out", f"{alone[0]} holds background alone, expected background (label 0) and signal"),
+        (good, [alone[1]], "out", "holds signal alone"),
+        (good, [alone[1]], "out", "name a file with both first"),
+        (good, [one], "out", f"{one} has 1 signal event, expected none or at least 2"),
+        (good, [both, absent], "out", "no such file"),
+        (foreign, [both], "out", "use a model that was trained on them"),
+        (absent, [absent], "file", "A file, expected a folder"),
+    ):
+        with subtests.test(msg=reason):
+            assert main(["report", str(model_file), *map(str, events), "--out", str(tmp_path / folder)]) == 1
+            line = capsys.readouterr().err.splitlines()[-1]
+            assert line.startswith("error: ")
+            assert reason in line
+            assert not (tmp_path / "out").exists()
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_warning_has_a_line_beside_the_progress_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is said of a file while a bar is shown stands on a line of its own."""
+    artefact = write_artefact(tmp_path / "model.onnx", model(metadata(14, FEATURE_NAMES)))
+    events = samples.written(tmp_path / "unlabelled.h5", samples.background(20))
+    assert main(["report", str(artefact), str(events), "--out", str(tmp_path / "out")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert f"{events}: 20 events, no column 'label': all taken as background" in lines

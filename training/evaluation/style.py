@@ -1,0 +1,137 @@
+"""The look of all figures: matplotlib's settings, colours, lines, panels, legends and names.
+
+Matplotlib is imported when the first figure is drawn. Every figure has the settings below, whatever the environment and
+the user's configuration of matplotlib say, and is drawn without a display.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Style = dict[str, Any]
+
+# Okabe and Ito's palette for colour-blind readers, jfly.uni-koeln.de/color, without its yellow, pale on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+BACKGROUND_COLOUR, SIGNAL_COLOUR = COLOURS[:2]
+GREYS = ("black", "0.45", "0.65")
+LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+MARKERS = "osD^vPX*"
+# Added to mplhep's style of ROOT.
+SETTINGS = {
+    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],  # the second has the letters that the first lacks
+    "font.size": 17,
+    "legend.fontsize": 14,
+    "lines.linewidth": 2,
+    "axes.linewidth": 1.3,
+    **{f"{axis}tick.{kind}.size": size for axis in "xy" for kind, size in (("major", 8), ("minor", 4))},
+    "savefig.dpi": 100,
+}
+
+LONGEST_NAME = 34
+
+
+def _import_matplotlib() -> ModuleType:
+    """Import matplotlib whatever MPLBACKEND names: with a notebook's backend that is not installed, that would fail."""
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib as mpl
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend is not None:
+        with suppress(ValueError):  # the user's own figures are drawn with it
+            mpl.rcParams["backend"] = backend
+    return mpl
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply this module's settings of matplotlib, and restore the user's afterwards; also a decorator."""
+    matplotlib = _import_matplotlib()
+    import mplhep
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(mplhep.styles.ROOT | SETTINGS)
+        yield
+
+
+@style()
+def figure(
+    columns: int = 1, rows: int = 1, width: float = 7.5, height: float = 5.2, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its axes, row by row, each with a width and height in inches."""
+    from matplotlib.figure import Figure  # knows no window, unlike pyplot's
+
+    made = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return made, made.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
+
+
+def label(ax: Axes, x: str, y: str) -> None:
+    """Name both axes, units included."""
+    ax.set(xlabel=x, ylabel=y)
+
+
+@style()
+def png(made: Figure) -> bytes:
+    """Return a figure as PNG: the same bytes each time."""
+    file = BytesIO()
+    made.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def save(made: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    path.write_bytes(png(made))
+
+
+def line_styles(colours: Sequence[str] = COLOURS) -> Iterator[Style]:
+    """Yield a style for each line: all colours, then all again with another line; the markers differ too."""
+    for place in count():
+        line, marker = LINES[place // len(colours) % len(LINES)], MARKERS[place % len(MARKERS)]
+        yield {"color": colours[place % len(colours)], "linestyle": line, "marker": marker}
+
+
+def panels(number: int, **options: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure of at most three columns with that many axes."""
+    columns = min(3, number)
+    made, axes = figure(columns, -(-number // columns), **options)
+    for ax in axes[number:]:
+        ax.set_visible(False)
+    return made, axes[:number]
+
+
+def legend(made: Figure, ax: Axes) -> None:
+    """Put the legend of an axes below all of them, where it hides no data, in a figure that grows by its height."""
+    handles, names = ax.get_legend_handles_labels()
+    columns = max(1, int(made.get_figwidth() / 4.5))
+    made.set_figheight(made.get_figheight() + 0.3 * -(-len(names) // columns))
+    made.legend(handles, names, loc="outside lower center", ncols=columns)
+
+
+def printable(name: str) -> str:
+    """Return a name as the fonts can write it, not too long, and never taken for a formula or left out."""
+    known = "".join(letter if ord(letter) in _letters() else "?" for letter in name)
+    short = known if len(known) <= LONGEST_NAME else f"{known[: LONGEST_NAME - 3]}..."
+    escaped = short.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped  # matplotlib hides names that begin so
+
+
+@cache
+def _letters() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
