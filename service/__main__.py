@@ -11,6 +11,7 @@ import click
 
 from service import __version__
 from service.settings import HELP_OPTIONS, PROGRAM, Settings, parse_settings
+from service.streams import OutputError, replace_streams
 
 DISTRIBUTION = "lhc-anomaly"
 
@@ -46,6 +47,16 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         return error.exit_code
     except click.Abort:
         return 128 + signal.SIGINT
+
+
+def alone(program: str = PROGRAM) -> int:
+    """Run `main` in a process that does nothing else: closed standard streams are no failure of its command."""
+    replace_streams()
+    try:
+        return main(program=program)
+    except OutputError as error:
+        click.echo(f"error: {error.strerror}", err=True)
+        return 1
 
 
 @click.group(context_settings=HELP_OPTIONS)
@@ -146,4 +157,4 @@ def _explained(*errors: type[Exception]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(alone())

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from training.errors import Terminated, TrainingError
+from service.streams import replace_streams
+from training.errors import Terminated, TrainingError, explained
 from training.interrupts import raise_if_stopped, stoppable
-from training.streams import replace_streams
 
 
 class Command(NamedTuple):
@@ -52,9 +52,12 @@ def run(module: str, command: Command, arguments: Sequence[str], program: str) -
     try:
         with stoppable():
             # Imported only now, because no command needs the packages of all.
+            from tqdm.contrib.logging import logging_redirect_tqdm
+
             command_main = importlib.import_module(module).main
             raise_if_stopped()
-            code = int(command_main(arguments, program))
+            with logging_redirect_tqdm():  # warnings get a line of their own, above a progress bar
+                code = int(command_main(arguments, program))
             sys.stdout.flush()  # here, where a full disk is an error that is explained
             return code
     except ModuleNotFoundError as error:
@@ -62,8 +65,10 @@ def run(module: str, command: Command, arguments: Sequence[str], program: str) -
         message = f"{program} needs the package {error.name}: {remedy}"
     except ImportError as error:
         message = f"{program} cannot import a package that it needs: {error}".partition("\n")[0]
-    except (TrainingError, OSError) as error:
+    except TrainingError as error:
         message = str(error)
+    except OSError as error:
+        message = explained(error)
     except MemoryError as error:
         message = f"not enough memory: {error}"
     except KeyboardInterrupt:
@@ -88,7 +93,7 @@ def lhc_anomaly() -> int:
 
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command == "--version" or command in service.commands.commands:
-        return service.main(sys.argv[1:], "lhc-anomaly")
+        return service.alone("lhc-anomaly")
     if command in {"-h", "--help"}:
         replace_streams()
         parser = _parser("lhc-anomaly")

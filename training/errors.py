@@ -10,6 +10,16 @@ TrainingError
 Each says what was wrong, where, what was expected and what to do; the command line prints it as one line.
 """
 
+import errno
+import os
+
+_REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.EACCES: "change its permissions, or choose another",
+    errno.ENOSPC: "make room and repeat the command",
+    errno.EDQUOT: "make room and repeat the command",
+}
+
 
 class TrainingError(Exception):
     """Anything below; a command ends with this message and exit code 1."""
@@ -37,3 +47,11 @@ class ExportError(TrainingError):
 
 class Terminated(BaseException):
     """SIGTERM was received: the command ends now, with its files as an interrupt leaves them."""
+
+
+def explained(error: OSError) -> str:
+    """Return what an error of the system says, without its number: reason, remedy where one is known, and file."""
+    reason = error.strerror or str(error)
+    if error.errno in _REMEDIES and reason == os.strerror(error.errno):
+        reason = f"{reason}; {_REMEDIES[error.errno]}"
+    return reason if error.filename is None else f"{reason}: {error.filename}"

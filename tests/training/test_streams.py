@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,8 @@ from tests.training import samples
 from training.events.events import write_events
 
 MODEL = Path("exported/autoencoder.onnx")
+SCRIPT = [sys.executable, "-c", "import sys; from training.__main__ import lhc_anomaly; sys.exit(lhc_anomaly())"]
+SERVICE = [sys.executable, "-m", "service"]
 
 
 @pytest.fixture(scope="module")
@@ -22,65 +23,80 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def without_reader(*command: str, streams: Sequence[str], **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a command whose streams of these names are a pipe that nothing reads any more."""
+def run(redirection: str, *command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with its streams redirected as a shell does; descriptor 9 is a pipe that nothing reads any more."""
     reading, writing = os.pipe()
     os.close(reading)
-    stdout, stderr = (writing if name in streams else subprocess.PIPE for name in ("stdout", "stderr"))
-    ended = subprocess.run(command, env={**os.environ, **environment}, stdout=stdout, stderr=stderr, check=False)
-    os.close(writing)
-    return ended
+    shell = ["sh", "-c", f'exec "$@" {redirection.replace(">&9", f">/dev/fd/{writing}")}', "sh", *command]
+    try:
+        return subprocess.run(
+            shell, env={**os.environ, **environment}, pass_fds=[writing], capture_output=True, check=False
+        )
+    finally:
+        os.close(writing)
 
 
-@pytest.mark.parametrize("streams", [["stdout"], ["stdout", "stderr"]])
-def test_a_pipe_without_reader_ends_nothing(events: Path, tmp_path: Path, streams: list[str]) -> None:
-    """Where `| head` has taken all that it wants, the command goes on quietly, to its usual status."""
-    out = tmp_path / "scores.csv"
-    command = [sys.executable, "-m", "training", "score", str(events), "--model", str(MODEL), "--out", str(out)]
-    ended = without_reader(*command, streams=streams, PYTHONUNBUFFERED="1")
-    assert ended.returncode == 0
-    assert b"Broken pipe" not in (ended.stderr or b"")
-    assert out.read_bytes().count(b"\n") == 41
-
-
-@pytest.mark.parametrize("redirection", ["2</dev/null", "2>/dev/full"])
-def test_a_standard_error_that_takes_nothing_ends_nothing(events: Path, tmp_path: Path, redirection: str) -> None:
-    """A full disk behind the log, or a descriptor that cannot be written, costs no result."""
-    out = tmp_path / "scores.csv"
-    command = [sys.executable, "-m", "training", "score", str(events), "--model", str(MODEL), "--out", str(out)]
-    ended = subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", *command], capture_output=True, check=False)
-    assert ended.returncode == 0
-    assert out.read_bytes().count(b"\n") == 41
-
-
-def test_help_without_reader_is_quiet() -> None:
-    """`lhc-anomaly --help | true` says nothing on standard error."""
-    code = "import sys; from training.__main__ import lhc_anomaly; sys.exit(lhc_anomaly())"
-    ended = without_reader(sys.executable, "-c", code, "--help", streams=["stdout"])
-    assert (ended.returncode, ended.stderr) == (0, b"")
-
-
-def test_closed_streams_and_an_encoding_without_the_character(events: Path, tmp_path: Path) -> None:
-    """With standard input and error closed, and an output that cannot hold what is said, the result is written."""
+@pytest.mark.parametrize(
+    ("redirection", "environment"),
+    [
+        (">&9", {"PYTHONUNBUFFERED": "1"}),
+        (">&9 2>&9", {"PYTHONUNBUFFERED": "1"}),
+        ("2</dev/null", {}),
+        ("2>/dev/full", {}),
+        ("<&- 2>&-", {"PYTHONIOENCODING": "ascii"}),
+    ],
+    ids=["reader gone", "both gone", "not writable", "full", "closed"],
+)
+def test_scores_are_written_whatever_the_streams_are(
+    events: Path, tmp_path: Path, redirection: str, environment: dict[str, str]
+) -> None:
+    """The command goes on quietly to its usual status: also where the output cannot hold what is said."""
     out = tmp_path / "µ±.csv"
     command = [sys.executable, "-m", "training", "score", str(events), "--model", str(MODEL), "--out", str(out)]
-    closing = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", *command]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    ended = subprocess.run(closing, env=environment, stdout=subprocess.PIPE, check=False)
+    ended = run(redirection, *command, **environment)
     assert ended.returncode == 0
-    assert ended.stdout.startswith(bytes(tmp_path) + b"/??.csv: scored by ")
+    assert b"Broken pipe" not in ended.stderr
     assert out.read_bytes().count(b"\n") == 41
+    if environment.get("PYTHONIOENCODING") == "ascii":
+        assert ended.stdout.startswith(bytes(tmp_path) + b"/??.csv: scored by ")
+
+
+def test_short_commands_end_as_usual_without_a_reader(subtests: pytest.Subtests) -> None:
+    """`lhc-anomaly check | true` and `--help | true` of both halves end with status 0 and say nothing."""
+    check = ["check", "--model", str(MODEL)]
+    for command, redirection in (
+        ([*SCRIPT, "--help"], ">&9"),
+        ([*SCRIPT, *check], ">&9"),
+        ([*SERVICE, *check], ">&-"),
+        ([*SERVICE, "--help"], ">&9"),
+    ):
+        with subtests.test(command=command[1:], redirection=redirection):
+            ended = run(redirection, *command)
+            assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
+def test_a_full_standard_output_is_an_error_of_one_line(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    """What is asked for and cannot be shown ends a command with status 1; a full standard error changes no status."""
+    no_space = b"error: standard output cannot be written: No space left on device\n"
+    for command, status, redirection, said in (
+        ([*SCRIPT, "check", "--model", str(MODEL)], 1, ">/dev/full", no_space),
+        ([*SERVICE, "check", "--model", str(MODEL)], 1, ">/dev/full", no_space),
+        ([*SERVICE, "check", "--model", str(tmp_path)], 1, "2>/dev/full", b""),
+        ([*SERVICE, "serve", "--port", "abc"], 2, "2>/dev/full", b""),
+    ):
+        with subtests.test(command=command[1:]):
+            ended = run(redirection, *command)
+            assert (ended.returncode, ended.stdout, ended.stderr) == (status, b"", said)
 
 
 def test_files_get_no_number_of_a_closed_stream() -> None:
     """The numbers of closed streams are those of the null device: what a C library prints lands in no file."""
     code = """
-from training.streams import replace_streams
+from service.streams import replace_streams
 replace_streams()
 import os, subprocess
 assert open("/dev/null").fileno() > 2
 assert [os.readlink(f"/proc/self/fd/{number}") for number in range(3)] == ["/dev/null"] * 3
 subprocess.run(["sh", "-c", "echo word >&2"], check=True)
 """
-    closing = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
-    assert subprocess.run(closing, check=False).returncode == 0
+    assert run("<&- >&- 2>&-", sys.executable, "-c", code).returncode == 0

@@ -14,7 +14,7 @@ import hdf5plugin  # noqa: F401  registers Blosc, the compression of the publish
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from training.errors import EventsError
+from training.errors import EventsError, explained
 from training.events.pandas_layouts import (
     LAYOUTS,
     NUMBER,
@@ -28,8 +28,6 @@ from training.events.pandas_layouts import (
 
 _SLAB_BYTES = 8 << 20  # read at a time: enough to be fast, little beside the result
 _CHUNK_CACHE_BYTES = 16 << 20  # neighbouring reads do not decompress the same chunk twice
-
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # Path has made one slash of two
 
 
 @dataclass(frozen=True)
@@ -140,9 +138,6 @@ def open_frame(path: str | Path, key: str | None = None) -> Iterator[Frame]:
 
 def _open_file(path: Path) -> h5py.File:
     if not path.exists():
-        if url := _URL.match(str(path)):
-            shown = f"{url[1]}://{str(path)[url.end() :]}"
-            raise EventsError(f"{shown}: is a URL, expected a file. Download it first.")
         raise EventsError(f"{path}: there is no such file. Check the path.")
     if not path.is_file():
         raise EventsError(f"{path}: is not a file, expected an HDF5 file as DataFrame.to_hdf writes it.")
@@ -156,7 +151,7 @@ def _open_file(path: Path) -> h5py.File:
             remedy = "Its file system has no locks: set HDF5_USE_FILE_LOCKING=FALSE in the environment."
         elif error.errno is not None:  # refused by the system: missing permission, or locked by its writer
             remedy = "See that you may read it now."
-        raise EventsError(f"{path}: cannot be opened: {error}. {remedy}") from error
+        raise EventsError(f"{path}: cannot be opened: {explained(error)}. {remedy}") from error
 
 
 def _pandas_layouts(file: h5py.File, key: str | None) -> dict[str, str]:
@@ -175,7 +170,10 @@ def _pandas_layouts(file: h5py.File, key: str | None) -> dict[str, str]:
         if key in file and file.get(key) is None:
             link = file.get(key, getlink=True)
             target = f"'{link.path}' in {getattr(link, 'filename', 'this file')}"
-            raise ValueError(f"it is a link to {target}, which is not there")
+            raise EventsError(
+                f"{file.filename}: '{key}' is a link to {target}, which is not there. Bring it back, or choose another "
+                "frame with --key."
+            )
         note(key[1:], file.get(key))
     elif not layouts:
         names: list[str] = []

@@ -41,7 +41,10 @@ def read_labels(path: str | Path, events: int) -> NDArray[np.int8]:
         words = Path(path).read_text(encoding="utf-8").split()
         labels = np.array(words, np.float64)
     except (OSError, ValueError) as error:
-        raise EventsError(f"{path}: cannot be read as labels: {error}; expected text with one label a line.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise EventsError(
+            f"{path}: cannot be read as labels: {reason}; expected text with one label a line."
+        ) from error
     if len(labels) != events:
         raise EventsError(f"{path}: holds {len(labels)} labels, expected {events}: one for each event, in their order.")
     wrong = invalid_labels(labels)

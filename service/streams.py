@@ -6,10 +6,14 @@ import sys
 from typing import Any
 
 
-class _Stream(io.FileIO):
-    """A standard stream that discards what is written after its reader has gone; standard error, after any error.
+class OutputError(OSError):
+    """Standard output cannot be written, and not because nothing reads it any more."""
 
-    Standard output raises any other error once.
+
+class _Stream(io.FileIO):
+    """A standard stream that discards what is written after its reader has gone.
+
+    Standard error discards what meets any other error, as on a full disk; standard output raises OutputError once.
     """
 
     def __init__(self, descriptor: int, discards: bool) -> None:
@@ -20,10 +24,12 @@ class _Stream(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-            if self._discards or isinstance(error, BrokenPipeError):
-                return super().write(data)
-            raise
+            gone = isinstance(error, BrokenPipeError)
+            if gone or not self._discards:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if gone or self._discards:
+                return len(data)
+            raise OutputError(error.errno, f"standard output cannot be written: {error.strerror}") from error
 
 
 def replace_streams() -> None:
