@@ -22,7 +22,9 @@ from benchmarks.detectors.detectors import Detector, needs_exposure, plan
 from benchmarks.detectors.figures import plot_aucs, plot_curves
 from benchmarks.detectors.results import Comparison, leaders, measure, render, sizes
 from benchmarks.detectors.samples import ComparisonEvents, Files, read_files
+from training.commands.arguments import input_file
 from training.detectors.presets import PRESETS
+from training.evaluation.evaluation import require_different_names
 from training.evaluation.metrics import roc
 from training.files import atomic_write, require_folder
 from training.jobs.parts import make_parts, read_part
@@ -115,12 +117,18 @@ def write_results(comparison: Comparison, folder: Path) -> None:
 def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks.detectors") -> int:
     """Run `python -m benchmarks.detectors`."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
-    parser.add_argument("background", type=Path, metavar="TRAIN.h5", help="background that all detectors learn")
-    parser.add_argument("test", type=Path, metavar="TEST.h5", help="labelled events, background and signal")
+    parser.add_argument("background", type=input_file, metavar="TRAIN.h5", help="background that all detectors learn")
+    parser.add_argument("test", type=input_file, metavar="TEST.h5", help="labelled events, background and signal")
     parser.add_argument(
-        "more", type=Path, nargs="*", metavar="MORE.h5", help="the same, or signal only, with TEST.h5's background"
+        "more",
+        type=input_file,
+        nargs="*",
+        metavar="MORE.h5",
+        help="the same, or signal only, with TEST.h5's background",
     )
-    parser.add_argument("--exposure", type=Path, metavar="COCKTAIL.h5", help="signals for the presets that learn some")
+    parser.add_argument(
+        "--exposure", type=input_file, metavar="COCKTAIL.h5", help="signals for the presets that learn some"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables, figures and parts")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of what varies (default 5)")
     parser.add_argument("--processes", type=int, default=usable_cores(), metavar="P", help="default: the usable cores")
@@ -129,8 +137,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks
         if getattr(args, option) < 1:
             parser.error(f"--{option} is {getattr(args, option)}, expected 1 or more")
     files = Files(args.background, args.exposure, (args.test, *args.more))
-    if len({path.stem for path in files.samples}) < len(files.samples):
-        parser.error("TEST.h5 MORE.h5: two files have the same name, which identifies them in the results; rename one")
+    require_different_names(files.samples)
     require_folder(args.out)
     events = read_files(files)
     for config in PRESETS.values():

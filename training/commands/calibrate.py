@@ -9,6 +9,7 @@ from pathlib import Path
 
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
+from training.commands.arguments import add_events_options, input_file, model_version
 from training.events.events import digest, read_background, require_features
 from training.files import atomic_write, require_output
 from training.fitting.calibration import calibrate, check_table
@@ -18,17 +19,18 @@ from training.fitting.working_points import working_points_table
 def main(argv: Sequence[str] | None = None, program: str = "python -m training calibrate") -> int:
     """Run `python -m training calibrate`."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="artefact to calibrate")
-    parser.add_argument("events", type=Path, metavar="BACKGROUND.h5", help="events file; with labels, label 0 is used")
-    parser.add_argument("--model-version", required=True, help="version of the calibrated model, other than the old")
+    parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to calibrate")
+    parser.add_argument("events", type=input_file, metavar="BACKGROUND.h5", help="events; of labelled ones, label 0")
+    parser.add_argument(
+        "--model-version", type=model_version, required=True, help="version of the calibrated model, other than the old"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="NEW.onnx", help="artefact to write")
-    parser.add_argument("--key", help="group in BACKGROUND.h5, where it holds several")
-    parser.add_argument("--label", metavar="COLUMN", help="column of its labels (default label)")
+    add_events_options(parser, "BACKGROUND.h5")
     args = parser.parse_args(argv)
     require_output(args.out, args.model, args.events)
     artefact = load_artefact(args.model)
     require_features(artefact.identity, artefact.metadata.feature_names)
-    background = read_background(args.events, args.key, args.label)
+    background = read_background(args.events, args.key, args.label, args.labels)
     scores = Scorer(artefact).score(background)
     calibrated = calibrate(artefact, scores, digest(background), args.model_version)
     print(check_table(artefact, scores))

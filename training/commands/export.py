@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.commands.arguments import add_events_options, input_file, model_version
 from training.detectors.presets import check_config
 from training.events.events import read_background
 from training.files import atomic_write, require_output
@@ -23,22 +24,26 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
     parser.add_argument("--out", type=Path, required=True, metavar="MODEL.onnx", help="artefact to write")
     parser.add_argument(
         "--calibration",
-        type=Path,
+        type=input_file,
         metavar="EVENTS.h5",
         help="background for the working points (default: the part of the run's own events that was held out)",
     )
-    parser.add_argument("--key", help="group in the calibration file, where it holds several")
-    parser.add_argument("--label", metavar="COLUMN", help="column of its labels (default label)")
+    add_events_options(parser, "EVENTS.h5")
     parser.add_argument("--name", help="name of the model (default the run's)")
-    parser.add_argument("--model-version", default="1", help="version to show beside the name (default 1)")
+    parser.add_argument(
+        "--model-version", type=model_version, default="1", help="version to show beside the name (default 1)"
+    )
     args = parser.parse_args(argv)
-    if (args.key or args.label) and not args.calibration:
-        parser.error("--key and --label are for the --calibration file, and there is none: leave them out")
+    if (args.key or args.label or args.labels) and not args.calibration:
+        parser.error("--key, --label and --labels are for the --calibration file, and there is none: leave them out")
     require_output(args.out)
     run = load_run(args.run)
     run.config = dataclasses.replace(run.config, name=run.config.name if args.name is None else args.name)
     check_config(run.config)
-    calibration = read_background(args.calibration, args.key, args.label) if args.calibration else read_held_out(run)
+    if args.calibration:
+        calibration = read_background(args.calibration, args.key, args.label, args.labels)
+    else:
+        calibration = read_held_out(run)
     artefact = export(run, calibration, args.model_version)
     with atomic_write(args.out) as path:
         path.write_bytes(artefact.graph)

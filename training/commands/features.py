@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.commands.arguments import input_file
 from training.jobs.pool import MAX_PROCESSES, usable_cores
 from training.simulation.particles import make_features
 
@@ -14,7 +15,7 @@ from training.simulation.particles import make_features
 def main(argv: Sequence[str] | None = None, program: str = "python -m training features") -> int:
     """Run `python -m training features`."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
-    parser.add_argument("raw", type=Path, metavar="RAW.h5", help="particle-level file in the published layout")
+    parser.add_argument("raw", type=input_file, metavar="RAW.h5", help="particle-level file in the published layout")
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
     parser.add_argument("--key", help="group in RAW.h5, where it holds several")
     parser.add_argument(

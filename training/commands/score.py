@@ -9,6 +9,7 @@ from pathlib import Path
 
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
+from training.commands.arguments import add_events_options, input_file
 from training.evaluation.scoring import score_file
 from training.events.events import open_events
 from training.events.writers import WRITERS, writer_of
@@ -17,13 +18,10 @@ from training.events.writers import WRITERS, writer_of
 def main(argv: Sequence[str] | None = None, program: str = "python -m training score") -> int:
     """Run `python -m training score`."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
-    parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file to score")
-    parser.add_argument("--model", type=Path, default=Path("exported/autoencoder.onnx"), metavar="MODEL.onnx")
+    parser.add_argument("events", type=input_file, metavar="EVENTS.h5", help="events file to score")
+    parser.add_argument("--model", type=input_file, default="exported/autoencoder.onnx", metavar="MODEL.onnx")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help=f"scores{', scores'.join(WRITERS)}")
-    parser.add_argument("--key", help="group in EVENTS.h5, where it holds several")
-    labels = parser.add_mutually_exclusive_group()
-    labels.add_argument("--label", metavar="COLUMN", help="column of the labels: 0 is background, 1, 2, ... signal")
-    labels.add_argument("--labels", type=Path, metavar="FILE", help="text file of the labels, one a line")
+    add_events_options(parser, "EVENTS.h5")
     parser.add_argument("--model-column", action="store_true", help="in CSV, a last column that names the model")
     args = parser.parse_args(argv)
     write = writer_of(args.out)

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import torch
 
+from training.commands.arguments import add_events_options, input_file
 from training.detectors.presets import PRESETS, TrainingConfig, check_config
 from training.errors import TrainingError
 from training.files import exclusive, require_folder
@@ -45,20 +46,17 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     with exclusive(args.out):
         run = train(source, features, config, args.out, args.device, exposure)
     best = run.best_epoch
-    print(f"{args.out}: {len(run.curve)} epochs, best validation loss {best.validation_loss:.5f} at epoch {best.epoch}")
+    print(f"{args.out}: best epoch {best.epoch} of {len(run.curve)}, validation loss {best.validation_loss:.5f}")
     return 0
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
-    parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="events file; with labels, label 0 is used")
+    parser.add_argument("events", type=input_file, metavar="EVENTS.h5", help="events; of labelled ones, label 0")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
-    parser.add_argument("--key", help="group in the HDF5 file, where it holds several")
-    labels = parser.add_mutually_exclusive_group()
-    labels.add_argument("--label", metavar="COLUMN", help="column of the labels (default label)")
-    labels.add_argument("--labels", type=Path, metavar="FILE", help="text file of the labels, one a line")
+    add_events_options(parser, "EVENTS.h5")
     parser.add_argument(
-        "--exposure", type=Path, metavar="COCKTAIL.h5", help="simulated signals (label 1) for a classifier"
+        "--exposure", type=input_file, metavar="COCKTAIL.h5", help="simulated signals (label 1) for a classifier"
     )
     parser.add_argument(
         "--preset", choices=PRESETS, help="configuration to start from (default classic, or RUN/'s own)"

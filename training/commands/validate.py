@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.commands.arguments import add_events_options, input_file, labels_of
 from training.evaluation.figures import draw, plot_features
 from training.evaluation.validation import COMPARED, moments_table, quantiles_table
 from training.events.events import read_events
@@ -17,16 +18,20 @@ from training.files import require_output, write_files
 def main(argv: Sequence[str] | None = None, program: str = "python -m training validate") -> int:
     """Run `python -m training validate`."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
-    parser.add_argument("events", type=Path, metavar="EVENTS.h5", help="simulated events")
-    parser.add_argument("--reference", type=Path, metavar="REAL.h5", help="real events with labels, to compare with")
+    parser.add_argument("events", type=input_file, metavar="EVENTS.h5", help="simulated events")
+    parser.add_argument(
+        "--reference", type=input_file, metavar="REAL.h5", help="real events with labels, to compare with"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")
-    parser.add_argument("--key", help="group in the HDF5 files, where they hold several")
-    parser.add_argument("--label", metavar="COLUMN", help="column of the labels in all files (default label)")
+    add_events_options(parser, "EVENTS.h5 and REAL.h5", several=True)
     args = parser.parse_args(argv)
-    require_output(args.out, args.events, *([args.reference] if args.reference else []))
-    origins = {"simulated": read_events(args.events, args.key, args.label)}
-    if args.reference:
-        origins["real"] = read_events(args.reference, args.key, args.label)
+    files = {"simulated": args.events} | ({"real": args.reference} if args.reference else {})
+    labels = labels_of(parser, args.labels, len(files))
+    require_output(args.out, *files.values())
+    origins = {
+        origin: read_events(path, args.key, args.label, label_file)
+        for (origin, path), label_file in zip(files.items(), labels, strict=True)
+    }
     background, signal = (
         {origin: quantities(part.features) for origin, events in origins.items() if len(part := getattr(events, kind))}
         for kind in ("background", "signal")

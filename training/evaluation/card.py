@@ -135,7 +135,7 @@ def _exposure(training: dict[str, Any]) -> str:
 
 def _epochs(training: dict[str, Any]) -> str:
     best, loss = training["best_epoch"], training["held_out_loss"]
-    return f"- Best of {training['epochs']} epochs: {best}, with the held-out loss {loss:.5f}."
+    return f"- Best epoch: {best} of {training['epochs']}, with the held-out loss {loss:.5f}."
 
 
 def _section(evaluation: Evaluation) -> str:

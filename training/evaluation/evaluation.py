@@ -1,5 +1,6 @@
 """What an artefact reaches on labelled events: AUC, rejection, efficiencies at its working points."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,17 +60,27 @@ def sample_name(path: Path) -> str:
     return path.stem.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def load_labelled(path: Path, key: str | None = None, label: str | None = None) -> Events:
+def require_different_names(paths: Iterable[Path]) -> None:
+    """Raise EventsError when two files have the same name, by which results tell samples apart."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if (other := seen.setdefault(sample_name(path), path)) is not path:
+            raise EventsError(
+                f"{other} and {path} have the same name, which identifies them in the results: rename one"
+            )
+
+
+def load_labelled(path: Path, key: str | None = None, label: str | None = None, labels: Path | None = None) -> Events:
     """Return the events of a file that has both background and signal. Raises EventsError for any other."""
-    events = read_events(path, key, label)
+    events = read_events(path, key, label, labels)
     if events.labels is None:
         raise EventsError(
-            f"{path} has no column 'label', expected 0 for background and 1 for signal: name it with --label, or write "
-            "the labels in, with `score --labels FILE --out labelled.h5`"
+            f"{path} has no column 'label', expected 0 for background and 1 for signal: name another with --label, "
+            "or a text file of labels with --labels"
         )
     for name, part in (("background (label 0)", events.background), ("signal (label 1)", events.signal)):
         if len(part) < 2:
-            raise EventsError(f"{path} has {len(part)} {name} events, expected at least 2 to compare the two")
+            raise EventsError(f"{path} has {len(part)} events of {name}, expected at least 2 of either class")
     return events
 
 

@@ -29,7 +29,6 @@ def test_figures_are_those_of_the_scores(tmp_path: Path) -> None:
     (sample,) = metrics["samples"]
     events = read_events(SAMPLE)
     scores = Scorer(artefact).score(events.features)
-    assert events.labels is not None
     for name, label in (("background", 0), ("signal", 1)):
         kept = scores[events.labels == label]
         assert sample[f"{name}_events"] == len(kept)
@@ -38,17 +37,6 @@ def test_figures_are_those_of_the_scores(tmp_path: Path) -> None:
     for figure in ("roc.png", "scores.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
     assert artefact.identity in (tmp_path / "model_card.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("keep", [0, 1], ids=["background alone", "signal alone"])
-def test_one_class_alone_cannot_be_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str], keep: int) -> None:
-    """A file with one of the two classes is an error that names the other, and nothing is written."""
-    events = read_events(SAMPLE)
-    assert events.labels is not None
-    write_events(tmp_path / "one.h5", events[events.labels == keep])
-    assert main(["evaluate", str(MODEL), str(tmp_path / "one.h5"), "--out", str(tmp_path / "out")]) == 1
-    assert f"has 0 {('signal', 'background')[keep]}" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 def test_too_little_background_and_equal_scores_are_said(
@@ -73,54 +61,75 @@ def test_too_little_background_and_equal_scores_are_said(
     assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "model_card.md"]
 
 
-def test_events_without_labels_cannot_be_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file without labels is an error that says so and names the command that takes it."""
-    write_events(tmp_path / "unlabelled.h5", Events(read_events(SAMPLE).features[:100]))
-    assert main(["evaluate", str(MODEL), str(tmp_path / "unlabelled.h5"), "--out", str(tmp_path / "out")]) == 1
-    error = capsys.readouterr().err
-    assert "label" in error
-    assert "score" in error
-
-
-def test_the_label_may_have_another_name(
+def test_what_cannot_be_evaluated_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
 ) -> None:
-    """The column of the labels can be named, to `evaluate`, `report` and `validate`; one that is not there is said."""
-    events, named = read_events(SAMPLE), tmp_path / "named.h5"
+    """Events of one class or without labels, and a model of other features, are errors, and nothing is written."""
+    events, other = read_events(SAMPLE), write_artefact(tmp_path / "other.onnx")
+    for name, some in (
+        ("background", events.background),
+        ("signal", events.signal),
+        ("unlabelled", Events(events.features[:100])),
+    ):
+        write_events(tmp_path / f"{name}.h5", some)
+    for model, name, reason in (
+        (MODEL, "background", "has 0 events of signal (label 1)"),
+        (MODEL, "signal", "has 0 events of background (label 0)"),
+        (MODEL, "unlabelled", "or a text file of labels with --labels"),
+        (other, "signal", "use a model that was trained on them"),
+    ):
+        with subtests.test(model=model.name, events=name):
+            assert main(["evaluate", str(model), str(tmp_path / f"{name}.h5"), "--out", str(tmp_path / "out")]) == 1
+            assert reason in capsys.readouterr().err.splitlines()[-1]
+            assert not (tmp_path / "out").exists()
+
+
+def test_labels_may_be_in_another_column_or_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    """Every command that uses labels takes the name of their column, or a text file of them for each file of events."""
+    events, named, key = read_events(SAMPLE), tmp_path / "named.h5", tmp_path / "key.txt"
     assert events.labels is not None
     columns = {**dict(zip(FEATURE_NAMES, events.features.T, strict=True)), "is_signal": events.labels.astype(np.int64)}
     write_frame(named, iter([columns]))
+    key.write_text("\n".join(map(str, 1 - events.labels)))
     assert len(load_labelled(named, label="is_signal").signal) == 300
-    (sample,) = load_samples(Scorer(load_artefact(MODEL)), [named], label="is_signal")
-    assert len(sample.signal or ()) == 300
-    for command, model in (("evaluate", [str(MODEL)]), ("report", [str(MODEL)]), ("validate", [])):
-        with subtests.test(msg=command):
-            out = str(tmp_path / "out")
-            assert main([command, *model, str(named), "--label", "no_such", "--out", out]) == 1
+    assert len(load_labelled(named, labels=key).signal) == 3000
+    scorer = Scorer(load_artefact(MODEL))
+    for options, size in ({"label": "is_signal"}, 300), ({"labels": [key]}, 3000):
+        (sample,) = load_samples(scorer, [named], **options)  # type: ignore[arg-type]
+        assert len(sample.signal or ()) == size
+    (tmp_path / "short.txt").write_text("0 1")
+    for command in (["evaluate", str(MODEL)], ["report", str(MODEL)], ["validate"]):
+        with subtests.test(command[0]):
+            arguments = [*command, str(named), "--out", str(tmp_path / "out")]
+            assert main([*arguments, "--label", "no_such"]) == 1
             assert "no_such" in capsys.readouterr().err
+            assert main([*arguments, "--labels", str(tmp_path / "short.txt")]) == 1
+            assert "holds 2 labels, expected 3300" in capsys.readouterr().err
+            with pytest.raises(SystemExit):
+                main([*arguments, "--labels", str(key), str(key)])
+            assert "--labels names 2 files, expected 1" in capsys.readouterr().err
 
 
-def test_a_model_of_other_features_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model that does not take the features of an events file is an error of one line, and nothing is written."""
-    other = write_artefact(tmp_path / "other.onnx")
-    assert main(["evaluate", str(other), str(SAMPLE), "--out", str(tmp_path / "out")]) == 1
-    assert "use a model that was trained on them" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+def test_samples_of_one_name_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    """Two files of the same name could not be told apart in the results: both are named, before any work."""
+    for command in ("evaluate", "report"):
+        with subtests.test(command):
+            out = tmp_path / "out"
+            assert main([command, str(MODEL), "a/one.h5", "two.h5", "b/one.h5", "--out", str(out)]) == 1
+            assert "a/one.h5 and b/one.h5 have the same name" in capsys.readouterr().err
+            assert not out.exists()
 
 
-def test_samples_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two files of the same name could not be told apart in the results, so they are refused."""
-    with pytest.raises(SystemExit) as stop:
-        main(["evaluate", str(MODEL), str(SAMPLE), str(tmp_path / "sample.h5"), "--out", str(tmp_path)])
-    assert stop.value.code == 2
-    assert "same name" in capsys.readouterr().err
-
-
-def test_the_card_is_that_of_the_shipped_model() -> None:
-    """The card and the metrics beside the shipped model are its own."""
+def test_what_is_shipped_belongs_together() -> None:
+    """The card and the metrics are of the shipped model, which was trained on at least 300 000 background events."""
     artefact = load_artefact(MODEL)
     assert artefact.sha256 in (EXPORTED / "model_card.md").read_text(encoding="utf-8")
     assert json.loads((EXPORTED / "metrics.json").read_text(encoding="utf-8"))["model"] == artefact.identity
+    assert artefact.metadata.training["training_events"] >= 300_000
 
 
 def test_the_shipped_thresholds_hold_on_the_sample() -> None:
@@ -131,9 +140,3 @@ def test_the_shipped_thresholds_hold_on_the_sample() -> None:
         expected = point.background_efficiency
         error = np.sqrt(expected * (1 - expected) * (1 / len(scores) + 1 / point.calibration_events))
         assert abs((scores > point.threshold).mean() - expected) < 4 * error, point.name
-
-
-def test_the_shipped_model_saw_enough_background() -> None:
-    """The shipped model was trained on at least 300 000 background events."""
-    training = load_artefact(MODEL).metadata.training
-    assert training["training_events"] >= 300_000

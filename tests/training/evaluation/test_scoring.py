@@ -57,6 +57,12 @@ def command(events: Path, artefact: Path, out: Path, *flags: str) -> list[str]:
     return ["score", str(events), "--model", str(artefact), "--out", str(out), *flags]
 
 
+def scored(events: Path, artefact: Path, out: Path, *flags: str) -> pd.DataFrame:
+    """Score a file and read the output."""
+    assert main(command(events, artefact, out, *flags)) == 0
+    return opened(out)
+
+
 def expected_scores(artefact: Path, frame: pd.DataFrame) -> NDArray[np.float32]:
     """Return what the service would answer for every event of a frame."""
     return Scorer(load_artefact(artefact)).score(frame[list(FEATURE_NAMES)].to_numpy(np.float32))
@@ -77,9 +83,8 @@ def test_features_and_labels_are_kept(
     artefact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, events: int
 ) -> None:
     """Every format holds each feature in float64 as the file has it, the label, and the score of its own event."""
-    frame, out = a_frame(events), tmp_path / f"scores{suffix}"
-    assert main(command(written(tmp_path / "events.h5", frame), artefact, out)) == 0
-    found = opened(out)
+    frame = a_frame(events)
+    found = scored(written(tmp_path / "events.h5", frame), artefact, tmp_path / f"scores{suffix}")
     assert list(found) == [*FEATURE_NAMES, LABEL, OUTPUT_NAME]
     pd.testing.assert_frame_equal(found[list(frame)], frame, check_exact=True)
     scores = found[OUTPUT_NAME].to_numpy(np.float32)
@@ -91,9 +96,8 @@ def test_features_and_labels_are_kept(
 @EVERY_FORMAT
 def test_float32_files_stay_float32(artefact: Path, tmp_path: Path, suffix: str) -> None:
     """Features of a float32 file come back as the same float32 numbers, and without labels none is made up."""
-    features, out = samples.background(100), tmp_path / f"scores{suffix}"
-    assert main(command(samples.written(tmp_path / "events.h5", features), artefact, out)) == 0
-    found = opened(out)
+    features = samples.background(100)
+    found = scored(samples.written(tmp_path / "events.h5", features), artefact, tmp_path / f"scores{suffix}")
     assert list(found) == [*FEATURE_NAMES, OUTPUT_NAME]
     np.testing.assert_array_equal(found[list(FEATURE_NAMES)].to_numpy(np.float32), features)
     if suffix != ".csv":
@@ -106,24 +110,29 @@ def test_the_ending_names_the_format(artefact: Path, tmp_path: Path, subtests: p
     for ending in (*WRITERS, ".CSV", ".Parquet", ".H5"):
         with subtests.test(ending=ending):
             out = tmp_path / f"scores{ending}"
-            assert main(command(events, artefact, out)) == 0
-            np.testing.assert_array_equal(opened(out)[LABEL], a_frame(20)[LABEL])
+            np.testing.assert_array_equal(scored(events, artefact, out)[LABEL], a_frame(20)[LABEL])
             if ending in (".parquet", ".pq"):
                 assert parquet.read_schema(out).metadata == {b"model": identity.encode()}
             if ending in (".h5", ".hdf5"):
                 with pd.HDFStore(out, "r") as store:
                     assert store.get_storer("df").attrs.model == identity
+    assert set(scored(events, artefact, tmp_path / "named.csv.gz", "--model-column")["model"]) == {identity}
 
 
-def test_csv_names_the_model_on_request(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """CSV has no metadata: a last column names the model where it is asked for, which other formats refuse."""
-    events, out = written(tmp_path / "events.h5", a_frame(20)), tmp_path / "scores.csv.gz"
-    assert main(command(events, artefact, out, "--model-column")) == 0
-    assert list(opened(out))[-2:] == [OUTPUT_NAME, "model"]
-    assert set(opened(out)["model"]) == {load_artefact(artefact).identity}
-    with pytest.raises(SystemExit):
-        main(command(events, artefact, tmp_path / "scores.h5", "--model-column"))
-    assert "--model-column is for CSV" in capsys.readouterr().err
+def test_mistakes_in_the_command_are_said_before_anything_is_read(
+    artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    """An unknown ending, and a column for the model in a format that has an attribute, end with exit code 2."""
+    endings = "expected a name that ends in .csv, .csv.gz, .parquet, .pq, .h5, .hdf5"
+    for name, flags, reason in (
+        *((name, [], endings) for name in ("scores.txt", "scores", "scores.h5.bak", "scores.gz")),
+        ("scores.h5", ["--model-column"], "--model-column is for CSV"),
+    ):
+        with subtests.test(name):
+            with pytest.raises(SystemExit) as ended:
+                main(command(tmp_path / "absent.h5", artefact, tmp_path / name, *flags))
+            line = capsys.readouterr().err.splitlines()[-1]
+            assert (ended.value.code, reason in line, str(tmp_path / name) in line) == (2, True, True)
 
 
 @EVERY_FORMAT
@@ -136,8 +145,7 @@ def test_further_numbers_are_kept_and_other_losses_said(
     shuffled = frame.assign(name="x", anomaly_score=0.0).sample(frac=1, axis=1, random_state=1)
     events, out = tmp_path / "events.h5", tmp_path / f"scores{suffix}"
     shuffled.set_index(np.arange(100) * 2).to_hdf(events, key="df", format="table")
-    assert main(command(events, artefact, out)) == 0
-    found = opened(out)
+    found = scored(events, artefact, out)
     kept = ["event", "trigger", "weight"]
     assert [*found][:15] == [*FEATURE_NAMES, LABEL]
     assert sorted([*found][15:-1]) == kept
@@ -156,24 +164,13 @@ def test_labels_of_another_name_or_file_become_the_label(artefact: Path, tmp_pat
     frame, out, key = a_frame(4).rename(columns={LABEL: "is_signal"}), tmp_path / "scores.h5", tmp_path / "key"
     events = written(tmp_path / "events.h5", frame.assign(is_signal=[0, 2, 1, 0]))
     key.write_text("1\n0\n2\n0\n")
-    assert main(command(events, artefact, out, "--label", "is_signal")) == 0
-    assert list(opened(out)) == [*FEATURE_NAMES, LABEL, OUTPUT_NAME]
-    assert opened(out)[LABEL].tolist() == [0, 2, 1, 0]
-    assert main(command(events, artefact, out, "--labels", str(key))) == 0
-    assert list(opened(out)) == [*FEATURE_NAMES, LABEL, "is_signal", OUTPUT_NAME]
-    assert opened(out)[LABEL].tolist() == [1, 0, 2, 0]
-
-
-def test_the_key_chooses_among_several_frames(
-    artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A file of several frames asks for a key, and scores the one that is named."""
-    events, out = tmp_path / "events.h5", tmp_path / "scores.csv"
-    a_frame(10).to_hdf(events, key="one")
-    a_frame(20).to_hdf(events, key="other")
-    assert "Choose one with --key" in refusal(command(events, artefact, out), capsys)
-    assert main(command(events, artefact, out, "--key", "other")) == 0
-    assert len(opened(out)) == 20
+    for flags, columns, labels in (
+        (["--label", "is_signal"], [LABEL], [0, 2, 1, 0]),
+        (["--labels", str(key)], [LABEL, "is_signal"], [1, 0, 2, 0]),
+    ):
+        found = scored(events, artefact, out, *flags)
+        assert list(found) == [*FEATURE_NAMES, *columns, OUTPUT_NAME]
+        assert found[LABEL].tolist() == labels
 
 
 def test_any_name_that_the_system_allows_works(artefact: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
@@ -205,40 +202,33 @@ def test_unreadable_events_leave_no_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.h5", out.name]
 
 
-@pytest.mark.parametrize("name", ["scores.txt", "scores", "scores.h5.bak", "scores.gz"])
-def test_an_unknown_ending_is_a_mistake_in_the_command(
-    artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+def test_what_cannot_be_scored_is_one_line(
+    artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
 ) -> None:
-    """The known endings are listed, with exit code 2, before anything is read."""
-    with pytest.raises(SystemExit) as ended:
-        main(command(tmp_path / "absent.h5", artefact, tmp_path / name))
-    assert ended.value.code == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    endings = ".csv, .csv.gz, .parquet, .pq, .h5, .hdf5"
-    assert line.endswith(f"--out is {tmp_path / name}, expected a name that ends in {endings}")
-
-
-def test_a_missing_file_is_named(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Events, model or folder that are not there are one line each, which names the path, or the URL as it is."""
-    events, absent = written(tmp_path / "events.h5", a_frame(5)), tmp_path / "absent"
-    for arguments in (
-        command(absent, artefact, tmp_path / "scores.csv"),
-        command(events, absent, tmp_path / "scores.csv"),
-        command(events, artefact, absent / "scores.csv"),
+    """What is missing, several frames, an output that is the input and a model of other features are each named."""
+    events, absent, out = written(tmp_path / "events.h5", a_frame(5)), tmp_path / "absent", tmp_path / "scores.csv"
+    for rows, key in ((10, "one"), (20, "other")):
+        a_frame(rows).to_hdf(tmp_path / "two.h5", key=key)
+    others = {"few": ["a", "b"], "order": [*FEATURE_NAMES[1:], FEATURE_NAMES[0]]}
+    for name, names in others.items():
+        write_artefact(tmp_path / name, model(metadata(names=names)))
+    before = events.read_bytes()
+    for arguments, reason in (
+        (command(absent, artefact, out), str(absent)),
+        (command(events, absent, out), str(absent)),
+        (command(events, artefact, absent / "scores.csv"), str(absent)),
+        (command(tmp_path / "two.h5", artefact, out), "Choose one with --key"),
+        (command(events, artefact, events), "This is the input"),
+        *(
+            (command(events, tmp_path / name, out), f"takes the features {', '.join(names)}, and an events file has")
+            for name, names in others.items()
+        ),
     ):
-        assert str(absent) in refusal(arguments, capsys)
-    arguments = command(events, artefact, tmp_path / "scores.csv")
-    arguments[1] = "https://zenodo.org/records/4536377/files/events.h5"
-    assert refusal(arguments, capsys) == f"error: {arguments[1]}: is a URL, expected a file. Download it first."
-
-
-def test_a_model_of_other_features_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model that takes other features, or the same in another order, scores no events file."""
-    events = written(tmp_path / "events.h5", a_frame(5))
-    for names in (["a", "b"], [*FEATURE_NAMES[1:], FEATURE_NAMES[0]]):
-        other = write_artefact(tmp_path / "model.onnx", model(metadata(names=names)))
-        message = refusal(command(events, other, tmp_path / "scores.csv"), capsys)
-        assert f"takes the features {', '.join(names)}, and an events file has" in message
+        with subtests.test(reason):
+            assert reason in refusal(arguments, capsys)
+            assert not out.exists()
+    assert events.read_bytes() == before
+    assert len(scored(tmp_path / "two.h5", artefact, out, "--key", "other")) == 20
 
 
 def test_the_summary_is_right(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,25 +260,13 @@ def test_statistics_are_those_of_all_scores_at_once() -> None:
         assert [-row for _, row in statistics.top] == expected.tolist()
     few = Statistics()
     few.add(np.array([1.0, 3.0, 3.0], np.float32))
-    first, *_, second, third, last = str(few).splitlines()
-    assert first == "3 events, anomaly score 1 to 3, mean 2.33333, standard deviation 0.942809"
-    assert [line.split() for line in (second, third, last)] == [["1", "3"], ["2", "3"], ["0", "1"]]
-
-
-def test_a_file_is_not_scored_over_itself(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An output that is the input is refused, and the input stays."""
-    events = written(tmp_path / "events.h5", a_frame(10))
-    before = events.read_bytes()
-    assert "This is the input" in refusal(command(events, artefact, events), capsys)
-    assert events.read_bytes() == before
+    assert [line.split() for line in str(few).splitlines()[-3:]] == [["1", "3"], ["2", "3"], ["0", "1"]]
 
 
 def test_an_output_is_an_events_file(artefact: Path, tmp_path: Path) -> None:
     """What was written as HDF5 can be scored again, and opens without pandas."""
-    frame = a_frame(50)
     first, second = tmp_path / "first.h5", tmp_path / "second.h5"
-    assert main(command(written(tmp_path / "events.h5", frame), artefact, first)) == 0
-    assert main(command(first, artefact, second)) == 0
-    pd.testing.assert_frame_equal(opened(second), opened(first), check_exact=True)
+    once = scored(written(tmp_path / "events.h5", a_frame(50)), artefact, first)
+    pd.testing.assert_frame_equal(scored(first, artefact, second), once, check_exact=True)
     with h5py.File(first) as file:
         assert list(file) == ["df"]

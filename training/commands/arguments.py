@@ -1,0 +1,55 @@
+"""Arguments that several commands share: files to read, where events have their labels, versions of models."""
+
+import argparse
+import re
+from pathlib import Path
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+def input_file(text: str) -> Path:
+    """Return the path of a file to read. Raises argparse.ArgumentTypeError for a URL."""
+    if _URL.match(text):
+        raise argparse.ArgumentTypeError(f"{text} is a URL, expected a file; download it first")
+    return Path(text)
+
+
+def model_version(text: str) -> str:
+    """Return a version that an artefact can have. Raises argparse.ArgumentTypeError for any other."""
+    from service.model.artefact import MAX_NAME_CHARACTERS  # here, because it brings NumPy and onnx
+
+    if not 0 < len(text) <= MAX_NAME_CHARACTERS or not text.isprintable():
+        expected = f"1 to {MAX_NAME_CHARACTERS} printable characters, such as 2 or 1.4"
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a version, expected {expected}")
+    return text
+
+
+def add_events_options(parser: argparse.ArgumentParser, files: str, several: bool = False) -> None:
+    """Add --key, --label and --labels, which say where `files` have their events and labels.
+
+    With `several` files of events, --labels takes one file for each; see `labels_of`.
+    """
+    parser.add_argument("--key", help=f"group in {files}, where it holds several")
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument(
+        "--label", metavar="COLUMN", help="column of the labels: 0 is background, 1, 2, ... signal (default label)"
+    )
+    labels.add_argument(
+        "--labels",
+        type=input_file,
+        nargs="+" if several else None,
+        metavar="FILE",
+        help="text file of the labels, one a line" + (f", for each of {files} in the same order" if several else ""),
+    )
+
+
+def labels_of(parser: argparse.ArgumentParser, labels: list[Path] | None, files: int) -> list[Path] | list[None]:
+    """Return the file of labels for each of so many files of events; ends the command where some have none."""
+    if labels is None:
+        return [None] * files
+    if len(labels) != files:
+        parser.error(
+            f"--labels names {len(labels)} files, expected {files}, one for each file of events: write the labels into "
+            "the others with `score --labels FILE --out LABELLED.h5`"
+        )
+    return labels
