@@ -11,6 +11,7 @@ import pytest
 
 from service.__main__ import commands
 from training.__main__ import COMMANDS, main
+from training.errors import explained
 
 HEAVY = ("torch", "pythia8mc", "fastjet", "h5py", "matplotlib", "pyarrow", "sklearn", "pandas", "onnxruntime")
 
@@ -41,15 +42,6 @@ def assert_lists(text: str, purposes: dict[str, str]) -> None:
 
 OFFLINE = {name: command.purpose for name, command in COMMANDS.items()}
 ONLINE = {name: command.get_short_help_str(80) for name, command in commands.commands.items()}
-
-
-def test_an_unknown_command_lists_those_of_both_halves() -> None:
-    """A wrong name ends the script with status 2 and one line."""
-    ended = script("nope")
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == (
-        f"lhc-anomaly: error: no such command 'nope', expected one of {', '.join([*ONLINE, *OFFLINE])}\n"
-    )
 
 
 def test_help_lists_every_command(subtests: pytest.Subtests) -> None:
@@ -93,15 +85,47 @@ def test_errors_name_the_program_as_it_was_called(capsys: pytest.CaptureFixture[
 
 
 def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown command, or none, ends with exit code 2, the usage and the known ones."""
+    """An unknown command, or none, ends with exit code 2 and the known ones: those of both halves for the script."""
     for arguments, reason in ((["predict"], "invalid choice: 'predict'"), ([], "arguments are required: COMMAND")):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 2
-        text = capsys.readouterr().err
-        assert text.splitlines()[-1].startswith("python -m training: error: ")
-        assert reason in text
-    assert script("predict").returncode == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("python -m training: error: ")
+        assert reason in line
+    result = script("predict")
+    names = ", ".join([*ONLINE, *OFFLINE])
+    expected = f"lhc-anomaly: error: no such command 'predict', expected one of {names}\n"
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", expected)
+
+
+def test_arguments_that_no_command_can_use(capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests) -> None:
+    """A URL in place of a file, and a version that no model can have, are named as they are, before any work."""
+    url = "https://zenodo.org/records/4536377/files/events.h5"
+    a_file = f"{url} is a URL, expected a file; download it first"
+    a_version = "cannot be a version, expected 1 to 100 printable characters"
+    no_file = "are for the --calibration file, and there is none"
+    for command, reason in (
+        (["score", url, "--out", "scores.csv"], f"EVENTS.h5: {a_file}"),
+        (["score", "events.h5", "--model", url, "--out", "scores.csv"], f"--model: {a_file}"),
+        (["score", "events.h5", "--labels", url, "--out", "scores.csv"], f"--labels: {a_file}"),
+        (["train", url, "--out", "run"], f"EVENTS.h5: {a_file}"),
+        (["train", "events.h5", "--exposure", url, "--out", "run"], f"--exposure: {a_file}"),
+        (["evaluate", url, "events.h5", "--out", "out"], f"MODEL.onnx: {a_file}"),
+        (["report", "model.onnx", "events.h5", url, "--out", "out"], f"EVENTS.h5: {a_file}"),
+        (["validate", "events.h5", "--reference", url, "--out", "plot.png"], f"--reference: {a_file}"),
+        (["features", url, "out.h5"], f"RAW.h5: {a_file}"),
+        (["export", "run", "--out", "model.onnx", "--calibration", url], f"--calibration: {a_file}"),
+        (["export", "run", "--out", "model.onnx", "--labels", "key.txt"], no_file),
+        (["export", "run", "--out", "model.onnx", "--model-version", "2\n"], rf"'2\n' {a_version}"),
+        (["export", "run", "--out", "model.onnx", "--model-version", ""], f"'' {a_version}"),
+        (["calibrate", "model.onnx", "b.h5", "--out", "n.onnx", "--model-version", "2" * 101], a_version),
+    ):
+        with subtests.test(command=command):
+            with pytest.raises(SystemExit) as ended:
+                main(command)
+            assert ended.value.code == 2
+            assert reason in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_an_error_is_one_line(tmp_path: Path) -> None:
@@ -110,6 +134,21 @@ def test_an_error_is_one_line(tmp_path: Path) -> None:
     result = run("-m", "training", "score", str(absent), "--out", str(tmp_path / "scores.csv"))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"error: {absent}: there is no such file. Check the path.\n"
+
+
+def test_system_errors_are_plain_text(tmp_path: Path) -> None:
+    """They give reason, remedy and file, without a number; what a message says already is not said again."""
+    for error, text in (
+        (FileNotFoundError(2, "No such file or directory", "x"), "No such file or directory; check the path: x"),
+        (PermissionError(13, "This folder cannot be written in", "x"), "This folder cannot be written in: x"),
+        (OSError(28, "No space left on device"), "No space left on device; make room and repeat the command"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (OSError("odd"), "odd"),
+    ):
+        assert explained(error) == text
+    result = run("-m", "training", "score", "exported/sample.h5", "--out", str(tmp_path / "absent" / "scores.csv"))
+    message = f"error: No folder to write this file in; create it first: {tmp_path / 'absent' / 'scores.csv'}\n"
+    assert (result.returncode, result.stderr) == (1, message)
 
 
 def test_imports_are_those_of_the_command(subtests: pytest.Subtests) -> None:

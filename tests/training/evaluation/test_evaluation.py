@@ -97,7 +97,7 @@ def test_labels_may_be_in_another_column_or_file(
     assert len(load_labelled(named, labels=key).signal) == 3000
     scorer = Scorer(load_artefact(MODEL))
     for options, size in ({"label": "is_signal"}, 300), ({"labels": [key]}, 3000):
-        (sample,) = load_samples(scorer, [named], **options)  # type: ignore[arg-type]
+        (sample,) = load_samples(scorer, [named], **options)
         assert len(sample.signal or ()) == size
     (tmp_path / "short.txt").write_text("0 1")
     for command in (["evaluate", str(MODEL)], ["report", str(MODEL)], ["validate"]):
