@@ -5,9 +5,11 @@ python -m training COMMAND --help
 
 import argparse
 import importlib
+import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 from service.streams import replace_streams
@@ -56,7 +58,8 @@ def run(module: str, command: Command, arguments: Sequence[str], program: str) -
 
             command_main = importlib.import_module(module).main
             raise_if_stopped()
-            with logging_redirect_tqdm():  # warnings get a line of their own, above a progress bar
+            # A warning gets a line of its own above a progress bar, unless a program that calls this logs elsewhere.
+            with nullcontext() if logging.getLogger().handlers else logging_redirect_tqdm():
                 code = int(command_main(arguments, program))
             sys.stdout.flush()  # here, where a full disk is an error that is explained
             return code

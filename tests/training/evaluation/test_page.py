@@ -1,5 +1,7 @@
 """The page of a report: every text escaped, nothing left out in silence; and what `report` cannot use."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -83,10 +85,11 @@ def test_unusable_files_and_models_are_errors_of_one_line(
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
-def test_a_warning_has_a_line_beside_the_progress_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.process
+def test_a_warning_has_a_line_beside_the_progress_bar(tmp_path: Path) -> None:
     """What is said of a file while a bar is shown stands on a line of its own."""
     artefact = write_artefact(tmp_path / "model.onnx", model(metadata(14, FEATURE_NAMES)))
     events = samples.written(tmp_path / "unlabelled.h5", samples.background(20))
-    assert main(["report", str(artefact), str(events), "--out", str(tmp_path / "out")]) == 1
-    lines = capsys.readouterr().err.splitlines()
+    command = [sys.executable, "-m", "training", "report", str(artefact), str(events), "--out", str(tmp_path / "out")]
+    lines = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False).stderr.splitlines()
     assert f"{events}: 20 events, no column 'label': all taken as background" in lines
