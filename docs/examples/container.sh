@@ -10,7 +10,7 @@ if [ "$engine" = podman ]; then format="--format docker"; else format=""; fi
 "$engine" build $format -t lhc-anomaly -f Containerfile .
 
 name=lhc-anomaly-example
-"$engine" run --detach --rm --name "$name" --read-only --tmpfs /tmp --cap-drop=all --security-opt=no-new-privileges \
+"$engine" run --detach --rm --name "$name" --read-only --cap-drop=all --security-opt=no-new-privileges \
     -p 127.0.0.1:8000:8000 lhc-anomaly
 trap '"$engine" stop "$name"' EXIT
 

@@ -17,7 +17,7 @@ from service.api.native import NativeApi
 from service.api.operations import OPERATIONS, health, score, score_batch
 from service.formats.table import FORMATS, Formats
 from service.inference.deployment import Deployment
-from service.metrics import Metrics
+from service.metrics import Metrics, SharedRow
 from service.model.artefact import Artefact
 from service.model.scorer import Scorer
 from service.security.api_keys import KeyRing
@@ -42,10 +42,12 @@ class Application:
         self.deployment.use(scorer)
 
 
-def create_app(settings: Settings, artefact: Artefact, formats: Formats = FORMATS) -> Application:
-    """Build the application; raises KeysError for wrong API keys."""
+def create_app(
+    settings: Settings, artefact: Artefact, formats: Formats = FORMATS, row: SharedRow | None = None
+) -> Application:
+    """Build the application, whose metrics are in a `row` that is shared, or its own; raises KeysError."""
     routes = (score, score_batch, *OPERATIONS, docs.docs)
-    metrics = Metrics([*(path for route in routes for path in route.paths), docs.SCHEMA])
+    metrics = Metrics([*(path for route in routes for path in route.paths), docs.SCHEMA], row)
     deployment = Deployment(settings, metrics)
     native = NativeApi(deployment, formats, settings.max_body_bytes)
     keys = None if settings.api_keys is None else KeyRing(settings.api_keys)

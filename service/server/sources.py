@@ -3,14 +3,13 @@
 import logging
 import signal
 import socket
-import sys
 from asyncio import get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
-from service.metrics import reserve
+from service.metrics import SharedRow
 from service.reload.snapshot import Applied, Snapshot
 from service.reload.watcher import Watcher
 from service.server.handoff import Receiver
@@ -30,6 +29,7 @@ class Standalone:
     ) -> None:
         self.main = main
         self.operations = operations
+        self.metrics: SharedRow | None = None
         self._watcher = watcher
         self._on_ready = on_ready
         self._draining = False
@@ -77,6 +77,7 @@ class WorkerEnds(NamedTuple):
     """The listening socket of the operations port, which all workers share."""
     orders: Connection
     """Snapshots to apply, or None to stop; what was applied is sent back."""
+    metrics: SharedRow
 
 
 class Supervised:
@@ -85,6 +86,7 @@ class Supervised:
     def __init__(self, ends: WorkerEnds) -> None:
         self.main = Receiver(ends.main)
         self.operations = None if ends.operations is None else Listener(ends.operations, spare=0)
+        self.metrics: SharedRow | None = ends.metrics
         self._orders = ends.orders
 
     def open(self, apply: Callable[[Snapshot], None], stop: Callable[[], None]) -> None:
@@ -105,12 +107,7 @@ class Supervised:
         get_running_loop().add_reader(self._orders, receive)
 
     def announce(self, applied: Applied) -> None:
-        """Reserve the metrics' place on the disk, and tell the supervisor; exits with 1 where there is no room."""
-        try:
-            reserve()
-        except OSError as error:
-            logger.error("no room for the metrics", extra={"detail": f"{error.strerror}; make room, or set TMPDIR"})
-            sys.exit(1)
+        """Tell the supervisor that this worker is ready."""
         self.confirm(applied)
 
     def tick(self, n_connections: int) -> None:

@@ -3,10 +3,7 @@
 import logging
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,7 +11,6 @@ from typing import Final
 import msgspec
 
 from service.logs import configure_logging
-from service.metrics import MULTIPROCESS_VARIABLE, WORKER_BYTES
 from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
 from service.reload.snapshot import FILE_FAULTS, MODEL, CopyError, files_of
@@ -36,15 +32,10 @@ WORKER_DESCRIPTORS: Final = 8
 """Descriptors that the supervisor has open for each worker."""
 
 
-class MetricsDirectoryError(Exception):
-    """The files of the workers' metrics cannot be kept; the message says where, why, and what to do."""
-
-
 FAULTS: Final[dict[type[Exception], str]] = {
     **FILE_FAULTS,
     CopyError: "cannot copy the files",
     CannotListenError: "cannot listen",
-    MetricsDirectoryError: "cannot keep the workers' files",
 }
 """Errors that keep the service from starting, as the log names them."""
 
@@ -107,24 +98,6 @@ def _run(settings: Settings) -> int:
         watcher = Watcher(settings, states, artefact)
         log_ready = partial(logger.info, "ready", extra=extra)
         if settings.workers > 1:
-            stack.enter_context(_metrics_directory(settings.workers))
             return Supervisor(main, operations, watcher, log_ready).run()
         Server(watcher.snapshot, artefact, Standalone(main, operations, watcher, log_ready)).run()
         return 0
-
-
-@contextmanager
-def _metrics_directory(n_workers: int) -> Iterator[None]:
-    """Keep the files of the workers' metrics in a temporary directory; raises MetricsDirectoryError."""
-    try:
-        directory = tempfile.TemporaryDirectory(prefix="anomaly-workers-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise MetricsDirectoryError(f"no temporary directory: {error.strerror}; set TMPDIR to one with room") from error
-    with directory as path:
-        free, needed = shutil.disk_usage(path).free, WORKER_BYTES * n_workers
-        if free < needed:
-            raise MetricsDirectoryError(
-                f"{path} has {free} bytes free, expected {needed}: make room, or set TMPDIR elsewhere"
-            )
-        os.environ[MULTIPROCESS_VARIABLE] = path
-        yield

@@ -3,7 +3,6 @@
 import logging
 import math
 import multiprocessing
-import os
 import signal
 import socket
 import time
@@ -12,12 +11,9 @@ from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Final
 
-from prometheus_client.multiprocess import mark_process_dead
-
-from service.metrics import MULTIPROCESS_VARIABLE
+from service.metrics import SharedRow, create_rows, open_rows
 from service.reload.snapshot import Applied, Snapshot
 from service.reload.watcher import HANDLED_SIGNALS, Watcher
 from service.server.handoff import Channel, HandOff
@@ -38,18 +34,19 @@ LONGEST_PAUSE_S: Final = 30
 class Worker:
     """A worker process; `ready` once it serves."""
 
-    def __init__(self, snapshot: Snapshot, operations: Listener | None) -> None:
+    def __init__(self, snapshot: Snapshot, operations: Listener | None, metrics: SharedRow) -> None:
         """Start it with this snapshot; raises OSError where the machine has no more processes or descriptors."""
         # A new interpreter for each: a fork would copy the runtime's locks without its threads.
         spawn = multiprocessing.get_context("spawn")
         self.orders, workers_end = spawn.Pipe()
         self.channel = Channel()
-        ends = WorkerEnds(self.channel.workers_end, operations.socket if operations else None, workers_end)
+        ends = WorkerEnds(self.channel.workers_end, operations.socket if operations else None, workers_end, metrics)
         # A daemon, so that no worker outlives an unexpected end of the supervisor.
         self.process: SpawnProcess = spawn.Process(target=work, args=(snapshot, ends), daemon=True)
         self.process.start()
         workers_end.close()
         self.channel.workers_end.close()
+        self.row = metrics.place
         self.applied = Applied.of(snapshot)
         self.ready = False
         self.connected = True
@@ -92,6 +89,8 @@ class Supervisor:
         self._operations = operations
         self._watcher = watcher
         self._on_ready = on_ready
+        self._metrics_path = create_rows(self._n_workers)
+        self._metrics = open_rows(self._metrics_path)
         self._workers: list[Worker] = []
         self._stopping = False
         self._closes_at = math.inf
@@ -158,7 +157,9 @@ class Supervisor:
 
     def _start(self) -> None:
         try:
-            self._workers.append(Worker(self._watcher.snapshot, self._operations))
+            row = min(set(range(self._n_workers)) - {worker.row for worker in self._workers})
+            metrics = SharedRow(self._metrics_path, row)
+            self._workers.append(Worker(self._watcher.snapshot, self._operations, metrics))
         except OSError as error:
             self._start_later({"detail": f"{error.strerror}; raise the limits"})
 
@@ -208,15 +209,11 @@ class Supervisor:
         worker.orders.close()
         self._workers.remove(worker)
         pid, exit_code = worker.process.pid, worker.process.exitcode
-        with suppress(OSError):  # a cleaner of temporary files may have removed them
-            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        self._metrics[worker.row]["pid"] = 0
         if self._stopping:
             return
         if worker.ready:
             logger.warning("worker died; another is started", extra={"worker": pid, "exit_code": exit_code})
             self._start()
         else:  # a successor at once would fail as it did
-            with suppress(OSError):  # it has counted nothing, and there may be many like it
-                for path in Path(os.environ[MULTIPROCESS_VARIABLE]).glob(f"*_{pid}.db"):
-                    path.unlink()
             self._start_later({"worker": pid, "exit_code": exit_code})

@@ -59,7 +59,7 @@ def work(snapshot: Snapshot, ends: WorkerEnds) -> None:
     try:
         artefact = load_artefact(settings.model, max_bytes=settings.max_model_bytes)
         server = Server(snapshot, artefact, Supervised(ends))
-    except (ArtefactError, KeysError, TlsError, OSError) as error:  # an OSError is of the metrics' files
+    except (ArtefactError, KeysError, TlsError, OSError) as error:  # an OSError is of the metrics' memory
         logger.error(FILE_FAULTS.get(type(error), "cannot keep the metrics"), extra={"detail": str(error)})
         sys.exit(1)
     server.run()
@@ -74,7 +74,7 @@ class Server(uvicorn.Server):
     def __init__(self, snapshot: Snapshot, artefact: Artefact, source: Source) -> None:
         """Prepare the application; raises KeysError and TlsError. `run` exits with 3 if it cannot start."""
         settings = snapshot.settings
-        self._application = application = create_app(settings, artefact)
+        self._application = application = create_app(settings, artefact, row=source.metrics)
         super().__init__(_config(application, snapshot))
         self._settings = settings
         self._limits, self._timeouts = Limits.of(settings), Timeouts.of(settings)

@@ -1,6 +1,7 @@
 """Metrics: counters, durations and gauges as Prometheus reads them."""
 
 import math
+import os
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from litestar.testing import TestClient
 
 from benchmarks.load.formats import RAW
 from service.api.app import create_app
-from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics
+from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics, SharedRow, create_rows, open_rows
 from service.model.artefact import Artefact
 from service.settings import Settings
 from tests.artefacts import sample_events
@@ -96,14 +97,51 @@ def test_no_request_is_lost_or_counted_twice(n_requests: int) -> None:
         assert counted["anomaly_worker_requests"] == 2 * n_requests
 
 
+def test_a_worker_goes_on_with_the_counters_of_the_one_that_it_replaces() -> None:
+    """What a dead worker has counted stays, in the same memory; its gauges, and those of a row without a worker, go."""
+    path = create_rows(3)
+    rows = open_rows(path)
+    old, other = (Metrics(["/score"], SharedRow(path, place)) for place in range(2))
+    for metrics, n_requests in ((old, 3), (other, 4)):
+        for _ in range(n_requests):
+            metrics.note_request("/score", 200, 0.5)
+            metrics.note_events(10)
+        metrics.set_inflight(1, 2, 3)
+        metrics.note_load("model")
+        metrics.use_model("first@1")
+        metrics.fold()
+    rows["pid"] = [[7], [8], [0]]
+    counted = samples(other.render().decode())
+    assert [counted[f"anomaly_worker_requests pid={pid}"] for pid in (7, 8)] == [3, 4]
+    assert [counted[f"anomaly_inflight_{unit}"] for unit in ("requests", "events", "bytes")] == [2, 4, 6]
+    other.note_reload("model", successful=False)
+    assert samples(old.render().decode())["anomaly_last_reload_successful file=model"] == 0
+    rows["pid"][1] = 0
+    counted = samples(old.render().decode())
+    assert counted["anomaly_last_reload_successful file=model"] == 1
+    assert counted["anomaly_inflight_bytes"] == 3
+    assert counted["anomaly_events_scored_total"] == 70
+    new = Metrics(["/score"], SharedRow(path, 1))
+    new.note_request("/score", 200, 0.5)
+    new.use_model("second@2")
+    counted = samples(new.render().decode())
+    assert counted["anomaly_requests_total route=/score status=200"] == 8
+    assert counted["anomaly_request_seconds_sum route=/score"] == 4
+    assert counted[f"anomaly_worker_requests pid={os.getpid()}"] == 1
+    assert {name for name in counted if "model_info" in name} == {
+        "anomaly_model_info model=first@1",
+        "anomaly_model_info model=second@2",
+    }
+
+
 def test_the_model_in_use_is_named(fresh: Client) -> None:
     """Its identity is a label, and that of an earlier model is none."""
     assert f"anomaly_model_info model={fresh.get('/model').json()['identity']}" in samples(fresh.get("/metrics").text)
     metrics = Metrics([])
     metrics.use_model("old@1")
-    metrics.use_model("new@2")
+    metrics.use_model('new"\\@2')
     named = [name for name in samples(metrics.render().decode()) if name.startswith("anomaly_model_info")]
-    assert named == ["anomaly_model_info model=new@2"]
+    assert named == ['anomaly_model_info model=new"\\@2']
 
 
 def test_the_last_check_of_a_file_is_reported() -> None:

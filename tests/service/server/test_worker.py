@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -156,31 +155,14 @@ def test_files_that_cannot_be_used_are_one_line(model_path: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line(model_path: Path, tmp_path: Path) -> None:
-    """Where the temporary directory has no room for what workers share, one line says so, and the status is 1."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = f"mount -t tmpfs -o size=2m tmpfs '{small}'"
-    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let us mount a small disk")
-    command = f"{mount} && exec '{sys.executable}' -m service --model '{model_path}' --port 0 --workers 2"
-    env = {**os.environ, "TMPDIR": str(small)}
-    ended = subprocess.run(
-        ["unshare", "-m", "sh", "-c", command], env=env, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ended.returncode == 1
-    line = last_line(ended.stderr)
-    assert line["event"] == "cannot keep the workers' files"
-    assert str(small) in line["detail"]
+def test_all_workers_answer_and_nothing_is_written(model_path: Path, tmp_path: Path) -> None:
+    """Several share the port, and files of temporary directories, which cleaners remove, have no part in it.
 
-
-@pytest.mark.slow
-def test_all_workers_answer_and_have_their_place_on_the_disk(model_path: Path, tmp_path: Path) -> None:
-    """Several share the port evenly; a disk that becomes full takes none down, for all their numbers have room.
-
-    That there are several is said by a variable, which does what its flag does. At the end all files are gone.
+    That there are several is said by a variable, which does what its flag does. A directory for metrics that another
+    program named is not used.
     """
-    with live_service(model_path, "--access-log", env={"TMPDIR": str(tmp_path), "ANOMALY_WORKERS": "2"}) as service:
+    inherited = {"TMPDIR": str(tmp_path), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "missing")}
+    with live_service(model_path, "--access-log", env={**inherited, "ANOMALY_WORKERS": "2"}) as service:
         assert service.events("ready")[0]["workers"] == 2
         with ExitStack() as stack:  # each connection goes to the worker that has the fewest
             for connection in [stack.enter_context(Connection(service)) for _ in range(16)]:
@@ -189,13 +171,23 @@ def test_all_workers_answer_and_have_their_place_on_the_disk(model_path: Path, t
             wait_until(lambda: len(service.events("request")) == 16)
         counted = Counter(line["pid"] for line in service.events("request"))
         assert (list(counted.values()), service.process.pid in counted) == ([8, 8], False)
-        files = list(tmp_path.glob("anomaly-workers-*/*.db"))
-        assert len(files) == 12
-        for path in files:
-            status = path.stat()
-            assert status.st_blocks * 512 >= status.st_size
+        wait_until_counted(service, 16)
+        assert not list(tmp_path.iterdir())
+        tmp_path.rmdir()
+        os.kill(service.events(STARTED)[0]["pid"], signal.SIGKILL)
+        service.wait_for(STARTED, 3)
+        wait_until_counted(service, 16)
+        assert len([name for name in service.metrics() if name.startswith("anomaly_worker_requests pid=")]) == 2
         assert service.stop() == 0
-        assert not list(tmp_path.glob("anomaly-*"))
+
+
+def test_metrics_directories_of_others_are_not_used(model_path: Path, tmp_path: Path) -> None:
+    """A variable of prometheus_client that the service inherits changes nothing."""
+    (tmp_path / "counter_1.db").write_bytes(b"of a process that has ended")
+    with live_service(model_path, env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}) as service:
+        assert score(service).status_code == 200
+        assert service.metrics()["anomaly_events_scored_total"] == 1
+        assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_an_address_that_cannot_be_had_is_one_line(model_path: Path) -> None:
@@ -290,19 +282,14 @@ def test_the_others_serve_on_where_a_worker_cannot_start(model_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_without_workers_the_service_ends(model_path: Path, tmp_path: Path) -> None:
-    """Where the disk takes no more files of metrics, the log says so, and the service ends with the last worker."""
-    with live_service(model_path, "--workers", "2", env={"TMPDIR": str(tmp_path)}) as service:
-        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (2**15, 2**15))  # as a quota, for new workers
+def test_without_workers_the_service_ends(model_path: Path) -> None:
+    """Where no worker can be started, the service ends with the last one."""
+    with live_service(model_path, "--workers", "2") as service:
         service.wait_for(STARTED, 2)
         first, last = (line["pid"] for line in service.events(STARTED))
+        limit_descriptors(service.process.pid, 10)
         os.kill(first, signal.SIGKILL)
         service.wait_for(CANNOT_START)
-        assert "File too large" in service.events("cannot keep the metrics")[0]["detail"]
-        assert score(service).status_code == 200
-        [directory] = tmp_path.glob("anomaly-workers-*")
-        counting = {path.stem.rpartition("_")[2] for path in directory.iterdir()}
-        assert counting == {str(first), str(last)}  # not those that could not start
         os.kill(last, signal.SIGKILL)
         assert service.process.wait(TIMEOUT_S) == 1
         assert service.events("worker cannot start; all stop")
