@@ -1,7 +1,6 @@
 """A live service for tests: `python -m service` in a process of its own, on a free port."""
 
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.targets.launcher import Server, clean_environment, starting
+from benchmarks.targets.launcher import Server, starting
 
 TIMEOUT_S = 30
 """How long a test waits for what takes no time on an idle machine."""
@@ -72,18 +71,6 @@ class LiveService(Server):
         """Wait for a status of /health, and give the response."""
         wait_until(lambda: self.get("/health").status_code == status)
         return self.get("/health")
-
-
-def run_service(*flags: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `python -m service` to its own end, for settings with which it does not serve."""
-    return subprocess.run(
-        [sys.executable, "-m", "service", *flags],
-        env={**clean_environment(), **ONE_WORKER, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S * 2,
-        check=False,
-    )
 
 
 @contextmanager

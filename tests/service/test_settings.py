@@ -42,12 +42,14 @@ def test_a_flag_beats_the_environment_which_beats_the_default() -> None:
     assert (settings.port, settings.host, settings.workers) == (8002, "::1", 0)
 
 
-@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False)])
-def test_a_switch_has_two_flags_and_a_variable(text: str, value: bool) -> None:
-    """A switch is turned by --access-log or --no-access-log, or by a word in the environment."""
-    assert parse_settings([], {"ANOMALY_ACCESS_LOG": text}).access_log is value
-    assert parse_settings(["--access-log"], {"ANOMALY_ACCESS_LOG": text}).access_log is True
-    assert parse_settings(["--no-access-log"], {"ANOMALY_ACCESS_LOG": text}).access_log is False
+def test_a_switch_has_two_flags_and_a_variable() -> None:
+    """A switch is turned by --access-log or --no-access-log, or by one of four words in the environment."""
+    for text, value in (("true", True), ("1", True), ("false", False), ("0", False)):
+        assert parse_settings([], {"ANOMALY_ACCESS_LOG": text}).access_log is value
+        assert parse_settings(["--access-log"], {"ANOMALY_ACCESS_LOG": text}).access_log is True
+        assert parse_settings(["--no-access-log"], {"ANOMALY_ACCESS_LOG": text}).access_log is False
+    for text in ("maybe", "", "2"):
+        assert fault([], {"ANOMALY_ACCESS_LOG": text}) == f"ANOMALY_ACCESS_LOG is {text!r}, expected true or false"
 
 
 WRONG_VALUES = [
@@ -79,43 +81,37 @@ def test_a_wrong_value_is_named_with_its_source(subtests: pytest.Subtests) -> No
             assert fault([], {variable: text}) == f"{variable} is {text!r}, expected {expected}"
 
 
-@pytest.mark.parametrize("text", ["maybe", "", "2"])
-def test_a_switch_variable_takes_only_true_or_false(text: str) -> None:
-    """Another word is refused rather than taken for either."""
-    assert fault([], {"ANOMALY_ACCESS_LOG": text}) == f"ANOMALY_ACCESS_LOG is {text!r}, expected true or false"
-
-
 def test_an_unknown_name_is_refused_with_a_suggestion() -> None:
     """A misspelt variable is an error, as a misspelt flag is, and the nearest name is suggested."""
     assert fault([], {"ANOMALY_PROT": "1"}) == "unknown environment variable ANOMALY_PROT; did you mean ANOMALY_PORT?"
     assert fault([], {"ANOMALY_port": "1"}) == "unknown environment variable ANOMALY_port; did you mean ANOMALY_PORT?"
     assert fault([], {"ANOMALY_XYZZY": "1"}).endswith(" ANOMALY_XYZZY; see --help for the known ones")
     assert fault(["--wokers=2"], {}) == "No such option '--wokers'. Did you mean '--workers'?"
+    assert fault(["--max-body", "1"], {}).startswith("No such option '--max-body'.")  # no abbreviations
     assert fault(["8000"], {}) == "Got unexpected extra argument (8000)"
 
 
-def test_a_flag_is_written_in_full() -> None:
-    """An abbreviation is refused: it would change its meaning with the next setting."""
-    assert fault(["--max-body", "1"], {}).startswith("No such option '--max-body'.")
-
-
-@pytest.mark.parametrize(
-    ("flag", "needed"),
-    [("--tls-certificate", "--tls-key"), ("--tls-key", "--tls-certificate"), ("--tls-client-ca", "--tls-certificate")],
-)
-def test_half_of_what_tls_needs_is_refused(flag: str, needed: str) -> None:
+def test_half_of_what_tls_needs_is_refused() -> None:
     """A certificate without a key, a key without a certificate, and authorities without either name what is missing."""
-    assert fault([flag, "a.pem"], {}) == f"{flag} needs {needed}: give both, or neither"
+    for flag, needed in (
+        ("--tls-certificate", "--tls-key"),
+        ("--tls-key", "--tls-certificate"),
+        ("--tls-client-ca", "--tls-certificate"),
+    ):
+        assert fault([flag, "a.pem"], {}) == f"{flag} needs {needed}: give both, or neither"
 
 
-@pytest.mark.parametrize("arguments", [["--port", "abc"], ["serve", "--port", "abc"]])
-def test_the_command_ends_with_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_ends_with_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong setting of the command, named or not, is one line on stderr and exit status 2, and blocks no signal."""
-    assert main(arguments) == 2
-    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    printed = capsys.readouterr()
-    expected = "python -m service serve: error: --port is 'abc', expected a whole number from 0 to 65535\n"
-    assert (printed.out, printed.err) == ("", expected)
+    monkeypatch.setenv("ANOMALY_WORKERS", "abc")
+    for arguments, wrong in (
+        (["--port", "abc"], "--port is 'abc', expected a whole number from 0 to 65535"),
+        (["serve", "--port", "abc"], "--port is 'abc', expected a whole number from 0 to 65535"),
+        ([], "ANOMALY_WORKERS is 'abc', expected a whole number from 0 to 1024"),
+    ):
+        assert main(arguments) == 2
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert capsys.readouterr() == ("", f"python -m service serve: error: {wrong}\n")
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "healthcheck"])

@@ -76,7 +76,7 @@ class Connection:
         try:
             for place, piece in enumerate(pieces):
                 if place:
-                    self._wait_until_read()
+                    self.wait_until_read()
                 self.send(piece)
         except (BrokenPipeError, ConnectionResetError):
             pass  # its response is still to be read
@@ -122,7 +122,7 @@ class Connection:
         assert more, f"the connection ended after {self._read!r}"
         self._read += more
 
-    def _wait_until_read(self) -> None:
+    def wait_until_read(self) -> None:
         """Wait until the service has read what was sent: it does before it answers a later request."""
         if self._other is None:
             self._other = Connection(self._service)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.load.formats import JSON, NPY, RAW
 from tests.artefacts import RTOL, oracle, sample_events
-from tests.live import TIMEOUT_S, LiveService, live_service
+from tests.live import TIMEOUT_S, LiveService, live_service, wait_until
 from tests.service.server.exchange import EVENT, Connection, check_head, check_score, event_request, post
 
 pytestmark = pytest.mark.process
@@ -167,6 +167,22 @@ def test_a_client_that_leaves_early_affects_no_other(spoken: LiveService) -> Non
             connection.send(event_request())
             check_score(connection.response())
     assert spoken.log_levels <= {"INFO", "DEBUG"}
+
+
+def test_a_client_that_leaves_stops_costing_work(live: LiveService) -> None:
+    """Batches of clients that left before they were scored are counted and not scored, and nothing is logged."""
+    names = ["anomaly_events_scored_total", "anomaly_requests_total route=/score/batch status=499"]
+    body = RAW.write("events", sample_events(4_000))
+    before, n_lines = live.metrics(), len(live.log_lines)
+    for _ in range(20):
+        with Connection(live) as connection:
+            connection.send(post(body, fmt=RAW, path="/score/batch")[:-1])
+    with Connection(live) as connection:
+        connection.send(event_request())
+        check_score(connection.response())
+    wait_until(lambda: live.metrics()["anomaly_inflight_requests"] == 0)
+    assert [live.metrics()[name] - before.get(name, 0) for name in names] == [1, 20]
+    assert len(live.log_lines) == n_lines
 
 
 def test_a_response_to_head_is_that_to_get_without_a_body(spoken: LiveService) -> None:

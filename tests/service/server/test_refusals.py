@@ -1,12 +1,11 @@
 """A refusal that is sent is received: clients that send a whole body before they read, on every path."""
 
 import ssl
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import trustme
 
 from benchmarks.load.formats import RAW
 from service.security.api_keys import add_key
+from service.server.discard import DISCARD_BYTES
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
 from tests.service.security.certificates import CertificateFiles
@@ -164,6 +164,31 @@ def test_no_limit_counts_the_bytes_of_another_request(live: LiveService, late: s
         with Connection(live) as connection:
             connection.send(first + following[:cut])
             assert connection.response().status == status
-            time.sleep(0.3)
+            connection.wait_until_read()
             connection.send(following[cut:])
             check_score(connection.response())
+
+
+@pytest.mark.slow
+def test_an_announced_body_is_refused_before_it_comes_and_not_read_for_ever(live: LiveService) -> None:
+    """A body beyond the limit gets its 413 at once; a client that sends on regardless is cut off in the end."""
+    head = post(b"", path="/score/batch", fmt=RAW).replace(b"Content-Length: 0", b"Content-Length: 1000000000")
+    with Connection(live) as connection:
+        connection.send(head)
+        assert connection.response().status == 413
+        sent, piece = 0, bytes(2**20)
+        with suppress(ConnectionError):
+            while sent < 2 * DISCARD_BYTES:
+                connection.send(piece)
+                sent += len(piece)
+        assert DISCARD_BYTES - len(piece) <= sent < 2 * DISCARD_BYTES
+
+
+def test_the_body_of_a_refused_request_is_not_the_next_request(live: LiveService) -> None:
+    """A request inside the body of one that was refused early is never answered; the one after the body is."""
+    inside = event_request()
+    with Connection(live) as connection:
+        connection.send(post(inside, "Content-Encoding: gzip") + event_request())
+        response = connection.response()
+        assert (response.status, "Content-Encoding is 'gzip'" in response.detail()) == (415, True)
+        check_score(connection.response())
