@@ -1,9 +1,8 @@
-"""Every decoder under coverage-guided fuzzing: rows as a slow reference reads them, or a refusal, and no other error.
+"""Every decoder under coverage-guided fuzzing: the rows of a slow reference, or a refusal, and no other error.
 
 python -m tests.fuzz.decoders TARGET [libFuzzer's options]
 
-atheris never returns from its loop: each target has a process of its own, with limits on time and memory. It does not
-know sockets.
+atheris never returns from its loop: each target has a process of its own, with limits on time and memory.
 """
 
 import os
@@ -15,10 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import msgspec
-import numpy as np
-
-from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, npy_bytes
+from benchmarks.load.formats import ENCODINGS as ENCODED
+from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW, npy_bytes
 from tests.artefacts import sample_events
 
 N_FEATURES = 3
@@ -75,41 +72,22 @@ def seeds(target: str) -> list[bytes]:
             b"application/x-msgpack; charset=utf-8\napplication/json;q=0.5, */*;q=0.6\nworking_point=loose",
             b"application/octet-stream\ntext/html\nworking_point=t%69ght&working_point=loose",
         ]
+    from tests.service.formats.encodings import ENCODINGS
+
     events = sample_events(4, N_FEATURES)
     name, kind = target.split()
-    if kind == "event":
-        event = events[0]
-        bodies = {
-            "JSON": [JSON.write("features", event), rb'{"\u0066eatures": [1e2, -0.5E-3, 7]}'],
-            "MessagePack": [
-                MSGPACK.write("features", event),
-                MSGPACK_BINARY.write("features", event),
-                MSGPACK.write("features", event.round()),
-            ],
-            "npy": [npy_bytes(event), npy_bytes(event.astype(">f8")), npy_bytes(event.astype("i2"))],
-            "raw": [RAW.write("features", event)],
-        }
+    if kind == "batch":
+        prefix = {"MessagePack": "msgpack"}.get(name, name.lower())
+        written = [one.write(events.astype(one.dtype)) for one in ENCODINGS.values() if one.name.startswith(prefix)]
+        more = [b' {"\\u0065vents" :[ [1,2 ,3e0],[0.1,-0.0,12345678901234567890]\n] } '] if name == "JSON" else []
     else:
-        mixed = [[int(value) if column else value for column, value in enumerate(row)] for row in events.tolist()]
-        bodies = {
-            "JSON": [
-                JSON.write("events", events),
-                b' {"\\u0065vents" :[ [1,2 ,3e0],[0.1,-0.0,12345678901234567890]\n] } ',
-            ],
-            "MessagePack": [
-                MSGPACK.write("events", events),
-                MSGPACK_BINARY.write("events", events),
-                msgspec.msgpack.encode({"events": mixed}),
-            ],
-            "npy": [
-                npy_bytes(events),
-                npy_bytes(np.asfortranarray(events)),
-                npy_bytes(events.astype(">f8")),
-                npy_bytes(events.astype("i1")),
-            ],
-            "raw": [RAW.write("events", events)],
-        }
-    return [cut + body for cut in (b"\x00\x80\xff", b"\x20\x21\x22") for body in bodies[name]]
+        written = [fmt.write("features", events[0]) for fmt in ENCODED if fmt.media_type == MEDIA_TYPES[name]]
+        more = {
+            "JSON": [rb'{"\u0066eatures": [1e2, -0.5E-3, 7]}'],
+            "MessagePack": [MSGPACK.write("features", events[0].round())],
+            "npy": [npy_bytes(events[0].astype(dtype)) for dtype in (">f8", "i2")],
+        }.get(name, [])
+    return [cut + body for cut in (b"\x00\x80\xff", b"\x20\x21\x22") for body in [*written, *more]]
 
 
 def check_of(target: str) -> Check:

@@ -1,11 +1,9 @@
-"""Ways to damage or forge a model file; each takes a good file and chance, and gives a wrong one.
-
-It does not know what should become of them.
-"""
+"""Ways to damage or forge a model file; each takes a good file and chance, and gives a wrong one."""
 
 import json
 import random
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 import onnx
@@ -22,9 +20,16 @@ WRONG_JSON = (
 )  # fmt: skip
 
 
-def written(built: onnx.ModelProto) -> bytes:
-    """Serialise a model."""
-    return bytes(built.SerializeToString())
+def on_model(change: Callable[[onnx.ModelProto, random.Random], None]) -> Forgery:
+    """Make a forgery of a change of the parsed model."""
+
+    @wraps(change)
+    def forge(file: bytes, chance: random.Random) -> bytes:
+        built = onnx.load_model_from_string(file)
+        change(built, chance)
+        return bytes(built.SerializeToString())
+
+    return forge
 
 
 def flip_bit(file: bytes, chance: random.Random) -> bytes:
@@ -89,9 +94,9 @@ def twice(file: bytes, chance: random.Random) -> bytes:
     return file + file[: chance.choice((len(file), chance.randrange(len(file))))]
 
 
-def swap_initialisers(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def swap_initialisers(built: onnx.ModelProto, chance: random.Random) -> None:
     """Exchange the numbers of two tensors of one shape, or reverse those of one."""
-    built = onnx.load_model_from_string(file)
     tensors = built.graph.initializer
     pairs = [
         (one, other)
@@ -106,12 +111,11 @@ def swap_initialisers(file: bytes, chance: random.Random) -> bytes:
         tensor = chance.choice([tensor for tensor in tensors if tensor.dims])
         array = numpy_helper.to_array(tensor)
         tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array[::-1]), tensor.name))
-    return written(built)
 
 
-def change_weight(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def change_weight(built: onnx.ModelProto, chance: random.Random) -> None:
     """Change one number of one tensor: a little, much, to nothing, or to what is no number."""
-    built = onnx.load_model_from_string(file)
     tensor = chance.choice([tensor for tensor in built.graph.initializer if tensor.data_type == TensorProto.FLOAT])
     array = numpy_helper.to_array(tensor).copy()
     place = np.unravel_index(chance.randrange(array.size), array.shape)
@@ -119,12 +123,11 @@ def change_weight(file: bytes, chance: random.Random) -> bytes:
         (array[place] * 1.001, array[place] * 2, -array[place], 0, np.nan, np.inf, 1e38, 1e-40)
     )
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    return written(built)
 
 
-def misshape(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def misshape(built: onnx.ModelProto, chance: random.Random) -> None:
     """Give a tensor other dimensions or another type than its numbers have, or numbers in two places."""
-    built = onnx.load_model_from_string(file)
     tensor = chance.choice(built.graph.initializer)
     match chance.randrange(4):
         case 0:
@@ -137,12 +140,11 @@ def misshape(file: bytes, chance: random.Random) -> bytes:
             tensor.float_data.extend([1.0] * chance.randrange(1, 100))
             if chance.random() < 0.5:
                 tensor.ClearField("raw_data")
-    return written(built)
 
 
-def forge_metadata(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def forge_metadata(built: onnx.ModelProto, chance: random.Random) -> None:
     """Give a metadata entry another value, of any kind."""
-    built = onnx.load_model_from_string(file)
     prop = chance.choice(built.metadata_props)
     if chance.random() < 0.5:
         prop.value = chance.choice(WRONG_JSON)
@@ -150,12 +152,11 @@ def forge_metadata(file: bytes, chance: random.Random) -> bytes:
         prop.value = prop.value[::-1]
     else:
         prop.value = json.dumps(_forged(value, chance))
-    return written(built)
 
 
-def forge_keys(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def forge_keys(built: onnx.ModelProto, chance: random.Random) -> None:
     """Leave a metadata entry out, repeat it, rename it, or exchange two values."""
-    built = onnx.load_model_from_string(file)
     props = built.metadata_props
     one, other = chance.randrange(len(props)), chance.randrange(len(props))
     match chance.randrange(4):
@@ -167,21 +168,19 @@ def forge_keys(file: bytes, chance: random.Random) -> bytes:
             props[one].key = chance.choice(("", "\0", "ort_config", "x" * 10_000))
         case _:
             props[one].value, props[other].value = props[other].value, props[one].value
-    return written(built)
 
 
-def other_operator(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def other_operator(built: onnx.ModelProto, chance: random.Random) -> None:
     """Make an operator another one of the standard, or the same of another name."""
-    built = onnx.load_model_from_string(file)
     names = sorted({schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain})
     node = chance.choice(built.graph.node)
     node.op_type = chance.choice((*names, "", "\0", "x" * 1000))
-    return written(built)
 
 
-def other_attribute(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def other_attribute(built: onnx.ModelProto, chance: random.Random) -> None:
     """Give an operator an attribute that it has not, or another value of one that it has."""
-    built = onnx.load_model_from_string(file)
     node = chance.choice(built.graph.node)
     schema = onnx.defs.get_schema(node.op_type, built.opset_import[0].version)
     name = chance.choice((*schema.attributes, "unknown"))
@@ -191,12 +190,11 @@ def other_attribute(file: bytes, chance: random.Random) -> bytes:
     node.attribute.extend([*kept, helper.make_attribute(name, value)])
     if chance.random() < 0.2:
         node.attribute[-1].type = chance.choice(list(AttributeProto.AttributeType.values()))
-    return written(built)
 
 
-def rewire(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def rewire(built: onnx.ModelProto, chance: random.Random) -> None:
     """Exchange two operators' inputs or outputs, make a loop, leave one out, or write two the same."""
-    built = onnx.load_model_from_string(file)
     nodes = built.graph.node
     one, other = chance.choice(nodes), chance.choice(nodes)
     match chance.randrange(6):
@@ -212,12 +210,11 @@ def rewire(file: bytes, chance: random.Random) -> bytes:
             one.input.append(other.output[0])
         case _:
             del one.input[-1]
-    return written(built)
 
 
-def other_versions(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def other_versions(built: onnx.ModelProto, chance: random.Random) -> None:
     """Write another version of the format or of the operators."""
-    built = onnx.load_model_from_string(file)
     match chance.randrange(3):
         case 0:
             built.ir_version = chance.choice((*HUGE, *range(1, 20)))
@@ -225,12 +222,11 @@ def other_versions(file: bytes, chance: random.Random) -> bytes:
             built.opset_import[0].version = chance.choice((*HUGE, *range(1, 40)))
         case _:
             built.opset_import.append(helper.make_opsetid(chance.choice(("", "ai.onnx", "ai.onnx.ml")), 20))
-    return written(built)
 
 
-def other_shapes(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def other_shapes(built: onnx.ModelProto, chance: random.Random) -> None:
     """Declare other shapes and types than the graph has."""
-    built = onnx.load_model_from_string(file)
     declared = chance.choice((*built.graph.input, *built.graph.output, *built.graph.value_info))
     dims = declared.type.tensor_type.shape.dim
     match chance.randrange(3):
@@ -241,7 +237,6 @@ def other_shapes(file: bytes, chance: random.Random) -> bytes:
         case _:
             for _ in range(chance.choice((1, 7, 5000))):
                 dims.add(dim_value=chance.choice(HUGE))
-    return written(built)
 
 
 def _json(text: str) -> object:

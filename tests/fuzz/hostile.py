@@ -1,7 +1,4 @@
-"""Model files made to do harm: graphs that unfold, run for ever, go deep, or use operators as nobody would.
-
-It does not know what should become of them.
-"""
+"""Model files made to do harm: graphs that unfold, run for ever, go deep, or use operators as nobody would."""
 
 import random
 
@@ -9,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from tests.fuzz.forgery import HUGE, written
+from tests.fuzz.forgery import HUGE, on_model
+from tests.service.model.broken import lead_through
 
 NUMBERS: dict[str, type] = {
     "tensor(float)": np.float32,
@@ -22,9 +20,9 @@ NUMBERS: dict[str, type] = {
 }
 
 
-def add_operators(file: bytes, chance: random.Random) -> bytes:
+@on_model
+def add_operators(built: onnx.ModelProto, chance: random.Random) -> None:
     """Put operators of the standard in front, of any kind, on numbers and shapes of any size, by values of any size."""
-    built = onnx.load_model_from_string(file)
     graph, version = built.graph, built.opset_import[0].version
     names = sorted({schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain})
     values = ["features", *(tensor.name for tensor in graph.initializer)]
@@ -58,92 +56,72 @@ def add_operators(file: bytes, chance: random.Random) -> bytes:
     nodes = [*added, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-    return written(built)
 
 
-def bomb(file: bytes, chance: random.Random) -> bytes:
-    """Make the features, before anything else, pass by an operator that unfolds to any size or never ends."""
-    built = onnx.load_model_from_string(file)
-    graph = built.graph
-    first = next(node for node in graph.node if "features" in node.input)
-    first.input[list(first.input).index("features")] = "bombed"
+@on_model
+def bomb(built: onnx.ModelProto, chance: random.Random) -> None:
+    """Lead the features through an operator that unfolds to any size or never ends."""
     size = chance.choice((10**6, 10**8, 10**9, 3 * 10**9, 10**10, 10**12, 2**62))
-    graph.initializer.append(numpy_helper.from_array(np.array([size], np.int64), "bomb.size"))
-    graph.initializer.append(numpy_helper.from_array(np.array([size, 1, 1], np.int64), "bomb.sizes"))
-    graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "bomb.axis"))
-    graph.initializer.append(numpy_helper.from_array(np.array(True), "bomb.true"))
+    constants = {"size": np.array([size]), "sizes": np.array([size, 1, 1]), "axis": np.array([0])}
+    constants |= {"true": np.array(True), "column": np.array([-1, 1])}
+    node, number = helper.make_node, helper.make_tensor_value_info
     body = helper.make_graph(
-        [helper.make_node("Identity", ["on"], ["still"]), helper.make_node("Identity", ["x"], ["y"])],
+        [node("Identity", ["on"], ["still"]), node("Identity", ["x"], ["y"])],
         "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, None),
-        ],
-        [
-            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
-        ],
+        [number("i", TensorProto.INT64, []), number("on", TensorProto.BOOL, []), number("x", TensorProto.FLOAT, None)],
+        [number("still", TensorProto.BOOL, []), number("y", TensorProto.FLOAT, None)],
     )
-    fuses = {
-        "fill": [
-            helper.make_node("ConstantOfShape", ["bomb.size"], ["bomb"]),
-            helper.make_node("ReduceMax", ["bomb"], ["bomb.zero"], keepdims=0),
-            helper.make_node("Add", ["features", "bomb.zero"], ["bombed"]),
+    add_zero = [node("ReduceMax", ["large"], ["zero"], keepdims=0), node("Add", ["features", "zero"], ["passed"])]
+    largest = node("ReduceMax", ["large", "axis"], ["passed"], keepdims=0)
+    bombs = [
+        [node("ConstantOfShape", ["size"], ["large"]), *add_zero],
+        [node("Expand", ["features", "sizes"], ["large"]), largest],
+        [node("RandomNormalLike", ["features"], ["noise"], scale=1e-9), node("Add", ["features", "noise"], ["passed"])],
+        [node("Loop", ["size", "true", "features"], ["passed"], body=body)],
+        [node("Reshape", ["features", "column"], ["row"]), node("Mul", ["row", "row"], ["passed"])],
+        [
+            node("Identity", ["features"], ["double.0"]),
+            *(node("Concat", [f"double.{step}"] * 2, [f"double.{step + 1}"], axis=0) for step in range(40)),
+            node("Identity", ["double.40"], ["large"]),
+            *add_zero,
         ],
-        "expand": [
-            helper.make_node("Expand", ["features", "bomb.sizes"], ["bomb"]),
-            helper.make_node("ReduceMax", ["bomb", "bomb.axis"], ["bombed"], keepdims=0),
+        [
+            node("Cast", ["features"], ["text"], to=TensorProto.STRING),
+            node("StringConcat", ["text", "text"], ["texts"]),
+            node("Identity", ["features"], ["passed"]),
         ],
-        "random": [
-            helper.make_node("RandomNormalLike", ["features"], ["bomb"], scale=1e-9),
-            helper.make_node("Add", ["features", "bomb"], ["bombed"]),
-        ],
-        "loop": [helper.make_node("Loop", ["bomb.size", "bomb.true", "features"], ["bombed"], body=body)],
-        "square": [
-            helper.make_node("Reshape", ["features", "bomb.flat"], ["bomb.row"]),
-            helper.make_node("Mul", ["bomb.row", "bomb.row"], ["bombed"]),
-        ],
-        "double": [helper.make_node("Concat", [f"bomb.{step}"] * 2, [f"bomb.{step + 1}"], axis=0) for step in range(40)]
-        + [
-            helper.make_node("Identity", ["features"], ["bomb.0"]),
-            helper.make_node("ReduceMax", ["bomb.40"], ["bomb.zero"], keepdims=0),
-            helper.make_node("Add", ["features", "bomb.zero"], ["bombed"]),
-        ],
-        "text": [
-            helper.make_node("Cast", ["features"], ["bomb"], to=TensorProto.STRING),
-            helper.make_node("StringConcat", ["bomb", "bomb"], ["bomb.2"]),
-            helper.make_node("Identity", ["features"], ["bombed"]),
-        ],
-    }
-    chosen = fuses[chance.choice(list(fuses))]
-    graph.initializer.append(numpy_helper.from_array(np.array([-1, 1], np.int64), "bomb.flat"))
-    nodes = [*chosen, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return written(built)
+    ]
+    lead_through(built, *chance.choice(bombs), **constants)
 
 
 def nest(file: bytes, chance: random.Random) -> bytes:
     """Put graphs into graphs, to any depth, or a million empty operators behind the others."""
-    built = onnx.load_model_from_string(file)
     if chance.random() < 0.5:
-        operators = b"\x0a\x00" * chance.choice((1000, 20_000, 1_000_000))
-        return file + b"\x3a" + _length(len(operators)) + operators
+        return file + graph_field(b"\x0a\x00" * chance.choice((1000, 20_000, 1_000_000)))
+    return file + nested_graphs(chance.choice((1, 10, 30, 40, 1000, 20_000)))
+
+
+def nested_graphs(depth: int) -> bytes:
+    """Write graphs in operators of graphs, as a field of a model that is merged with its graph."""
     nested = b""
-    for _ in range(chance.choice((1, 10, 30, 40, 1000, 20_000))):
-        attribute = b"\x32" + _length(len(nested)) + nested + b"\xa0\x01\x05"  # g, type GRAPH
-        node = b"\x22\x02If\x2a" + _length(len(attribute)) + attribute
-        nested = b"\x0a" + _length(len(node)) + node
-    return written(built) + b"\x3a" + _length(len(nested)) + nested
+    for _ in range(depth):
+        attribute = field(b"\x32", nested) + b"\xa0\x01\x05"  # its type is GRAPH
+        nested = field(b"\x0a", b"\x22\x02If" + field(b"\x2a", attribute))
+    return graph_field(nested)
 
 
-def _length(number: int) -> bytes:
-    out = bytearray()
+def graph_field(content: bytes) -> bytes:
+    """Write content as a field of a model that is merged with its graph."""
+    return field(b"\x3a", content)
+
+
+def field(tag: bytes, content: bytes) -> bytes:
+    """Write a field of a protocol buffer: its tag, its length and its content."""
+    number, length = len(content), bytearray()
     while number > 127:
-        out.append(number & 127 | 128)
+        length.append(number & 127 | 128)
         number >>= 7
-    return bytes([*out, number])
+    return tag + bytes([*length, number]) + content
 
 
 def _tensor(name: str, kind: type, chance: random.Random) -> onnx.TensorProto:

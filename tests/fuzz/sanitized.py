@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.fuzz.damage import damage
+
 SOURCE = Path(__file__).parents[2] / "service" / "formats" / "_json_rows.c"
 FLAGS = ["-O1", "-g", "-shared", "-fPIC", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 EXTRA_S = 120
@@ -78,22 +80,8 @@ def _runtime(compiler: str, name: str) -> str:
 
 
 def damaged(chance: random.Random) -> bytes:
-    """Change, drop, double and insert some bytes of rows."""
-    text = bytearray(b",".join(chance.choices(ROWS, k=chance.randint(1, 3))))
-    for _ in range(chance.randint(0, 4)):
-        start, length = chance.randrange(len(text) + 1), chance.randint(1, 9)
-        match chance.randrange(5):
-            case 0:
-                text[start : start + 1] = chance.randbytes(1)
-            case 1:
-                del text[start : start + length]
-            case 2:
-                text[start:start] = text[start : start + length]
-            case 3:
-                text[start:start] = chance.choice(PARTS)
-            case _:
-                del text[start:]
-    return bytes(text)
+    """Damage rows."""
+    return damage(b",".join(chance.choices(ROWS, k=chance.randint(1, 3))), chance, PARTS, chance.randint(0, 4))
 
 
 def read(extension: str, seconds: float, seed: int) -> int:

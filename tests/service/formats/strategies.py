@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW
 from service.formats.format import Rows
+from tests.fuzz.damage import damage
 from tests.service.formats.references import N
 
 finite = st.one_of(
@@ -192,23 +193,10 @@ SINGLES: Final = {
 }
 
 
-@st.composite
-def damaged(draw: st.DrawFn, good: st.SearchStrategy[tuple[bytes, Rows]]) -> bytes:
-    """Change, drop, double or insert some bytes of a good body."""
-    body = bytearray(draw(good)[0])
-    for _ in range(draw(st.integers(1, 3))):
-        start, length = draw(st.integers(0, max(len(body) - 1, 0))), draw(st.integers(1, 9))
-        match draw(st.integers(0, 4)):
-            case 0:
-                body[start : start + 1] = draw(st.binary(min_size=1, max_size=1))
-            case 1:
-                del body[start : start + length]
-            case 2:
-                body[start:start] = body[start : start + length]
-            case 3:
-                body[start:start] = draw(st.binary(max_size=9))
-            case _:
-                body[start:start] = draw(
-                    st.sampled_from([b",", b"]", b"[", b"}", b'"', b"1", b"-", b"e", b".", b"\x00", b"\xc1", b" "])
-                )
-    return bytes(body)
+PARTS: Final = [b",", b"]", b"[", b"}", b'"', b"1", b"-", b"e", b".", b"\x00", b"\xc1", b" "]
+
+
+def damaged(good: st.SearchStrategy[tuple[bytes, Rows]]) -> st.SearchStrategy[bytes]:
+    """Damage a good body."""
+    written, changes = good.map(lambda pair: pair[0]), st.integers(1, 3)
+    return st.builds(damage, written, st.randoms(use_true_random=False), st.just(PARTS), changes)

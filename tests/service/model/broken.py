@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
+from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.artefacts import externally_stored, model
@@ -19,16 +20,24 @@ def changed(change: Change) -> onnx.ModelProto:
     return built
 
 
-def led_through(*nodes: onnx.NodeProto, **constants: object) -> onnx.ModelProto:
+def led_through(*nodes: onnx.NodeProto, **constants: ArrayLike) -> onnx.ModelProto:
     """Build the good graph with its features led through `nodes`, from `features` to `passed`."""
     built = model()
-    for name, value in constants.items():
-        built.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    built.graph.node[0].input[0] = "passed"
-    behind = list(built.graph.node)
-    del built.graph.node[:]
-    built.graph.node.extend([*nodes, *behind])
+    lead_through(built, *nodes, **constants)
     return built
+
+
+def lead_through(built: onnx.ModelProto, *nodes: onnx.NodeProto, **constants: ArrayLike) -> None:
+    """Change a graph to lead its features through `nodes`, from `features` to `passed`."""
+    graph = built.graph
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name == "features":
+                node.input[place] = "passed"
+    behind = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *behind])
 
 
 def _branches(built: onnx.ModelProto, branch: onnx.GraphProto) -> None:

@@ -16,7 +16,7 @@ from service.model.artefact import ArtefactError, load_artefact, parse_artefact
 from service.model.graph import FORMATS, MAX_FIELDS, OPSETS
 from service.model.scorer import Scorer
 from tests.artefacts import RTOL, externally_stored, model, model_described, oracle, sample_events
-from tests.fuzz import model_file
+from tests.fuzz import hostile, model_file
 from tests.service.model.broken import led_through
 
 THROUGH = helper.make_node("Identity", ["features"], ["passed"])
@@ -254,22 +254,15 @@ def test_a_graph_is_verified_in_the_largest_call() -> None:
 
 def test_more_fields_than_any_graph_has_are_refused() -> None:
     """Millions of empty operators or small integers, which take many times their bytes in memory, are refused."""
-    good = model().SerializeToString()
     for content in (b"\x0a\x00" * (MAX_FIELDS + 1), b"\x2a\xc4\x93\x7a\x3a\xc0\x93\x7a" + b"\1" * 2_001_344):
-        graph = b"\x3a" + _length(len(content)) + content
         with pytest.raises(ArtefactError, match="size of the graph: found more than 250,000 fields"):
-            parse_artefact(good + graph)
+            parse_artefact(model().SerializeToString() + hostile.graph_field(content))
 
 
 def test_deeply_nested_graphs_are_refused() -> None:
     """Graphs in graphs, thousands deep, exhaust no stack."""
-    nested = b""
-    for _ in range(5_000):
-        attribute = b"\x32" + _length(len(nested)) + nested
-        node = b"\x2a" + _length(len(attribute)) + attribute
-        nested = b"\x0a" + _length(len(node)) + node
     with pytest.raises(ArtefactError, match="format: found bytes that are no ONNX model"):
-        parse_artefact(model().SerializeToString() + b"\x3a" + _length(len(nested)) + nested)
+        parse_artefact(model().SerializeToString() + hostile.nested_graphs(5000))
 
 
 def test_text_that_is_not_utf_8_is_refused() -> None:
@@ -282,11 +275,3 @@ def test_text_that_is_not_utf_8_is_refused() -> None:
 
 def _props() -> dict[str, str]:
     return {prop.key: prop.value for prop in model().metadata_props}
-
-
-def _length(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
