@@ -45,6 +45,7 @@ ROW: Final = np.dtype(
         ("seconds_sum", "f8", MAX_ROUTES),
         ("batches", "f8", len(EVENTS) + 1),
         ("events", "f8", 1),
+        ("log_lines_dropped", "f8", 1),
         # Of the worker of this number, if there is one.
         ("pid", "i8", 1),
         ("worker_requests", "f8", 1),
@@ -129,6 +130,10 @@ class Metrics:
         """Set how much work is in flight."""
         self._row["in_flight"][:] = n_requests, n_events, n_bytes
 
+    def note_dropped_log_lines(self, n_lines: int) -> None:
+        """Count lines of the log that were dropped."""
+        self._row["log_lines_dropped"] += n_lines
+
     def fold(self) -> None:
         """Add what was noted to the counters at once."""
         noted, self._noted = self._noted, []
@@ -169,6 +174,8 @@ class Metrics:
         yield _family("anomaly_request_seconds", "histogram", "Duration of a request.", durations)
         events = rows["events"].sum()
         yield _family("anomaly_events_scored_total", "counter", "Events scored.", {"": events})
+        dropped = {"": rows["log_lines_dropped"].sum()}
+        yield _family("anomaly_log_lines_dropped_total", "counter", "Lines of the log that nothing read.", dropped)
         batches = _histogram(EVENTS_LABELS, rows["batches"].sum(axis=0).cumsum().tolist(), events)
         yield _family("anomaly_batch_events", "histogram", "Events in a request.", batches)
 

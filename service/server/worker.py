@@ -21,7 +21,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.server import ServerState
 
 from service.api.app import Application, create_app
-from service.logs import configure_logging
+from service.logs import StderrHandler, configure_logging
 from service.model.artefact import Artefact, ArtefactError, load_artefact
 from service.model.scorer import Scorer
 from service.reload.applier import Applier
@@ -91,6 +91,8 @@ class Server(uvicorn.Server):
         self._silent: set[Any] = set()
         """Connections that were closed, and had all that was sent to them, when last looked at."""
         self._closes_at = math.inf
+        self._n_dropped = 0
+        """How many lines that the log has dropped are counted."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start unless already told to stop, take connections and snapshots, and tell that all is ready."""
@@ -138,6 +140,9 @@ class Server(uvicorn.Server):
         admission = self._deployment.admission
         self._deployment.metrics.set_inflight(admission.requests, admission.events, admission.bytes)
         self._deployment.metrics.fold()
+        if StderrHandler.n_dropped > self._n_dropped:
+            self._deployment.metrics.note_dropped_log_lines(StderrHandler.n_dropped - self._n_dropped)
+            self._n_dropped = StderrHandler.n_dropped
         if counter % (TIMEOUT_CHECK_S * TICKS_S) == 0:
             self._check_timeouts()
         if self._main is not None:

@@ -1,5 +1,6 @@
 """A live service: its processes, signals, sockets and log."""
 
+import fcntl
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 
 from benchmarks.load.formats import JSON
 from tests.artefacts import metadata, with_metadata, write_artefact
-from tests.live import TIMEOUT_S, LiveService, live_service, starting_service, wait_until
+from tests.live import TIMEOUT_S, LiveService, live_service, samples, starting_service, wait_until
 from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, score
 from tests.service.server.processes import children, limit_descriptors, wait_until_gone, wait_until_importing
 
@@ -286,6 +287,39 @@ def test_workers_do_not_outlive_the_supervisor(model_path: Path) -> None:
             wait_until_gone(pid)
         with pytest.raises(httpx.ConnectError):
             score(service)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_log_that_nothing_reads_stops_nothing(model_path: Path, workers: str) -> None:
+    """Lines of a full pipe are dropped, counted and reported once it is read again; the service ends at SIGTERM."""
+    command = [sys.executable, "-m", "service", "--model", str(model_path), "--port", "0", "--access-log"]
+    environment = {**os.environ, "ANOMALY_WORKERS": workers}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stderr is not None
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        while (line := json.loads(process.stderr.readline())).get("event") != "ready":
+            pass
+        n_requests, path = 0, "/" + "a" * 190
+        with httpx.Client(base_url=line["url"], timeout=TIMEOUT_S) as client:
+
+            def dropped() -> float:
+                return samples(client.get("/metrics").text)["anomaly_log_lines_dropped_total"]
+
+            try:
+                while not dropped():
+                    for _ in range(100):
+                        assert client.get(path).status_code == 404
+                    n_requests += 100
+                while (line := json.loads(process.stderr.readline()))["event"] != "log lines were dropped":
+                    assert line["event"] == "request"
+                assert line["lines"] > 0
+                for _ in range(n_requests):
+                    client.get(path)
+                process.terminate()
+                assert process.wait(TIMEOUT_S) == 0
+            finally:
+                process.kill()
 
 
 def test_warnings_are_lines_of_the_log() -> None:
