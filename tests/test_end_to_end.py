@@ -1,14 +1,13 @@
 """The whole path: events -> a trained and exported detector -> scores over HTTP, equal to torch's."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.load.formats import JSON, RAW
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
 from tests.live import LiveService, live_service
@@ -64,28 +63,18 @@ def real_features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def _online_scores(service: LiveService, features: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Return the scores of features (n, 14) as one JSON batch and as raw rows: each (n,)."""
-    url = f"{service.base_url}/score/batch"
-    as_json = httpx.post(url, json={"events": features.tolist()})
-    as_raw = httpx.post(
-        url, content=features.astype("<f4").tobytes(), headers={"Content-Type": "application/octet-stream"}
-    )
-    assert as_json.status_code == as_raw.status_code == 200
-    return {
-        "JSON": np.array(json.loads(as_json.content)["anomaly_scores"], np.float32),
-        "raw": np.frombuffer(as_raw.content, "<f4"),
-    }
-
-
 def _assert_same_everywhere(trained: tuple[Path, Path], live: LiveService, features: NDArray[np.float32]) -> None:
     """Check that torch, the offline scorer and the service, in two formats, agree on features (n, 14)."""
     run, model = trained
     reference = torch_scores(load_run(run).best_scorer(), features)
-    found = {"offline": Scorer(load_artefact(model)).score(features), **_online_scores(live, features)}
+    found = {"offline": Scorer(load_artefact(model)).score(features)}
+    for fmt in (JSON, RAW):
+        response = live.post("/score/batch", fmt.write("events", features), fmt.media_type)
+        assert response.status_code == 200
+        found[fmt.media_type] = fmt.read("anomaly_scores", response.content)
     for name, scores in found.items():
         np.testing.assert_allclose(scores, reference, rtol=PARITY_RTOL, atol=PARITY_ATOL, err_msg=name)
-    np.testing.assert_array_equal(found["JSON"], found["raw"])
+    np.testing.assert_array_equal(found[JSON.media_type].astype(np.float32), found[RAW.media_type])
 
 
 def test_simulated_events_score_the_same_everywhere(trained: tuple[Path, Path], live: LiveService) -> None:

@@ -116,20 +116,6 @@ def test_a_model_that_kills_its_verification_is_refused(models: list[Made], serv
 
 
 @pytest.mark.slow
-def test_signals_during_a_reload_end_in_the_last_file(models: list[Made], served: Path) -> None:
-    """However many signals come while a file is verified, what lies there at the last of them is served in the end."""
-    with live_service(served, "--workers", "2") as service:
-        for one in (models[1], models[0], models[1], models[2]):
-            put(one, served)
-            for _ in range(5):
-                service.signal(signal.SIGHUP)
-        wait_until(lambda: models[2].identity in {loaded["to"] for loaded in service.events("model loaded")})
-        assert_serves(service, models[2])
-        assert service.stop() == 0
-        assert service.log_levels == {"INFO"}
-
-
-@pytest.mark.slow
 def test_a_replaced_worker_serves_the_newest_model(models: list[Made], served: Path) -> None:
     """A worker that dies after a reload, or during one, is replaced by one with the newest model."""
     with live_service(served, "--workers", "2") as service:

@@ -23,7 +23,7 @@ from tests.service.server.exchange import Connection, begin, check_refusal, chec
 
 pytestmark = pytest.mark.process
 MIB = 2**20
-SLOW_SIZES = (6 * MIB, 12 * MIB, 70 * MIB)
+SLOW_SIZES = (12 * MIB, 70 * MIB)
 TIMES = 3
 
 

@@ -70,14 +70,11 @@ def test_the_log_is_json_without_bodies(model_path: Path) -> None:
         assert "31337" not in service.log_text.replace(str(service.process.pid), "")
 
 
-@pytest.mark.parametrize(
-    ("sig", "workers"), [(signal.SIGTERM, "1"), pytest.param(signal.SIGINT, "2", marks=pytest.mark.slow)]
-)
-def test_a_request_in_flight_is_answered_before_the_end(model_path: Path, workers: str, sig: signal.Signals) -> None:
+def test_a_request_in_flight_is_answered_before_the_end(model_path: Path) -> None:
     """A request whose body is still arriving at the signal gets its scores, and the status is 0."""
-    with live_service(model_path, "--workers", workers) as service, Connection(service) as connection:
+    with live_service(model_path) as service, Connection(service) as connection:
         rest = begin(connection, 2)
-        service.signal(sig)
+        service.signal(signal.SIGTERM)
         service.wait_for("Shutting down")
         connection.send(rest)
         response = connection.response()
