@@ -1,9 +1,7 @@
 """The start: files are checked and sockets opened, and then one process serves, or a supervisor and its workers."""
 
 import logging
-import math
-import os
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,6 +14,7 @@ from service.model.scorer import Scorer
 from service.reload.snapshot import FILE_FAULTS, MODEL, CopyError, files_of
 from service.reload.watcher import Watcher, check, file_states
 from service.security.api_keys import require_keys
+from service.server.cores import usable_cores
 from service.server.descriptors import allow_descriptors
 from service.server.listener import CannotListenError, Listener
 from service.server.sources import Standalone
@@ -24,9 +23,6 @@ from service.server.worker import Server
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-CPU_LIMIT: Final = Path("/sys/fs/cgroup/cpu.max")
-"""A container's share of time, in microseconds of each period of microseconds."""
 
 WORKER_DESCRIPTORS: Final = 8
 """Descriptors that the supervisor has open for each worker."""
@@ -68,15 +64,6 @@ def check_files(settings: Settings) -> Artefact:
     if settings.api_keys is not None:
         require_keys(Path(settings.api_keys))
     return artefact
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may use: those it may run on, or as many as its container is given time for."""
-    cores = len(os.sched_getaffinity(0))
-    with suppress(OSError, ValueError):  # no control group of version 2, or one without a limit: "max"
-        quota_us, period_us = map(int, CPU_LIMIT.read_text().split())
-        cores = min(cores, math.ceil(quota_us / period_us))
-    return cores
 
 
 def _run(settings: Settings) -> int:
