@@ -2,25 +2,66 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.peers import NAMES
+from benchmarks.peers.catalogue import PEERS
 from benchmarks.report import results, tables
-from benchmarks.report.peers import peers_text
+from benchmarks.report.figures import draw
+from benchmarks.report.results import OURS
 from service.model.artefact import ArtefactError
 from service.settings import HELP_OPTIONS
 from training.errors import TrainingError
 
-model = click.option("--model", default="exported/autoencoder.onnx", show_default=True, help="Artefact to serve.")
 
-
-def option(name: str, default: Any, text: str) -> Callable[..., Any]:
+def option(name: str, default: Any, text: str, kind: Any = None) -> click.Option:
     """Make an option whose default is shown."""
-    return click.option(name, type=type(default), default=default, show_default=True, help=text)
+    return click.Option([name], type=kind, default=default, show_default=True, help=text)
+
+
+OTHERS = click.Choice([name for name in PEERS if name != OURS])
+SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
+    "bench": (
+        "Measure the service beside its ceilings.",
+        [option("--rounds", 7, "Runs of each case with a goal.")],
+    ),
+    "load": (
+        "Run Locust against a service.",
+        [option("--users", 8, "Concurrent clients."), option("--seconds", 30, "Duration.")],
+    ),
+    "memory": (
+        "Measure the memory of the service under the largest bodies.",
+        [option("--minutes", 10.0, "Duration.")],
+    ),
+    "overload": (
+        "Measure the service under four times the load that it admits.",
+        [option("--rounds", 7, "Runs of each case.")],
+    ),
+    "peers": (
+        "Measure other ways to serve the model, all or some; exit status 1 if one failed.",
+        [
+            click.Argument(["names"], nargs=-1, type=OTHERS, metavar="[PEER]..."),
+            option("--rounds", 5, "Runs of each case."),
+            option("--seconds", 3, "Duration of a run."),
+        ],
+    ),
+    "profile": (
+        "Profile the service under one CASE of bench.",
+        [
+            click.Argument(["case"], default="json-10k"),
+            option("--out", Path("profile.svg"), "An .svg, or .json for speedscope.", click.Path(path_type=Path)),
+        ],
+    ),
+    "soak": (
+        "Load, reload, overload and kill the service, and count every request; exit status 1 after any fault.",
+        [option("--minutes", 20.0, "Duration.")],
+    ),
+}
+"""The module of each scenario, what it does, and what its `run` takes beside the model."""
 
 
 @click.group(context_settings=HELP_OPTIONS)
@@ -28,103 +69,34 @@ def commands() -> None:
     """Measure the service; the results go to benchmarks/results/."""
 
 
-@commands.command()
-@model
-@option("--rounds", 7, "Turns of each case with a goal.")
-def bench(model: str, rounds: int) -> None:
-    """Measure the service beside its ceilings."""
-    from benchmarks.report.figures import plot_latency
-    from benchmarks.scenarios.bench import run
+def add(name: str, text: str, parameters: list[click.Parameter]) -> None:
+    """Add the command of a scenario, whose result is kept and shown, or is the exit status."""
 
-    found = run(model, rounds)
-    results.write(results.BENCH, found)
-    plot_latency(found.latency, results.LATENCY_FIGURE)
-    click.echo(tables.bench_text(found))
+    def run(**options: Any) -> int:
+        found = import_module(f"benchmarks.scenarios.{name}").run(**options)
+        if isinstance(found, int):
+            return found
+        if isinstance(found, str):
+            click.echo(found)
+            return 0
+        results.write(found)
+        draw(found)
+        click.echo(tables.text(found))
+        for error in found.errors():
+            click.echo(f"error: {error}", err=True)
+        return 1 if found.errors() else 0
 
-
-@commands.command()
-@model
-@click.argument("case", default="json-10k")
-@click.option("--out", type=Path, default="profile.svg", show_default=True, help="An .svg, or .json for speedscope.")
-def profile(model: str, case: str, out: Path) -> None:
-    """Profile the service under one CASE of bench."""
-    from benchmarks.scenarios.profile import run
-
-    click.echo(run(model, case, out))
+    model = option("--model", "exported/autoencoder.onnx", "Artefact to serve.")
+    commands.add_command(click.Command(name, params=[model, *parameters], callback=run, help=text))
 
 
-@commands.command()
-@model
-@option("--users", 8, "Concurrent clients.")
-@option("--seconds", 30, "Duration.")
-def load(model: str, users: int, seconds: int) -> int:
-    """Run Locust against a service."""
-    from benchmarks.scenarios.load import run
-
-    return run(model, users, seconds)
-
-
-@commands.command()
-@model
-@option("--minutes", 10.0, "Duration.")
-def memory(model: str, minutes: float) -> None:
-    """Measure the memory of the service under the largest bodies."""
-    from benchmarks.report.figures import plot_memory
-    from benchmarks.scenarios.memory import run
-
-    found = run(model, minutes)
-    results.write(results.MEMORY, found)
-    plot_memory(found, results.MEMORY_FIGURE)
-    click.echo(tables.memory_text(found))
-
-
-@commands.command()
-@model
-@option("--rounds", 7, "Turns of each case.")
-def overload(model: str, rounds: int) -> None:
-    """Measure the service under four times the load that it admits."""
-    from benchmarks.scenarios.overload import run
-
-    found = run(model, rounds)
-    results.write(results.OVERLOAD, found)
-    click.echo(tables.overload_text(found))
-
-
-@commands.command()
-@model
-@option("--minutes", 20.0, "Duration.")
-def soak(model: str, minutes: float) -> int:
-    """Load, reload, overload and kill the service, and count every request; exit status 1 after any fault."""
-    from benchmarks.report.figures import plot_soak
-    from benchmarks.scenarios.soak import run
-
-    found = run(model, minutes)
-    for fault in found.faults:
-        click.echo(f"FAULT: {fault}", err=True)
-    results.write(results.SOAK, found)
-    plot_soak(found, results.SOAK_FIGURE)
-    click.echo(tables.soak_text(found))
-    return 1 if found.faults else 0
-
-
-@commands.command()
-@model
-@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[PEER]...")
-@option("--rounds", 5, "Turns of each peer.")
-@option("--seconds", 3, "Length of a case in a turn.")
-def peers(model: str, names: tuple[str, ...], rounds: int, seconds: int) -> int:
-    """Measure other ways to serve the model, all or some; exit status 1 if one failed."""
-    from benchmarks.scenarios.peers import run
-
-    found = run(model, names or NAMES, rounds, seconds)
-    results.write(results.PEERS, found)
-    click.echo(peers_text(found))
-    return 1 if any(peer.failure for peer in found.peers.values()) else 0
+for scenario, (purpose, arguments) in SCENARIOS.items():
+    add(scenario, purpose, arguments)
 
 
 @commands.command("tables")
 def write_tables() -> None:
-    """Write the tables of docs/performance.md and benchmarks/README.md from the results."""
+    """Write the tables of docs/performance.md and benchmarks/README.md, and the figures, from the results."""
     tables.write_pages()
 
 

@@ -31,6 +31,11 @@ class Exchange(msgspec.Struct, frozen=True):
     data: bytes
     body: bytes
 
+    @property
+    def request(self) -> Request:
+        """The request, which expects that body."""
+        return Request.exact(self.name, self.data, self.body)
+
 
 class Seen(msgspec.Struct, frozen=True):
     """How many right responses the clients have received, in what time, and what else happened."""
@@ -75,8 +80,7 @@ def main(url: str, path: str, clients: str) -> None:
     """Send the requests of a file to a server until stdin ends."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     exchanges = msgspec.msgpack.decode(Path(path).read_bytes(), type=list[Exchange])
-    requests = [Request.exact(one.name, one.data, one.body) for one in exchanges]
-    with ClosedLoop(url, requests, clients=int(clients)) as load:
+    with ClosedLoop(url, [one.request for one in exchanges], clients=int(clients)) as load:
         load.wait_for(lambda report: sum(report.outcomes.values()) > 0)
         print("began", flush=True)
         sys.stdin.read()

@@ -11,20 +11,23 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import cycle
 from typing import Final, NamedTuple, Self
 
 from benchmarks.load.connection import TIMEOUT_S, Connection, LostError, Response, address, encode
+from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW, Format
 from benchmarks.load.outcomes import Outcome, Record, Report, merged
+from service.settings import Settings
 
-JSON = {"Content-Type": "application/json"}
-RAW = {"Content-Type": "application/octet-stream"}
-AT_ONCE = struct.pack("ii", 1, 0)
-"""SO_LINGER: closing resets the connection."""
-PATIENCE_S: Final = 15
+CLOSE_BY_RESET: Final = struct.pack("ii", 1, 0)
+"""A value of SO_LINGER."""
+GRACE_S: Final = 15
 """How much later than its timeout a busy service may close a connection."""
+UNREAD_EVENTS: Final = 600_000
+"""A batch whose scores in JSON no buffer holds."""
 
 
 class BadRequest(NamedTuple):
@@ -35,102 +38,100 @@ class BadRequest(NamedTuple):
     status: int
 
 
-class Limits(NamedTuple):
-    """The service's limits."""
-
-    body_bytes: int
-    header_bytes: int
-    url_bytes: int
-    header_s: float
-    stall_s: float
-
-
-def bad_requests(url: str, n_features: int, limits: Limits) -> list[BadRequest]:
-    """Write a request of every kind that must be refused."""
+def bad_requests(url: str, n_features: int, settings: Settings) -> list[BadRequest]:
+    """Write a request of every kind that a service with these settings must refuse."""
     row = [1.0] * n_features
     nan = struct.pack("<f", float("nan")) * n_features
 
-    def batch(name: str, status: int, headers: dict[str, str], body: bytes, query: str = "") -> BadRequest:
-        return BadRequest(name, encode(url, "POST", f"/score/batch{query}", headers, body), status)
+    def batch(fmt: Format, body: bytes, query: str = "", **headers: str) -> bytes:
+        return encode(url, "POST", f"/score/batch{query}", {"Content-Type": fmt.media_type, **headers}, body)
 
     def document(events: object) -> bytes:
-        return json.dumps({"events": events}).encode()
+        return batch(JSON, json.dumps({"events": events}).encode())
 
-    good = document([row])
+    good = json.dumps({"events": [row]}).encode()
     bad_length = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: ten\r\n\r\n"
-    return [
-        batch("malformed JSON", 400, JSON, good[:-2]),
-        batch("a text for a number", 400, JSON, document([["1", *row[1:]]])),
-        batch("too few features", 400, JSON, document([row, row[1:]])),
-        batch("events of a wrong type", 400, JSON, document("none")),
-        batch("NaN", 400, RAW, nan),
-        batch("part of an event", 400, RAW, nan[:-1]),
-        batch("no MessagePack", 400, {"Content-Type": "application/msgpack"}, b"\xc1"),
-        batch("no .npy", 400, {"Content-Type": "application/x-npy"}, b"numpy"),
-        batch("an unknown type", 415, {"Content-Type": "text/plain"}, good),
-        batch("a type that cannot be sent", 406, {**JSON, "Accept": "text/html"}, good),
-        batch("an unknown working point", 400, JSON, good, "?working_point=none"),
-        batch("an unknown parameter", 400, JSON, good, "?threshold=1"),
-        BadRequest("an unknown route", encode(url, "GET", "/scores"), 404),
-        BadRequest("a wrong method", encode(url, "GET", "/score"), 405),
-        BadRequest("malformed HTTP", b"NONSENSE\r\n\r\n", 400),
-        BadRequest("a wrong length", bad_length, 400),
-        BadRequest("a large body announced", _announcing(limits.body_bytes + 1), 413),
-        BadRequest("long headers", encode(url, "GET", "/health", {"X": "x" * limits.header_bytes}), 431),
-        BadRequest("a long URL", encode(url, "GET", "/" + "x" * limits.url_bytes), 414),
-    ]
+    unknown_type = encode(url, "POST", "/score/batch", {"Content-Type": "text/plain"}, good)
+    requests = {
+        "malformed JSON": (batch(JSON, good[:-2]), 400),
+        "a text for a number": (document([["1", *row[1:]]]), 400),
+        "too few features": (document([row, row[1:]]), 400),
+        "events of a wrong type": (document("none"), 400),
+        "NaN": (batch(RAW, nan), 400),
+        "part of an event": (batch(RAW, nan[:-1]), 400),
+        "no MessagePack": (batch(MSGPACK, b"\xc1"), 400),
+        "no .npy": (batch(NPY, b"numpy"), 400),
+        "an unknown type": (unknown_type, 415),
+        "a type that cannot be sent": (batch(JSON, good, Accept="text/html"), 406),
+        "an unknown working point": (batch(JSON, good, "?working_point=none"), 400),
+        "an unknown parameter": (batch(JSON, good, "?threshold=1"), 400),
+        "an unknown route": (encode(url, "GET", "/scores"), 404),
+        "a wrong method": (encode(url, "GET", "/score"), 405),
+        "malformed HTTP": (b"NONSENSE\r\n\r\n", 400),
+        "a wrong length": (bad_length, 400),
+        "a large body announced": (_head(settings.max_body_bytes + 1), 413),
+        "long headers": (encode(url, "GET", "/health", {"X": "x" * settings.max_header_bytes}), 431),
+        "a long URL": (encode(url, "GET", "/" + "x" * settings.max_url_bytes), 414),
+    }
+    return [BadRequest(name, data, status) for name, (data, status) in requests.items()]
 
 
-def _announcing(size: int, headers: str = "") -> bytes:
+def _head(size: int, headers: str = "") -> bytes:
     """Write the head of a request for scores whose body is to have that size."""
-    head = f"POST /score/batch HTTP/1.1\r\nHost: x\r\n{headers}Content-Type: {RAW['Content-Type']}\r\n"
+    head = f"POST /score/batch HTTP/1.1\r\nHost: x\r\n{headers}Content-Type: {RAW.media_type}\r\n"
     return f"{head}Content-Length: {size}\r\n\r\n".encode()
 
 
 class BadClients:
-    """Three bad clients during a `with` block; `left` counts the connections that were left, by when."""
+    """Three bad clients during a `with` block; `left` and `stalls` count the connections by what was done."""
 
-    def __init__(self, url: str, n_features: int, limits: Limits, pause_s: float = 0.02) -> None:
+    def __init__(self, url: str, n_features: int, settings: Settings, pause_s: float = 0.02) -> None:
         self._url = url
-        self._limits = limits
+        self._settings = settings
         self._pause_s = pause_s
-        self._events = bytes(4 * n_features)
-        self._requests = bad_requests(url, n_features, limits)
+        self._event = bytes(4 * n_features)
         self._refused, self._stalled = Record(), Record()
         self.left: Counter[str] = Counter()
         self.stalls: Counter[str] = Counter()
         self._stopping = threading.Event()
-        self._crashes: list[BaseException] = []
-        acts = (self._refusals(), self._departures(), self._stalls())
-        self._threads = [threading.Thread(target=self._run, args=(act,), daemon=True) for act in acts]
+        whole = _head(50_000 * len(self._event)) + self._event * 50_000
+        part = _head(settings.max_body_bytes // 2) + self._event * 100
+        slow_headers = partial(self._stall, "slow headers", b"POST /score HTTP/1.1\r\n", b"X: x\r\n", settings.header_s)
+        slow_body = partial(self._stall, "a body that stops", part, b"", settings.stall_s)
+        self._clients: tuple[Sequence[Callable[[], None]], ...] = (
+            [partial(self._be_refused, request) for request in bad_requests(url, n_features, settings)],
+            [
+                partial(self._leave, "before a word", b"", 0),
+                partial(self._leave, "within the head", whole[:40], 0),
+                partial(self._leave, "within the body", whole[:500_000], 0),
+                partial(self._leave, "before the response", whole, 0),
+                partial(self._leave, "within the response", whole, 1000),
+            ],
+            [slow_headers, self._read_nothing, slow_body, self._read_nothing],
+        )
+        self._pool = ThreadPoolExecutor(len(self._clients))
+        self._running: list[Future[None]] = []
 
     def __enter__(self) -> Self:
         self._refused.started = self._stalled.started = time.perf_counter()
-        for thread in self._threads:
-            thread.start()
+        self._running = [self._pool.submit(self._run, acts) for acts in self._clients]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-        if self._crashes:
-            raise self._crashes[0]
+        self._pool.shutdown()
+        for client in self._running:
+            client.result()
 
     def report(self) -> Report:
         """Sum up what the bad requests and the stalled connections got."""
         return merged([self._refused.report(), self._stalled.report()])
 
-    def _run(self, acts: Iterator[Callable[[], None]]) -> None:
-        try:
-            while not self._stopping.wait(self._pause_s):
-                next(acts)()
-        except BaseException as error:
-            self._crashes.append(error)
-
-    def _refusals(self) -> Iterator[Callable[[], None]]:
-        for request in cycle(self._requests):
-            yield partial(self._be_refused, request)
+    def _run(self, acts: Sequence[Callable[[], None]]) -> None:
+        for act in cycle(acts):
+            if self._stopping.wait(self._pause_s):
+                break
+            act()
 
     def _be_refused(self, request: BadRequest) -> None:
         """Send a bad request on a connection of its own, and compare the response with what it should be."""
@@ -142,19 +143,6 @@ class BadClients:
             outcome, detail = Outcome(error.how), str(error)
         self._refused.end(request.name, began, outcome, detail)
 
-    def _departures(self) -> Iterator[Callable[[], None]]:
-        request = _announcing(50_000 * len(self._events)) + self._events * 50_000
-        for how, n_bytes, n_read in cycle(
-            (
-                ("before a word", 0, 0),
-                ("within the head", 40, 0),
-                ("within the body", 500_000, 0),
-                ("before the response", len(request), 0),
-                ("within the response", len(request), 1000),
-            )
-        ):
-            yield partial(self._leave, how, request[:n_bytes], n_read)
-
     def _leave(self, how: str, sent: bytes, n_read: int) -> None:
         """Send something, read a little, and close, half of the time with a reset."""
         try:
@@ -163,25 +151,16 @@ class BadClients:
                 if n_read:
                     connection.recv(n_read)
                 if random.random() < 0.5:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_BY_RESET)
         except OSError:
             how = "because the service hung up"
         self.left[how] += 1
 
-    def _stalls(self) -> Iterator[Callable[[], None]]:
-        body = _announcing(self._limits.body_bytes // 2) + self._events * 100
-        while True:
-            head = b"POST /score HTTP/1.1\r\n"
-            yield partial(self._stall, "slow headers", head, b"X: x\r\n", self._limits.header_s)
-            yield self._take_nothing
-            yield partial(self._stall, "a body that stops", body, b"", self._limits.stall_s)
-            yield self._take_nothing
-
     def _stall(self, name: str, sent: bytes, drip: bytes, limit_s: float) -> None:
         """Send something, then next to nothing, and wait for a 408 or the end of the connection."""
         began, received = self._stalled.begin(), b""
-        deadline = time.monotonic() + limit_s + PATIENCE_S
-        outcome, detail = Outcome.ERROR, f"the connection is open after {limit_s + PATIENCE_S} s"
+        deadline = time.monotonic() + limit_s + GRACE_S
+        outcome, detail = Outcome.ERROR, f"the connection is open after {limit_s + GRACE_S} s"
         try:
             with socket.create_connection(address(self._url), TIMEOUT_S) as connection:
                 connection.sendall(sent)
@@ -204,19 +183,18 @@ class BadClients:
         self._stalled.end(name, began, outcome, detail)
         self.stalls[name] += 1
 
-    def _take_nothing(self) -> None:
+    def _read_nothing(self) -> None:
         """Ask for a response that no buffer holds, read none of it, and look whether the service has given up."""
-        n_events, limit_s = 600_000, self._limits.stall_s + PATIENCE_S
-        began = self._stalled.begin()
+        began, limit_s = self._stalled.begin(), self._settings.stall_s + GRACE_S
         outcome, detail = Outcome.ERROR, f"the response could still be read after {limit_s} s"
         try:
             with socket.socket() as connection:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 connection.settimeout(TIMEOUT_S)
                 connection.connect(address(self._url))
-                connection.sendall(_announcing(n_events * len(self._events), "Accept: application/json\r\n"))
-                for _ in range(n_events // 10_000):
-                    connection.sendall(self._events * 10_000)
+                connection.sendall(_head(UNREAD_EVENTS * len(self._event), f"Accept: {JSON.media_type}\r\n"))
+                for _ in range(UNREAD_EVENTS // 10_000):
+                    connection.sendall(self._event * 10_000)
                 poll = select.poll()
                 poll.register(connection, select.POLLERR | select.POLLHUP)
                 stopped = self._stopping.wait(limit_s) if not poll.poll(0) else False

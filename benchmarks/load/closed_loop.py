@@ -75,12 +75,12 @@ class ClosedLoop:
         """Sum up what has happened so far."""
         return self.record.report()
 
-    def wait_for(self, happened: Callable[[Report], bool], patience_s: float = TIMEOUT_S) -> Report:
+    def wait_for(self, happened: Callable[[Report], bool], timeout_s: float = TIMEOUT_S) -> Report:
         """Wait until something shows in the report, and give that; raises RuntimeError if it does not."""
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while not happened(report := self.report()):
             if time.monotonic() > deadline or self._crash:
-                raise RuntimeError(f"it did not happen within {patience_s} s: {report} {self._crash!r}")
+                raise RuntimeError(f"it did not happen within {timeout_s} s: {report} {self._crash!r}")
             time.sleep(0.02)
         return report
 

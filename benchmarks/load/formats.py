@@ -19,6 +19,17 @@ class Format(NamedTuple):
     """The name of the list, and the features of one event or of many."""
     read: Callable[[str, bytes], NDArray[Any]]
     """The name of the list, and the body of the response."""
+    float64: bool = False
+    """Whether the numbers of a request are float64, as digits or as bytes."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """What a request says beside its media type."""
+
+
+class Route(NamedTuple):
+    """Where a server takes a format."""
+
+    fmt: Format
+    path: str
 
 
 def read_msgpack(key: str, body: bytes) -> NDArray[Any]:
@@ -39,12 +50,14 @@ JSON: Final = Format(
     "application/json",
     lambda key, array: json.dumps({key: array.tolist()}).encode(),
     lambda key, body: np.array(json.loads(body)[key]),
+    float64=True,
 )
 MSGPACK: Final = Format(
     "MessagePack",
     "application/msgpack",
     lambda key, array: msgspec.msgpack.encode({key: array.tolist()}),
     read_msgpack,
+    float64=True,
 )
 MSGPACK_BINARY: Final = Format(
     "MessagePack, binary",

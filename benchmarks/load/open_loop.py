@@ -20,7 +20,8 @@ from benchmarks.report.measurements import Latency
 
 SPIN_S: Final = 0.002
 """epoll waits for whole milliseconds: shortly before a request is due, the clock is watched instead."""
-PATIENCE_S: Final = 20
+TIMEOUT_S: Final = 20
+"""How long after the last request was due all responses must have come."""
 
 
 def offer(url: str, request: Request, *, connections: int, requests_per_s: float, seconds: float) -> Latency:
@@ -39,7 +40,7 @@ def offer(url: str, request: Request, *, connections: int, requests_per_s: float
             poll.register(descriptor, select.EPOLLIN)
         idle, waiting, due_s = deque(opened), deque[float](), dict.fromkeys(opened, 0.0)
         started = perf_counter()
-        n_due, end_s = 0, started + n_requests / requests_per_s + PATIENCE_S
+        n_due, end_s = 0, started + n_requests / requests_per_s + TIMEOUT_S
         while len(latencies) < n_requests:
             now, due = perf_counter(), started + n_due / requests_per_s
             while due <= now and n_due < n_requests:

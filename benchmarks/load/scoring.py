@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.load.connection import Connection, Request, Response, encode
-from benchmarks.load.formats import ENCODINGS, JSON, MSGPACK, Format
+from benchmarks.load.formats import ENCODINGS, Format
 from service.model.artefact import GOLDEN_ATOL, GOLDEN_RTOL
 from training.events.events import read_events
 
@@ -25,37 +25,39 @@ class WrongAnswerError(RuntimeError):
 
 
 class ScoringRequest(NamedTuple):
-    """A request for the scores of `events` (n, n_features) as `body`, alone or as a batch."""
+    """A request to `path` for the scores of `events` (n, n_features) as `body`, alone or as a batch."""
 
     name: str
     fmt: Format
     events: NDArray[np.float32]
     single: bool
     body: bytes
+    path: str
 
     @classmethod
     def of(
-        cls, fmt: Format, events: NDArray[np.float32], name: str | None = None, *, single: bool = False
+        cls,
+        fmt: Format,
+        events: NDArray[np.float32],
+        name: str | None = None,
+        *,
+        single: bool = False,
+        path: str | None = None,
     ) -> "ScoringRequest":
-        """Ask for the scores of `events` (n, n_features), or with `single` (1, n_features)."""
-        numbers = decimals(events) if fmt in (JSON, MSGPACK) else events
+        """Ask for the scores of `events` (n, n_features), or with `single` (1, n_features), by default our service."""
+        numbers = decimals(events) if fmt.float64 else events
         body = fmt.write("features", numbers[0]) if single else fmt.write("events", numbers)
         name = name or f"{fmt.name}, {'single' if single else len(events)}"
-        return cls(name, fmt, events, single, body)
-
-    @property
-    def path(self) -> str:
-        """The route of the service."""
-        return "/score" if self.single else "/score/batch"
+        return cls(name, fmt, events, single, body, path or ("/score" if single else "/score/batch"))
 
     @property
     def headers(self) -> dict[str, str]:
         """What the request says of its body."""
-        return {"Content-Type": self.fmt.media_type}
+        return {"Content-Type": self.fmt.media_type, **dict(self.fmt.headers)}
 
-    def encode(self, url: str, path: str | None = None) -> bytes:
+    def encode(self, url: str) -> bytes:
         """Write the request."""
-        return encode(url, "POST", path or self.path, self.headers, self.body)
+        return encode(url, "POST", self.path, self.headers, self.body)
 
     def fault(self, body: bytes, expected: NDArray[Any]) -> str | None:
         """Say how the scores in the body of a response differ from the `expected` (n,), or None."""
@@ -65,12 +67,12 @@ class ScoringRequest(NamedTuple):
         except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
             return f"no scores: {error!r} in {body[:100]!r}"
 
-    def ask(self, url: str, expected: NDArray[Any], path: str | None = None) -> Response:
+    def ask(self, url: str, expected: NDArray[Any]) -> Response:
         """Ask once for the `expected` scores (n,); raises WrongAnswerError for any other response."""
         with Connection(url) as connection:
-            response = connection.ask(self.encode(url, path))
+            response = connection.ask(self.encode(url))
         if response.status // 100 != 2:
-            raise WrongAnswerError(f"{self.name}: status {response.status}: {response.body[:200].decode()}")
+            raise WrongAnswerError(f"{self.name}: status {response.status}: {response.body[:200]!r}")
         if fault := self.fault(response.body, expected):
             raise WrongAnswerError(f"{self.name}: {fault}")
         return response

@@ -11,48 +11,39 @@ from pathlib import Path
 ENVIRONMENTS = Path("build/peers")
 
 
-class PeerError(Exception):
-    """A peer cannot be installed, started or trusted; the message says why."""
+def install(key: str, packages: Sequence[str], python: str) -> Path:
+    """Build the environment of a peer from the interpreter `python`, unless it is there, and return its Python.
 
-
-def install(name: str, packages: Sequence[str], python: str) -> Path:
-    """Build the environment of the peer `name`, unless it is there, and return its Python.
-
-    `python` is the interpreter to build it from, and the answer where there are no packages. Raises PeerError with the
-    reason that pip gives.
+    Without packages that is `python` itself. Raises RuntimeError with the reason that pip gives.
     """
+    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
     if not packages:
         return Path(python)
-    folder = ENVIRONMENTS / name
-    installed, log, wanted = folder / "packages", ENVIRONMENTS / f"{name}.pip.log", "\n".join(packages) + "\n"
+    folder = ENVIRONMENTS / key
+    installed, log, wanted = folder / "packages", ENVIRONMENTS / f"{key}.pip.log", "\n".join(packages) + "\n"
     executable = folder.absolute() / "bin" / "python"
     if installed.exists() and installed.read_text() == wanted:
         return executable
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     with log.open("w") as output:
         for command in (
             [python, "-m", "venv", str(folder)],
             [str(executable), "-m", "pip", "install", "--disable-pip-version-check", *packages],
         ):
             if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode:
-                raise PeerError(f"not installed: {last_line(log)}")
+                raise RuntimeError(f"not installed: {last_line(log)}")
     installed.write_text(wanted)
     return executable
 
 
 def installed_versions(executable: Path, packages: Sequence[str]) -> dict[str, str]:
-    """Return the version of each of `packages` that the environment of `executable` really has."""
+    """Return the installed versions of `packages`, or without any of what our own service needs."""
+    packages = packages or [required for required in requires("lhc-anomaly") or () if "extra ==" not in required]
     command = [str(executable), "-m", "pip", "list", "--disable-pip-version-check", "--format=json"]
     listed = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     versions = {_canonical(package["name"]): package["version"] for package in listed}
     names = [re.split(r"[^\w.-]", package)[0] for package in packages]
     return {name: versions[_canonical(name)] for name in names}
-
-
-def dependencies() -> list[str]:
-    """Return the names of the packages that our own service needs."""
-    return [required for required in requires("lhc-anomaly") or () if "extra ==" not in required]
 
 
 def last_line(log: Path) -> str:

@@ -1,89 +1,65 @@
-"""A peer's server with all its children: started on one core, frozen between its turns, and ended."""
+"""A peer's server with all its processes: started on one core, stopped between its runs (SIGSTOP), and ended."""
 
 import os
 import secrets
 import signal
 import socket
-import subprocess
-import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from benchmarks.peers.environment import ENVIRONMENTS, PeerError, last_line
-from benchmarks.targets.launcher import clean_environment
+from benchmarks.peers.catalogue import PEERS
+from benchmarks.peers.environment import ENVIRONMENTS, install, last_line
+from benchmarks.targets.launcher import Server, starting
 
 MARK = "BENCHMARK_PEER"
-"""The variable by which the children are known: some peers' do not stay their descendants."""
+"""The variable by which the processes are known: some peers' do not stay their descendants."""
 STOP_S = 20
 PORTS = 3
 """What a peer may take from its port on: protocols that are not asked here need one too."""
 
 
-class PeerProcess:
-    """A running peer; it only runs between `thaw` and `freeze`."""
+class PeerProcess(Server):
+    """A running peer; its processes only run between `proceed` and `pause`."""
 
-    def __init__(self, python: Path, name: str, model: str, core: int) -> None:
-        """Start the peer `name` on `core`, in the environment of `python`; it is not ready yet."""
-        self.core = core
-        self.log = ENVIRONMENTS / f"{name}.log"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._reservation = reserve_ports()
-        self.port: int = self._reservation.getsockname()[1] + 1
-        self._mark = secrets.token_hex(8)
-        self._folder = tempfile.TemporaryDirectory(prefix="peer-")  # what a peer leaves behind goes with it
-        environment = clean_environment() | {
-            "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),
-            "PYTHONPATH": str(Path.cwd()),
-            "TMPDIR": self._folder.name,
-            "RAY_TMPDIR": self._folder.name,
-            MARK: self._mark,
-        }
-        command = ["taskset", "--cpu-list", str(core), str(python), "-m", "benchmarks.peers.serve"]
-        with self.log.open("w") as output:
-            self._process = subprocess.Popen(
-                [*command, name, model, str(self.port)],
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+    mark = ""
+    core = 0
 
     def require_running(self) -> None:
-        """Raise PeerError with its last words if the peer has ended."""
-        if self._process.poll() is not None:
-            raise PeerError(f"ended with status {self._process.returncode}: {last_line(self.log)}")
+        """Raise RuntimeError with its last words if the peer has ended."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"ended with status {self.process.returncode}: {last_line(self.log)}")
 
-    def freeze(self) -> None:
-        """Stop all of its processes, and wait until they stand still."""
-        while not all(map(stands_still, self.processes())):
+    def pause(self) -> None:
+        """Stop all of its processes, and wait until they are."""
+        while not all(map(is_stopped, self.processes())):
             self._signal(signal.SIGSTOP)
             time.sleep(0.01)
 
-    def thaw(self) -> None:
-        """Let all of its processes run on; raises PeerError if one may run on other cores than it should."""
+    def proceed(self) -> None:
+        """Let all of its processes run on; raises RuntimeError if one may run on other cores than it should."""
         self._signal(signal.SIGCONT)
         for process in self.processes():
             cores = os.sched_getaffinity(process)
             if cores != {self.core}:
-                raise PeerError(f"process {process} may run on the cores {sorted(cores)}, expected {self.core} alone")
+                raise RuntimeError(f"process {process} may run on cores {sorted(cores)}, expected {self.core} alone")
 
-    def stop(self) -> None:
+    def end(self) -> None:
         """End all of its processes: the first is asked to end them, and those that live on are killed."""
         self._signal(signal.SIGCONT)
-        self._process.terminate()
+        self.signal(signal.SIGINT)
         deadline = time.monotonic() + STOP_S
         while self.processes() and time.monotonic() < deadline:
-            self._process.poll()  # a process that is not waited for stays in the table
+            self.process.poll()  # a process that is not waited for stays in the table
             time.sleep(0.1)
         self._signal(signal.SIGKILL)
-        self._process.wait()
-        self._folder.cleanup()
-        self._reservation.close()
+        self.process.wait()
 
     def processes(self) -> list[int]:
         """Return the numbers of the peer's living processes."""
-        mark = f"{MARK}={self._mark}".encode()
+        mark = f"{MARK}={self.mark}".encode()
         found = []
         for folder in Path("/proc").iterdir():
             try:
@@ -101,7 +77,31 @@ class PeerProcess:
                 continue
 
 
-def stands_still(process: int) -> bool:
+@contextmanager
+def running(key: str, model: str, core: int) -> Iterator[PeerProcess]:
+    """Install a peer and start it on a core until the end of the block; it is not ready at its start."""
+    peer = PEERS[key]
+    python = install(key, peer.packages, peer.python)
+    with reserve_ports() as reserved, TemporaryDirectory(prefix="peer-") as folder:
+        port, mark = reserved.getsockname()[1] + 1, secrets.token_hex(8)
+        environment = {name: value.format(model=model) for name, value in peer.environment.items()} | {
+            "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),
+            "PYTHONPATH": str(Path.cwd()),
+            "TMPDIR": folder,  # what a peer leaves behind goes with it
+            "RAY_TMPDIR": folder,
+            MARK: mark,
+        }
+        command = [str(python), *peer.arguments.format(model=model, port=port).split()]
+        with starting(command, cores=[core], env=environment, log=ENVIRONMENTS / f"{key}.log") as server:
+            started = PeerProcess(server.process, server.log)
+            started.base_url, started.mark, started.core = f"http://127.0.0.1:{port}", mark, core
+            try:
+                yield started
+            finally:
+                started.end()
+
+
+def is_stopped(process: int) -> bool:
     """Tell whether a process is stopped or has ended."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
@@ -113,7 +113,7 @@ def stands_still(process: int) -> bool:
 def reserve_ports() -> socket.socket:
     """Return a socket to keep open: the PORTS ports after its own on 127.0.0.1 are free, and reserved by it.
 
-    Raises PeerError if there are none.
+    Raises RuntimeError if there are none.
     """
     for port in range(18_000, 20_000, PORTS + 1):
         with ExitStack() as stack:
@@ -124,4 +124,4 @@ def reserve_ports() -> socket.socket:
             except OSError:
                 continue
             return tried[0].dup()
-    raise PeerError("no free ports from 18000 to 20000: end what listens there")
+    raise RuntimeError("no free ports from 18000 to 20000: end what listens there")

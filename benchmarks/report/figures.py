@@ -1,38 +1,50 @@
-"""Figures as PNG: latency against offered load, memory over time, a soak."""
+"""Figures as PNG beside the results: latency against offered load, memory over time, a soak."""
 
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.report.measurements import Point
-from benchmarks.report.results import Memory, Soak
+from benchmarks.report import results
+from benchmarks.report.measurements import median_of
+from benchmarks.report.results import Bench, Memory, Result, Soak
 from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save
 from training.files import atomic_write
 
-NAMES = {"service": "service", "bare": "uvicorn alone, fixed reply"}
-COLOURS = {"service": SIGNAL_COLOUR, "bare": BACKGROUND_COLOUR}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SERVERS = {"service": ("service", SIGNAL_COLOUR), "bare": ("uvicorn alone, fixed response", BACKGROUND_COLOUR)}
 PERCENTILES = {"p50_ms": ("median", "-"), "p99_ms": ("99 %", "--"), "p999_ms": ("99.9 %", ":")}
+EVENTS = {
+    "reload": ("#999999", ":"),
+    "refused file": ("#7b3294", "--"),
+    "burst": ("#e6ab02", "-."),
+    "kill": ("#c51b7d", "-"),
+}
 
 
-def plot_latency(curves: dict[str, list[Point]], path: Path) -> None:
+def plot_latency(bench: Bench) -> Figure:
     """Plot three percentiles of the latency of single events against the rate at which they are sent."""
     made, (ax,) = figure()
-    for server, points in curves.items():
-        rates = [point.median.offered_per_s / 1e3 for point in points]
-        for field, (name, line) in PERCENTILES.items():
-            values = [getattr(point.median, field) for point in points]
-            ax.plot(
-                rates, values, line, marker="o", markersize=3, color=COLOURS[server], label=f"{NAMES[server]}, {name}"
-            )
+    for server, curve in bench.latency.items():
+        points = [median_of(runs) for runs in curve]
+        rates = [point.offered_per_s / 1e3 for point in points]
+        name, colour = SERVERS[server]
+        for field, (percentile, line) in PERCENTILES.items():
+            values = [getattr(point, field) for point in points]
+            ax.plot(rates, values, line, marker="o", markersize=3, color=colour, label=f"{name}, {percentile}")
     ax.set_yscale("log")
     ax.set_xlim(left=0)
     label(ax, "offered load [1000 requests/s]", "latency from when a request was due [ms]")
-    ax.legend(fontsize=10, frameon=False, ncols=len(curves), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    with atomic_write(path) as whole:
-        save(made, whole)
+    _legend(ax, columns=len(bench.latency))
+    return made
 
 
-def plot_memory(memory: Memory, path: Path) -> None:
+def plot_memory(memory: Memory) -> Figure:
     """Plot what the service holds, and the most that it has held, over time."""
     made, (ax,) = figure()
     minutes = [sample.seconds / 60 for sample in memory.samples]
@@ -42,20 +54,11 @@ def plot_memory(memory: Memory, path: Path) -> None:
     ax.set_ylim(bottom=0)
     ax.set_xlim(left=0)
     label(ax, "time [minutes]", "memory of the service [MB]")
-    ax.legend(fontsize=12, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    with atomic_write(path) as whole:
-        save(made, whole)
+    _legend(ax, columns=3)
+    return made
 
 
-EVENTS = {
-    "reload": ("#999999", ":"),
-    "refused file": ("#7b3294", "--"),
-    "burst": ("#e6ab02", "-."),
-    "kill": ("#c51b7d", "-"),
-}
-
-
-def plot_soak(soak: Soak, path: Path) -> None:
+def plot_soak(soak: Soak) -> Figure:
     """Plot memory, descriptors, latency and rate over time, with what was done to the service."""
     made, axes = figure(columns=2, rows=2)
     memory, latency, descriptors, rate = axes
@@ -74,12 +77,8 @@ def plot_soak(soak: Soak, path: Path) -> None:
         counts = [second.outcomes.get(outcome, 0) for second in soak.seconds]
         if any(counts):
             rate.plot(minutes, counts, color=colour, label=outcome)
-    for ax, name in (
-        (memory, "resident memory [MB]"),
-        (descriptors, "open descriptors"),
-        (latency, "latency of small requests [ms]"),
-        (rate, "small requests [1/s]"),
-    ):
+    names = ("resident memory [MB]", "latency of small requests [ms]", "open descriptors", "small requests [1/s]")
+    for ax, name in zip(axes, names, strict=True):
         label(ax, "time [minutes]", name)
         ax.set_xlim(0, soak.minutes)
         if ax is not latency:
@@ -90,6 +89,24 @@ def plot_soak(soak: Soak, path: Path) -> None:
     for what, (colour, line) in EVENTS.items():
         descriptors.plot([], [], color=colour, linestyle=line, label=what)
     for ax in axes:
-        ax.legend(fontsize=10, frameon=False, ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    with atomic_write(path) as whole:
-        save(made, whole)
+        _legend(ax, columns=6)
+    return made
+
+
+def _legend(ax: Axes, columns: int) -> None:
+    ax.legend(fontsize=10, frameon=False, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+
+PLOTS: dict[type[Result], tuple[str, Callable[[Any], Figure]]] = {
+    Bench: ("latency.png", plot_latency),
+    Memory: ("memory.png", plot_memory),
+    Soak: ("soak.png", plot_soak),
+}
+
+
+def draw(found: Result) -> None:
+    """Draw the figure of a result beside its file, if it has one."""
+    if type(found) in PLOTS:
+        name, plot = PLOTS[type(found)]
+        with atomic_write(results.FOLDER / name) as whole:
+            save(plot(found), whole)

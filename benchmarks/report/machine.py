@@ -2,7 +2,9 @@
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,27 +24,22 @@ class Machine(msgspec.Struct, frozen=True):
     system: str
 
 
-def provenance(command: str) -> dict[str, Any]:
-    """Give the fields of `results.Run` for a run that starts now."""
-    return {
-        "commit": commit(),
-        "command": command,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-    }
-
-
-def describe() -> Machine:
-    """Read the machine's description from the system."""
+def provenance() -> dict[str, Any]:
+    """Give the fields of `results.Result`, but the model, for a measurement that starts now."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(
-        processor=models[0].partition(":")[2].strip() if models else platform.processor(),
-        cores=os.cpu_count() or 1,
-        memory_gb=round(memory / 1e9, 1),
-        system=platform.platform(),
-    )
+    return {
+        "commit": commit(),
+        "command": f"python -m benchmarks {shlex.join(sys.argv[1:])}",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": Machine(
+            processor=models[0].partition(":")[2].strip() if models else platform.processor(),
+            cores=os.cpu_count() or 1,
+            memory_gb=round(memory / 1e9, 1),
+            system=platform.platform(),
+        ),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
 
 
 def commit() -> str:
@@ -54,11 +51,15 @@ def commit() -> str:
         return "unknown"
 
 
-def cores() -> tuple[int, int]:
-    """Give the core of the server and that of the load; raises RuntimeError where this process may use one alone."""
+def split_cores() -> tuple[int, int]:
+    """Give the core of the servers and that of the load, and move this process, which is the load, to the latter.
+
+    Raises RuntimeError where this process may use one core alone.
+    """
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         raise RuntimeError("benchmarks need two cores, one for the server and one for its load; this process has one")
+    os.sched_setaffinity(0, {allowed[1]})
     return allowed[0], allowed[1]
 
 

@@ -18,9 +18,9 @@ def fill(page: Path, text: str) -> None:
         whole_page.write_text(f"{before}{start}\n{text}\n{end}{after}")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> str:
-    """Write a table; `sides` has l or r for each column."""
-    rule = ["---:" if side == "r" else "---" for side in sides]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], sides: str = "") -> str:
+    """Write a table; `sides` has l or r for each column, l where it ends."""
+    rule = ["---:" if side == "r" else "---" for side in sides.ljust(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
 
 
@@ -30,8 +30,10 @@ def rate(per_s: float, unit: str = "") -> str:
     return f"{text} {unit}".strip()
 
 
-def number(value: float) -> str:
-    """Write a number with three digits, or as many as its integer part has."""
+def number(value: float | None) -> str:
+    """Write a number with three digits, or as many as its integer part has; what was not measured as a dash."""
+    if value is None:
+        return "—"
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 0.1 else f"{value:.3f}"

@@ -1,15 +1,25 @@
-"""The parts of results: what one turn, one case or one process showed."""
+"""The parts of results: what one run, case or process showed. Latencies are in ms, memory in MB (10^6 bytes)."""
 
 import statistics
+from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
 CAPACITY, AT_ONCE, AS_TOLD = "capacity", "again at once", "after Retry-After"
 """The behaviours of clients under overload."""
 
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def median_of(runs: Sequence[S]) -> S:
+    """Take the median of each number over the runs; a number that was not measured is None."""
+    columns = zip(*map(msgspec.structs.astuple, runs), strict=True)
+    return type(runs[0])(*(None if None in column else statistics.median(column) for column in columns))
+
 
 class WrkRun(msgspec.Struct, frozen=True):
-    """What one run of wrk saw: latencies in ms, and the bytes of heads and bodies together.
+    """What one run of wrk saw; the bytes are those of heads and bodies together.
 
     wrk adds to the latencies the requests that a stalled connection could not send (coordinated omission).
     """
@@ -29,20 +39,21 @@ class WrkRun(msgspec.Struct, frozen=True):
         """The rate of responses."""
         return self.requests / self.seconds
 
-    def fault(self, response_bytes: int, connections: int) -> str | None:
-        """Say what is wrong with the run, or None; each response, head and body, should have `response_bytes`."""
+    def fault(self, response_bytes: int | None, connections: int) -> str | None:
+        """Say what is wrong with the run, or None; each response has `response_bytes`, head included, if known."""
         if self.non_2xx or self.errors:
             return f"{self.non_2xx} responses were not 2xx, {self.errors} socket errors"
         if not self.requests:
-            return "no response came"
-        beyond = self.bytes_read - self.requests * response_bytes
-        if not 0 <= beyond <= connections * response_bytes:  # at the end each connection may be within a response
-            return f"{self.bytes_read} bytes in {self.requests} responses, expected {response_bytes} bytes in each"
+            return f"no response came in {self.seconds:.1f} s"
+        if response_bytes is not None:
+            beyond = self.bytes_read - self.requests * response_bytes
+            if not 0 <= beyond <= connections * response_bytes:  # at the end each connection may be within a response
+                return f"{self.bytes_read} bytes in {self.requests} responses, expected {response_bytes} bytes in each"
         return None
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Latencies in ms, from when a request was due to its last byte; `late_p99_ms` is how late the generator was."""
+    """Latencies from when a request was due to its last byte; `late_p99_ms` is how late the generator was."""
 
     offered_per_s: float
     answered_per_s: float
@@ -54,51 +65,32 @@ class Latency(msgspec.Struct, frozen=True):
     late_p99_ms: float
 
 
-class Turn(msgspec.Struct, frozen=True):
-    """One turn of a case, or the median of each number over its turns; latencies in ms, memory in MB."""
+class CaseRun(msgspec.Struct, frozen=True):
+    """One run of a case; processor time and peak memory are those of all processes of the server."""
 
     requests_per_s: float
     events_per_s: float
     p50_ms: float
     p99_ms: float
     p999_ms: float
-    cpu_s_per_million_events: float
-    peak_mb: float
+    cpu_s_per_million_events: float | None
+    peak_mb: float | None
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """A case, its turns, and its rate over its ceilings'."""
+class CaseResult(msgspec.Struct, frozen=True):
+    """All runs of a case."""
 
     name: str
     server: str
     fmt: str
     events: int
     connections: int
-    turns: list[Turn]
-    median: Turn
-    to_bare: float | None = None
-    to_in_process: float | None = None
-    to_plain: float | None = None
-
-
-class Point(msgspec.Struct, frozen=True):
-    """The latencies at one offered rate: of each turn, and the median of each number."""
-
-    turns: list[Latency]
-    median: Latency
-
-
-class InProcess(msgspec.Struct, frozen=True):
-    """Events per second without HTTP, by the way of calling the runtime; `best` is the ceiling."""
-
-    turns: dict[str, list[float]]
-    median: dict[str, float]
-    best: str
+    runs: list[CaseRun]
 
     @property
-    def events_per_s(self) -> float:
-        """The ceiling."""
-        return self.median[self.best]
+    def median(self) -> CaseRun:
+        """The median of each number."""
+        return median_of(self.runs)
 
 
 class Beside(msgspec.Struct, frozen=True):
@@ -125,8 +117,8 @@ class Shares(msgspec.Struct, frozen=True):
         return max(self.requests) / sum(self.requests)
 
 
-class Sample(msgspec.Struct, frozen=True):
-    """The service's memory in MB at one time; `peak_mb` is the most since its start."""
+class MemorySample(msgspec.Struct, frozen=True):
+    """The service's memory at one time; `peak_mb` is the most since its start."""
 
     seconds: float
     resident_mb: float
@@ -134,7 +126,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class ProcessSample(msgspec.Struct, frozen=True):
-    """A process at one time, in seconds since the watch began; MB are 10^6 bytes."""
+    """A process at one time, in seconds since the watch began."""
 
     second: float
     resident_mb: float
@@ -158,7 +150,7 @@ class Growth(msgspec.Struct, frozen=True):
 
 
 class Second(msgspec.Struct, frozen=True):
-    """What ended within one second, and the latencies in ms of what was answered; 0 where nothing was."""
+    """What ended within one second, and the latencies of what was answered; 0 where nothing was."""
 
     second: int
     outcomes: dict[str, int]
@@ -180,11 +172,11 @@ class Event(msgspec.Struct, frozen=True):
     what: str
 
 
-class OverloadTurn(msgspec.Struct, frozen=True):
-    """What clients got within a turn, or the median of each number over the turns; 0 where there was nothing.
+class OverloadRun(msgspec.Struct, frozen=True):
+    """What clients got within one run; 0 where there was nothing.
 
-    Latencies in ms are from a request's first byte to its response's last. A few clients beside ask for one event and
-    for /health; `client_busy` is the fraction of their core that all clients took.
+    Latencies are from a request's first byte to its response's last. A few clients beside ask for one event and for
+    /health; `client_busy` is the fraction of their core that all clients took.
     """
 
     connections: float
@@ -201,35 +193,27 @@ class OverloadTurn(msgspec.Struct, frozen=True):
 
 
 class Overloaded(msgspec.Struct, frozen=True):
-    """A case asked of a service with room for some of its requests, by the behaviour of its clients."""
+    """A case asked of a service with room for some of its requests: the runs of each behaviour of its clients."""
 
     max_inflight_events: int
-    turns: dict[str, list[OverloadTurn]]
-    median: dict[str, OverloadTurn]
+    runs: dict[str, list[OverloadRun]]
+
+    @property
+    def median(self) -> dict[str, OverloadRun]:
+        """The median of each number, by behaviour."""
+        return {behaviour: median_of(runs) for behaviour, runs in self.runs.items()}
 
     def to_capacity(self, behaviour: str) -> float:
-        """Compare what was accepted in each turn with the turn at capacity of the same round."""
-        pairs = zip(self.turns[behaviour], self.turns[CAPACITY], strict=True)
-        return statistics.median(turn.accepted_events_per_s / full.accepted_events_per_s for turn, full in pairs)
-
-
-class PeerCase(msgspec.Struct, frozen=True):
-    """One kind of question: medians over the turns, and the turns."""
-
-    requests_per_s: float
-    events_per_s: float
-    p50_ms: float
-    p99_ms: float
-    turns: list[WrkRun]
-    ours_over_peer: float | None = None
-    """How many times the rate of this case our own service had in the same run."""
+        """Compare what was accepted in each run with the run at capacity of the same round."""
+        pairs = zip(self.runs[behaviour], self.runs[CAPACITY], strict=True)
+        return statistics.median(run.accepted_events_per_s / full.accepted_events_per_s for run, full in pairs)
 
 
 class PeerResult(msgspec.Struct, frozen=True):
-    """A peer's cases by name, of which there are none if it failed; a case that its protocol forbids is missing."""
+    """A peer's cases by name, of which there are none if it failed."""
 
     name: str
     notes: str
     versions: dict[str, str]
     failure: str | None
-    cases: dict[str, PeerCase]
+    cases: dict[str, CaseResult]

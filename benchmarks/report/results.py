@@ -1,7 +1,6 @@
 """What each scenario found, as it lies in results/*.json."""
 
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,72 +9,89 @@ import msgspec
 from benchmarks.report.machine import Machine
 from benchmarks.report.measurements import (
     Beside,
+    CaseResult,
     Counts,
     Event,
     Growth,
-    InProcess,
-    Measured,
+    Latency,
+    MemorySample,
     Overloaded,
     PeerResult,
-    Point,
     ProcessSample,
-    Sample,
     Second,
     Shares,
 )
 from training.files import atomic_write
 
 FOLDER = Path(__file__).parents[1] / "results"
-BENCH = FOLDER / "bench.json"
-MEMORY = FOLDER / "memory.json"
-OVERLOAD = FOLDER / "overload.json"
-PEERS = FOLDER / "peers.json"
-SOAK = FOLDER / "soak.json"
-LATENCY_FIGURE = FOLDER / "latency.png"
-MEMORY_FIGURE = FOLDER / "memory.png"
-SOAK_FIGURE = FOLDER / "soak.png"
-
 OURS = "ours"
 """The name of our own service among the peers."""
 
-T = TypeVar("T")
-S = TypeVar("S", bound=msgspec.Struct)
+R = TypeVar("R", bound="Result")
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """By which command results were measured, when and on what."""
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured by which command, when, of which commit and model, and on what machine."""
 
+    model: str
     commit: str
     command: str
-    started: str
+    started: str = ""
     machine: Machine
     versions: dict[str, str]
 
+    @property
+    def caption(self) -> str:
+        """The run that a table shows."""
+        facts = [f"`{self.command}`", self.started[:10], f"commit {self.commit[:10]}{self.commit[40:]}"]
+        return ", ".join(filter(None, [*facts, f"model {self.model}"]))
 
-class Bench(Run, frozen=True, kw_only=True):
-    """The service beside its ceilings."""
+    def errors(self) -> list[str]:
+        """List what went wrong; the command then exits with status 1."""
+        return []
 
-    model: str
+
+class Bench(Result, frozen=True, kw_only=True):
+    """The service beside its ceilings; `in_process` has events/s of each run by the way of calling the runtime."""
+
     wrk: str
-    in_process: InProcess
-    cases: dict[str, Measured]
+    in_process: dict[str, list[float]]
+    cases: dict[str, CaseResult]
     beside: list[Beside]
     workers: list[Shares]
-    latency: dict[str, list[Point]]
+    latency: dict[str, list[list[Latency]]]
+    """The runs at each offered rate, by server."""
+
+    def in_process_medians(self) -> dict[str, float]:
+        """Give the median events/s of each way of calling the runtime; the largest is the ceiling."""
+        return {name: statistics.median(rates) for name, rates in self.in_process.items()}
+
+    def ceiling(self, case: CaseResult, kind: str) -> float | None:
+        """Give the requests/s of a ceiling, "bare", "plain" or "in process"; None where the case does not have it."""
+        if kind == "in process":
+            return max(self.in_process_medians().values()) / case.events if case.events > 1 else None
+        other = self.cases.get(f"{kind}-{case.name}")
+        return other.median.requests_per_s if other else None
 
 
-class Memory(Run, frozen=True, kw_only=True):
+class Memory(Result, frozen=True, kw_only=True):
     """A long run with bodies of the largest size."""
 
-    model: str
     load: str
-    replies: dict[str, int]
+    responses: dict[str, int]
     idle_mb: float
     peak_mb: float
-    samples: list[Sample]
+    samples: list[MemorySample]
 
 
-class Soak(Run, frozen=True, kw_only=True):
+class Overload(Result, frozen=True, kw_only=True):
+    """A run with `times` as much load as there is room for."""
+
+    times: int
+    cases: dict[str, Overloaded]
+
+
+class Soak(Result, frozen=True, kw_only=True):
     """A long run with faults; `processes`, and `seconds` of the small requests, are a selection of all samples."""
 
     models: list[str]
@@ -96,46 +112,40 @@ class Soak(Run, frozen=True, kw_only=True):
         """Count the events of a kind."""
         return sum(event.what == what for event in self.events)
 
-
-class Overload(Run, frozen=True, kw_only=True):
-    """A run with `times` as much load as there is room for."""
-
-    model: str
-    times: int
-    cases: dict[str, Overloaded]
+    def errors(self) -> list[str]:
+        """List the faults."""
+        return self.faults
 
 
-class Peers(msgspec.Struct, frozen=True, kw_only=True):
-    """Other ways to serve the model; `peers` by the names of their modules, ours among them and first."""
+class Peers(Result, frozen=True, kw_only=True):
+    """Other ways to serve the model; `peers` by their names in the catalogue, ours among them and first."""
 
-    command: str
-    commit: str
-    model: str
-    machine: Machine
-    python: str
     rounds: int
     seconds: float
-    batch_events: int
-    connections: dict[str, int]
     peers: dict[str, PeerResult]
 
-
-def median_of(turns: Sequence[S]) -> S:
-    """Take the median of each number over the turns."""
-    numbers = [msgspec.structs.astuple(turn) for turn in turns]
-    return type(turns[0])(*map(statistics.median, zip(*numbers, strict=True)))
+    def errors(self) -> list[str]:
+        """List why peers were not measured."""
+        return [f"{peer.name}: {peer.failure}" for peer in self.peers.values() if peer.failure]
 
 
-def write(path: Path, results: Any) -> None:
+def file_of(kind: type[Result]) -> Path:
+    """Give the file that holds the results of a kind."""
+    return FOLDER / f"{kind.__name__.lower()}.json"
+
+
+def write(found: Result) -> None:
     """Write results as JSON, rounded to five digits."""
-    document = msgspec.json.format(msgspec.json.encode(_rounded(msgspec.to_builtins(results))), indent=1)
+    document = msgspec.json.format(msgspec.json.encode(_rounded(msgspec.to_builtins(found))), indent=1)
+    path = file_of(type(found))
     path.parent.mkdir(exist_ok=True)
     with atomic_write(path) as whole:
         whole.write_bytes(document + b"\n")
 
 
-def read(path: Path, kind: type[T]) -> T:
+def read(kind: type[R]) -> R:
     """Read what `write` wrote; raises RuntimeError where there is nothing, or something else."""
+    path = file_of(kind)
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:

@@ -1,8 +1,11 @@
-"""Cases: a request, on how many connections it is sent to which target, and the scores that must come back."""
+"""Cases: a request, on how many connections it is sent to which target, and the scores that must come back.
 
-from collections.abc import Iterator
+A name says it all: `single-32` is one event on 32 connections, `raw-10k` a batch of 10 000 events in raw float32.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,106 +13,133 @@ from numpy.typing import NDArray
 from benchmarks.load import wrk
 from benchmarks.load.background import Exchange
 from benchmarks.load.connection import Response
-from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, RAW
-from benchmarks.load.scoring import ScoringRequest, WrongAnswerError
-from benchmarks.report.measurements import WrkRun
-from benchmarks.targets.launcher import Server
-from benchmarks.targets.processes import cpu_seconds
+from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, RAW, Route
+from benchmarks.load.scoring import ScoringRequest, WrongAnswerError, read_sample
+from benchmarks.report.measurements import CaseResult, CaseRun
+from benchmarks.targets.processes import cpu_seconds, forget_peak, peak_mb
+from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
 
-SINGLE_CONNECTIONS = (1, 32, 256)
-BATCH_EVENTS = (10, 100, 1_000, 10_000, 100_000)
-BATCH_CONNECTIONS = 4
+SINGLE_CONNECTIONS: Final = (1, 32, 256)
+SIZES: Final = {"10": 10, "100": 100, "1k": 1_000, "10k": 10_000, "100k": 100_000}
+BATCH_CONNECTIONS: Final = 4
 """Enough that a request waits whenever the server is free, and so few that the bodies stay in the cache."""
 LARGE_EVENTS, LARGE_CONNECTIONS = 100_000, 2
-BARE_EVENTS = 100
+BARE_EVENTS: Final = 100
 """Up to this many events in a request, HTTP costs more than scoring: bare uvicorn is a ceiling too."""
-PLAIN = "json-10k"
+PLAIN: Final = "json-10k"
 """The case that is compared with plain decoding."""
-FORMATS = {"json": JSON, "msgpack": MSGPACK, "msgpack-binary": MSGPACK_BINARY, "raw": RAW}
+ROUTES: Final = {
+    "single": Route(JSON, "/score"),
+    "json": Route(JSON, "/score/batch"),
+    "msgpack": Route(MSGPACK, "/score/batch"),
+    "msgpack-binary": Route(MSGPACK_BINARY, "/score/batch"),
+    "raw": Route(RAW, "/score/batch"),
+}
+"""Where the service takes what."""
+NAMES: Final = (
+    *(f"single-{connections}" for connections in SINGLE_CONNECTIONS),
+    *(f"{kind}-{size}" for size in SIZES for kind in list(ROUTES)[1:]),
+)
 
-Events = NDArray[np.float32]
 TargetName = Literal["service", "bare", "plain"]
+
+
+class Target(Protocol):
+    """A server that is measured."""
+
+    base_url: str
+
+    def processes(self) -> list[int]:
+        """Give the numbers of all its processes."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """The same request on some connections, and the scores (n,) that each must get."""
+    """The same request on some connections, and the scores (n,) that each must get.
+
+    With `same_size` all responses must have the same number of bytes, heads included.
+    """
 
     name: str
     request: ScoringRequest
     scores: NDArray[np.float32]
     connections: int
     target: TargetName = "service"
-
-    @property
-    def path(self) -> str:
-        """The path of the request; the bare server finds its fixed response by the name of the case."""
-        return f"/{self.name.removeprefix('bare-')}" if self.target == "bare" else self.request.path
+    same_size: bool = True
 
     def check(self, url: str) -> Response:
         """Ask once and give the response; raises WrongAnswerError if its scores are not the model's."""
-        return self.request._replace(name=self.name).ask(url, self.scores, self.path)
+        return self.request.ask(url, self.scores)
 
     def exchange(self, url: str) -> Exchange:
         """Check the response once, and give the request with the body that it must get."""
-        return Exchange(self.name, self.request.encode(url, self.path), self.check(url).body)
+        return Exchange(self.name, self.request.encode(url), self.check(url).body)
 
-    def fire(self, server: Server, seconds: int, core: int | None) -> tuple[WrkRun, float]:
-        """Load the server with wrk from a core, and give what wrk saw with the processor seconds that the server used.
+    def measure(self, target: Target, seconds: int, core: int | None) -> CaseRun:
+        """Load a target with wrk from a core.
 
         Raises WrongAnswerError for a response before, during or after that is not the right one.
         """
-        size = self.check(server.base_url).size
-        before = cpu_seconds(server.pid)
+        url, pids, body = target.base_url, target.processes(), self.request.body
+        size = self.check(url).size
+        forget_peak(pids)
+        before_s = cpu_seconds(pids)
         run = wrk.fire(
-            server.base_url,
-            self.path,
-            self.request.headers,
-            self.request.body,
-            connections=self.connections,
-            seconds=seconds,
-            core=core,
+            url, self.request.path, self.request.headers, body, connections=self.connections, seconds=seconds, core=core
         )
-        used = cpu_seconds(server.pid) - before
-        self.check(server.base_url)
-        if fault := run.fault(size, self.connections):
+        used_s = cpu_seconds(pids) - before_s
+        if fault := run.fault(size if self.same_size else None, self.connections):
             raise WrongAnswerError(f"{self.name}, {self.connections} connections: {fault}")
-        return run, used
+        self.check(url)
+        n_events = len(self.scores)
+        return CaseRun(
+            requests_per_s=run.requests_per_s,
+            events_per_s=run.requests_per_s * n_events,
+            p50_ms=run.p50_ms,
+            p99_ms=run.p99_ms,
+            p999_ms=run.p999_ms,
+            cpu_s_per_million_events=used_s / (run.requests * n_events) * 1e6,
+            peak_mb=peak_mb(pids),
+        )
+
+    def result(self, server: str, runs: list[CaseRun]) -> CaseResult:
+        """Put its runs on a server together."""
+        return CaseResult(self.name, server, self.request.fmt.name, len(self.scores), self.connections, runs)
 
 
-def single_case(scorer: Scorer, events: Events, connections: int) -> Case:
-    """Make the case of one event at a time, in JSON."""
-    request = ScoringRequest.of(JSON, events[:1], single=True)
-    return Case(f"single-{connections}", request, scorer.score(events[:1]), connections)
+class Workload:
+    """A model, and the events that it is to score."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.artefact = load_artefact(model)
+        self.scorer = Scorer(self.artefact)
+        self.events = read_sample(self.artefact.n_features)
+
+    def case(self, name: str, routes: Mapping[str, Route] = ROUTES) -> Case:
+        """Make the case of that name."""
+        kind, _, number = name.rpartition("-")
+        route, single = routes[kind], kind == "single"
+        events = self.events[: 1 if single else SIZES[number]]
+        connections = LARGE_CONNECTIONS if len(events) >= LARGE_EVENTS else BATCH_CONNECTIONS
+        request = ScoringRequest.of(route.fmt, events, name, single=single, path=route.path)
+        return Case(name, request, self.scorer.score(events), int(number) if single else connections)
 
 
-def batch_case(scorer: Scorer, events: Events, fmt: str) -> Case:
-    """Make the case of all the `events` (n, n_features) in one request, in a format of FORMATS."""
-    connections = LARGE_CONNECTIONS if len(events) >= LARGE_EVENTS else BATCH_CONNECTIONS
-    request = ScoringRequest.of(FORMATS[fmt], events)
-    return Case(f"{fmt}-{size_name(len(events))}", request, scorer.score(events), connections)
+def bare(case: Case) -> Case:
+    """Make the case for the bare server, which finds its fixed response by the name of the service's case."""
+    name, path = f"bare-{case.name}", f"/{case.name}"
+    return replace(case, name=name, target="bare", request=case.request._replace(name=name, path=path))
 
 
-def service_cases(scorer: Scorer, events: Events) -> Iterator[Case]:
-    """Make every case of the service; `events` (n, n_features) are as many as the largest batch has."""
-    for connections in SINGLE_CONNECTIONS:
-        yield single_case(scorer, events, connections)
-    for n_events in BATCH_EVENTS:
-        for fmt in FORMATS:
-            yield batch_case(scorer, events[:n_events], fmt)
+def plain(case: Case) -> Case:
+    """Make the case for the service with plain decoding."""
+    return replace(case, name=f"plain-{case.name}", target="plain")
 
 
-def ceiling_cases(cases: list[Case]) -> Iterator[Case]:
-    """Make the cases of the service's that the bare server and plain decoding have too."""
-    for case in cases:
-        if len(case.scores) <= BARE_EVENTS:
-            yield replace(case, name=f"bare-{case.name}", target="bare")
-    for case in cases:
-        if case.name == PLAIN:
-            yield replace(case, name=f"plain-{case.name}", target="plain")
-
-
-def size_name(n_events: int) -> str:
-    """Write a number of events as cases do: 100, 10k."""
-    return f"{n_events // 1000}k" if n_events >= 1000 else str(n_events)
+def each_round(count: int) -> Iterator[int]:
+    """Count and announce the rounds: each measures everything once, so that all see the same changes of the machine."""
+    for number in range(count):
+        print(f"round {number + 1} of {count}", flush=True)
+        yield number

@@ -5,15 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.targets.launcher import serving
-from benchmarks.targets.service import service_flags
+from benchmarks.targets.service import service
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 
 
 def run(model: str, users: int, seconds: int) -> int:
     """Run the clients without Locust's web page, and give its exit status: 1 after any failure."""
-    with serving("service", *service_flags(model), cores=os.sched_getaffinity(0)) as server:
+    with service(model, cores=os.sched_getaffinity(0)) as server:
         command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"]
         command += ["--host", server.base_url, "--users", str(users), "--spawn-rate", str(users)]
         command += ["--run-time", f"{seconds}s"]

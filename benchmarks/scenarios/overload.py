@@ -3,11 +3,10 @@
 One worker runs on one core, all clients on another; every response is checked.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -17,22 +16,21 @@ from benchmarks.load.closed_loop import ClosedLoop, drive
 from benchmarks.load.connection import Request, encode, get
 from benchmarks.load.open_loop import undisturbed
 from benchmarks.load.outcomes import Outcome
-from benchmarks.load.scoring import WrongAnswerError, read_sample
+from benchmarks.load.scoring import WrongAnswerError
 from benchmarks.report import machine
-from benchmarks.report.measurements import AS_TOLD, AT_ONCE, CAPACITY, Overloaded, OverloadTurn
-from benchmarks.report.results import Overload, median_of
-from benchmarks.scenarios.cases import Case, batch_case, single_case
-from benchmarks.targets.launcher import Server, serving
+from benchmarks.report.measurements import AS_TOLD, AT_ONCE, CAPACITY, Overloaded, OverloadRun
+from benchmarks.report.results import Overload
+from benchmarks.scenarios.cases import Case, Workload, each_round
+from benchmarks.targets.launcher import Server
 from benchmarks.targets.processes import cpu_seconds
-from benchmarks.targets.service import service_flags
+from benchmarks.targets.service import service
 from service.errors import RETRY_AFTER_S
-from service.model.artefact import Artefact, load_artefact
-from service.model.scorer import Scorer
+from service.settings import Settings
 
 TIMES: Final = 4
-TURN_S: Final = {CAPACITY: (0.25, 0.8), AT_ONCE: (0.25, 0.8), AS_TOLD: (2 * RETRY_AFTER_S, 1.0)}
+RUN_S: Final = {CAPACITY: (0.25, 0.8), AT_ONCE: (0.25, 0.8), AS_TOLD: (2 * RETRY_AFTER_S, 1.0)}
 """Seconds to warm up, and seconds that count. Clients that wait for Retry-After have been refused before."""
-ROOM: Final = {"raw-10k": 10, "json-1k": 40, "json-10k": 5, "single": 32}
+ROOM: Final = {"raw-10k": 10, "json-1k": 40, "json-10k": 5, "single-32": 32}
 """How many requests of a case are admitted together: 20 ms of work, and of single events 1 ms."""
 CONNECTIONS: Final = 16_384
 """More than the service takes by default: it is to refuse requests, not connections."""
@@ -55,59 +53,36 @@ class Setting:
 
 
 def run(model: str, rounds: int) -> Overload:
-    """Let all cases and behaviours take turns; raises RuntimeError for a wrong response, OSError for a lost one."""
-    provenance = machine.provenance(f"python -m benchmarks overload --rounds {rounds}")
-    server_core, load_core = machine.cores()
-    os.sched_setaffinity(0, {load_core})
-    artefact = load_artefact(model)
+    """Measure all cases and behaviours in alternating runs; raises RuntimeError or OSError for a bad response."""
+    provenance = machine.provenance()
+    server_core, _ = machine.split_cores()
+    workload = Workload(model)
     with ExitStack() as stack:
-        settings = {case.name: prepare(stack, case, artefact, model, server_core) for case in cases(artefact)}
-        turns: dict[str, dict[str, list[OverloadTurn]]] = {name: {} for name in settings}
-        for number in range(rounds):
-            print(f"round {number + 1} of {rounds}", flush=True)
+        settings = {name: prepare(stack, workload, name, server_core) for name in ROOM}
+        cases = {name: Overloaded(setting.max_inflight_events, {}) for name, setting in settings.items()}
+        for _ in each_round(rounds):
             for name, setting in settings.items():
-                for behaviour, turn in take_turn(setting):
-                    turns[name].setdefault(behaviour, []).append(turn)
-    overloaded = {
-        name: Overloaded(
-            settings[name].max_inflight_events,
-            by_behaviour,
-            {key: median_of(some) for key, some in by_behaviour.items()},
-        )
-        for name, by_behaviour in turns.items()
-    }
-    return Overload(**provenance, model=artefact.identity, times=TIMES, cases=overloaded)
+                for behaviour, measured in measure_behaviours(setting):
+                    cases[name].runs.setdefault(behaviour, []).append(measured)
+    return Overload(**provenance, model=workload.artefact.identity, times=TIMES, cases=cases)
 
 
-def cases(artefact: Artefact) -> Iterator[Case]:
-    """Make what is asked."""
-    scorer, events = Scorer(artefact), read_sample(artefact.n_features)
-    yield batch_case(scorer, events[:10_000], "raw")
-    yield batch_case(scorer, events[:1_000], "json")
-    yield batch_case(scorer, events[:10_000], "json")
-    yield replace(single_case(scorer, events, ROOM["single"]), name="single")
-
-
-def prepare(stack: ExitStack, case: Case, artefact: Artefact, model: str, core: int) -> Setting:
+def prepare(stack: ExitStack, workload: Workload, name: str, core: int) -> Setting:
     """Start a service with room for the case's requests, and half of one more that small ones beside may have."""
-    room, n_events = ROOM[case.name], len(case.scores)
+    case, room = workload.case(name), ROOM[name]
+    n_events = len(case.scores)
     if not case.request.single:  # the service counts a batch by its size before it has read it
-        n_events = max(n_events, len(case.request.body) // (4 * artefact.n_features))
+        n_events = max(n_events, len(case.request.body) // (4 * workload.artefact.n_features))
     limit = room * n_events + n_events // 2
-    flags = ["--max-inflight-events", str(limit), "--max-connections", str(CONNECTIONS)]
-    server = stack.enter_context(serving("service", *service_flags(model), *flags, cores=[core]))
+    settings = Settings(workers=1, max_inflight_events=limit, max_connections=CONNECTIONS)
+    server = stack.enter_context(service(workload.model, cores=[core], settings=settings))
     url = server.base_url
-
-    def exact(case: Case) -> Request:
-        exchange = case.exchange(url)
-        return Request.exact(exchange.name, exchange.data, exchange.body)
-
-    single = single_case(Scorer(artefact), read_sample(artefact.n_features), 1)
+    single = workload.case("single-1").exchange(url).request
     health = Request.exact("health", encode(url, "GET", "/health"), get(url, "/health").body)
-    return Setting(case, server, room, limit, exact(case), exact(single), health)
+    return Setting(case, server, room, limit, case.exchange(url).request, single, health)
 
 
-def take_turn(setting: Setting) -> Iterator[tuple[str, OverloadTurn]]:
+def measure_behaviours(setting: Setting) -> Iterator[tuple[str, OverloadRun]]:
     """Measure with as many clients as there is room for, and with four times the load in two behaviours."""
     capacity = measure(setting, CAPACITY, setting.room)
     yield CAPACITY, capacity
@@ -118,7 +93,7 @@ def take_turn(setting: Setting) -> Iterator[tuple[str, OverloadTurn]]:
         yield AS_TOLD, measure(setting, AS_TOLD, setting.room + resting)
 
 
-def measure(setting: Setting, behaviour: str, connections: int) -> OverloadTurn:
+def measure(setting: Setting, behaviour: str, connections: int) -> OverloadRun:
     """Let so many clients ask for a while, with a few beside them that ask for health and for one event."""
     url, told = setting.server.base_url, behaviour == AS_TOLD
     batches = ClosedLoop(
@@ -130,12 +105,12 @@ def measure(setting: Setting, behaviour: str, connections: int) -> OverloadTurn:
     )
     probes = [setting.single, setting.health]
     single, health = (ClosedLoop(url, [one], clients=PROBES, pause_s=PROBE_PAUSE_S) for one in probes)
-    warming_s, seconds = TURN_S[behaviour]
+    warming_s, seconds = RUN_S[behaviour]
     with undisturbed():
         busy_s, started = time.process_time(), time.perf_counter()
         drive([batches, single, health], lambda: time.perf_counter() < started + warming_s + seconds)
         busy = (time.process_time() - busy_s) / (time.perf_counter() - started)
-    settle(setting.server.pid)
+    settle(setting.server)
     require_right(batches, single, health)
 
     def latencies(loop: ClosedLoop, outcome: Outcome = Outcome.ANSWERED) -> NDArray[np.float64]:
@@ -143,7 +118,7 @@ def measure(setting: Setting, behaviour: str, connections: int) -> OverloadTurn:
 
     accepted, refused = latencies(batches), latencies(batches, Outcome.REFUSED)
     singles, singles_refused = latencies(single), latencies(single, Outcome.REFUSED)
-    return OverloadTurn(
+    return OverloadRun(
         connections=connections,
         accepted_events_per_s=len(accepted) * len(setting.case.scores) / seconds,
         accepted_p50_ms=percentile(accepted, 50),
@@ -166,10 +141,10 @@ def require_right(*loops: ClosedLoop) -> None:
             raise WrongAnswerError(f"not all were answered or refused: {report}")
 
 
-def settle(pid: int) -> None:
-    """Wait until a server has put away what its clients left behind: the next turn has its core."""
+def settle(server: Server) -> None:
+    """Wait until a server has put away what its clients left behind: the next run has its core."""
     before = -1.0
-    while (now := cpu_seconds(pid)) != before:
+    while (now := cpu_seconds(server.processes())) != before:
         before = now
         time.sleep(SETTLE_S)
 

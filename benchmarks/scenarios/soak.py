@@ -4,7 +4,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.load.bad_clients import BadClients, Limits
+from benchmarks.load.bad_clients import BadClients
 from benchmarks.load.closed_loop import ClosedLoop
 from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW
 from benchmarks.load.outcomes import Failure, Outcome, Report, merged
@@ -29,14 +29,13 @@ from service.settings import Settings
 
 OTHER_MODEL: Final = "exported/exposed/autoencoder.onnx"
 BURST_EVENTS: Final = 100_000
-LIMITS: Final = Limits(64 * 2**20, 16 * 2**10, 4 * 2**10, header_s=5, stall_s=5)
-FLAGS: Final = ("--header-s", f"{LIMITS.header_s:g}", "--stall-s", f"{LIMITS.stall_s:g}")
+SETTINGS: Final = Settings(header_s=5, stall_s=5)
 LOAD: Final = (
     "single events and batches of 10 and 100 in every format on 6 connections, batches of 1 k and 10 k on 2, 2 clients "
     "that leave after 5 requests, and bodies of 64 MiB in turn; 19 kinds of wrong request, clients that leave in 5 "
     f"ways, that stall and that read no response; {actions.BURST_CLIENTS} connections with batches of "
     f"{BURST_EVENTS // 1000} k each {actions.BURST_S} s for {actions.BURST_LASTS_S} s; another model each "
-    f"{actions.RELOAD_S} s, each {actions.CORRUPT_EVERY}th time a damaged file before it; the youngest worker killed "
+    f"{actions.RELOAD_S} s, each {actions.DAMAGED_EVERY}th time a damaged file before it; the youngest worker killed "
     f"each {actions.KILL_S} s"
 )
 SHOWN: Final = 50
@@ -66,36 +65,34 @@ class Findings:
 
 def run(model: str, minutes: float) -> results.Soak:
     """Start a service and load it for some minutes, or until Ctrl+C; raises RuntimeError where it cannot serve."""
-    provenance = machine.provenance(f"python -m benchmarks soak --minutes {minutes:g}")
+    provenance = machine.provenance()
     artefact = load_artefact(model)
     artefacts = [artefact, actions.recalibrated(artefact), load_artefact(OTHER_MODEL)]
-    scores: dict[str, Score] = {one.identity: Scorer(one).score for one in artefacts}
     found = Findings()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         path = Path(folder, "model.onnx")
         actions.put(artefact.graph, path)
         try:
-            with actions.running(path, *FLAGS) as service:
+            with actions.running(path, SETTINGS) as service:
                 idle = max(map(sockets, service.workers()))
-                load_service(service, artefacts, scores, minutes, found)
+                load_service(service, artefacts, minutes, found)
                 require_no_sockets_left(service, idle, found)
                 read_log(service, found)
         except (RuntimeError, OSError) as error:
             found.faults.append(str(error))
     if not found.reports:  # it never came to a request
         raise RuntimeError("; ".join(found.faults))
-    return sum_up(found, list(scores), provenance)
+    return sum_up(found, [one.identity for one in artefacts], provenance)
 
 
-def load_service(
-    service: actions.Service, artefacts: list[Artefact], scores: dict[str, Score], minutes: float, found: Findings
-) -> None:
+def load_service(service: actions.Service, artefacts: Sequence[Artefact], minutes: float, found: Findings) -> None:
     """Run all clients and actions for some minutes, and keep what they found, whatever ended them."""
     print("making the requests", file=sys.stderr)
     events = read_sample(artefacts[0].n_features)
+    scores = {one.identity: Scorer(one).score for one in artefacts}
     loops = closed_loops(service.url, events, scores)
     [burst] = checked(service.url, [ScoringRequest.of(RAW, events[:BURST_EVENTS])], scores)
-    bad = BadClients(service.url, artefacts[0].n_features, LIMITS)
+    bad = BadClients(service.url, artefacts[0].n_features, SETTINGS)
     acts = actions.Actions(service, artefacts, burst, loops["small"].report)
 
     def keep() -> None:
@@ -106,7 +103,7 @@ def load_service(
 
     with ExitStack() as stack:
         stack.callback(keep)
-        found.samples = stack.enter_context(Watch(service.processes)).samples
+        found.samples = stack.enter_context(Watch(service.named_processes)).samples
         for loop in loops.values():
             stack.enter_context(loop)
         stack.enter_context(bad)
@@ -121,12 +118,12 @@ def load_service(
         found.seconds = acts.run_due()
 
 
-def closed_loops(url: str, events: NDArray[np.float32], scores: dict[str, Score]) -> dict[str, ClosedLoop]:
+def closed_loops(url: str, events: NDArray[np.float32], scores: Mapping[str, Score]) -> dict[str, ClosedLoop]:
     """Make the clients that send right requests."""
     small = checked(url, mixed_requests(events), scores)
     sizes = [(fmt, size) for size in (1_000, 10_000) for fmt in (JSON, MSGPACK, RAW, NPY)]
     medium = checked(url, [ScoringRequest.of(fmt, events[:size]) for fmt, size in sizes], scores)
-    large = checked(url, largest_requests(events, Settings().max_body_bytes), scores)
+    large = checked(url, largest_requests(events, SETTINGS.max_body_bytes), scores)
     return {
         "small": ClosedLoop(url, small, clients=6, pause_s=0.004),
         "churning": ClosedLoop(url, small, clients=2, pause_s=0.02, per_connection=5),
@@ -137,7 +134,7 @@ def closed_loops(url: str, events: NDArray[np.float32], scores: dict[str, Score]
 
 def require_no_sockets_left(service: actions.Service, idle: int, found: Findings) -> None:
     """Wait until the workers hold no more sockets than before the first request."""
-    most, deadline = idle + 2, time.monotonic() + actions.PATIENCE_S  # with that which asks for /metrics
+    most, deadline = idle + 2, time.monotonic() + actions.EFFECT_TIMEOUT_S  # with that which asks for /metrics
     while held := {pid: count for pid in service.workers() if (count := sockets(pid)) > most}:
         if time.monotonic() > deadline:
             found.faults.append(f"workers hold these sockets after all clients: {held}, expected {most} each")
@@ -191,6 +188,7 @@ def sum_up(found: Findings, models: list[str], provenance: dict[str, Any]) -> re
     cut, failed = failures(found)
     return results.Soak(
         **provenance,
+        model=models[0],
         models=models,
         load=LOAD,
         minutes=found.seconds / 60,

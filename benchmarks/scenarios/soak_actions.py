@@ -4,27 +4,30 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import onnx
 
 from benchmarks.load.closed_loop import ClosedLoop
 from benchmarks.load.connection import Request
-from benchmarks.load.outcomes import Report, Seen
+from benchmarks.load.outcomes import Report
 from benchmarks.report.measurements import Event
-from benchmarks.targets.launcher import Server, serving
+from benchmarks.targets.launcher import Server
 from benchmarks.targets.processes import sockets, started
-from benchmarks.targets.service import workers
+from benchmarks.targets.service import service, workers
 from service.model.artefact import Artefact, with_metadata
+from service.settings import Settings
 
-WORKERS = 2
-RELOAD_S, CORRUPT_EVERY = 30, 4
+WORKERS: Final = 2
+RELOAD_S, DAMAGED_EVERY = 30, 4
 BURST_S, BURST_LASTS_S, BURST_CLIENTS = 60, 3, 128
-KILL_S = 180
-PATIENCE_S = 60
+KILL_S: Final = 180
+EFFECT_TIMEOUT_S: Final = 60
+"""Limit of a wait for the effect of an action."""
 
 
 class Service:
@@ -40,7 +43,7 @@ class Service:
         """Ask for the process numbers of the workers; raises RuntimeError where it cannot be asked."""
         return workers(self._operations_url)
 
-    def processes(self) -> dict[str, int]:
+    def named_processes(self) -> dict[str, int]:
         """Give the processes to watch."""
         return {"parent": self.server.pid, **{f"worker {pid}": pid for pid in self.workers()}}
 
@@ -51,12 +54,12 @@ class Service:
 
 
 @contextmanager
-def running(model: Path, *flags: str) -> Iterator[Service]:
+def running(model: Path, settings: Settings) -> Iterator[Service]:
     """Run a service that serves the file `model` until the end of the block; raises RuntimeError as `serving` does."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    flags = ("--workers", str(WORKERS), "--model", str(model), "--port", "0", "--ops-port", str(port), *flags)
-    with serving("service", *flags, cores=os.sched_getaffinity(0)) as server:
+    settings = msgspec.structs.replace(settings, workers=WORKERS, ops_port=port)
+    with service(model, cores=os.sched_getaffinity(0), settings=settings) as server:
         yield Service(server, model, port)
 
 
@@ -74,17 +77,17 @@ class Actions:
     """
 
     def __init__(
-        self, service: Service, artefacts: list[Artefact], burst: Request, report: Callable[[], Report]
+        self, service: Service, artefacts: Sequence[Artefact], burst: Request, report: Callable[[], Report]
     ) -> None:
         """`report` tells what the small requests, which show the models in use, have got so far."""
         self._service = service
         self._artefacts = artefacts
         self._burst_request = burst
         self._report = report
-        self._turn = 0
+        self._reloads = 0
         self._started = time.monotonic()
-        self._due = {self._reload: RELOAD_S / 2, self._burst: BURST_S / 2, self._kill: KILL_S / 2}
-        self._every = {self._reload: RELOAD_S, self._burst: BURST_S, self._kill: KILL_S}
+        self._every_s = {self._reload: RELOAD_S, self._burst: BURST_S, self._kill: KILL_S}
+        self._due_s = {act: every_s / 2 for act, every_s in self._every_s.items()}
         self.events: list[Event] = []
         self.faults: list[str] = []
         self.bursts: list[Report] = []
@@ -92,9 +95,9 @@ class Actions:
 
     def run_due(self) -> float:
         """Do what is due, and give the seconds since the start; raises RuntimeError if the service has ended."""
-        for act, at in self._due.items():
-            if self._seconds() >= at:
-                self._due[act] += self._every[act]
+        for act, due_s in self._due_s.items():
+            if self._seconds() >= due_s:
+                self._due_s[act] += self._every_s[act]
                 act()
         if self._service.server.process.poll() is not None:
             raise RuntimeError(f"the service ended with status {self._service.server.process.returncode}")
@@ -102,35 +105,35 @@ class Actions:
 
     def _reload(self) -> None:
         """Give the service another model, now and then a damaged one first, and wait until it shows."""
-        self._require_one_model(self._report().versions, self._artefacts[self._turn % len(self._artefacts)].identity)
-        self._turn += 1
-        if self._turn % CORRUPT_EVERY == 0:
-            self._load_damaged()
-        artefact = self._artefacts[self._turn % len(self._artefacts)]
-        before = self._answers(artefact)
-        self._service.load(artefact.graph)
+        self._require_one_model(self._model().identity)
+        self._reloads += 1
+        server = self._service.server
+        if self._reloads % DAMAGED_EVERY == 0:
+            refused = len(server.events("model refused"))
+            self._service.load(self._artefacts[0].graph[:-1000])
+            self._note("refused file")
+            self._require(lambda: len(server.events("model refused")) > refused, "a damaged model was not refused")
+        identity = self._model().identity
+        before = self._answers(identity)
+        self._service.load(self._model().graph)
         self._note("reload")
-        if not _within_patience(lambda: self._answers(artefact) > before):
-            self.faults.append(f"{artefact.identity} was not in use {PATIENCE_S} s after its reload")
+        self._require(lambda: self._answers(identity) > before, f"{identity} was not in use after its reload")
 
-    def _load_damaged(self) -> None:
-        server, refused = self._service.server, len(self._service.server.events("model refused"))
-        self._service.load(self._artefacts[0].graph[:-1000])
-        self._note("refused file")
-        if not _within_patience(lambda: len(server.events("model refused")) > refused):
-            self.faults.append("a damaged model was not refused")
+    def _model(self) -> Artefact:
+        """Give the model that should be in use after the reloads so far."""
+        return self._artefacts[self._reloads % len(self._artefacts)]
 
-    def _answers(self, artefact: Artefact) -> int:
-        seen = self._report().versions.get(artefact.identity)
+    def _answers(self, identity: str) -> int:
+        seen = self._report().versions.get(identity)
         return seen.answers if seen else 0
 
-    def _require_one_model(self, versions: dict[str, Seen], current: str) -> None:
+    def _require_one_model(self, current: str) -> None:
         """Find a fault where any other model still answers, so long after the last reload."""
-        now = self._seconds()
+        now_s = self._seconds()
         self.faults += [
-            f"{identity} still answers {now:.0f} s after the start, though {current} was loaded"
-            for identity, seen in versions.items()
-            if identity != current and seen.last_s > now - 1
+            f"{identity} still answers {now_s:.0f} s after the start, though {current} was loaded"
+            for identity, seen in self._report().versions.items()
+            if identity != current and seen.last_s > now_s - 1
         ]
 
     def _burst(self) -> None:
@@ -146,8 +149,9 @@ class Actions:
         self.cut_at_most += sockets(victim)
         self._note("kill")
         os.kill(victim, signal.SIGKILL)
-        if not _within_patience(lambda: len(set(self._service.workers()) - {victim}) >= WORKERS):
-            self.faults.append(f"a killed worker was not replaced within {PATIENCE_S} s")
+        self._require(
+            lambda: len(set(self._service.workers()) - {victim}) >= WORKERS, "a killed worker was not replaced"
+        )
 
     def _note(self, what: str) -> None:
         self.events.append(Event(self._seconds(), what))
@@ -155,14 +159,14 @@ class Actions:
     def _seconds(self) -> float:
         return time.monotonic() - self._started
 
-
-def _within_patience(happened: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
+    def _require(self, happened: Callable[[], bool], fault: str) -> None:
+        """Wait for the effect of an action; if it does not come in time, that is a fault."""
+        deadline = time.monotonic() + EFFECT_TIMEOUT_S
+        while not happened():
+            if time.monotonic() > deadline:
+                self.faults.append(f"{fault} within {EFFECT_TIMEOUT_S} s")
+                return
+            time.sleep(0.1)
 
 
 def recalibrated(artefact: Artefact) -> Artefact:

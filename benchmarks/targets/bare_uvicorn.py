@@ -42,15 +42,7 @@ class Bare:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which logs where it listens and exits with status 0 at SIGTERM."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and log where it listens."""
-        await super().startup(sockets)
-        assert sockets is not None
-        host, port = sockets[0].getsockname()
-        ready = {"event": "ready", "level": "INFO", "url": f"http://{host}:{port}"}
-        print(json.dumps(ready), file=sys.stderr, flush=True)
+    """uvicorn's server, which exits with status 0 at SIGTERM."""
 
     def handle_exit(self, *_: object) -> None:
         """Stop; uvicorn's own method would raise the signal again at the end."""
@@ -76,6 +68,8 @@ def main() -> None:
         timeout_keep_alive=75,
     )
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        ready = {"event": "ready", "level": "INFO", "url": f"http://127.0.0.1:{listener.getsockname()[1]}"}
+        print(json.dumps(ready), file=sys.stderr, flush=True)  # connections wait until the server takes them
         Server(config).run(sockets=[listener])
 
 

@@ -7,51 +7,48 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.artefact import INPUT_NAME, OUTPUT_NAME, Artefact
+from service.model.artefact import INPUT_NAME, OUTPUT_NAME
 from service.model.scorer import Scorer
 
-CHUNKS = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
+EVENTS_IN_A_CALL = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 SCORER_EVENTS = (10_000, 100_000)
-TURN_S = 0.13
+RUN_S = 0.13
 
 
 class Runtime:
     """What scores in this process: the runtime itself in calls of several sizes, and the service's scorer."""
 
-    def __init__(self, artefact: Artefact, events: NDArray[np.float32]) -> None:
+    def __init__(self, scorer: Scorer, events: NDArray[np.float32]) -> None:
         """Open a session; `events` (n, n_features) are what is scored, as many as the largest batch has."""
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(artefact.graph, options, providers=["CPUExecutionProvider"])
-        scorer = Scorer(artefact)
+        session = onnxruntime.InferenceSession(scorer.artefact.graph, options, providers=["CPUExecutionProvider"])
 
-        def call(n_events: int) -> Callable[[], object]:
-            chunks = [
-                np.ascontiguousarray(events[start : start + n_events]) for start in range(0, len(events), n_events)
-            ]
+        def call(size: int) -> Callable[[], object]:
+            chunks = [np.ascontiguousarray(events[start : start + size]) for start in range(0, len(events), size)]
             return lambda: [session.run([OUTPUT_NAME], {INPUT_NAME: features}) for features in chunks]
 
-        def score(n_events: int) -> Callable[[], object]:
-            features = np.ascontiguousarray(events[:n_events])
+        def score(size: int) -> Callable[[], object]:
+            features = np.ascontiguousarray(events[:size])
             return lambda: scorer.score(features)
 
-        self._ways = {
-            **{f"runtime, {size:,} in a call": (len(events), call(size)) for size in CHUNKS},
+        self._calls = {
+            **{f"runtime, {size:,} in a call": (len(events), call(size)) for size in EVENTS_IN_A_CALL},
             **{f"scorer, {size:,} in a call": (size, score(size)) for size in SCORER_EVENTS},
         }
 
-    def turn(self) -> dict[str, float]:
-        """Give the events per second of each way, in turns of TURN_S."""
-        return {name: n_events * _calls_per_s(call) for name, (n_events, call) in self._ways.items()}
+    def measure(self) -> dict[str, float]:
+        """Give the events per second of each way of calling, in runs of RUN_S."""
+        return {name: n_events * _calls_per_s(call) for name, (n_events, call) in self._calls.items()}
 
 
 def _calls_per_s(call: Callable[[], object]) -> float:
     call()
     started, calls = perf_counter(), 0
-    while (passed := perf_counter() - started) < TURN_S:
+    while (passed := perf_counter() - started) < RUN_S:
         call()
         calls += 1
     return calls / passed

@@ -60,6 +60,10 @@ class Server:
             time.sleep(0.02)
         raise RuntimeError(f"the server did not log {name!r} {count} times:\n{self.log_text[-4000:]}")
 
+    def processes(self) -> list[int]:
+        """Give the numbers of the server's processes, the first one first."""
+        return family(self.pid)
+
     def signal(self, sig: signal.Signals) -> None:
         """Send a signal to the process."""
         self.process.send_signal(sig)
@@ -72,19 +76,29 @@ class Server:
 
 @contextmanager
 def starting(
-    command: Sequence[str], *, cores: Collection[int] | None = None, env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    cores: Collection[int] | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> Iterator[Server]:
-    """Run a command until the end of the block; at its start the process has only just been started."""
+    """Run a command until the end of the block; at its start the process has only just been started.
+
+    Its stderr goes to a temporary file, or with its stdout to the file `log`.
+    """
     pinned = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
     with tempfile.TemporaryDirectory(prefix="server-") as folder:
-        log = Path(folder, "log")
-        with log.open("wb") as stderr:
-            # In a process group of its own, so that Ctrl+C reaches the benchmark alone, which then stops the server.
+        path = log or Path(folder, "log")
+        with path.open("wb") as output:
             process = subprocess.Popen(
-                [*pinned, *command], stderr=stderr, env={**clean_environment(), **(env or {})}, process_group=0
+                [*pinned, *command],
+                stdout=output if log else None,
+                stderr=output,
+                env={**clean_environment(), **(env or {})},
+                process_group=0,  # Ctrl+C reaches the benchmark alone, which then stops the server
             )
         try:
-            yield Server(process, log)
+            yield Server(process, path)
         finally:
             if process.poll() is None:
                 process.terminate()

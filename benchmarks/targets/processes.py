@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -27,25 +27,25 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def cpu_seconds(pid: int) -> float:
-    """Add up the processor time, of user and system, that the family has used so far."""
-    return sum(int(ticks) for one in family(pid) for ticks in _stat(one)[11:13]) / TICKS_PER_S
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Add up the processor time, of user and system, that processes have used so far."""
+    return _sum(pids, lambda pid: sum(map(int, _stat(pid)[11:13]))) / TICKS_PER_S
 
 
-def resident_mb(pid: int) -> float:
-    """Add up the memory in MB (10^6 bytes) that the family holds now."""
-    return sum(_megabytes(one, "VmRSS") for one in family(pid))
+def resident_mb(pids: Iterable[int]) -> float:
+    """Add up the memory in MB (10^6 bytes) that processes hold now."""
+    return _sum(pids, lambda pid: _megabytes(pid, "VmRSS"))
 
 
-def peak_mb(pid: int) -> float:
-    """Add up the most memory in MB that each of the family has held since its start, or since `forget_peak`."""
-    return sum(_megabytes(one, "VmHWM") for one in family(pid))
+def peak_mb(pids: Iterable[int]) -> float:
+    """Add up the most memory in MB that each process has held since its start, or since `forget_peak`."""
+    return _sum(pids, lambda pid: _megabytes(pid, "VmHWM"))
 
 
-def forget_peak(pid: int) -> None:
+def forget_peak(pids: Iterable[int]) -> None:
     """Let the peaks start again from what is held now."""
-    for one in family(pid):
-        Path(f"/proc/{one}/clear_refs").write_text("5")
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def started(pid: int) -> int:
@@ -110,17 +110,22 @@ def growths(samples: dict[str, list[ProcessSample]]) -> list[Growth]:
     return found
 
 
+def _sum(pids: Iterable[int], value: Callable[[int], float]) -> float:
+    """Add up a value over processes, without those that have ended meanwhile."""
+    total = 0.0
+    for pid in pids:
+        with suppress(OSError):
+            total += value(pid)
+    return total
+
+
 def _stat(pid: int) -> list[str]:
     # The second field is the program's name in brackets, which may itself hold spaces and brackets.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def _status(pid: int) -> dict[str, str]:
-    return dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-
-
 def _megabytes(pid: int, field: str) -> float:
-    status = _status(pid)
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     if field not in status:  # it has ended, and its parent has yet to notice
         raise ProcessLookupError(pid)
     return int(status[field].split()[0]) * 1024 / 1e6

@@ -2,18 +2,35 @@
 
 import re
 import time
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+import msgspec
 
 from benchmarks.load.connection import get
 from benchmarks.report.measurements import Shares
+from benchmarks.targets.launcher import Server, serving
+from service.settings import Settings
 
 LINE = re.compile(r'^anomaly_worker_requests(?:_total)?\{pid="(\d+)"\} (\S+)$', re.MULTILINE)
-PATIENCE_S = 60
+TIMEOUT_S = 60
+ONE_WORKER = Settings(workers=1)
 
 
-def service_flags(model: str, workers: int = 1) -> list[str]:
-    """Give the flags with which users start so many workers, on a free port."""
-    return ["--workers", str(workers), "--model", model, "--port", "0"]
+def service(
+    model: str | Path,
+    *,
+    cores: Collection[int],
+    settings: Settings = ONE_WORKER,
+    module: str = "service",
+    under: Sequence[str] = (),
+) -> AbstractContextManager[Server]:
+    """Serve a model on a free port until the end of the block, started as users start it; raises as `serving` does."""
+    values, defaults = msgspec.structs.asdict(settings), msgspec.structs.asdict(Settings())
+    changed = {name: value for name, value in values.items() if value != defaults[name]}
+    flags = [text for name, value in changed.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    return serving(module, "--model", str(model), "--port", "0", *flags, cores=cores, under=under)
 
 
 def requests_of_workers(url: str) -> dict[int, int]:
@@ -21,7 +38,7 @@ def requests_of_workers(url: str) -> dict[int, int]:
 
     Raises RuntimeError if it cannot be asked, or /metrics does not say, as with one worker.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
             return read_requests(get(url, "/metrics").body.decode())
@@ -44,7 +61,7 @@ def read_requests(metrics: str) -> dict[int, int]:
     return found
 
 
-def shares(before: dict[int, int], after: dict[int, int], connections: int, seconds: float) -> Shares:
+def shares(before: dict[int, int], after: dict[int, int], connections: int, requests_per_s: float) -> Shares:
     """Give what each worker answered in between."""
     answered = sorted((after[pid] - before.get(pid, 0) for pid in after), reverse=True)
-    return Shares(connections, answered, sum(answered) / seconds)
+    return Shares(connections, answered, requests_per_s)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.load.bad_clients import BadClients, Limits, bad_requests, judge_refusal
+from benchmarks.load.bad_clients import BadClients, bad_requests, judge_refusal
 from benchmarks.load.connection import Connection, Response, get
 from benchmarks.load.outcomes import Outcome
 from service.settings import Settings
@@ -11,12 +11,12 @@ from tests.live import LiveService, wait_until
 
 pytestmark = pytest.mark.process
 
-LIMITS = Limits(Settings().max_body_bytes, 2_000, 1_000, header_s=1, stall_s=1)
+SETTINGS = Settings(max_header_bytes=2_000, max_url_bytes=1_000, header_s=1, stall_s=1)
 
 
 def test_every_bad_request_is_bad(service: LiveService, subtests: pytest.Subtests) -> None:
     """A real service refuses each for its own reason."""
-    for request in bad_requests(service.base_url, N_FEATURES, LIMITS):
+    for request in bad_requests(service.base_url, N_FEATURES, SETTINGS):
         with subtests.test(msg=request.name), Connection(service.base_url) as connection:
             assert judge_refusal(connection.ask(request.data), request.status) == (Outcome.ANSWERED, "")
 
@@ -40,7 +40,7 @@ def test_a_refusal_has_the_status_and_the_reason(status: int, headers: bytes, bo
 @pytest.mark.slow
 def test_the_service_bears_bad_clients(service: LiveService) -> None:
     """Each bad request, departure and stall gets what it should, and then the service answers."""
-    with BadClients(service.base_url, N_FEATURES, LIMITS, pause_s=0) as bad:
+    with BadClients(service.base_url, N_FEATURES, SETTINGS, pause_s=0) as bad:
         wait_until(lambda: {"slow headers", "a body that stops"} <= bad.stalls.keys() and len(bad.left) >= 5, 120)
     report = bad.report()
     assert not report.failures, str(report)

@@ -1,43 +1,70 @@
-"""Tables and figures show what the results files hold."""
+"""Tables and figures show what the results files hold, and say of which run they are."""
 
 from pathlib import Path
 
 import pytest
 
 from benchmarks.report import results, tables
-from benchmarks.report.figures import plot_latency, plot_memory, plot_soak
+from benchmarks.report.figures import draw
 from benchmarks.report.goals import Goal
 from benchmarks.report.markdown import END, START, fill
-from benchmarks.report.results import Bench, Memory, Soak
+from benchmarks.report.results import Bench, Memory, Peers
 
 
-def test_the_pages_have_the_tables_of_the_shipped_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written anew, both pages are the same byte for byte."""
-    pages = {"SHORT_PAGE": tables.SHORT_PAGE, "LONG_PAGE": tables.LONG_PAGE}
-    for name, page in pages.items():
-        copy = tmp_path / name
+@pytest.fixture
+def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Path]:
+    """Write tables and figures into copies: each page with its copy."""
+    monkeypatch.setattr(tables, "draw", lambda _: None)
+    pages = {}
+    for name in ("SHORT_PAGE", "LONG_PAGE"):
+        page, copy = getattr(tables, name), tmp_path / name
         copy.write_bytes(page.read_bytes())
         monkeypatch.setattr(tables, name, copy)
+        pages[page] = copy
+    return pages
+
+
+def test_the_pages_have_the_tables_of_the_shipped_results(copies: dict[Path, Path]) -> None:
+    """Written anew, both pages are the same byte for byte."""
     tables.write_pages()
-    for name, page in pages.items():
-        assert (tmp_path / name).read_text() == page.read_text()
+    for page, copy in copies.items():
+        assert copy.read_text() == page.read_text()
 
 
-def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
-    """They are rounded to five digits once."""
-    found = results.read(results.BENCH, Bench)
-    results.write(tmp_path / "bench.json", found)
-    assert results.read(tmp_path / "bench.json", Bench) == found
+def test_every_table_names_its_commit_and_its_model() -> None:
+    """Also where a run is older than the shipped model, or than the code beside it."""
+    for kind in tables.SECTIONS:
+        found = results.read(kind)
+        assert f"commit {found.commit[:10]}" in found.caption
+        assert found.model in found.caption
+        sections = tables.page(found).split("### ")[1:]
+        assert sections
+        assert all(found.caption in section.split("\n\n")[1] for section in sections)
+        if kind in (Bench, Memory, Peers):
+            assert found.caption in tables.SHORT_PAGE.read_text()
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are rounded to five digits once, and hold nothing that is not read."""
+    for kind in tables.SECTIONS:
+        before = results.file_of(kind).read_bytes()
+        found = results.read(kind)
+        with monkeypatch.context() as patch:
+            patch.setattr(results, "FOLDER", tmp_path)
+            results.write(found)
+            assert results.file_of(kind).read_bytes() == before
 
 
 @pytest.mark.parametrize(("text", "words"), [(None, "is missing; measure first"), (b"{}", "holds no results")])
-def test_missing_results_are_an_error(tmp_path: Path, text: bytes | None, words: str) -> None:
+def test_missing_results_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes | None, words: str
+) -> None:
     """A missing file, and one of something else, are errors that say what to do."""
-    path = tmp_path / "bench.json"
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
     if text is not None:
-        path.write_bytes(text)
+        (tmp_path / "bench.json").write_bytes(text)
     with pytest.raises(RuntimeError, match=words):
-        results.read(path, Bench)
+        results.read(Bench)
 
 
 def test_a_goal_that_is_missed_says_so() -> None:
@@ -48,17 +75,12 @@ def test_a_goal_that_is_missed_says_so() -> None:
 
 
 def test_tables_go_between_the_markers(tmp_path: Path) -> None:
-    """What stands around them stays, and filling twice is filling once."""
+    """What stands around them stays, filling twice is filling once, and a page without markers is left alone."""
     page = tmp_path / "README.md"
     page.write_text(f"before\n{START}\nold\n{END}\nafter\n")
     for _ in range(2):
         fill(page, "new")
         assert page.read_text() == f"before\n{START}\nnew\n{END}\nafter\n"
-
-
-def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
-    """The error says which lines to put where."""
-    page = tmp_path / "README.md"
     page.write_text(f"before\n{START}\nafter\n")
     with pytest.raises(RuntimeError, match="has no lines <!-- bench:start -->"):
         fill(page, "new")
@@ -66,10 +88,12 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_figures_are_drawn(tmp_path: Path) -> None:
-    """All appear as PNG."""
-    plot_latency(results.read(results.BENCH, Bench).latency, tmp_path / "latency.png")
-    plot_memory(results.read(results.MEMORY, Memory), tmp_path / "memory.png")
-    plot_soak(results.read(results.SOAK, Soak), tmp_path / "soak.png")
+def test_figures_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three results have one, as PNG."""
+    every = [results.read(kind) for kind in tables.SECTIONS]
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    for found in every:
+        draw(found)
+    assert {path.name for path in tmp_path.iterdir()} == {"latency.png", "memory.png", "soak.png"}
     for path in tmp_path.iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")

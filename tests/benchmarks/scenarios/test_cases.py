@@ -1,60 +1,48 @@
-"""Cases are what their names say, and turns are summed up by medians."""
+"""Cases are what their names say, and results compare medians of their runs."""
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.report.measurements import Measured, Turn
-from benchmarks.report.results import median_of
-from benchmarks.scenarios.cases import batch_case, ceiling_cases, service_cases, single_case
-from benchmarks.scenarios.turns import compare, sum_up_runtime
-from service.model.artefact import load_artefact
-from service.model.scorer import Scorer
-from tests.artefacts import N_FEATURES, sample_events
+from benchmarks.report import results
+from benchmarks.report.measurements import CaseResult, CaseRun, median_of
+from benchmarks.report.results import Bench
+from benchmarks.scenarios.cases import Workload, bare, plain
+from tests.artefacts import N_FEATURES
+
+RUN = CaseRun(100.0, 1000.0, 1.0, 2.0, 3.0, None, 120.0)
 
 
 def test_cases_are_what_their_names_say(model: Path) -> None:
     """The scores that a case expects are the scorer's, for as many events as its name says."""
-    scorer, events = Scorer(load_artefact(model)), sample_events(1_000)
-    batch, single = batch_case(scorer, events, "raw"), single_case(scorer, events, 32)
-    assert (batch.name, batch.path, len(batch.request.body)) == ("raw-1k", "/score/batch", 1_000 * N_FEATURES * 4)
-    assert (single.name, single.path, single.connections) == ("single-32", "/score", 32)
-    assert np.array_equal(batch.scores, scorer.score(events))
-    assert len(single.scores) == 1
+    workload = Workload(str(model))
+    batch, single = workload.case("raw-1k"), workload.case("single-32")
+    assert (batch.request.path, len(batch.request.body)) == ("/score/batch", 1_000 * N_FEATURES * 4)
+    assert (single.request.path, single.connections, len(single.scores)) == ("/score", 32, 1)
+    assert np.array_equal(batch.scores, workload.scorer.score(workload.events[:1_000]))
+    # The bare server finds its response by the name of the service's case.
+    assert (bare(batch).request.path, bare(batch).target) == ("/raw-1k", "bare")
+    assert (plain(batch).request.path, plain(batch).name) == ("/score/batch", "plain-raw-1k")
 
 
-def test_small_cases_have_a_bare_server_and_one_has_plain_decoding(model: Path) -> None:
-    """The bare server finds its response by the name of the service's case."""
-    cases = list(service_cases(Scorer(load_artefact(model)), sample_events(10_000)))
-    ceilings = {case.name: case for case in ceiling_cases(cases)}
-    assert ceilings["bare-raw-10"].path == "/raw-10"
-    assert ceilings["plain-json-10k"].path == "/score/batch"
-    assert "bare-raw-1k" not in ceilings
+def test_a_median_is_of_each_number() -> None:
+    """A number that a run lacks has none."""
+    runs = [RUN, CaseRun(300.0, 3000.0, 7.0, 8.0, 9.0, 0.5, 100.0), CaseRun(200.0, 2000.0, 4.0, 5.0, 6.0, 0.1, 110.0)]
+    assert median_of(runs) == CaseRun(200.0, 2000.0, 4.0, 5.0, 6.0, None, 110.0)
 
 
-def measured(name: str, target: str, events: int, requests_per_s: float) -> Measured:
-    """Make a case of three turns around a rate."""
-    rates = [fraction * requests_per_s for fraction in (0.5, 1.0, 1.1)]
-    turns = [Turn(rate, rate * events, 1.0, 2.0, 3.0, 0.5, 120.0) for rate in rates]
-    return Measured(name, target, "JSON", events, 32, turns, median_of(turns))
-
-
-def test_ratios_are_of_medians() -> None:
-    """A single event is compared with the bare server, a batch with the runtime, JSON with plain decoding too."""
-    runtime = sum_up_runtime({"256 in a call": [3e6, 3.1e6, 1e6], "4096 in a call": [4e6, 4.1e6, 3.9e6]})
-    assert (runtime.best, runtime.events_per_s) == ("4096 in a call", 4e6)
-    cases = compare(
-        [
-            measured("single-32", "service", 1, 12_000),
-            measured("bare-single-32", "bare", 1, 20_000),
-            measured("json-10k", "service", 10_000, 150),
-            measured("plain-json-10k", "plain", 10_000, 50),
-        ],
-        runtime.events_per_s,
-    )
-    assert cases["single-32"].to_bare == pytest.approx(0.6)
-    assert cases["single-32"].to_in_process is None
-    assert cases["json-10k"].to_in_process == pytest.approx(0.375)
-    assert cases["json-10k"].to_plain == pytest.approx(3)
-    assert cases["json-10k"].to_bare is None
+def test_a_single_event_has_other_ceilings_than_a_batch() -> None:
+    """The bare server and plain decoding for whom they were measured, the runtime for batches."""
+    rates = {"single-32": 12_000, "bare-single-32": 20_000, "json-10k": 150, "plain-json-10k": 50}
+    cases = {}
+    for name, rate in rates.items():
+        events = 10_000 if name.endswith("10k") else 1
+        runs = [CaseRun(part * rate, part * rate * events, 1.0, 2.0, 3.0, 0.5, 120.0) for part in (0.5, 1.0, 1.1)]
+        cases[name] = CaseResult(name, "service", "JSON", events, 32, runs)
+    in_process = {"256 in a call": [3e6, 3.1e6, 1e6], "4096 in a call": [4e6, 4.1e6, 3.9e6]}
+    bench = msgspec.structs.replace(results.read(Bench), in_process=in_process, cases=cases)
+    kinds = ("bare", "plain", "in process")
+    assert [bench.ceiling(cases["single-32"], kind) for kind in kinds] == [20_000, None, None]
+    assert [bench.ceiling(cases["json-10k"], kind) for kind in kinds] == [None, 50, pytest.approx(4e6 / 10_000)]

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.load.connection import Connection, encode
 from benchmarks.load.formats import ENCODINGS, JSON
 from benchmarks.load.scoring import ScoringRequest
-from benchmarks.targets.launcher import Server, serving
-from benchmarks.targets.service import service_flags
+from benchmarks.targets.launcher import Server
+from benchmarks.targets.service import service
 from tests.artefacts import N_FEATURES, oracle, sample_events
 
 pytestmark = pytest.mark.process
@@ -20,8 +20,7 @@ pytestmark = pytest.mark.process
 @pytest.fixture(scope="module")
 def plain(model: Path) -> Iterator[Server]:
     """Serve the model with plain decoding."""
-    flags = service_flags(str(model))
-    with serving("benchmarks.targets.plain_decoding", *flags, cores=os.sched_getaffinity(0)) as server:
+    with service(model, cores=os.sched_getaffinity(0), module="benchmarks.targets.plain_decoding") as server:
         yield server
 
 

@@ -25,5 +25,5 @@ def test_metrics_of_one_worker_are_no_answer() -> None:
 
 def test_shares_are_what_was_answered_in_between() -> None:
     """The busiest comes first, and a worker that has answered nothing counts."""
-    found = shares({1: 10, 2: 10}, {1: 10, 2: 40, 3: 10}, connections=4, seconds=2)
+    found = shares({1: 10, 2: 10}, {1: 10, 2: 40, 3: 10}, connections=4, requests_per_s=20)
     assert (found.requests, found.requests_per_s, found.busiest) == ([30, 10, 0], 20, 0.75)

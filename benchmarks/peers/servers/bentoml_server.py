@@ -1,4 +1,4 @@
-"""BentoML's side of serving the graph: the service that `bentoml serve` imports, in a worker of its own.
+"""BentoML: a service with two APIs, and a mounted application for octets, that `bentoml serve` imports in its worker.
 
 It learns the path of the graph from the environment, for BentoML makes the service without arguments.
 """
@@ -8,17 +8,14 @@ import os
 from typing import Annotated
 
 import bentoml
-import numpy as np
 from bentoml.validators import DType, Shape
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from benchmarks.peers.graph import open_graph
-from benchmarks.peers.surface import N_FEATURES, Floats
+from benchmarks.peers.servers.graph import N_FEATURES, Floats, open_graph, read_rows
 
-MODEL_VARIABLE = "PEER_MODEL"
 raw = Starlette()
 
 
@@ -41,7 +38,7 @@ class Scorer:
     """The graph behind BentoML's API."""
 
     def __init__(self) -> None:
-        self._score = open_graph(os.environ[MODEL_VARIABLE])
+        self._score = open_graph(os.environ["PEER_MODEL"])
         raw.add_route("/score", self.score_raw, methods=["POST"])
 
     # `async def`: BentoML sends plain methods to a thread pool, which costs more than a score does.
@@ -57,5 +54,5 @@ class Scorer:
 
     async def score_raw(self, request: Request) -> Response:
         """Score float32 rows, in the mounted application: BentoML's own types have none for octets."""
-        events = np.frombuffer(await request.body(), "<f4").reshape(-1, N_FEATURES)
-        return Response(self._score(events).tobytes(), media_type="application/octet-stream")
+        scores = self._score(read_rows(await request.body()))
+        return Response(scores.tobytes(), media_type="application/octet-stream")

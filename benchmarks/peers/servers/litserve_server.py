@@ -1,18 +1,21 @@
-"""LitServe's side of serving the graph, in a module of its own: its worker is a fresh process that imports it."""
+"""LitServe, with or without its batching.
+
+python -m benchmarks.peers.servers.litserve_server [--batching] MODEL PORT
+"""
 # mypy: disable-error-code="import-not-found,misc,override"
 
 import base64
+import sys
 from typing import Any
 
 import litserve
 import numpy as np
 
-from benchmarks.peers.graph import open_graph
-from benchmarks.peers.surface import N_FEATURES, Floats
+from benchmarks.peers.servers.graph import N_FEATURES, Floats, open_graph, read_rows
 
 
 class ScorerAPI(litserve.LitAPI):
-    """One path for the three questions: the key of the JSON says which it is."""
+    """One path for all requests: the key of the JSON says what it holds."""
 
     def __init__(self, model: str, **options: Any) -> None:
         super().__init__(api_path="/score", **options)
@@ -26,7 +29,7 @@ class ScorerAPI(litserve.LitAPI):
         """Read events (n, features) and remember by which key they came."""
         ((key, value),) = request.items()
         if key == "float32":
-            return key, np.frombuffer(base64.b64decode(value), "<f4").reshape(-1, N_FEATURES)
+            return key, read_rows(base64.b64decode(value))
         return key, np.array(value, np.float32).reshape(-1, N_FEATURES)
 
     def predict(self, decoded: tuple[str, Floats]) -> tuple[str, Floats]:
@@ -60,3 +63,11 @@ class BatchingScorerAPI(ScorerAPI):
     def unbatch(self, output: list[tuple[str, Floats]]) -> list[tuple[str, Floats]]:
         """Give each request its scores."""
         return output
+
+
+if __name__ == "__main__":  # the worker is a fresh process that imports this module
+    *batching, model, port = sys.argv[1:]
+    api = BatchingScorerAPI(model, max_batch_size=32, batch_timeout=0.001) if batching else ScorerAPI(model)
+    # fast_queue: for more than 100 requests/s, its documentation says.
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, fast_queue=True)
+    server.run(host="127.0.0.1", port=int(port), num_api_servers=1, log_level="warning", generate_client_file=False)

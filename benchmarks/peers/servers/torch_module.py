@@ -1,29 +1,8 @@
-"""FastAPI with eager torch: the module that was exported, rebuilt from the graph's configuration and weights."""
+"""The module that was exported, in eager torch: rebuilt from the graph's configuration and weights."""
 
 import json
-import sys
 
-from benchmarks.peers.fastapi_app import WEB_PACKAGES, run
-from benchmarks.peers.surface import Floats, Score, json_batch, single
-from benchmarks.peers.surface import raw_batch as binary_batch
-
-__all__ = ["NAME", "NOTES", "PACKAGES", "PYTHON", "binary_batch", "json_batch", "serve", "single"]
-
-NAME = "FastAPI + torch"
-PACKAGES: tuple[str, ...] = (
-    *WEB_PACKAGES,
-    "torch==2.13.0",
-    "onnx==1.23.2",
-    "numpy==2.4.6",
-    *("scikit-learn==1.9.1", "h5py==3.16.0", "hdf5plugin==7.1.0", "msgspec==0.22.0"),  # what training.detectors imports
-)
-PYTHON = sys.executable
-NOTES = "The same application; torch runs eagerly, in inference mode, on one thread."
-
-
-def serve(model: str, port: int) -> None:
-    """Serve the module of the graph at the path `model` until SIGTERM."""
-    run(open_module(model), port)
+from benchmarks.peers.servers.graph import Floats, Score
 
 
 def open_module(model: str) -> Score:

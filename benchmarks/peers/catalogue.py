@@ -1,0 +1,129 @@
+"""The catalogue: how each peer is installed and started, where it takes which format, and what its readers should know.
+
+To add a peer, write its server in `servers/` and an entry here. A server has one worker, and serves the graph at a path
+on a port of 127.0.0.1 until SIGINT; the two ports after that are its own too.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from benchmarks.load.formats import JSON, RAW, Route
+from benchmarks.peers.formats import BASE64, MODEL, OPEN_INFERENCE
+from benchmarks.report.results import OURS
+
+
+class Peer(NamedTuple):
+    """A way to serve the graph."""
+
+    name: str
+    notes: str
+    """How it is configured, and what its protocol does not allow: a sentence or two for the reader of the table."""
+    arguments: str
+    """What its Python runs, with {model} and {port}."""
+    packages: tuple[str, ...] = ()
+    """What pip installs for it, pinned; a peer without packages runs in this environment."""
+    python: str = sys.executable
+    """The interpreter of its environment."""
+    environment: Mapping[str, str] = {}
+    """Its variables, with {model}."""
+    routes: Mapping[str, Route] = {}
+    """Where it takes single events, batches in JSON, and batches in its fastest binary format."""
+
+
+def routes(single: str, json: str, raw: str) -> dict[str, Route]:
+    """Give the paths of a server that takes the formats of our service."""
+    return {"single": Route(JSON, single), "json": Route(JSON, json), "binary": Route(RAW, raw)}
+
+
+def server(module: str, arguments: str = "") -> str:
+    """Run one of our files below `servers/`."""
+    return f"-m benchmarks.peers.servers.{module} {arguments} {{model}} {{port}}"
+
+
+ONNX: Final = ("onnxruntime==1.31.1", "numpy==2.4.6")
+HTTP: Final = ("uvloop==0.23.0", "httptools==0.9.0")
+FASTAPI: Final = ("fastapi==0.165.0", "pydantic==2.14.3", "uvicorn==0.54.0", *HTTP)
+LITSERVE: Final = ("litserve==0.2.19", *HTTP, *ONNX)
+LITSERVE_ROUTES: Final = {**routes("/score", "/score", "/score"), "binary": Route(BASE64, "/score")}
+
+PEERS: Final = {
+    OURS: Peer(
+        "this service",
+        "Its defaults.",
+        "-m service --model {model} --port {port} --workers 1",
+        routes=routes("/score", "/score/batch", "/score/batch"),
+    ),
+    "fastapi_onnx": Peer(
+        "FastAPI + ONNX Runtime",
+        "uvicorn with uvloop and httptools, coroutines for routes, pydantic models in and out; raw float32 by hand.",
+        server("fastapi_server", "onnx"),
+        packages=(*FASTAPI, *ONNX),
+        routes=routes("/score", "/score/batch", "/score/raw"),
+    ),
+    "fastapi_torch": Peer(
+        "FastAPI + torch",
+        "The same application; torch runs eagerly, in inference mode, on one thread.",
+        server("fastapi_server", "torch"),
+        packages=(
+            *FASTAPI,
+            *("torch==2.13.0", "onnx==1.23.2", "numpy==2.4.6"),
+            *("scikit-learn==1.9.1", "h5py==3.16.0", "hdf5plugin==7.1.0", "msgspec==0.22.0"),  # of training.detectors
+        ),
+        routes=routes("/score", "/score/batch", "/score/raw"),
+    ),
+    "litserve": Peer(
+        "LitServe",
+        "One worker process behind one HTTP process, its ZeroMQ queue on. A request's body is read as JSON before the "
+        "API sees it: binary is float32 as base64 inside JSON.",
+        server("litserve_server"),
+        packages=LITSERVE,
+        routes=LITSERVE_ROUTES,
+    ),
+    "litserve_batching": Peer(
+        "LitServe, batching",
+        "The same, with max_batch_size=32, as many as there are connections, and at most 1 ms of waiting for them.",
+        server("litserve_server", "--batching"),
+        packages=LITSERVE,
+        routes=LITSERVE_ROUTES,
+    ),
+    "bentoml": Peer(
+        "BentoML",
+        "One worker, uvloop, coroutines for APIs, no access log; raw float32 through a mounted ASGI application.",
+        "-m bentoml serve benchmarks.peers.servers.bentoml_server:Scorer --host 127.0.0.1 --port {port}",
+        packages=("bentoml==1.4.39", *HTTP, *ONNX),
+        environment={"PEER_MODEL": "{model}", "BENTOML_DO_NOT_TRACK": "True"},
+        routes=routes("/score", "/score/batch", "/raw/score"),
+    ),
+    "mlserver": Peer(
+        "MLServer",
+        "The model in the server's own process (parallel_workers=0), debug off. It speaks the Open Inference Protocol: "
+        "tensors in JSON, a single event as a batch of one. Its HTTP side has no binary tensors: raw float32 goes "
+        "through a custom handler.",
+        server("mlserver_server", MODEL),
+        packages=("mlserver==1.7.1", *ONNX),
+        routes={**OPEN_INFERENCE, "binary": Route(RAW, "/raw")},
+    ),
+    "ray_serve": Peer(
+        "Ray Serve",
+        "One replica, throughput-optimised mode, HAProxy as ingress; ingress, replica and controller share the core.",
+        server("ray_server"),
+        packages=("ray[serve]==2.60.0", *HTTP, *ONNX),
+        # The first two are what its guide to high throughput turns on.
+        environment={
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        },
+        routes=routes("/score", "/score", "/score"),
+    ),
+    "pytriton": Peer(
+        "Triton (PyTriton)",
+        "Triton's Python backend calls ONNX Runtime in Python; PyTriton ships no ONNX backend. Its dynamic batcher "
+        "puts single events together without waiting. Tensors in JSON or, with the protocol's extension, in binary.",
+        server("pytriton_server", MODEL),
+        packages=("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1", "numpy==1.26.4"),
+        python="/usr/bin/python3",  # Triton's Python backend needs the shared library of the system's Python
+        routes=OPEN_INFERENCE,
+    ),
+}
