@@ -1,10 +1,10 @@
 """Arrays in, scores out: what a protocol that is no HTTP needs, without one."""
 
 import asyncio
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from service.errors import (
     InvalidRequestError,
@@ -22,6 +22,7 @@ from service.model.artefact import Artefact
 from service.model.scorer import CHUNK_EVENTS, Scorer
 from service.settings import Settings
 from tests.artefacts import N_FEATURES, RTOL, oracle, sample_events
+from tests.service.inference.loops import on_a_loop
 
 MAX_EVENTS = 3 * CHUNK_EVENTS
 BEYOND = np.full((1, N_FEATURES), 3e38, np.float32)
@@ -51,26 +52,23 @@ def test_an_array_without_events_or_with_too_many_is_refused(model: Model) -> No
         asyncio.run(model.score(sample_events(MAX_EVENTS + 1)))
 
 
-def test_a_score_that_is_not_finite_is_an_error_that_names_the_event(model: Model) -> None:
+@on_a_loop
+async def test_a_score_that_is_not_finite_is_an_error_that_names_the_event(model: Model) -> None:
     """Of one event, of a few and of many; the other events of a micro-batch keep their scores."""
-
-    async def score_all() -> None:
-        few = np.concatenate([sample_events(3), BEYOND])
-        many = np.concatenate([sample_events(CHUNK_EVENTS), BEYOND])
-        results = await asyncio.gather(
-            model.score(BEYOND),
-            model.score(few),
-            model.score(sample_events(5)),
-            model.score(many),
-            return_exceptions=True,
-        )
-        for result, place in ((results[0], "the event"), (results[1], "events[3]"), (results[3], "events[4096]")):
-            assert isinstance(result, NonFiniteScoreError)
-            assert f"the score inf for {place}," in str(result)
-        assert isinstance(results[2], np.ndarray)
-        np.testing.assert_allclose(results[2], oracle(sample_events(5)), RTOL)
-
-    asyncio.run(score_all())
+    few = np.concatenate([sample_events(3), BEYOND])
+    many = np.concatenate([sample_events(CHUNK_EVENTS), BEYOND])
+    results = await asyncio.gather(
+        model.score(BEYOND),
+        model.score(few),
+        model.score(sample_events(5)),
+        model.score(many),
+        return_exceptions=True,
+    )
+    for result, place in ((results[0], "the event"), (results[1], "events[3]"), (results[3], "events[4096]")):
+        assert isinstance(result, NonFiniteScoreError)
+        assert f"the score inf for {place}," in str(result)
+    assert isinstance(results[2], np.ndarray)
+    np.testing.assert_allclose(results[2], oracle(sample_events(5)), RTOL)
 
 
 class Kept:
@@ -93,20 +91,17 @@ class Kept:
         self.results.append(exception)
 
 
-def test_a_callback_gets_the_scores_of_its_rows(model: Model) -> None:
+@on_a_loop
+async def test_a_callback_gets_the_scores_of_its_rows(model: Model) -> None:
     """A receiver is called back once, when the micro-batch of this iteration of the loop is done, if it still waits."""
     events = [sample_events(n_events, seed=n_events) for n_events in (1, 4, 1)]
     kept, beyond, cancelled = [Kept() for _ in events], Kept(), Kept(wanted=False)
-
-    async def submit_all() -> None:
-        for rows, receiver in zip(events, kept, strict=True):
-            model.micro_batch.submit(rows, receiver)
-        model.micro_batch.submit(BEYOND, beyond)
-        model.micro_batch.submit(BEYOND, cancelled)
-        assert not any(receiver.results for receiver in kept)
-        await asyncio.sleep(0)
-
-    asyncio.run(submit_all())
+    for rows, receiver in zip(events, kept, strict=True):
+        model.micro_batch.submit(rows, receiver)
+    model.micro_batch.submit(BEYOND, beyond)
+    model.micro_batch.submit(BEYOND, cancelled)
+    assert not any(receiver.results for receiver in kept)
+    await asyncio.sleep(0)
     for rows, receiver in zip(events, kept, strict=True):
         [scores] = receiver.results
         assert isinstance(scores, np.ndarray)
@@ -115,45 +110,31 @@ def test_a_callback_gets_the_scores_of_its_rows(model: Model) -> None:
     assert not cancelled.results
 
 
-def test_single_events_are_scored_between_the_pieces_of_a_large_batch(model: Model) -> None:
+@on_a_loop
+async def test_single_events_are_scored_between_the_pieces_of_a_large_batch(model: Model) -> None:
     """An event that is submitted while a large batch is scored does not wait for its end."""
-    batch_done = False
-
-    async def score_batch() -> None:
-        nonlocal batch_done
-        await model.score(sample_events(MAX_EVENTS))
-        batch_done = True
-
-    async def score_beside() -> None:
-        batch = asyncio.create_task(score_batch())
-        await asyncio.sleep(0)
-        for seed in range(3):
-            event = sample_events(1, seed=seed)
-            np.testing.assert_allclose(await model.score(event), oracle(event), RTOL)
-        assert not batch_done
-        await batch
-
-    asyncio.run(score_beside())
+    batch = asyncio.create_task(model.score(sample_events(MAX_EVENTS)))
+    await asyncio.sleep(0)
+    for seed in range(3):
+        event = sample_events(1, seed=seed)
+        np.testing.assert_allclose(await model.score(event), oracle(event), RTOL)
+    assert not batch.done()
+    await batch
 
 
-def test_blocks_that_arrive_make_one_batch(model: Model) -> None:
+@on_a_loop
+async def test_blocks_that_arrive_make_one_batch(model: Model) -> None:
     """Pieces of any size, read lazily, give the scores of all events in their order."""
-    events = sample_events(5000)
-
-    def blocks(start: int, stop: int) -> list[NDArray[np.float32]]:
-        return [events[place : min(place + 700, stop)] for place in range(start, stop, 700)]
-
-    async def score_pieces() -> Scores:
-        batch = model.start_batch()
-        for start, stop, large in ((0, 10, False), (10, 3000, True), (3000, 5000, True)):
-            await batch.add(iter(blocks(start, stop)), large=large, last=stop == len(events))
-        assert batch.n_events == len(events)
-        return batch.join()
-
-    np.testing.assert_allclose(asyncio.run(score_pieces()), oracle(events), RTOL)
+    events, batch = sample_events(5000), model.start_batch()
+    for start, stop in pairwise((0, 10, 3000, 5000)):
+        blocks = (events[place : min(place + 700, stop)] for place in range(start, stop, 700))
+        await batch.add(blocks, large=start > 0, last=stop == len(events))
+    assert batch.n_events == len(events)
+    np.testing.assert_allclose(batch.join(), oracle(events), RTOL)
 
 
-def test_a_protocol_without_http_scores_within_the_limits(artefact: Artefact) -> None:
+@on_a_loop
+async def test_a_protocol_without_http_scores_within_the_limits(artefact: Artefact) -> None:
     """Admission, the model in use, a cancellation with its reason, and a working point: no request object is needed."""
     deployment = Deployment(Settings(max_inflight_events=10), Metrics([]))
     with pytest.raises(NotReadyError, match="starting"):
@@ -161,25 +142,19 @@ def test_a_protocol_without_http_scores_within_the_limits(artefact: Artefact) ->
     deployment.open(Scorer(artefact))
     model, events = deployment.model, sample_events(8)
 
-    async def score_admitted() -> Scores:
-        with deployment.admission.admit(len(events), events.nbytes):
-            with pytest.raises(OverloadedError):
-                deployment.admission.admit(3, 1)
-            return await model.score(events)
+    async def wait() -> None:
+        with deployment.admission.admit(1, 1):
+            await asyncio.Event().wait()
 
-    async def cancel() -> None:
-        async def wait() -> None:
-            with deployment.admission.admit(1, 1):
-                await asyncio.Event().wait()
-
-        task = asyncio.create_task(wait())
-        await asyncio.sleep(0)
-        task.cancel(RequestTimeoutError("the deadline has passed"))
-        with pytest.raises(RequestTimeoutError, match="the deadline has passed"):
-            await task
-
-    np.testing.assert_allclose(asyncio.run(score_admitted()), oracle(events), RTOL)
-    asyncio.run(cancel())
+    with deployment.admission.admit(len(events), events.nbytes):
+        with pytest.raises(OverloadedError):
+            deployment.admission.admit(3, 1)
+        np.testing.assert_allclose(await model.score(events), oracle(events), RTOL)
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    task.cancel(RequestTimeoutError("the request timed out"))
+    with pytest.raises(RequestTimeoutError, match="the request timed out"):
+        await task
     assert deployment.admission.requests == deployment.admission.events == deployment.admission.bytes == 0
     assert model.working_point("loose").threshold == 2.0
     with pytest.raises(UnknownWorkingPointError, match="expected one of loose, tight"):
