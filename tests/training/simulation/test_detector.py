@@ -1,7 +1,7 @@
 """The detector bends, smears, loses and keeps what its card says, event by event."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -70,9 +70,15 @@ def a_jet(rng: np.random.Generator) -> list[Particle]:
     return list(zip(species, pt.tolist(), eta.tolist(), phi.tolist(), strict=True))
 
 
-def test_neutrinos_vanish() -> None:
-    """No neutrino leaves an object."""
-    assert detected([(species, 300.0, 0.3, 1.0) for species in NEUTRINOS], []).counts.tolist() == [0, 0]
+def test_what_leaves_nothing(subtests: pytest.Subtests) -> None:
+    """Neutrinos, tracks below 0.1 GeV and events without particles leave no object."""
+    neutrinos: list[Particle] = [(species, 300.0, 0.3, 1.0) for species in NEUTRINOS]
+    soft: list[Particle] = [(PION, 0.9 * TRACK_MIN_PT_GEV, 0.3, 0.1 * i) for i in range(60)]
+    for events in ([neutrinos, []], [soft], [], [[], [], []]):
+        with subtests.test(events=len(events)):
+            objects = detected(*events)
+            assert objects.counts.tolist() == [0] * len(events)
+            assert len(objects.pt) == 0
 
 
 @pytest.mark.parametrize(
@@ -95,31 +101,36 @@ def test_a_muon_leaves_one_track(eta: float, efficiency: float, relative_sigma: 
     assert_draws(objects.pt, 50.0, 50.0 * relative_sigma)
 
 
-@pytest.mark.parametrize(("eta", "pt"), [(0.2, 40.0), (1.3, 200.0)])
-def test_a_photon_deposits_in_the_ecal(eta: float, pt: float) -> None:
-    """A photon is one object in its own cell, with the energy and the resolution of the ECAL."""
-    photons = particles(*[[(PHOTON, pt, eta, 0.5)]] * 3000)
-    objects = reconstruct(photons, np.random.default_rng(2))
-    assert set(objects.counts.tolist()) == {1}
-    event = np.arange(3000)
-    np.testing.assert_array_equal(
-        ECAL.cell(event, objects.eta, objects.phi), ECAL.cell(event, photons.eta, photons.phi)
-    )
-    true = pt * math.cosh(eta)
+def ecal_sigma(energy_gev: float, eta: float) -> float:
+    """Return the resolution of the central ECAL at the centre of the cell around eta, in GeV."""
     centre = ECAL_CELL_ETA * (math.floor(eta / ECAL_CELL_ETA) + 0.5)
-    sigma = (1 + 0.64 * centre**2) * math.sqrt((0.008 * true) ** 2 + 0.11**2 * true + 0.4**2)
-    assert_draws(energy(objects), true, sigma)
+    return (1 + 0.64 * centre**2) * math.sqrt((0.008 * energy_gev) ** 2 + 0.11**2 * energy_gev + 0.4**2)
 
 
-def test_a_neutral_hadron_deposits_in_the_hcal() -> None:
-    """A long-lived kaon is one object in its own HCAL cell, with the energy and the resolution of the HCAL."""
-    kaons = particles(*[[(KAON_LONG, 80.0, 0.6, 2.0)]] * 3000)
-    objects = reconstruct(kaons, np.random.default_rng(3))
+def hcal_sigma(energy_gev: float, _: float = 0.0) -> float:
+    """Return the resolution of the central HCAL in GeV."""
+    return math.sqrt((0.05 * energy_gev) ** 2 + 1.5**2 * energy_gev)
+
+
+@pytest.mark.parametrize(
+    ("species", "pt", "eta", "calorimeter", "sigma"),
+    [
+        (PHOTON, 40.0, 0.2, ECAL, ecal_sigma),
+        (PHOTON, 200.0, 1.3, ECAL, ecal_sigma),
+        (KAON_LONG, 80.0, 0.6, HCAL, hcal_sigma),
+    ],
+)
+def test_a_neutral_particle_deposits_in_its_calorimeter(
+    species: int, pt: float, eta: float, calorimeter: Calorimeter, sigma: Callable[[float, float], float]
+) -> None:
+    """A photon or long-lived kaon is one object in its own cell, with the energy and resolution of its calorimeter."""
+    given = particles(*[[(species, pt, eta, 0.5)]] * 3000)
+    objects = reconstruct(given, np.random.default_rng(2))
     assert set(objects.counts.tolist()) == {1}
-    event = np.arange(3000)
-    np.testing.assert_array_equal(HCAL.cell(event, objects.eta, objects.phi), HCAL.cell(event, kaons.eta, kaons.phi))
-    true = float(kaons.energy[0])
-    assert_draws(energy(objects), true, math.sqrt((0.05 * true) ** 2 + 1.5**2 * true))
+    cells = [calorimeter.cell(np.arange(3000), of.eta, of.phi) for of in (objects, given)]
+    np.testing.assert_array_equal(*cells)
+    true = float(given.energy[0])
+    assert_draws(energy(objects), true, sigma(true, eta))
 
 
 def test_a_charged_hadron_beyond_the_tracker_is_seen_by_the_calorimeter_alone() -> None:
@@ -130,7 +141,7 @@ def test_a_charged_hadron_beyond_the_tracker_is_seen_by_the_calorimeter_alone() 
     assert not np.any(beyond.phi == 0.3)
     assert set(beyond.counts.tolist()) == {1}
     true = 60.0 * math.cosh(2.8)
-    assert_draws(energy(beyond), true, math.sqrt((0.05 * true) ** 2 + 1.5**2 * true))
+    assert_draws(energy(beyond), true, hcal_sigma(true))
 
 
 def test_a_track_and_its_own_deposit_are_one_object() -> None:
@@ -138,11 +149,6 @@ def test_a_track_and_its_own_deposit_are_one_object() -> None:
     objects = detected(*[[(PION, 50.0, 0.1, 0.3)]] * 2000)
     assert np.mean(objects.counts == 1) > 0.8
     assert objects.pt.sum() / 2000 == pytest.approx(50.0, rel=PARTICLE_FLOW_BIAS)
-
-
-def test_soft_tracks_are_lost() -> None:
-    """Below 0.1 GeV nothing is tracked, and the calorimeters' thresholds leave nothing else."""
-    assert len(detected([(PION, 0.9 * TRACK_MIN_PT_GEV, 0.3, 0.1 * i) for i in range(60)]).pt) == 0
 
 
 def test_energy_is_conserved_on_average() -> None:
@@ -165,14 +171,6 @@ def test_objects_come_back_event_by_event() -> None:
     for phis, expected in zip(found, directions, strict=True):
         turned = np.sort((phis + np.pi) % (2 * np.pi) - np.pi)
         np.testing.assert_allclose(turned, np.sort(expected), atol=np.deg2rad(1))
-
-
-@pytest.mark.parametrize("events", [0, 3])
-def test_nothing_in_is_nothing_out(events: int) -> None:
-    """Events without particles are events without objects."""
-    objects = detected(*[[]] * events)
-    assert objects.counts.tolist() == [0] * events
-    assert len(objects.pt) == 0
 
 
 def test_a_seed_means_the_same_objects() -> None:
@@ -214,27 +212,18 @@ def test_tracks_follow_the_helix_step_by_step(pt: float, eta: float, species: in
     assert (face_phi[0] - slow_phi + np.pi) % (2 * np.pi) - np.pi == pytest.approx(0.0, abs=2e-3)
 
 
-def test_a_stiff_track_goes_straight() -> None:
-    """At a pT without bounds, the direction at the face is the direction at the start."""
-    stiff = particles([(PION, 1e9, eta, 0.7) for eta in (-2.0, 0.0, 0.5, 3.5)])
-    face_eta, face_phi = _propagate(stiff)
-    np.testing.assert_allclose(face_eta, stiff.eta, atol=1e-6)
-    np.testing.assert_allclose(face_phi, stiff.phi, atol=1e-6)
-
-
 def test_tracks_bend_against_the_sign_of_their_charge() -> None:
-    """A positive particle turns towards smaller phi and a negative one towards larger, by the same angle."""
+    """A positive particle turns towards smaller phi and a negative one towards larger, by the same angle.
+
+    A photon, however soft, goes straight, and so does a track of a pT without bounds.
+    """
     _, face_phi = _propagate(particles([(PION, 5.0, 0.3, 0.7), (-PION, 5.0, 0.3, 0.7)]))
     assert face_phi[0] < 0.7 < face_phi[1]
     assert face_phi[0] + face_phi[1] == pytest.approx(1.4)
-
-
-def test_neutral_particles_never_bend() -> None:
-    """A photon, however soft, enters the calorimeters in its own direction."""
     photons = particles([(PHOTON, pt, 1.0, 0.7) for pt in (1e-3, 0.1, 10.0)])
-    face_eta, face_phi = _propagate(photons)
-    np.testing.assert_array_equal(face_eta, photons.eta)
-    np.testing.assert_array_equal(face_phi, photons.phi)
+    stiff = particles([(PION, 1e9, eta, 0.7) for eta in (-2.0, 0.0, 0.5, 3.5)])
+    for straight, tolerance in ((photons, 0.0), (stiff, 1e-6)):
+        np.testing.assert_allclose(_propagate(straight), (straight.eta, straight.phi), rtol=0, atol=tolerance)
 
 
 def points(count: int = 20_000) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
@@ -247,23 +236,21 @@ def points(count: int = 20_000) -> tuple[NDArray[np.int64], NDArray[np.float64],
 
 
 @CALORIMETERS
-def test_a_cell_knows_its_position(calorimeter: Calorimeter) -> None:
-    """From the number of a cell come back the event, the ring and the column that the point lies in."""
+def test_cells_tile_the_detector(calorimeter: Calorimeter) -> None:
+    """Each point with |eta| < 5 is in a cell, whose number gives the event, the ring and the column that it lies in.
+
+    No point beyond has a cell, and the rings are mirrored at eta 0.
+    """
     event, eta, phi = points()
-    found_event, ring, column = calorimeter.position(calorimeter.cell(event, eta, phi))
+    cells = calorimeter.cell(event, eta, phi)
+    assert not np.any(cells == OUTSIDE)
+    found_event, ring, column = calorimeter.position(cells)
     np.testing.assert_array_equal(found_event, event)
     assert np.all((calorimeter.eta_edges[ring] <= eta) & (eta < calorimeter.eta_edges[ring + 1]))
     width = 2 * np.pi / calorimeter.phi_cells[ring]
-    beyond = (phi - column * width) % (2 * np.pi)
-    assert np.all((beyond < width * (1 + 1e-9)) | (beyond > 2 * np.pi * (1 - 1e-12)))
+    offset = (phi - column * width) % (2 * np.pi)
+    assert np.all((offset < width * (1 + 1e-9)) | (offset > 2 * np.pi * (1 - 1e-12)))
     assert np.all((column >= 0) & (column < calorimeter.phi_cells[ring]))
-
-
-@CALORIMETERS
-def test_cells_tile_the_detector(calorimeter: Calorimeter) -> None:
-    """No point with |eta| < 5 is lost, none beyond is kept, and the rings are mirrored at eta 0."""
-    event, eta, phi = points()
-    assert not np.any(calorimeter.cell(event, eta, phi) == OUTSIDE)
     beyond = np.array([-99.0, -5.0001, 5.0, 6.0, 99.0])
     assert np.all(calorimeter.cell(np.zeros(5, np.int64), beyond, np.zeros(5)) == OUTSIDE)
     assert np.all(np.diff(calorimeter.eta_edges) > 0)

@@ -39,18 +39,12 @@ def high_pt(process: Process) -> Process:
     return replace(process, settings=(*process.settings, "PhaseSpace:pTHatMin = 1000."))
 
 
-def pythia(process: Process, seed: int) -> "pythia8mc.Pythia":
-    """Set up Pythia by hand, to see in its record what stable particles no longer tell."""
+def records(process: Process, seed: int, collisions: int) -> Iterator[list["pythia8mc.Particle"]]:
+    """Yield the whole record of each collision, which tells what stable particles no longer do."""
     made = pythia8mc.Pythia("", False)
     for setting in (*COLLISIONS, f"Random:seed = {seed}", *process.settings, "HadronLevel:all = off"):
         assert made.readString(setting)
     assert made.init()
-    return made
-
-
-def records(process: Process, seed: int, collisions: int) -> Iterator[list["pythia8mc.Particle"]]:
-    """Yield the whole record of each collision."""
-    made = pythia(process, seed)
     for _ in range(collisions):
         assert made.next()
         yield list(made.event)
@@ -76,18 +70,11 @@ def joined(collisions: Sequence[Particles]) -> Particles:
 @pytest.mark.slow
 @pytest.mark.parametrize("process", [BACKGROUND, SIGNAL], ids=lambda process: process.name)
 def test_a_seed_means_the_same_collisions(process: Process) -> None:
-    """The same seed gives the same particles, bit for bit; another seed gives others."""
-    collisions = Generator(process, 1).collide(5)
+    """The same seed gives the same particles, bit for bit and however they are asked for; another seed gives others."""
+    collisions, in_turn = Generator(process, 1).collide(5), Generator(process, 1)
     assert len(collisions) == 5
-    assert same(Generator(process, 1).collide(5), collisions)
+    assert same(joined([in_turn.collide(2), in_turn.collide(3)]), collisions)
     assert not same(Generator(process, 2).collide(5), collisions)
-
-
-@pytest.mark.slow
-def test_collisions_do_not_depend_on_how_they_are_asked_for() -> None:
-    """Two and three collisions are the five that come at once."""
-    at_once, in_turn = Generator(SIGNAL, 3), Generator(SIGNAL, 3)
-    assert same(at_once.collide(5), joined([in_turn.collide(2), in_turn.collide(3)]))
 
 
 @pytest.mark.parametrize(
@@ -113,17 +100,18 @@ def test_charges_are_those_of_the_species() -> None:
         assert set(charges.tolist()) == {charge}
 
 
-def test_an_unknown_setting_is_named() -> None:
-    """A setting that Pythia does not know is an error that quotes it, and the process that has it."""
+def test_what_pythia_does_not_take_is_named(subtests: pytest.Subtests) -> None:
+    """A setting that Pythia does not know is quoted, with its process, and so is a seed beyond its largest.
+
+    It would quietly take its largest seed instead, and two blocks would hold the same events.
+    """
     wrong = replace(SIGNAL, settings=(*SIGNAL.settings, "PhaseSpace:pTHatMinimum = 500."))
-    with pytest.raises(ValueError, match=r"'PhaseSpace:pTHatMinimum = 500\.' of the signal process"):
-        Generator(wrong, 1)
-
-
-def test_a_seed_beyond_pythias_largest_is_an_error() -> None:
-    """Pythia would quietly take its largest seed instead, and two blocks would hold the same events."""
-    with pytest.raises(ValueError, match="900000001"):
-        Generator(SIGNAL, generator.MAX_SEED + 1)
+    for process, seed, quoted in (
+        (wrong, 1, r"'PhaseSpace:pTHatMinimum = 500\.' of the signal process"),
+        (SIGNAL, generator.MAX_SEED + 1, "900000001"),
+    ):
+        with subtests.test(quoted), pytest.raises(ValueError, match=quoted):
+            Generator(process, seed)
 
 
 def test_the_default_signal_is_that_of_the_published_events() -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from tests.training.commands import refused
 from training.__main__ import main
 from training.errors import EventsError
 from training.events.events import FEATURE_NAMES, LABEL, read_events
@@ -16,7 +17,6 @@ from training.files import sha256_of
 from training.simulation.jets import Objects, jet_features
 from training.simulation.particles import SLICE_EVENTS, Slice
 
-RAW = Path("../shared/lhco/events_anomalydetection_tiny.h5")
 PUBLISHED_OBJECTS = 700
 
 
@@ -52,9 +52,8 @@ def written(path: Path, drawn: NDArray[np.float64], labels: NDArray[Any] | None 
 def refusal(raw: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """Return the one line with which a file is refused; no output appears."""
     out = raw.with_name("out.h5")
-    assert main(["features", str(raw), str(out), "--processes", "1"]) == 1
+    line = refused(capsys, "features", str(raw), str(out), "--processes", "1")
     assert not out.exists()
-    line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"error: {raw}: ")
     return line
 
@@ -73,10 +72,12 @@ def test_features_are_those_of_the_jets(tmp_path: Path) -> None:
 
 
 def test_a_file_without_label_gives_events_without_label(tmp_path: Path) -> None:
-    """With columns of objects alone no label is made up, and the last object counts."""
+    """With columns of objects alone no label is made up, and the last object counts; an event of none has zeros."""
     drawn = particles(25, 8)
+    drawn[[0, 3]] = 0.0
     rows = Slice(written(tmp_path / "raw.h5", drawn), "/df", 0, 25).make()
     np.testing.assert_array_equal(rows, expected(drawn))
+    assert not rows[[0, 3]].any()
 
 
 def test_a_named_label_after_the_objects_is_kept(tmp_path: Path) -> None:
@@ -104,31 +105,18 @@ def test_slices_keep_the_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(events.labels, labels)
 
 
-def test_events_without_objects_keep_their_rows(tmp_path: Path) -> None:
-    """An event of padding alone has features 0, and its neighbours keep theirs."""
-    drawn = particles(6, 5)
-    drawn[[0, 3]] = 0.0
-    features = Slice(written(tmp_path / "raw.h5", drawn), "/df", 0, 6).make()
-    np.testing.assert_array_equal(features, expected(drawn))
-    assert not features[[0, 3]].any()
-
-
-def test_columns_that_are_no_triples_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two columns left over after the triples are neither an object nor a label."""
-    for columns in (2, 5, 8):
-        raw = tmp_path / f"{columns}.h5"
-        pd.DataFrame(np.ones((4, columns))).to_hdf(raw, key="df")
-        message = refusal(raw, capsys)
-        assert f"has {columns} columns, '0' to '{columns - 1}', expected numbered ones: pT, eta, phi" in message
-
-
-def test_features_are_not_particles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that holds features already is refused, with the advice to use it as it is."""
-    raw = tmp_path / "raw.h5"
-    pd.DataFrame(np.ones((4, 14)), columns=list(FEATURE_NAMES)).to_hdf(raw, key="df")
-    message = refusal(raw, capsys)
-    assert "has 14 columns, 'pxj1' to 'tau3j2', expected numbered ones" in message
-    assert "use it as it is" in message
+def test_columns_that_are_no_triples_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    """Two columns after the triples are neither an object nor a label; features are to be used as they are."""
+    for names in (range(2), range(5), range(8), FEATURE_NAMES):
+        with subtests.test(columns=len(names)):
+            raw = tmp_path / f"{len(names)}.h5"
+            pd.DataFrame(np.ones((4, len(names))), columns=list(names)).to_hdf(raw, key="df")
+            first_to_last = f"has {len(names)} columns, '{names[0]}' to '{names[-1]}'"
+            message = refusal(raw, capsys)
+            assert f"{first_to_last}, expected numbered ones: pT, eta, phi" in message
+            assert "If it holds features already, use it as it is" in message
 
 
 def test_impossible_objects_are_refused(tmp_path: Path, subtests: pytest.Subtests) -> None:
@@ -162,12 +150,14 @@ def test_a_label_is_a_whole_number(tmp_path: Path, capsys: pytest.CaptureFixture
     assert reason in refusal(raw, capsys)  # from another process too
 
 
-def test_particles_are_not_replaced_by_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An output that is the particle-level file is refused before any work, and the file stays."""
+def test_what_cannot_work_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output that is the particle-level file, a missing file and no process are refused, and the file stays."""
     raw = written(tmp_path / "raw.h5", particles(5, 8))
     before = raw.read_bytes()
-    assert main(["features", str(raw), str(raw)]) == 1
-    assert "This is the input" in capsys.readouterr().err
+    assert "This is the input" in refused(capsys, "features", str(raw), str(raw))
+    assert "there is no such file" in refusal(tmp_path / "absent.h5", capsys)
+    line = refused(capsys, "features", str(raw), str(tmp_path / "out.h5"), "--processes", "0", status=2)
+    assert "--processes is 0, expected 1 to 1024" in line
     assert raw.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["raw.h5"]
 
@@ -182,29 +172,7 @@ def test_parts_of_another_group_are_refused(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "out.h5.parts").mkdir()
     (tmp_path / "out.h5.parts" / "manifest.json").write_text(json.dumps(begun))
     (tmp_path / "out.h5.parts" / "events-000000005-000000010.npy").touch()
-    assert main(["features", str(raw), str(out), "--key", "b", "--processes", "1"]) == 1
-    assert "its key is /a, expected /b" in capsys.readouterr().err
+    line = refused(capsys, "features", str(raw), str(out), "--key", "b", "--processes", "1")
+    assert "its key is /a, expected /b" in line
     assert main(["features", str(raw), str(out), "--key", "a", "--processes", "1"]) == 0
     np.testing.assert_array_equal(read_events(out).features, expected(particles(5, 8, 1)))
-
-
-def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A path that leads nowhere is an error that names it."""
-    assert "there is no such file" in refusal(tmp_path / "raw.h5", capsys)
-
-
-def test_at_least_one_process_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No process is a mistake in the command, with exit code 2."""
-    with pytest.raises(SystemExit) as ended:
-        main(["features", str(tmp_path / "raw.h5"), str(tmp_path / "out.h5"), "--processes", "0"])
-    assert ended.value.code == 2
-    assert "--processes is 0, expected 1 to 1024" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(not RAW.exists(), reason=f"{RAW} is not here: the published events are not part of this repository")
-def test_the_published_file_is_read() -> None:
-    """The first 1000 published events give features of the published selection, with their 93 signal events."""
-    rows = Slice(RAW, "/df", 0, 1000).make()
-    assert rows.shape == (1000, 15)
-    assert rows[:, -1].sum() == 93
-    assert np.hypot(*rows.astype(np.float64).T[:2]).min() == pytest.approx(1200.0, abs=0.01)
