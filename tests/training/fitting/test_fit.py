@@ -81,6 +81,17 @@ def test_the_best_weights_are_kept_and_training_stops_early(tmp_path: Path) -> N
     assert_same(again.state_dict(), scorer.state_dict())
 
 
+def test_validation_has_the_same_draws_in_every_epoch(tmp_path: Path) -> None:
+    """Of weights that hardly move the validation loss is the same each time, so that epochs compare.
+
+    The draws of training go on meanwhile: other noise and another order in each epoch.
+    """
+    still = replace(CONFIGS["variational"], schedule="constant", learning_rate=1e-12)
+    curve = trained(tmp_path / "run", still, FEATURES[:500]).curve
+    assert [epoch.validation_loss for epoch in curve] == pytest.approx([curve[0].validation_loss] * 3, rel=1e-6)
+    assert len({round(epoch.training_loss, 6) for epoch in curve}) == 3
+
+
 def test_the_exposure_decides_the_weights(finished: Finished, tmp_path: Path) -> None:
     """Other signals train other weights, and signals like the exposure score above background."""
     run, _ = finished("classifier")
