@@ -35,11 +35,11 @@ def service(model_path: Path) -> Iterator[LiveService]:
         yield service
 
 
-def send_in_pieces(wire: Connection, data: bytes, generator: np.random.Generator) -> None:
+def send_in_pieces(connection: Connection, data: bytes, generator: np.random.Generator) -> None:
     """Send in random pieces, with a short pause after some."""
     cuts = generator.integers(len(data) + 1, size=generator.integers(8))
     for start, end in pairwise([0, *sorted(cuts.tolist()), len(data)]):
-        wire.send(data[start:end])
+        connection.send(data[start:end])
         if generator.random() < 0.3:
             time.sleep(generator.random() * 0.003)
 
@@ -76,28 +76,28 @@ def check_scores(response: Response, events: NDArray[np.float32], fmt: Format, s
     np.testing.assert_allclose(np.atleast_1d(scores), oracle(events), RTOL)
 
 
-def be_a_client(service: LiveService, number: int) -> None:
+def run_client(service: LiveService, number: int) -> None:
     """Send requests over one connection, or over a new one after disconnecting in the middle of a request."""
     generator = np.random.default_rng(number)
-    wire = Connection(service)
+    connection = Connection(service)
     try:
         for place in range(N_REQUESTS):
             request, check = draw_request(generator, seed=1000 * number + place)
             if generator.random() < 0.15:
-                send_in_pieces(wire, request[: generator.integers(len(request))], generator)
-                wire.socket.close()
-                wire = Connection(service)
+                send_in_pieces(connection, request[: generator.integers(len(request))], generator)
+                connection.socket.close()
+                connection = Connection(service)
             else:
-                send_in_pieces(wire, request, generator)
-                check(wire.response())
+                send_in_pieces(connection, request, generator)
+                check(connection.response())
     finally:
-        wire.socket.close()
+        connection.socket.close()
 
 
 def test_every_client_gets_its_own_scores(service: LiveService) -> None:
     """Of many clients at once, some of them wrong and some that disconnect, each gets the scores of its own events."""
     with ThreadPoolExecutor(N_CLIENTS) as threads:
-        for client in [threads.submit(be_a_client, service, number) for number in range(N_CLIENTS)]:
+        for client in [threads.submit(run_client, service, number) for number in range(N_CLIENTS)]:
             client.result()
     assert {line["level"] for line in service.log_lines} == {"INFO"}
     assert 'status="5' not in httpx.get(f"{service.base_url}/metrics").text
@@ -107,7 +107,7 @@ def test_every_client_gets_its_own_scores(service: LiveService) -> None:
 def test_workers_give_every_client_its_own_scores(model_path: Path) -> None:
     """The same holds for several workers."""
     with live_service(model_path, "--workers", "2") as service, ThreadPoolExecutor(N_CLIENTS) as threads:
-        for client in [threads.submit(be_a_client, service, 100 + number) for number in range(N_CLIENTS)]:
+        for client in [threads.submit(run_client, service, 100 + number) for number in range(N_CLIENTS)]:
             client.result()
         assert {line["level"] for line in service.log_lines} == {"INFO"}
 
@@ -122,19 +122,19 @@ def test_single_events_are_scored_while_large_batches_are(service: LiveService, 
 
     def post_batches() -> int:
         n_batches = 0
-        with Connection(service) as wire:
+        with Connection(service) as connection:
             while n_batches < 3 or not enough.is_set():
-                wire.send(batch)
-                np.testing.assert_allclose(np.frombuffer(wire.response().body, "<f4"), expected, RTOL)
+                connection.send(batch)
+                np.testing.assert_allclose(np.frombuffer(connection.response().body, "<f4"), expected, RTOL)
                 n_batches += 1
         return n_batches
 
-    with ThreadPoolExecutor(4) as threads, Connection(service) as wire:
+    with ThreadPoolExecutor(4) as threads, Connection(service) as connection:
         posting = [threads.submit(post_batches) for _ in range(4)]
         try:
             for event, score in zip(events[:100], expected, strict=False):
-                wire.send(post(JSON.write("features", event)))
-                np.testing.assert_allclose(json.loads(wire.response().body)["anomaly_score"], score, RTOL)
+                connection.send(post(JSON.write("features", event)))
+                np.testing.assert_allclose(json.loads(connection.response().body)["anomaly_score"], score, RTOL)
         finally:
             enough.set()
         assert all(client.result() >= 3 for client in posting)
