@@ -3,6 +3,7 @@
 Requests reach these handlers past Litestar's router, which would cost more than a score.
 """
 
+import re
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable
 from functools import cache, lru_cache
@@ -35,10 +36,12 @@ from service.model.artefact import WorkingPoint
 
 SCORE, SCORE_BATCH = "/score", "/score/batch"
 WORKING_POINT: Final = "working_point"
+EVENTS: Final = "events"
 
 LARGE_PIECE_BYTES: Final = 32_768
 """A longer piece of a body waits for its turn to be read and scored."""
 
+COUNT: Final = re.compile("[0-9]{1,18}")
 SHOWN_CHARACTERS: Final = 60
 
 Write = Callable[[NDArray[np.float32], NDArray[np.bool_] | None], bytes]
@@ -52,6 +55,8 @@ class RequestHead(NamedTuple):
     point: WorkingPoint | None
     announced_bytes: int
     """The Content-Length; 0 without one."""
+    expected_events: int | None
+    """How many events the client says that the batch has."""
 
 
 class Response(NamedTuple):
@@ -105,7 +110,7 @@ class NativeApi:
     async def score(self, scope: HTTPScope, receive: Receive) -> Response:
         """Score one event; raises ServiceError."""
         model = self._deployment.model
-        head = _head(scope, model, self._formats)
+        head = _head(scope, model, self._formats, (WORKING_POINT,))
         names = model.artefact.metadata.feature_names
         with self._deployment.admission.admit(1, head.announced_bytes):
             body = await _whole(receive, head.announced_bytes, self._max_event_bytes(len(names)))
@@ -117,7 +122,7 @@ class NativeApi:
     async def score_batch(self, scope: HTTPScope, receive: Receive) -> Response:
         """Score a batch while it arrives; raises ServiceError."""
         model = self._deployment.model
-        head = _head(scope, model, self._formats)
+        head = _head(scope, model, self._formats, (WORKING_POINT, EVENTS))
         reader = head.request_format.open_batch(model.artefact.metadata.feature_names, model.max_events)
         batch = model.start_batch()
         # Until it is read, as many events as its length would hold in the shortest format.
@@ -126,13 +131,16 @@ class NativeApi:
             async for piece, last in _pieces(receive, head.announced_bytes, self._max_body_bytes):
                 await batch.add(reader.feed(piece, last), large=len(piece) > LARGE_PIECE_BYTES, last=last)
                 admitted.grow(max(batch.n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
+        if head.expected_events not in {None, batch.n_events}:
+            expected = f"{head.expected_events}, as query parameter {EVENTS} says"
+            raise InvalidRequestError(f"the batch has {batch.n_events} events, expected {expected}")
         response = _response(model, head, batch.join(), head.response_format.write_scores)
         self._deployment.metrics.note_events(batch.n_events)
         return response
 
 
-def _head(scope: HTTPScope, model: Model, formats: Formats) -> RequestHead:
-    """Read what the head of a request asks for; raises ServiceError."""
+def _head(scope: HTTPScope, model: Model, formats: Formats, known: tuple[str, ...]) -> RequestHead:
+    """Read what the head of a request asks for, by query parameters that are `known`; raises ServiceError."""
     extensions = scope.get("extensions")
     if extensions is not None and OVER_CONNECTION_LIMIT in extensions:
         raise OverloadedError("this worker has as many connections as it takes: connect again in a second")
@@ -144,14 +152,14 @@ def _head(scope: HTTPScope, model: Model, formats: Formats) -> RequestHead:
             accepts.append(value)
         elif name == b"content-length":
             announced_bytes = int(value)  # the parser refuses what is no number
-        elif name == b"content-encoding" and value.lower() != b"identity":
+        elif name == b"content-encoding" and value.lower() not in {b"", b"identity"}:
             found = value.decode("latin-1")[:SHOWN_CHARACTERS]
             raise UnsupportedMediaTypeError(f"Content-Encoding is {found!r}, expected none: send the body as it is")
     request_format, response_format = _negotiate(formats, tuple(content_types), tuple(accepts))
     query = scope["query_string"]
-    point_name = _working_point(query) if query else None
+    point_name, expected_events = _parameters(query, known) if query else (None, None)
     point = None if point_name is None else model.working_point(point_name)
-    return RequestHead(request_format, response_format, point, announced_bytes)
+    return RequestHead(request_format, response_format, point, announced_bytes, expected_events)
 
 
 @lru_cache(maxsize=256)
@@ -167,16 +175,23 @@ def _negotiate(formats: Formats, content_types: tuple[bytes, ...], accepts: tupl
 
 
 @lru_cache(maxsize=256)
-def _working_point(query: bytes) -> str | None:
-    """Find the name in the query; raises InvalidRequestError for other parameters, and for more than one of it."""
+def _parameters(query: bytes, known: tuple[str, ...]) -> tuple[str | None, int | None]:
+    """Find the working point and the number of events in the query.
+
+    Raises InvalidRequestError for other parameters, for one that is given twice, and for a number that is none.
+    """
     parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    for parameter, _ in parameters:
-        if parameter != WORKING_POINT:
-            found = parameter[:SHOWN_CHARACTERS]
-            raise InvalidRequestError(f"unknown query parameter {found!r}, expected {WORKING_POINT}")
-    if len(parameters) > 1:
-        raise InvalidRequestError(f"query parameter {WORKING_POINT} is given {len(parameters)} times, expected once")
-    return next((name for _, name in parameters), None)
+    given = dict(parameters)
+    for name in given:
+        if name not in known:
+            found = name[:SHOWN_CHARACTERS]
+            raise InvalidRequestError(f"unknown query parameter {found!r}, expected {' or '.join(known)}")
+        if (count := [other for other, _ in parameters].count(name)) > 1:
+            raise InvalidRequestError(f"query parameter {name} is given {count} times, expected once")
+    events = given.get(EVENTS)
+    if events is not None and not COUNT.fullmatch(events):
+        raise InvalidRequestError(f"query parameter {EVENTS} is {events[:SHOWN_CHARACTERS]!r}, expected a whole number")
+    return given.get(WORKING_POINT), None if events is None else int(events)
 
 
 async def _pieces(receive: Receive, announced_bytes: int, max_bytes: int) -> AsyncIterator[tuple[bytes, bool]]:
@@ -224,12 +239,17 @@ def _response(model: Model, head: RequestHead, scores: NDArray[np.float32], writ
     version, content_type = _version_header(model.identity), head.response_format.content_type_header
     if point is None:
         return Response(200, (version, content_type), body)
-    return Response(200, (version, (b"score-threshold", repr(point.threshold).encode()), content_type), body)
+    return Response(200, (version, _threshold_header(point), content_type), body)
 
 
 @lru_cache(maxsize=8)
 def _version_header(identity: str) -> tuple[bytes, bytes]:
     return (b"model-version", identity.encode())
+
+
+@lru_cache(maxsize=64)
+def _threshold_header(point: WorkingPoint) -> tuple[bytes, bytes]:
+    return (b"score-threshold", repr(point.sent_threshold).encode())
 
 
 def _error_response(error: Exception, scope: HTTPScope) -> Response:

@@ -23,6 +23,14 @@ from service.model.artefact import Artefact
 
 Json = dict[str, Any]
 
+EVENTS_PARAMETER: Final[Json] = {
+    "name": "events",
+    "in": "query",
+    "required": False,
+    "description": "The number of events in the batch, to be checked: another number is refused.",
+    "schema": {"type": "integer", "minimum": 1},
+}
+
 INTERNAL: Final = Exception
 """Any error that is no ServiceError."""
 
@@ -60,7 +68,7 @@ def describe(document: Json, artefact: Artefact, formats: Formats) -> Json:
     schemas["ErrorBody"] = _object({"status_code": {"type": "integer"}, "detail": {"type": "string"}})
     for path, (sent, returned) in _contents(artefact).items():
         operation = document["paths"][path]["post"]
-        operation["parameters"] = [_working_point(artefact)]
+        operation["parameters"] = [_working_point(artefact), *([EVENTS_PARAMETER] if path == "/score/batch" else [])]
         operation["requestBody"] = {
             "description": f"{artefact.n_features} raw features of each event, in the order that GET /model names.",
             "required": True,

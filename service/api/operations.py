@@ -6,6 +6,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.response.base import ASGIResponse
+from msgspec.structs import replace
 
 from service.api.native import SCORE, SCORE_BATCH, NativeApi
 from service.errors import NotReadyError
@@ -76,7 +77,7 @@ async def model(deployment: NamedDependency[Deployment]) -> ModelDescription:
         version=metadata.model_version,
         sha256=artefact.sha256,
         features=list(map(Feature, metadata.feature_names, metadata.feature_units)),
-        working_points=metadata.working_points,
+        working_points=[replace(point, threshold=point.sent_threshold) for point in metadata.working_points],
         training=metadata.training,
         data_sha256=metadata.data_sha256,
         code_version=metadata.code_version,

@@ -91,7 +91,12 @@ def _type_fault(wrong: re.Match[str], source: Source) -> str:
     if expected == "float":
         place, _, column = place.removesuffix("]").rpartition("[")
         return f"{_named(place, int(column), source.feature_names)} is {found}, expected a number"
-    return f"{place} is {found}, expected a list of {'events' if place == 'events' else f'{n_features} numbers'}"
+    wanted = f"a list of {'events' if place == 'events' else f'{n_features} numbers'}"
+    if found == "a string" and source.language == "MessagePack" and place == source.key:
+        wanted += (
+            ", or raw float32 as MessagePack's binary type, which an encoder of the old specification does not write"
+        )
+    return f"{place} is {found}, expected {wanted}"
 
 
 def _syntax_fault(reason: str, start: int, data: bytes, source: Source) -> str | None:

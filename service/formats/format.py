@@ -1,9 +1,9 @@
 """What a format is: it reads one event or a batch as rows of finite float32, and writes scores."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class Format(ABC):
 
     media_type: str
     aliases: tuple[str, ...] = ()
+    parameters: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """What parameters of the media type may say, in lower case; others are ignored."""
 
     @cached_property
     def content_type_header(self) -> tuple[bytes, bytes]:

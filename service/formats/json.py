@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 import numpy as np
@@ -131,6 +131,7 @@ class Json(DocumentFormat):
     """JSON documents."""
 
     media_type = "application/json"
+    parameters: ClassVar = {"charset": ("utf-8",)}
     language = "JSON"
     decode_event = DECODE_EVENT
 

@@ -1,7 +1,7 @@
 """Raw little-endian float32, row after row."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class Raw(Format):
     """Raw rows in, raw scores out; what has no place in them, as `accepted`, is left out."""
 
     media_type = "application/octet-stream"
+    parameters: ClassVar = {"dtype": ("float32", "<f4"), "byteorder": ("little",)}
 
     def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[np.float32]:
         return read_one(body, len(feature_names), "the body is")

@@ -34,6 +34,12 @@ class Formats:
         if found is None:
             shown = faults.shown(content_type)
             raise UnsupportedMediaTypeError(f"Content-Type is {shown}, expected one of {self.media_types}")
+        for part in content_type.split(";")[1:]:
+            name, _, value = part.strip().lower().partition("=")
+            allowed = found.parameters.get(name)
+            if allowed is not None and value.strip('"') not in allowed:
+                shown, expected = faults.shown(content_type), f"{found.media_type}; {name}={allowed[0]}"
+                raise UnsupportedMediaTypeError(f"Content-Type is {shown}, expected {expected}, or without {name}")
         return found
 
     def of_response(self, accept: str | None, requested: Format) -> Format:

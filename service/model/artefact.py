@@ -55,11 +55,21 @@ class WorkingPoint(msgspec.Struct, frozen=True):
     calibration_events: int
     calibration_sha256: str
 
-    def accepts(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Tell which of `scores` (n,) are above the threshold, as (n,) booleans.
+    @property
+    def sent_threshold(self) -> float:
+        """The threshold for clients, which decide by it as `accepts` does, whichever way they read a score.
 
-        The comparison is in float64, as clients compare the score and the threshold that they receive.
+        It is the largest float32 that is not above the threshold, or the number of its fewest digits where that is
+        larger: a score that is equal to it may be read as either.
         """
+        with np.errstate(over="ignore"):
+            largest = np.float32(self.threshold)
+        if float(largest) > self.threshold:
+            largest = np.nextafter(largest, np.float32(-np.inf))
+        return max(float(largest), float(str(largest))) if np.isfinite(largest) else self.threshold
+
+    def accepts(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Tell which of `scores` (n,) are above the threshold, as (n,) booleans."""
         return scores.astype(np.float64) > self.threshold
 
 

@@ -224,14 +224,14 @@ class Protocol(HttpToolsProtocol):
         """Take a header; trailers, which follow a body in chunks, are left out."""
         if self._state is not HEAD:
             return
-        name = name.lower()
+        name, value = name.lower(), value.strip(b" \t")  # blanks around a value are no part of it (RFC 9110, 5.5)
         self.headers.append((name, value))
         if name == b"host":
             self._n_hosts += 1
             if not is_host(value):
                 raise MalformedRequestError("the Host header is no HTTP host: expected a name or address, and a port")
         elif name == b"transfer-encoding":
-            if value.strip().lower() != b"chunked" or self.parser.get_http_version() != "1.1":
+            if value.lower() != b"chunked" or self.parser.get_http_version() != "1.1":
                 raise MalformedRequestError("the Transfer-Encoding is unsupported, expected chunked in HTTP/1.1")
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True

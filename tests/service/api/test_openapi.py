@@ -76,7 +76,8 @@ def test_scoring_is_documented_whole(schema: dict[str, Any], path: str) -> None:
         if status != "200":
             error = resolved(schema, response["content"]["application/json"]["schema"])
             assert set(error["required"]) == {"status_code", "detail"}
-    [parameter] = operation["parameters"]
+    parameter, *others = operation["parameters"]
+    assert [other["name"] for other in others] == (["events"] if path == "/score/batch" else [])
     assert (parameter["name"], parameter["in"], parameter["required"]) == ("working_point", "query", False)
     assert parameter["schema"]["enum"] == ["loose", "tight"]
 

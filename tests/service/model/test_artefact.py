@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
+import orjson
 import pytest
 
 from service.model.artefact import ArtefactError, GoldenPairs, Metadata, WorkingPoint, load_artefact, parse_artefact
@@ -14,6 +15,7 @@ from tests.artefacts import N_FEATURES, feature_names, metadata, model, model_de
 
 POINT, SCALER = metadata().working_points[0], metadata().scaler
 replace = msgspec.structs.replace
+ROOT = Path(__file__).parents[3]
 
 
 def refusal(built: onnx.ModelProto) -> str:
@@ -200,3 +202,27 @@ def test_the_standard_domain_has_two_spellings(tmp_path: Path) -> None:
     built = model()
     built.graph.node[0].domain = "ai.onnx"
     assert load_artefact(write_artefact(tmp_path / "m.onnx", built)).n_features == N_FEATURES
+
+
+@pytest.mark.parametrize("path", ["exported/autoencoder.onnx", "exported/exposed/autoencoder.onnx", None])
+def test_clients_decide_by_the_threshold_that_is_sent_as_the_service_does(path: str | None) -> None:
+    """Scores at, just above and just below a threshold are decided alike, as float32, widened, and by their digits."""
+    if path is None:
+        spread = np.random.default_rng(0).normal(size=300) * 10.0 ** np.arange(-6, 6).repeat(25)
+        rounded = spread.astype(np.float32).astype(float)
+        thresholds = [*spread.tolist(), *rounded.tolist(), 0.0, 1e-46, 3.4028234663852886e38, 1e300]
+    else:
+        thresholds = [point.threshold for point in load_artefact(ROOT / path).metadata.working_points]
+    for threshold in thresholds:
+        point = WorkingPoint("any", 0.1, threshold, 0.0, 1, "")
+        sent = point.sent_threshold
+        assert sent == pytest.approx(threshold, rel=1e-6, abs=1e-44) or threshold == 1e300
+        with np.errstate(over="ignore"):
+            nearest = np.float32(threshold)
+            around = [np.nextafter(nearest, np.float32(-np.inf)), nearest, np.nextafter(nearest, np.float32(np.inf))]
+        scores = np.array([score for score in around if np.isfinite(score)], np.float32)
+        accepted = point.accepts(scores).tolist()
+        assert [float(orjson.dumps(score, option=orjson.OPT_SERIALIZE_NUMPY)) > sent for score in scores] == accepted
+        assert [float(score) > sent for score in scores] == accepted
+        with np.errstate(over="ignore"):
+            assert (scores > np.float32(sent)).tolist() == accepted

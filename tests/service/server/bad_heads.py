@@ -89,6 +89,16 @@ QUERIES = [
         ("?working_point=loose", "unknown query parameter '?working_point', expected working_point"),
         ("%ff=%fe", "unknown query parameter "),
     ]
+] + [
+    Case(f"{SCORE_BATCH}?{query[:40]}", detail, 400, "POST", f"{SCORE_BATCH}?{query}", (TYPE,), BATCH)
+    for query, detail in [
+        ("events=99", " events, expected 99, as query parameter events says"),
+        ("events=-1", "query parameter events is '-1', expected a whole number"),
+        ("events=", "query parameter events is '', expected a whole number"),
+        ("events=1e1", "query parameter events is '1e1', expected a whole number"),
+        ("events=" + "9" * 99, "expected a whole number"),
+        ("events=1&working_point=loose&events=1", "query parameter events is given 2 times, expected once"),
+    ]
 ]
 
 ACCEPTS = [
@@ -140,6 +150,17 @@ CONTENT_TYPES = [
     ]
 ]
 
+PARAMETERS = [
+    Case(f"{path} {given}", f"expected {expected}", 415, "POST", path, (("Content-Type", given),), body)
+    for path, body in ((SCORE, EVENT), (SCORE_BATCH, BATCH))
+    for given, expected in [
+        ("application/octet-stream; dtype=float64", "application/octet-stream; dtype=float32, or without dtype"),
+        ('application/octet-stream;a=b; DType="FLOAT64"', "application/octet-stream; dtype=float32, or without dtype"),
+        ("application/octet-stream; byteorder=big", "application/octet-stream; byteorder=little, or without byteorder"),
+        ("application/json; charset=utf-16", "application/json; charset=utf-8, or without charset"),
+    ]
+]
+
 CODINGS = [
     Case(f"{path} {coding}", "Content-Encoding", 415, "POST", path, (TYPE, ("Content-Encoding", coding)), body)
     for path, body in ((SCORE, EVENT), (SCORE_BATCH, BATCH))
@@ -167,4 +188,4 @@ OTHER = [
     Case("a long header before a body", str(MAX_HEADER_BYTES), 431, "POST", SCORE, (TYPE, ("X", LONG)), EVENT),
 ]
 
-CASES = [*METHODS, *ROUTES, *QUERIES, *ACCEPTS, *CONTENT_TYPES, *CODINGS, *OTHER]
+CASES = [*METHODS, *ROUTES, *QUERIES, *ACCEPTS, *CONTENT_TYPES, *PARAMETERS, *CODINGS, *OTHER]

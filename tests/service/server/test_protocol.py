@@ -1,6 +1,7 @@
 """HTTP/1.1 byte by byte: whole responses, in the order of their requests, however the client speaks and reads."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,31 @@ def test_a_response_is_a_whole_message(spoken: LiveService) -> None:
             response = connection.response()
             check_score(response)
             assert set(response.headers) == {"date", "model-version", "content-type", "content-length"}
+
+
+BLANKS = [
+    "Host: a \t",
+    "Accept:\t*/* ",
+    "Content-Encoding: identity ",
+    "Content-Encoding: \t",
+    "Expect: 100-continue\t ",
+]
+"""Headers with blanks and tabs around their values, which are no part of them (RFC 9110, 5.5)."""
+
+
+def test_blanks_around_the_value_of_a_header_are_no_part_of_it(spoken: LiveService) -> None:
+    """Requests with them are answered as those without, on one connection."""
+    with Connection(spoken) as connection:
+        for line in BLANKS:
+            request = event_request("X: y").replace(
+                b"Content-Type: application/json", b"Content-Type:  application/json\t "
+            )
+            name = line.partition(":")[0].encode()
+            lines = [given for given in request.split(b"\r\n") if not given.startswith(name + b":")]
+            connection.send(b"\r\n".join([lines[0], line.encode(), *lines[1:]]))
+            if name == b"Expect":
+                assert connection.socket.recv(25, socket.MSG_WAITALL) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            check_score(connection.response())
 
 
 REFUSALS = [
