@@ -59,6 +59,7 @@ def test_blanks_around_the_value_of_a_header_are_no_part_of_it(spoken: LiveServi
             check_score(connection.response())
 
 
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB")
 REFUSALS = [
     (post(b'{"features": 7}'), 400, "features is a number, expected a list of 5 numbers"),
     (post(b"", path="/score/batch"), 400, "the body is empty, expected at least 1 event"),
@@ -112,11 +113,14 @@ def test_the_connection_is_closed_for_a_client_that_wants_it(spoken: LiveService
 
 
 def test_requests_of_one_packet_are_answered_in_order(spoken: LiveService) -> None:
-    """Pipelined requests, good and wrong ones and of both routes, get their responses in the requests' order."""
+    """Pipelined requests, good and wrong ones and of both routes, get their responses in the requests' order.
+
+    Those that ask for another protocol are answered in this one.
+    """
     events = sample_events(40)
     sent = b""
     for place, event in enumerate(events):
-        sent += post(RAW.write("features", event), fmt=RAW)
+        sent += post(RAW.write("features", event), *(UPGRADE if place % 7 in (1, 2) else ()), fmt=RAW)
         if place % 7 == 0:
             sent += post(b'{"features": []}')
         if place % 5 == 0:
