@@ -10,20 +10,20 @@ import pytest
 
 from benchmarks.load.formats import JSON, NPY, RAW
 from tests.artefacts import sample_events
-from tests.live import LiveService, live_service, wait_until
+from tests.live import TIMEOUT_S, LiveService, live_service, wait_until
 from tests.service.server.exchange import Connection, check_refusal, check_score, event_request, post
 
 pytestmark = pytest.mark.process
 HEADER_S, STALL_S, REQUEST_S, KEEP_ALIVE_S = 1, 1, 2, 1
+SHORT = ("--header-s", str(HEADER_S), "--stall-s", str(STALL_S), "--keep-alive-s", str(KEEP_ALIVE_S))
 PAUSE_S = 0.3
 """Between pieces: shorter than any timeout."""
 
 
 @pytest.fixture(scope="module")
 def strict(model_path: Path) -> Iterator[LiveService]:
-    """Serve with short timeouts."""
-    timeouts = {"header": HEADER_S, "stall": STALL_S, "request": REQUEST_S, "keep-alive": KEEP_ALIVE_S}
-    with live_service(model_path, *(f"--{name}-s={limit}" for name, limit in timeouts.items())) as service:
+    """Serve with short timeouts, but for that of a whole request, which would hide the others."""
+    with live_service(model_path, *SHORT) as service:
         yield service
 
 
@@ -43,20 +43,21 @@ def drip(connection: Connection, data: bytes) -> None:
             break
         except TimeoutError:
             continue
-    connection.socket.settimeout(30)
+    connection.socket.settimeout(TIMEOUT_S)
 
 
 @pytest.mark.slow
-def test_what_comes_byte_by_byte_has_its_time_and_no_more(strict: LiveService) -> None:
+def test_what_comes_byte_by_byte_has_its_time_and_no_more(model_path: Path) -> None:
     """A drip is always progress, but a head and a whole request have their timeouts."""
     head, _, body = event_request().partition(b"\r\n\r\n")
-    with Connection(strict) as connection:
-        drip(connection, head)
-        check_timeout(connection, f"head took longer than {HEADER_S} s")
-    with Connection(strict) as connection:
-        connection.send(head + b"\r\n\r\n")
-        drip(connection, body)
-        check_timeout(connection, f"longer than {REQUEST_S} s to arrive")
+    with live_service(model_path, *SHORT, "--request-s", str(REQUEST_S)) as service:
+        with Connection(service) as connection:
+            drip(connection, head)
+            check_timeout(connection, f"head took longer than {HEADER_S} s")
+        with Connection(service) as connection:
+            connection.send(head + b"\r\n\r\n")
+            drip(connection, body)
+            check_timeout(connection, f"longer than {REQUEST_S} s to arrive")
 
 
 def test_what_stops_is_given_up_and_counted(strict: LiveService) -> None:
@@ -102,7 +103,7 @@ def test_a_client_that_reads_nothing_is_cut_off(strict: LiveService) -> None:
     )
     with Connection(strict, receive_buffer_bytes=4096) as stalled:
         stalled.socket.settimeout(STALL_S / 2)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + TIMEOUT_S
         try:
             while time.monotonic() < deadline:
                 try:
