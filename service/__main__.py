@@ -73,10 +73,18 @@ def serve(settings: Settings) -> int:
     """Serve the model until SIGTERM or SIGINT."""
     # They stay blocked until the server handles them, so that none interrupts an import.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    # Imported here, so that --help and a wrong setting take no time.
-    from service.server.startup import run
 
-    return run(settings)
+    def run() -> int:
+        # Imported here, so that --help and a wrong setting take no time.
+        from service.server.startup import run
+
+        return run(settings)
+
+    if os.getpid() != 1:
+        return run()
+    from service.server.init import run_first
+
+    return run_first(run)
 
 
 @commands.command(cls=SettingsCommand)

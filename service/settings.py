@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[str, TEXT, "Path of the exported model; by default the shipped one."] = "exported/autoencoder.onnx"
     workers: Annotated[int, WORKERS, "Number of worker processes; 0 starts one per usable core."] = 0
     ops_port: Annotated[int | None, PORT, "Port for /health, /metrics and /model, the latter two only there."] = None
+    ops_host: Annotated[str | None, TEXT, "Address or host name of --ops-port; by default that of --host."] = None
     model_sha256: Annotated[str | None, DIGEST, "Required SHA-256 of the model file, in hexadecimal digits."] = None
     max_model_bytes: Annotated[int, COUNT, "Maximum size of the model file in bytes."] = 256 * 2**20
     watch_s: Annotated[int, SECONDS, "Polling interval for changed files in seconds; 0 reloads at SIGHUP alone."] = 0
@@ -73,7 +74,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_s: Annotated[int, SECONDS, "Timeout in seconds for requests in flight during shutdown."] = 30
 
 
-NEEDED = {"tls_certificate": "tls_key", "tls_key": "tls_certificate", "tls_client_ca": "tls_certificate"}
+NEEDED = {
+    "tls_certificate": "tls_key",
+    "tls_key": "tls_certificate",
+    "tls_client_ca": "tls_certificate",
+    "ops_host": "ops_port",
+}
 """Settings that require another one."""
 
 

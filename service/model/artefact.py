@@ -40,6 +40,7 @@ MAX_DEPTH = 32
 SEAL = "content_sha256"
 """Metadata key of the file's own SHA-256, taken with zeros in the digest's place; files of older exports have none."""
 _UNSEALED = "0" * 64
+DAMAGED = "it is damaged: copy it again"
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 Float32 = Annotated[float, Meta(ge=-_FLOAT32_MAX, le=_FLOAT32_MAX)]
@@ -111,7 +112,7 @@ class Metadata(msgspec.Struct, frozen=True):
     def from_props(cls, props: Mapping[str, str]) -> Self:
         """Read the metadata back from `metadata_props`.
 
-        Raises ArtefactError for another schema version, missing keys, and values of a wrong type or length.
+        Raises ArtefactError for another schema version, missing or unknown keys, and values of a wrong type or length.
         """
         found = props.get("schema_version")
         if found is not None and found != str(SCHEMA_VERSION):
@@ -119,6 +120,8 @@ class Metadata(msgspec.Struct, frozen=True):
         missing = [name for name in cls.__struct_fields__ if name not in props]
         if missing:
             raise refusal("metadata keys", f"none named {', '.join(missing)}", "every field")
+        if unknown := sorted(props.keys() - {*cls.__struct_fields__, SEAL}):  # the seal's own key may be damaged
+            raise refusal("metadata keys", repr(unknown[0]), "no others than those of this version")
         return cls(**{field.name: _read_prop(field, props) for field in msgspec.structs.fields(cls)})
 
 
@@ -194,13 +197,15 @@ def with_metadata(model: onnx.ModelProto, metadata: Metadata) -> Artefact:
 def check_seal(file: bytes, props: Mapping[str, str]) -> None:
     """Require that a sealed file, which contains its own digest, is bit for bit what was exported."""
     if SEAL not in props:
+        if SEAL.encode() in file:
+            raise refusal("seal of the file", "one that is not among the metadata", "it there", DAMAGED)
         return
     seal = props[SEAL].strip('"')
     if not re.fullmatch("[0-9a-f]{64}", seal):
         raise refusal("seal of the file", repr(seal), "a SHA-256 digest")
     found = hashlib.sha256(file.replace(seal.encode(), _UNSEALED.encode())).hexdigest()
     if found != seal:
-        raise refusal("seal of the file", found, f"{seal}, its digest when exported", "it is damaged: copy it again")
+        raise refusal("seal of the file", found, f"{seal}, its digest when exported", DAMAGED)
 
 
 def check_lengths(metadata: Metadata) -> None:

@@ -21,7 +21,8 @@ def check_health(settings: Settings) -> None:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # its certificate may be for another name
         connection = http.client.HTTPSConnection(settings.host, settings.port, timeout=TIMEOUT_S, context=context)
     else:
-        connection = http.client.HTTPConnection(settings.host, settings.ops_port or settings.port, timeout=TIMEOUT_S)
+        host = settings.host if settings.ops_port is None else settings.ops_host or settings.host
+        connection = http.client.HTTPConnection(host, settings.ops_port or settings.port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/health")
         status = connection.getresponse().status

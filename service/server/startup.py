@@ -79,7 +79,7 @@ def _run(settings: Settings) -> int:
             "workers": settings.workers,
         }
         if settings.ops_port is not None:
-            operations = Listener.open(settings.host, settings.ops_port, "--ops-port", spare=0)
+            operations = Listener.open(settings.ops_host or settings.host, settings.ops_port, "--ops-port", spare=0)
             stack.enter_context(closing(operations))
             extra["ops_url"] = operations.url("http")
         watcher = Watcher(settings, states, artefact)

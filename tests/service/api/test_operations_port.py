@@ -167,3 +167,15 @@ def test_the_file_descriptor_limit_is_raised_for_the_connections(model_path: Pat
             assert service.stop() == 0
     finally:
         limit_descriptors(os.getpid(), before)
+
+
+@pytest.mark.process
+def test_the_operations_port_may_have_an_address_of_its_own(model_path: Path) -> None:
+    """With --ops-host it is on that address alone, whatever the main port listens on."""
+    flags = ("--host", "0.0.0.0", "--ops-host", "127.0.0.2", "--ops-port", "0")
+    with live_service(model_path, *flags) as service:
+        url = httpx.URL(service.events("ready")[0]["ops_url"])
+        assert url.host == "127.0.0.2"
+        assert httpx.get(f"{url}/metrics", timeout=TIMEOUT_S).status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{url.port}/metrics", timeout=TIMEOUT_S)

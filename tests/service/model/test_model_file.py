@@ -15,6 +15,7 @@ from onnx import helper
 from service.model.artefact import ArtefactError, load_artefact, parse_artefact
 from service.model.graph import FORMATS, MAX_FIELDS, OPSETS
 from service.model.scorer import Scorer
+from service.settings import SHIPPED_MODEL
 from tests.artefacts import RTOL, metadata, model, model_described, oracle, sample_events
 from tests.fuzz import hostile, model_file
 from tests.service.model.broken import THROUGH, WRONG_GRAPHS, changed, led_through
@@ -44,6 +45,18 @@ def test_a_sealed_file_is_refused_for_one_changed_bit(kind: str) -> None:
         case = model_file.make(3, model_file.SEALED + number * len(model_file.bases()), kind)
         with pytest.raises(ArtefactError, match=r"seal of the file|format"):
             parse_artefact(case.file)
+
+
+def test_a_damaged_seal_does_not_make_an_older_file_of_it() -> None:
+    """No single bit of the seal, its key included, can be changed so that the file passes for an unsealed one."""
+    file = SHIPPED_MODEL.read_bytes()
+    start = file.rindex(b"content_sha256") - 8
+    for place in range(start, len(file)):
+        for bit in range(8):
+            damaged = bytearray(file)
+            damaged[place] ^= 1 << bit
+            with pytest.raises(ArtefactError):
+                parse_artefact(bytes(damaged))
 
 
 def test_a_seal_must_be_the_digest_of_the_file() -> None:
