@@ -62,7 +62,9 @@ def test_events_are_read_by_name(tmp_path: Path, layout: dict[str, Any]) -> None
     written(path, frame.assign(run=1.0, name="x").sample(frac=1, axis=1, random_state=1), **layout)
     a_frame(9).to_hdf(path, key="signal")
     events = read_events(path, "df")
-    assert (events.features.dtype, events.labels.dtype) == (np.float32, np.int8)  # type: ignore[union-attr]
+    assert events.labels is not None
+    assert events.features.dtype == np.float32
+    assert events.labels.dtype == np.int8
     np.testing.assert_array_equal(events.features, frame[list(FEATURE_NAMES)].to_numpy(np.float32))
     np.testing.assert_array_equal(events.labels, frame[LABEL])
     assert len(read_events(path, "signal")) == 9

@@ -410,7 +410,7 @@ def test_contradictions_are_refused(path: Path, subtests: pytest.Subtests) -> No
         (of_levels, ("table",), ""),
     ):
         with subtests.test(arguments=str(arguments)):
-            make(*arguments)  # type: ignore[operator]
+            make(*arguments)
             assert f"{path}: cannot read '/df'" in refusal(path)
             assert reason in refusal(path)
 

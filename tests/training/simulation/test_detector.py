@@ -74,7 +74,8 @@ def test_what_leaves_nothing(subtests: pytest.Subtests) -> None:
     """Neutrinos, tracks below 0.1 GeV and events without particles leave no object."""
     neutrinos: list[Particle] = [(species, 300.0, 0.3, 1.0) for species in NEUTRINOS]
     soft: list[Particle] = [(PION, 0.9 * TRACK_MIN_PT_GEV, 0.3, 0.1 * i) for i in range(60)]
-    for events in ([neutrinos, []], [soft], [], [[], [], []]):
+    cases: list[list[list[Particle]]] = [[neutrinos, []], [soft], [], [[], [], []]]
+    for events in cases:
         with subtests.test(events=len(events)):
             objects = detected(*events)
             assert objects.counts.tolist() == [0] * len(events)
@@ -127,8 +128,8 @@ def test_a_neutral_particle_deposits_in_its_calorimeter(
     given = particles(*[[(species, pt, eta, 0.5)]] * 3000)
     objects = reconstruct(given, np.random.default_rng(2))
     assert set(objects.counts.tolist()) == {1}
-    cells = [calorimeter.cell(np.arange(3000), of.eta, of.phi) for of in (objects, given)]
-    np.testing.assert_array_equal(*cells)
+    found, own = (calorimeter.cell(np.arange(3000), of.eta, of.phi) for of in (objects, given))
+    np.testing.assert_array_equal(found, own)
     true = float(given.energy[0])
     assert_draws(energy(objects), true, sigma(true, eta))
 
