@@ -1,20 +1,23 @@
-"""On a full disk every command ends with one clear line, and the old output is untouched."""
+"""Where a disk has no room, every command ends with one clear line, and the old output is untouched."""
 
+import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.process]
+from training.__main__ import main
 
-MODEL = Path("exported/autoencoder.onnx")
-SAMPLE = Path("exported/sample.h5")
+MODEL, SAMPLE = "exported/autoencoder.onnx", "exported/sample.h5"
 OLD = b"what was there before"
-NO_SPACE = "[Errno 28] No space left on device, and so not written; make room and repeat the command: "
+REMEDY = "and so not written; make room and repeat the command: "
+SCORE = ["score", SAMPLE, "--model", MODEL, "--out"]
+SIMULATE = ["simulate", "--background", "0", "--signal", "20", "--processes", "1"]
+PART = "signal-000000-20.npy"
 
 # A megabyte of memory as a disk, in a namespace of its own: the output folder, filled but for so many bytes.
 ON_A_DISK = """
@@ -28,16 +31,22 @@ exit $status
 """
 
 
-class Ended(NamedTuple):
-    """How a command on a full disk ended, and the folder of outputs as it left it."""
+@contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """Let this process write no file beyond so many bytes: what every system has in place of a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    status: int
-    said: str
-    left: Path
 
+def on_a_full_disk(disk: Path, command: Sequence[str], left: int, options: str = "rw") -> tuple[str, Path]:
+    """Run a command with a disk at `disk` that holds what that folder did, and has room for `left` bytes.
 
-def on_a_full_disk(disk: Path, command: Sequence[str], left: int, options: str = "rw") -> Ended:
-    """Run a training command with a disk at `disk` that holds what that folder did, and has room for `left` bytes."""
+    Return the last line of what it said, and the folder as it left it. It must have failed.
+    """
     if shutil.which("unshare") is None:
         pytest.skip("there is no unshare(1) to mount a small disk with")
     after = disk.with_name("after")
@@ -46,7 +55,9 @@ def on_a_full_disk(disk: Path, command: Sequence[str], left: int, options: str =
     ended = subprocess.run(isolated, capture_output=True, text=True, check=False)
     if ended.returncode == 99 or ended.stderr.startswith("unshare:"):
         pytest.skip(f"this machine does not let users mount a small disk: {ended.stderr.strip()}")
-    return Ended(ended.returncode, ended.stderr, after)
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stderr.splitlines()[-1], after
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -56,101 +67,95 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    """Give a folder to put a disk in the place of."""
+    """Give a folder to write into, with files that are there already."""
     folder = tmp_path / "disk"
     folder.mkdir()
+    for name in ("scores.csv", "scores.parquet", "scores.h5", "events.h5", "model.onnx", "roc.png", "metrics.json"):
+        (folder / name).write_bytes(OLD)
     return folder
-
-
-def assert_explained(ended: Ended, reason: str) -> None:
-    """Require exit code 1 and, after the progress bar, the one line with that reason."""
-    assert ended.status == 1, ended.said
-    assert "Traceback" not in ended.said, ended.said
-    assert ended.said.splitlines()[-1] == f"error: {reason}"
 
 
 @pytest.mark.parametrize(
     ("command", "name"),
     [
-        (["score", str(SAMPLE), "--model", str(MODEL), "--out"], "scores.csv"),
-        (["score", str(SAMPLE), "--model", str(MODEL), "--out"], "scores.parquet"),
-        (["score", str(SAMPLE), "--model", str(MODEL), "--out"], "scores.h5"),
-        (["calibrate", str(MODEL), str(SAMPLE), "--model-version", "2", "--out"], "model.onnx"),
+        (SCORE, "scores.csv"),
+        (SCORE, "scores.parquet"),
+        (SCORE, "scores.h5"),
+        (["calibrate", MODEL, SAMPLE, "--model-version", "2", "--out"], "model.onnx"),
+        pytest.param(["evaluate", MODEL, SAMPLE, "--out"], "", id="files that belong together"),
     ],
-    ids=["score csv", "score parquet", "score h5", "calibrate"],
 )
-def test_one_file_is_the_old_one(disk: Path, command: list[str], name: str) -> None:
-    """A file that finds no room is named, and the one that it was to replace stays."""
-    (disk / name).write_bytes(OLD)
-    ended = on_a_full_disk(disk, [*command, str(disk / name)], left=16 << 10)
-    assert_explained(ended, f"{NO_SPACE}'{disk / name}'")
-    assert contents(ended.left) == {name: OLD}
+def test_without_room_the_old_files_stay(
+    disk: Path, capsys: pytest.CaptureFixture[str], command: list[str], name: str
+) -> None:
+    """The file that finds no room is named, and none is replaced, not even those that found some."""
+    before = contents(disk)
+    with small_files(16 << 10):
+        assert main([*command, str(disk / name)]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f"error: File too large, {REMEDY}{disk / (name or 'roc.png')}"
+    assert contents(disk) == before
 
 
-def test_files_that_belong_together_are_the_old_ones(disk: Path) -> None:
-    """Where one of several files finds no room, none of them is replaced."""
-    old = dict.fromkeys(("metrics.json", "roc.png", "scores.png", "model_card.md"), OLD)
-    for name, content in old.items():
-        (disk / name).write_bytes(content)
-    ended = on_a_full_disk(disk, ["evaluate", str(MODEL), str(SAMPLE), "--out", str(disk)], left=120 << 10)
-    assert_explained(ended, f"{NO_SPACE}'{disk / 'scores.png'}'")
-    assert contents(ended.left) == old
-
-
-@pytest.mark.parametrize(
-    ("left", "place", "kept"),
-    [
-        (4 << 10, "events.h5.parts/signal-000000-20.npy", {"manifest.json"}),
-        (12 << 10, "events.h5", {"manifest.json", "signal-000000-20.npy"}),
-    ],
-    ids=["part", "file"],
-)
-def test_a_simulation_keeps_its_finished_parts(disk: Path, left: int, place: str, kept: set[str]) -> None:
-    """Whether a part or the file finds no room, it is named; only whole parts are kept, and the old file."""
-    (disk / "events.h5").write_bytes(OLD)
-    command = ["simulate", "--background", "0", "--signal", "20", "--processes", "1", str(disk / "events.h5")]
-    ended = on_a_full_disk(disk, command, left)
-    assert_explained(ended, f"{NO_SPACE}'{disk / place}'")
-    found = contents(ended.left)
-    assert found.pop("events.h5") == OLD
-    assert found.keys() == {f"events.h5.parts/{name}" for name in kept}
-
-
-def test_a_run_and_its_model_find_no_room(disk: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_and_its_model_find_no_room(disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A checkpoint that finds no room is named and leaves the last one, to go on from; so does a model."""
     run, out = tmp_path / "run", disk / "model.onnx"
-    command = ["train", str(SAMPLE), "--epochs", "2", "--out"]
-    ended = on_a_full_disk(disk, [*command, str(disk / "run")], left=200 << 10)
-    assert_explained(ended, f"{NO_SPACE}'{disk / 'run' / 'checkpoint.pt'}'")
-    found = contents(ended.left)
-    assert found.keys() == {f"run/{name}" for name in ("checkpoint.pt", "learning_curve.csv")}
-    shutil.copytree(ended.left / "run", run)
-    shutil.rmtree(ended.left)
-    shutil.rmtree(ended.left.with_name("after.before"))
-    out.write_bytes(OLD)
-    ended = on_a_full_disk(disk, ["export", str(run), "--out", str(out)], left=4 << 10)
-    assert_explained(ended, f"{NO_SPACE}'{out}'")
-    assert contents(ended.left) == {out.name: OLD}
+    train = ["train", SAMPLE, "--preset", "classic", "--out", str(run)]
+    assert main([*train, "--epochs", "1"]) == 0
+    before = contents(run)
+    for command, path in (
+        ([*train, "--resume", "--epochs", "2"], run / "checkpoint.pt"),
+        (["export", str(run), "--out", str(out)], out),
+    ):
+        with small_files(4 << 10):
+            assert main(command) == 1
+        assert capsys.readouterr().err.splitlines()[-1] == f"error: File too large, {REMEDY}{path}"
+    assert contents(run) == before
+    assert out.read_bytes() == OLD
 
 
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("command", "name", "left", "place", "kept"),
+    [
+        (SCORE, "scores.csv", 16 << 10, "scores.csv", set()),
+        (SCORE, "scores.parquet", 16 << 10, "scores.parquet", set()),
+        (SCORE, "scores.h5", 16 << 10, "scores.h5", set()),
+        (SIMULATE, "events.h5", 4 << 10, f"events.h5.parts/{PART}", {"manifest.json"}),
+        (SIMULATE, "events.h5", 12 << 10, "events.h5", {"manifest.json", PART}),
+    ],
+    ids=["csv", "parquet", "h5", "part", "events"],
+)
+def test_a_full_disk(disk: Path, command: list[str], name: str, left: int, place: str, kept: set[str]) -> None:
+    """Whether a part or the file finds no room, it is named; only whole parts are kept, and the old files."""
+    before = contents(disk)
+    line, after = on_a_full_disk(disk, [*command, str(disk / name)], left)
+    assert line == f"error: No space left on device, {REMEDY}{disk / place}"
+    found = contents(after)
+    assert {path: content for path, content in found.items() if path in before} == before
+    assert found.keys() - before.keys() == {f"events.h5.parts/{part}" for part in kept}
+
+
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_disk_to_read_alone_is_known_before_the_work(disk: Path) -> None:
     """A folder that nothing can be written in is an error at once, and not when all is computed."""
-    (disk / "scores.csv").write_bytes(OLD)
-    command = ["score", str(SAMPLE), "--model", str(MODEL), "--out", str(disk / "scores.csv")]
-    ended = on_a_full_disk(disk, command, left=0, options="ro")
-    assert (ended.status, len(ended.said.splitlines())) == (1, 1)
-    assert ended.said.startswith("error: [Errno 13] This folder cannot be written in; ")
-    assert ended.said.endswith(f": '{disk}'\n")
-    assert contents(ended.left) == {"scores.csv": OLD}
+    before = contents(disk)
+    line, after = on_a_full_disk(disk, [*SCORE, str(disk / "scores.csv")], left=0, options="ro")
+    assert line.startswith("error: This folder cannot be written in; ")
+    assert line.endswith(f": {disk}")
+    assert contents(after) == before
 
 
+@pytest.mark.process
 def test_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     """Where standard output is a full disk the exit code is 1; the file is whole all the same."""
     out = tmp_path / "scores.csv"
-    command = [sys.executable, "-m", "training", "score", str(SAMPLE), "--model", str(MODEL), "--out", str(out)]
     with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "training", *SCORE, str(out)]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert ended.stderr.splitlines()[-1] == "error: [Errno 28] No space left on device"
+    assert ended.stderr.splitlines()[-1] == "error: standard output cannot be written: No space left on device"
     assert out.read_bytes().count(b"\n") == 3301
