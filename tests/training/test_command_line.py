@@ -129,15 +129,10 @@ def test_arguments_that_no_command_can_use(capsys: pytest.CaptureFixture[str], s
 
 
 def test_an_error_is_one_line(tmp_path: Path) -> None:
-    """An error that the user can correct ends with exit code 1 and one line, not with a traceback."""
-    absent = tmp_path / "absent.h5"
-    result = run("-m", "training", "score", str(absent), "--out", str(tmp_path / "scores.csv"))
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"error: {absent}: there is no such file. Check the path.\n"
+    """What a user can correct ends a command with exit code 1 and one line, not with a traceback.
 
-
-def test_system_errors_are_plain_text(tmp_path: Path) -> None:
-    """They give reason, remedy and file, without a number; what a message says already is not said again."""
+    Errors of the system give reason, remedy and file, without a number; what a message says already is not said again.
+    """
     for error, text in (
         (FileNotFoundError(2, "No such file or directory", "x"), "No such file or directory; check the path: x"),
         (PermissionError(13, "This folder cannot be written in", "x"), "This folder cannot be written in: x"),
@@ -146,9 +141,13 @@ def test_system_errors_are_plain_text(tmp_path: Path) -> None:
         (OSError("odd"), "odd"),
     ):
         assert explained(error) == text
-    result = run("-m", "training", "score", "exported/sample.h5", "--out", str(tmp_path / "absent" / "scores.csv"))
-    message = f"error: No folder to write this file in; create it first: {tmp_path / 'absent' / 'scores.csv'}\n"
-    assert (result.returncode, result.stderr) == (1, message)
+    events, out = tmp_path / "absent.h5", tmp_path / "absent" / "scores.csv"
+    for arguments, message in (
+        ([str(events), "--out", "scores.csv"], f"{events}: there is no such file. Check the path."),
+        (["exported/sample.h5", "--out", str(out)], f"No folder to write this file in; create it first: {out}"),
+    ):
+        result = run("-m", "training", "score", *arguments)
+        assert (result.returncode, result.stdout, result.stderr) == (1, "", f"error: {message}\n")
 
 
 def test_imports_are_those_of_the_command(subtests: pytest.Subtests) -> None:

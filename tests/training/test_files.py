@@ -4,6 +4,8 @@ import errno
 import fcntl
 import hashlib
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -64,38 +66,26 @@ def test_what_a_killed_process_left_is_taken_over(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_is_written_by_one_at_a_time(path: Path) -> None:
-    """A second writer is refused with the file's own name and changes nothing; afterwards it can write."""
-    with atomic_write(path) as temporary:
-        temporary.write_text("first")
-        with (
-            pytest.raises(BlockingIOError, match="Another process is writing this; wait") as caught,
-            atomic_write(path),
-        ):
-            pytest.fail("reached the body")
-        assert caught.value.filename == str(path.resolve())
-    assert path.read_text() == "first"
-    with atomic_write(path) as temporary:
-        temporary.write_text("second")
-    assert path.read_text() == "second"
+@pytest.mark.parametrize("lock", [atomic_write, exclusive])
+def test_one_writes_at_a_time(path: Path, lock: Callable[[Path], AbstractContextManager[Path | None]]) -> None:
+    """A second writer of a file or a folder is refused with its name and changes nothing; afterwards it can write."""
+    target = path if lock is atomic_write else path.parent / "run"
 
-
-def test_a_folder_is_kept_to_one_at_a_time(tmp_path: Path) -> None:
-    """The folder is made; until the context ends, even by an error, no other process gets in."""
-    folder = tmp_path / "run"
-
-    def fail() -> None:
-        with exclusive(folder):
-            with pytest.raises(BlockingIOError, match="Another process is writing this; wait"), exclusive(folder):
+    def write(text: str, failure: type[Exception] | None = None) -> None:
+        with lock(target) as file:
+            (file or target / "file").write_text(text)
+            with pytest.raises(BlockingIOError, match="Another process is writing this; wait") as caught, lock(target):
                 pytest.fail("reached the body")
-            raise FileNotFoundError("of the body")
+            assert caught.value.filename == str(target)
+            if failure:
+                raise failure
 
-    with pytest.raises(FileNotFoundError, match="of the body"):
-        fail()
-    with exclusive(folder):
-        folder.rmdir()
-    with exclusive(folder):
-        assert folder.is_dir()
+    write("first")
+    with pytest.raises(FileNotFoundError):
+        write("second", FileNotFoundError)
+    write("third")
+    written = target if target.is_file() else target / "file"
+    assert written.read_text() == "third"
 
 
 def test_a_file_system_without_locks_is_written_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,14 +112,18 @@ def test_a_folder_of_results_is_judged_before_the_work(tmp_path: Path) -> None:
         assert caught.value.filename == str((tmp_path / "file").resolve())
 
 
-def test_a_link_stays_a_link(path: Path) -> None:
-    """Writing through a symbolic link replaces the file it points to."""
-    link = path.with_name("link")
+def test_links_and_inputs_stay(path: Path) -> None:
+    """Writing through a link replaces the file it points to; no result takes the place of its input, nor by a link."""
+    link, other = path.with_name("link.csv"), path.with_name("other.csv")
     link.symlink_to(path)
     with atomic_write(link) as temporary:
         temporary.write_text("new")
     assert link.is_symlink()
     assert path.read_text() == "new"
+    require_output(other, path)
+    for out in (path, link):
+        with pytest.raises(OSError, match="This is the input"):
+            require_output(out, other, path)
 
 
 def test_an_impossible_output_is_named_before_anything_is_written(path: Path) -> None:
@@ -142,16 +136,6 @@ def test_an_impossible_output_is_named_before_anything_is_written(path: Path) ->
         with pytest.raises(error, match=reason) as caught, atomic_write(impossible):
             pytest.fail("reached the body")
         assert caught.value.filename == str(impossible.resolve())
-
-
-def test_an_input_is_never_replaced(path: Path) -> None:
-    """A result may not take the place of what it is made from, by whatever path that is named."""
-    link = path.with_name("link.csv")
-    link.symlink_to(path)
-    require_output(path.with_name("other.csv"), path)
-    for out in (path, link):
-        with pytest.raises(OSError, match="This is the input"):
-            require_output(out, path.with_name("other.csv"), path)
 
 
 def test_sha256_is_that_of_the_bytes(path: Path) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from training.evaluation.figures import draw, plot_learning_curve, plot_roc, plot_scores
+from training.evaluation.figures import draw, plot_learning_curve, plot_roc, plot_scores, plot_sculpting
+from training.evaluation.sculpting import sculpting
 from training.files import write_files
 
 RNG = np.random.default_rng(7)
@@ -93,11 +94,22 @@ def test_names_of_working_points_hide_nothing(saved: list[Figure]) -> None:
     assert all(one.x1 < other.x0 for one, other in pairwise(within))
 
 
-@pytest.mark.parametrize("value", [0.0, -3.5])
-def test_equal_scores_have_a_figure(value: float) -> None:
+def test_equal_scores_have_a_figure() -> None:
     """Scores that are all equal, of whatever sign, can be drawn."""
-    equal = np.full(150, value)
-    assert plot_scores({"background": equal}, {"signal": equal}, {}).startswith(b"\x89PNG")
+    for value in (0.0, -3.5):
+        equal = np.full(150, value)
+        assert plot_scores({"background": equal}, {"signal": equal}, {}).startswith(b"\x89PNG")
+
+
+def test_a_ratio_without_events_says_so(saved: list[Figure]) -> None:
+    """Where no bin has enough selected events for a ratio, its panel says that, and has no point and no line."""
+    masses = 2400.0 + np.random.default_rng(1).exponential(600.0, 3000)
+    many, few = (sculpting(masses, np.arange(3000) % every == 0) for every in (2, 1000))
+    plot_sculpting({"loose": many, "very_tight": few})
+    _, _, some, empty = saved[0].axes
+    assert [text.get_text() for text in empty.texts] == ["fewer than 4 events in every bin"]
+    assert (len(empty.lines), len(empty.collections)) == (0, 0)
+    assert (some.texts[:], bool(some.lines)) == ([], True)
 
 
 def test_curves_end_where_background_is_too_little(saved: list[Figure]) -> None:
@@ -109,10 +121,10 @@ def test_curves_end_where_background_is_too_little(saved: list[Figure]) -> None:
     assert (len(BACKGROUND) * (x / y) ** 2).min() >= 100 - 1e-6
 
 
-@pytest.mark.parametrize("epochs", [1, 6, 30])
-def test_epochs_are_whole(epochs: int, saved: list[Figure]) -> None:
+def test_epochs_are_whole(saved: list[Figure]) -> None:
     """The learning curve has ticks at whole epochs alone."""
-    plot_learning_curve([(1 / epoch, 1.1 / epoch) for epoch in range(1, epochs + 1)])
-    axis = saved[0].axes[0].xaxis
-    assert axis.get_majorticklocs() == pytest.approx(np.round(axis.get_majorticklocs()))
-    assert not any(tick.tick1line.get_visible() for tick in axis.get_minor_ticks())
+    for epochs in (1, 6, 30):
+        plot_learning_curve([(1 / epoch, 1.1 / epoch) for epoch in range(1, epochs + 1)])
+        axis = saved.pop().axes[0].xaxis
+        assert axis.get_majorticklocs() == pytest.approx(np.round(axis.get_majorticklocs()))
+        assert not any(tick.tick1line.get_visible() for tick in axis.get_minor_ticks())

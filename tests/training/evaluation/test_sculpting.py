@@ -21,17 +21,16 @@ def masses(events: int, seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.flo
     return 2400.0 + np.random.default_rng(seed).exponential(600.0, events)
 
 
-def test_divergence_of_known_shapes() -> None:
-    """It is 0 for one shape in any number, 1 without overlap, and in between what the formula gives by hand."""
+def test_divergence() -> None:
+    """It is 0 for one shape in any number, 1 without overlap, and in between what the formula gives by hand.
+
+    SciPy gives the distance, which is the root of the divergence, for many histograms at once too.
+    """
     assert divergence(np.array([1, 2, 3]), np.array([10, 20, 30])) == pytest.approx(0.0)
     assert divergence(np.array([5, 0]), np.array([0, 7])) == pytest.approx(1.0)
     # Average (3/4, 1/4): half of log2(4/3), and half of 1/2 log2(2/3) + 1/2 log2(2).
     by_hand = 0.5 * np.log2(4 / 3) + 0.5 * (0.5 * np.log2(2 / 3) + 0.5)
     assert divergence(np.array([1, 0]), np.array([1, 1])) == pytest.approx(by_hand)
-
-
-def test_divergence_is_the_square_of_the_distance() -> None:
-    """SciPy gives the distance, which is the root of the divergence, for many histograms at once too."""
     rng = np.random.default_rng(1)
     many, one = rng.integers(0, 50, (20, 12)), rng.integers(1, 50, 12)
     assert divergence(many, one) == pytest.approx([jensenshannon(each, one, base=2) ** 2 for each in many])
@@ -46,38 +45,27 @@ def test_interval_is_that_of_clopper_and_pearson() -> None:
             assert (low[0], high[0]) == pytest.approx((exact.low, exact.high)), (passed, events)
 
 
-def test_a_bin_without_events_tells_nothing() -> None:
-    """Its interval is all efficiencies, and no number of it is NaN."""
+def test_bins_without_events_and_values_beyond_all_bins() -> None:
+    """The interval of an empty bin is all efficiencies; every value is counted once, wherever it lies, NaN never."""
     found = efficiency_by_bin(np.array([1.5, 1.5, np.nan]), np.array([True, False, True]), np.array([0.0, 1.0, 2.0]))
     assert (found.events, found.passed) == ([0, 2], [0, 1])
     assert (found.low[0], found.high[0]) == (0.0, 1.0)
 
-
-def test_outer_bins_hold_what_lies_beyond() -> None:
-    """Every value is counted once, wherever it lies, and NaN never."""
     assert histogram(np.array([-9.0, 0.5, 1.0, 99.0, np.nan]), np.array([0.0, 1.0, 2.0])).tolist() == [2, 2]
 
 
 def test_a_random_selection_is_at_its_floor_and_a_selection_by_mass_is_not() -> None:
-    """The divergence of a random tenth is among the random ones; that of a tenth chosen by mass is far above."""
+    """The divergence of a random tenth is among the random ones; that of a tenth chosen by mass is far above.
+
+    A hundredth of the events, as random as can be, has a floor about ten times that of a tenth.
+    """
     dijet_mass = masses(20_000)
     random = sculpting(dijet_mass, np.random.default_rng(5).random(len(dijet_mass)) < 0.1)
-    assert random.divergence is not None
-    assert random.floor is not None
-    assert random.floor_95 is not None
-    assert 0.3 * random.floor < random.divergence < 1.5 * random.floor_95
     heavy = sculpting(dijet_mass, dijet_mass > np.quantile(dijet_mass, 0.9))
-    assert heavy.divergence is not None
-    assert heavy.divergence > 100 * random.floor_95
-
-
-def test_the_floor_rises_as_the_selection_shrinks() -> None:
-    """A hundredth of the events, as random as can be, has a floor about ten times that of a tenth."""
-    dijet_mass = masses(50_000)
-    floors = [sculpting(dijet_mass, np.arange(len(dijet_mass)) % every == 0).floor for every in (10, 100)]
-    assert floors[0] is not None
-    assert floors[1] is not None
-    assert 5 < floors[1] / floors[0] < 20
+    assert 0.3 * (random.floor or 0) < (random.divergence or 0) < 1.5 * (random.floor_95 or 0)
+    assert (heavy.divergence or 0) > 100 * (random.floor_95 or 1)
+    tenth, hundredth = (sculpting(dijet_mass, np.arange(20_000) % every == 0).floor or 0 for every in (10, 100))
+    assert 5 < hundredth / tenth < 20
 
 
 def test_events_without_dijet_mass_do_not_count() -> None:
