@@ -1,7 +1,9 @@
 """Each route with right and wrong requests."""
 
+import asyncio
 from itertools import product
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import msgspec
@@ -14,6 +16,7 @@ from litestar.testing import TestClient
 
 from benchmarks.load.formats import FORMATS, JSON, MSGPACK, NPY, RAW, Format
 from service.api.app import create_app
+from service.api.extensions import BUSY_S, SEND_RESPONSE, Headers
 from service.formats.format import BLOCK_EVENTS
 from service.model.artefact import Artefact, parse_artefact
 from service.model.scorer import Scorer
@@ -290,3 +293,34 @@ def test_a_model_without_working_points_says_so() -> None:
     with TestClient(create_app(Settings(), artefact).main) as client:
         response = post(client, "/score?working_point=loose", b"{}", JSON.media_type)
         assert "expected one of none: this model has no working points" in detail(response, 400)
+
+
+def test_a_busy_worker_asks_for_a_later_retry(artefact: Artefact) -> None:
+    """`Retry-After` is one second, and more by as long as the worker is busy with what it has refused."""
+    app = create_app(Settings(), artefact)  # which is not opened: every request to score is a 503
+    for busy_s, expected in ((0.0, "1"), (0.9, "1"), (2.5, "3"), (8.0, "9")):
+        sent: list[Any] = []
+
+        def send(status: int, headers: Headers, _: bytes, sent: list[Any] = sent) -> bool:
+            sent.append((status, dict(headers)))
+            return True
+
+        def busy(now_s: float, busy_s: float = busy_s) -> float:
+            assert now_s > 0
+            return busy_s
+
+        scope: Any = {
+            "type": "http",
+            "method": "POST",
+            "path": "/score",
+            "query_string": b"",
+            "headers": [],
+            "extensions": {SEND_RESPONSE: send, BUSY_S: busy},
+        }
+
+        async def ask(scope: Any = scope) -> None:
+            await app.main.asgi_handler(scope, AsyncMock(), AsyncMock())
+
+        asyncio.run(ask())
+        [(status, headers)] = sent
+        assert (status, headers[b"retry-after"]) == (503, expected.encode())

@@ -2,14 +2,16 @@
 
 from asyncio import CancelledError
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from benchmarks.load.formats import JSON, RAW, Format
+from benchmarks.targets.processes import sockets
 from service.errors import NotReadyError, OverloadedError, RequestTimeoutError
 from service.inference.admission import Admission
+from service.server.protocol import RESERVED_CONNECTIONS
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service, wait_until
 from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, post
@@ -124,6 +126,19 @@ def test_a_connection_too_many_gets_a_503_and_health_is_answered(service: LiveSe
         assert service.metrics()["anomaly_requests_total route=/score status=503"] > 0
         connections[0].send(event_request())
         check_score(connections[0].response())
+
+
+@pytest.mark.process
+def test_connections_above_the_limit_are_bounded(model_path: Path) -> None:
+    """Above --max-connections some are still answered, for probes, and further ones are closed."""
+    with live_service(model_path, "--max-connections", "1") as service, ExitStack() as stack:
+        before = sockets(service.pid)
+        for _ in range(RESERVED_CONNECTIONS + 30):
+            connection = stack.enter_context(service.connect())
+            with suppress(ConnectionError):
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+                connection.recv(1)
+        wait_until(lambda: sockets(service.pid) - before <= 1 + RESERVED_CONNECTIONS)
 
 
 def test_the_limits_are_of_events_and_of_bytes() -> None:

@@ -159,3 +159,13 @@ async def test_a_protocol_without_http_scores_within_the_limits(artefact: Artefa
     assert model.working_point("loose").threshold == 2.0
     with pytest.raises(UnknownWorkingPointError, match="expected one of loose, tight"):
         model.working_point("lose")
+
+
+def test_a_new_model_does_not_end_a_drain(artefact: Artefact) -> None:
+    """A reload changes the model alone: a load balancer must not send clients to a service that is about to end."""
+    deployment = Deployment(Settings(), Metrics([]))
+    deployment.open(Scorer(artefact))
+    assert deployment.status == "ok"
+    deployment.status = "draining"
+    deployment.use(Scorer(artefact))
+    assert deployment.status == "draining"

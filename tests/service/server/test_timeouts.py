@@ -1,5 +1,6 @@
 """Clients that are slow, stalled or silent do not keep what they hold: real sockets against short timeouts."""
 
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load.formats import JSON, NPY, RAW
+from service.server.worker import TIMEOUT_CHECK_S
 from tests.artefacts import sample_events
 from tests.live import TIMEOUT_S, LiveService, live_service, wait_until
 from tests.service.server.exchange import Connection, check_refusal, check_score, event_request, post
@@ -18,6 +20,8 @@ HEADER_S, STALL_S, REQUEST_S, KEEP_ALIVE_S = 1, 1, 2, 1
 SHORT = ("--header-s", str(HEADER_S), "--stall-s", str(STALL_S), "--keep-alive-s", str(KEEP_ALIVE_S))
 PAUSE_S = 0.3
 """Between pieces: shorter than any timeout."""
+FROZEN_S = 4
+"""A timeout longer than the service is away for without being taken for frozen."""
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +119,29 @@ def test_a_client_that_reads_nothing_is_cut_off(strict: LiveService) -> None:
             pytest.fail("a client that reads nothing is still served")
         except ConnectionError:
             pass
+
+
+@pytest.mark.slow
+def test_a_frozen_service_blames_no_client(model_path: Path) -> None:
+    """After the process was stopped for longer than every timeout, heads, bodies and idle connections have their time.
+
+    What is stopped are the clocks: what comes afterwards in time is answered, what does not is ended.
+    """
+    limits = [f"--{name}-s={FROZEN_S}" for name in ("header", "stall", "request", "keep-alive")]
+    request = event_request()
+    with live_service(model_path, *limits) as service, ExitStack() as stack:
+        idle, head, body, stopped = (stack.enter_context(Connection(service)) for _ in range(4))
+        idle.send(request)
+        check_score(idle.response())
+        head.send(request[:30])
+        body.send(request[:-5])
+        stopped.send(request[:-5])
+        assert service.get("/health").status_code == 200
+        service.signal(signal.SIGSTOP)
+        time.sleep(2 * FROZEN_S)
+        service.signal(signal.SIGCONT)
+        time.sleep(2 * TIMEOUT_CHECK_S)  # by then all timeouts have been checked
+        for connection, rest in ((idle, request), (head, request[30:]), (body, request[-5:])):
+            connection.send(rest)
+            check_score(connection.response())
+        check_refusal(stopped.response(), 408, f"no byte of the body came for {FROZEN_S} s")

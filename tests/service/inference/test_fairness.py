@@ -1,0 +1,99 @@
+"""Single events come before the pieces of large batches, which get half of the time all the same."""
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.inference.batching import FairScheduler, MicroBatch
+from service.inference.deployment import Model
+from service.model.artefact import Artefact
+from service.model.scorer import CHUNK_EVENTS, Scorer
+from tests.artefacts import oracle, sample_events
+from tests.service.inference.loops import on_a_loop
+
+PIECE_S = 0.05
+
+
+@pytest.fixture
+def micro_batch(artefact: Artefact) -> MicroBatch:
+    """Make a micro-batch, into which no event has been submitted."""
+    return MicroBatch(Scorer(artefact))
+
+
+@on_a_loop
+async def test_a_batch_waits_for_the_single_events_that_wait(micro_batch: MicroBatch) -> None:
+    """A batch that comes when a single event waits to be scored begins after that."""
+    scheduler = FairScheduler(micro_batch)
+    for _ in range(3):
+        score = micro_batch.score(sample_events(1))
+        await scheduler.wait()
+        assert score.done()
+
+
+@on_a_loop
+async def test_single_events_without_end_get_half_of_the_time_and_a_batch_the_other(micro_batch: MicroBatch) -> None:
+    """While single events come in every iteration, the next piece waits for as long as the last took, and no longer."""
+    scheduler, pauses_s = FairScheduler(micro_batch), []
+
+    async def submit_without_end() -> None:
+        while True:
+            micro_batch.score(sample_events(1))
+            await asyncio.sleep(0)
+
+    singles = asyncio.create_task(submit_without_end())
+    async with asyncio.timeout(30):
+        await scheduler.wait()
+        for _ in range(3):
+            time.sleep(PIECE_S)  # the piece, on the loop
+            ended_s = time.perf_counter()
+            await scheduler.wait()
+            pauses_s.append(time.perf_counter() - ended_s)
+    singles.cancel()
+    assert min(pauses_s) >= PIECE_S
+
+
+@on_a_loop
+async def test_pieces_are_short_while_single_events_come(micro_batch: MicroBatch) -> None:
+    """A block is one piece, and four while a single event was submitted a moment ago."""
+    scheduler, block = FairScheduler(micro_batch), sample_events(CHUNK_EVENTS)
+
+    def sizes() -> list[int]:
+        return list(map(len, scheduler.pieces(block)))
+
+    assert sizes() == [CHUNK_EVENTS]
+    await micro_batch.score(sample_events(1))
+    assert sizes() == [FairScheduler.SHORT_PIECE_EVENTS] * 4
+    await asyncio.sleep(2 * MicroBatch.RECENT_S)
+    assert sizes() == [CHUNK_EVENTS]
+
+
+class RecordingScorer(Scorer):
+    """A scorer that keeps the number of events of each call."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        self.sizes: list[int] = []
+        super().__init__(artefact)
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Keep the number, and score."""
+        self.sizes.append(len(features))
+        return super().score(features)
+
+
+@on_a_loop
+async def test_a_single_event_is_scored_after_one_piece_of_a_batch(artefact: Artefact) -> None:
+    """Single events that come one after the other are each scored between two short pieces of a large batch."""
+    scorer = RecordingScorer(artefact)
+    model, events = Model(scorer, 10**6), sample_events(10 * CHUNK_EVENTS)
+    await model.micro_batch.score(events[:1])
+    scorer.sizes.clear()
+    batch = asyncio.create_task(model.score(events))
+    while not batch.done():
+        await model.micro_batch.score(events[:1])
+    np.testing.assert_allclose(await batch, oracle(events), rtol=1e-5)
+    pieces = [size for size in scorer.sizes if size > 16]
+    assert set(pieces) == {FairScheduler.SHORT_PIECE_EVENTS}
+    assert not any(one > 16 and other > 16 for one, other in zip(scorer.sizes, scorer.sizes[1:], strict=False))
