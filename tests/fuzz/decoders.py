@@ -71,6 +71,7 @@ def seeds(target: str) -> list[bytes]:
             b"application/json\n*/*\n",
             b"application/x-msgpack; charset=utf-8\napplication/json;q=0.5, */*;q=0.6\nworking_point=loose",
             b"application/octet-stream\ntext/html\nworking_point=t%69ght&working_point=loose",
+            b"application/octet-stream\n\nevents=7",
         ]
     from tests.service.formats.encodings import ENCODINGS
 
@@ -124,7 +125,7 @@ def check_head() -> Check:
         content_type, accept, query = [*data.split(b"\n"), b"", b""][:3]
         scope = {"headers": [(b"content-type", content_type), (b"accept", accept)], "query_string": query}
         try:
-            head = native._head(scope, in_use, FORMATS)  # type: ignore[arg-type]
+            head = native._head(scope, in_use, FORMATS, ("working_point", "events"))  # type: ignore[arg-type]
         except ServiceError:
             return
         assert {head.request_format, head.response_format} <= set(FORMATS.all)

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from service.security.api_keys import KeysError, add_key, remove_keys
 from service.settings import Settings
 from tests.artefacts import oracle, sample_events
 from tests.live import LiveService, live_service
+from tests.service.server.exchange import Connection, post
 
 pytestmark = pytest.mark.process
 
@@ -127,26 +127,20 @@ def test_wrong_keys_are_refused_and_not_quoted(http: httpx.Client, key: str) -> 
 
 def test_a_body_without_a_key_is_not_read(guarded: LiveService) -> None:
     """A client without a key gets a 401 before it has sent the body, and no 100 Continue."""
-    url = httpx.URL(guarded.base_url)
-    for more in ("", "Expect: 100-continue\r\n"):
-        with socket.create_connection((url.host, url.port), timeout=TIMEOUT_S) as connection:
-            head = f"POST /score/batch HTTP/1.1\r\nHost: a\r\n{more}Content-Length: 60000000\r\n\r\n"
-            connection.sendall(head.encode())
-            assert connection.recv(65536).startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+    for lines in ([], ["Expect: 100-continue"]):
+        with Connection(guarded) as connection:
+            connection.send(post(bytes(100_000), *lines, path="/score/batch")[:-100_000])
+            assert connection.response().status == 401
 
 
 def test_a_connection_can_be_used_after_a_refused_request(guarded: LiveService, key: str) -> None:
     """The body of a refused request is not read as a request, and the next request on the connection is served."""
-    url = httpx.URL(guarded.base_url)
     hidden = b"GET /model HTTP/1.1\r\nHost: a\r\n\r\n"
-    with socket.create_connection((url.host, url.port), timeout=TIMEOUT_S) as connection:
-        refused = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(hidden), hidden)
-        allowed = f"GET /model HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
-        connection.sendall(refused + allowed.encode())
-        responses = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert responses.count(b"HTTP/1.1 ") == 2
-    assert responses.startswith(b"HTTP/1.1 401 ")
-    assert b"HTTP/1.1 200 OK\r\n" in responses
+    allowed = f"GET /model HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
+    with Connection(guarded) as connection:
+        connection.send(post(hidden) + allowed.encode())
+        assert [connection.response().status for _ in range(2)] == [401, 200]
+        assert connection.ended()
 
 
 def test_refused_requests_are_counted(artefact: Artefact, keys_path: Path, key: str) -> None:
