@@ -25,7 +25,6 @@ from benchmarks.detectors.samples import ComparisonEvents, Files, read_files
 from training.commands.arguments import input_file
 from training.detectors.presets import PRESETS
 from training.evaluation.evaluation import require_different_names
-from training.evaluation.metrics import roc
 from training.files import atomic_write, require_folder
 from training.jobs.parts import make_parts, read_part
 from training.jobs.pool import usable_cores
@@ -93,25 +92,19 @@ def compare(events: ComparisonEvents, files: Files, seeds: int, processes: int, 
 
     samples = {sample.name: sample for sample in events.samples}
     results = [measure(line, samples[name], [load(part) for part in some]) for line, name, some in planned]
-    comparison = Comparison(len(events.background), **manifest, samples=sizes(events), standings=results)
+    comparison = Comparison(len(events.background), **manifest, samples=sizes(events), results=results)
     best = leaders(results)
     first = {(line, name): some[0] for line, name, some in planned if line in best}
+    figures = {"auc.png": plot_aucs(results)}
     for sample in events.samples:
         shown = {line: load(first[line, sample.name]) for line in best if (line, sample.name) in first}
-        curves = {line: roc(one[sample.background], one[sample.signal]) for line, one in shown.items()}
-        with atomic_write(folder / f"roc-{sample.name}.png") as path:
-            plot_curves(sample.name, curves, len(sample.background), path)
-    write_results(comparison, folder)
-
-
-def write_results(comparison: Comparison, folder: Path) -> None:
-    """Write auc.png, comparison.json and comparison.md into a folder."""
-    with atomic_write(folder / "auc.png") as path:
-        plot_aucs(comparison.standings, path)
-    with atomic_write(folder / "comparison.json") as path:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n")
-    with atomic_write(folder / "comparison.md") as path:
-        path.write_text(render(comparison), encoding="utf-8")
+        scored = {line: (one[sample.background], one[sample.signal]) for line, one in shown.items()}
+        figures[f"roc-{sample.name}.png"] = plot_curves(scored)
+    document = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
+    page = render(comparison).encode()
+    for name, content in {**figures, "comparison.json": document, "comparison.md": page}.items():
+        with atomic_write(folder / name) as path:
+            path.write_bytes(content)
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks.detectors") -> int:

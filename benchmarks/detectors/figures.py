@@ -1,7 +1,6 @@
 """Figures of a comparison: the AUC of every detector on every sample, and curves of the best."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,8 +9,8 @@ from numpy.typing import NDArray
 
 from benchmarks.detectors.detectors import VIEWS, Knowledge, Line
 from benchmarks.detectors.results import Result, rank
-from training.evaluation.figures import OF_ROC
-from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save
+from training.evaluation.figures import plot_roc
+from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, png
 
 Floats = NDArray[np.float64]
 
@@ -20,7 +19,7 @@ OURS, OTHERS = SIGNAL_COLOUR, BACKGROUND_COLOUR
 COLOURS = {Knowledge.EXPOSED: "#7b3294", Knowledge.SUPERVISED: "#222222", Knowledge.KNOWN_DIRECTION: "#888888"}
 
 
-def plot_aucs(results: Sequence[Result], path: Path) -> None:
+def plot_aucs(results: Sequence[Result]) -> bytes:
     """Plot the AUC of every detector: a row a detector, the best mean first in its class; a dot a sample."""
     ranked = rank(results)
     rows: list[tuple[str, Line | None]] = []
@@ -50,36 +49,14 @@ def plot_aucs(results: Sequence[Result], path: Path) -> None:
         Line2D([], [], color="k", marker="|", linestyle="", label="one sample"),
     ]
     made.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=11.5, frameon=False)
-    save(made, path)
+    return png(made)
 
 
-def plot_curves(sample: str, curves: Mapping[Line, tuple[Floats, Floats]], background_events: int, path: Path) -> None:
-    """Plot rejection and significance improvement of a few detectors on a sample.
-
-    A curve is (signal efficiency, background efficiency), each (points,), drawn where enough background is left.
-    """
-    made, (rejection, improvement) = figure(columns=2)
-    drawn: list[Line] = []
-    handles = []
-    for line, (signal, kept) in curves.items():
-        again = any((line.knowledge, line.ours) == (other.knowledge, other.ours) for other in drawn)
-        drawn.append(line)
-        some, many = (kept * background_events >= least for least, *_ in OF_ROC.values())
-        style = "--" if again else "-"
-        handles += rejection.plot(signal[some], 1 / kept[some], style, color=_colour(line), label=_title(line))
-        improvement.plot(signal[many], signal[many] / np.sqrt(kept[many]), style, color=_colour(line))
-    chance = np.linspace(1e-2, 1, 500)
-    handles += rejection.plot(chance, 1 / chance, "k:", linewidth=1, label="chance")
-    improvement.plot(chance, np.sqrt(chance), "k:", linewidth=1)
-    label(rejection, r"signal efficiency $\epsilon_S$", OF_ROC["rejection"][3])
-    label(improvement, r"signal efficiency $\epsilon_S$", OF_ROC["improvement"][3])
-    for ax in (rejection, improvement):
-        ax.set_yscale("log")
-        ax.set_xlim(0, 1)
-        ax.set_title(sample, fontsize=13)
-    improvement.set_ylim(bottom=0.1)
-    made.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=11.5, frameon=False)
-    save(made, path)
+def plot_curves(scores: Mapping[Line, tuple[Floats, Floats]]) -> bytes:
+    """Plot rejection and significance improvement of a few detectors: scores of background (n,) and signal (m,)."""
+    # The view comes first: long names are cut at their ends.
+    named = {", ".join([line.view] * (line.view in VIEWS) + [line.name]): some for line, some in scores.items()}
+    return plot_roc(named, "rejection", "improvement")
 
 
 def _title(line: Line) -> str:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from benchmarks.detectors.detectors import Knowledge, Line
 from benchmarks.detectors.samples import ComparisonEvents, Sample
+from benchmarks.report.markdown import table
 from training.evaluation.evaluation import TOO_LITTLE
 from training.evaluation.metrics import Measured, auc, max_significance_improvement, rejection
 
@@ -94,7 +95,7 @@ class Comparison(msgspec.Struct, frozen=True):
     sha256: dict[str, object]
     versions: dict[str, str]
     samples: list[SampleSize]
-    standings: list[Result]
+    results: list[Result]
 
 
 def sizes(events: ComparisonEvents) -> list[SampleSize]:
@@ -142,7 +143,8 @@ def render(comparison: Comparison) -> str:
         [size.name, f"{size.background_events:,}{f' of {first}' * size.signal_only}", f"{size.signal_events:,}"]
         for size in comparison.samples
     ]
-    curves = "\n\n".join(f"![Curves on {size.name}](roc-{size.name}.png)" for size in comparison.samples)
+    names = [size.name for size in comparison.samples]
+    curves = "\n\n".join(f"### Curves on {name}\n![Curves on {name}](roc-{name}.png)" for name in names)
     return f"""\
 # Detectors compared
 
@@ -150,7 +152,8 @@ Written by `make compare`; do not edit.
 
 All learned from the same {comparison.training_events:,} background events, or from as many of them as they can afford.
 
-{_markdown(["sample", "background events", "signal events"], sizes)}
+{table(["sample", "background events", "signal events"], sizes)}
+
 {HOW_TO_READ}
 
 ![AUC of every detector on every sample](auc.png)
@@ -163,7 +166,7 @@ All learned from the same {comparison.training_events:,} background events, or f
 
 def _section(knowledge: Knowledge, comparison: Comparison) -> str:
     """Return the tables of a class: the AUC by sample where there are several, then one table a sample."""
-    shown = sorted((one for one in comparison.standings if one.knowledge == knowledge), key=lambda one: -one.auc)
+    shown = sorted((one for one in comparison.results if one.knowledge == knowledge), key=lambda one: -one.auc)
     if not shown:
         return ""
     samples = [size.name for size in comparison.samples]
@@ -176,7 +179,7 @@ def _section(knowledge: Knowledge, comparison: Comparison) -> str:
             ]
             for line, found in rank(shown).items()
         ]
-        overview = _markdown(["AUC", "sees", *samples, "mean"], lines) + "\n"
+        overview = table(["AUC", "sees", *samples, "mean"], lines) + "\n\n"
     tables = [_table(sample, [one for one in shown if one.sample == sample]) for sample in samples]
     return f"## {knowledge}\n{ABOUT[knowledge]}\n\n{overview}{''.join(tables)}"
 
@@ -190,7 +193,7 @@ def _table(sample: str, shown: Sequence[Result]) -> str:
         + [str(one.figures[metric] or TOO_LITTLE) for metric in others]
         for one in shown
     ]
-    return f"### {sample}\n{_markdown(['detector', 'sees', 'learned', 'AUC', 'AUC: sd, range', *others], lines)}\n"
+    return f"### {sample}\n{table(['detector', 'sees', 'learned', 'AUC', 'AUC: sd, range', *others], lines)}\n\n"
 
 
 def _spread(value: Value | None) -> str:
@@ -202,7 +205,3 @@ def _spread(value: Value | None) -> str:
 
 def _name(line: Line) -> str:
     return f"**{line.name}**" if line.ours else line.name
-
-
-def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in (header, ["---"] * len(header), *lines))

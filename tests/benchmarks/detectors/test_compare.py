@@ -46,15 +46,15 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    """Return the standings of comparison.json."""
+    """Return the results in comparison.json."""
     found: list[dict[str, Any]] = json.loads((folder / "comparison.json").read_text(), parse_constant=pytest.fail)[
-        "standings"
+        "results"
     ]
     return found
 
 
 def line(folder: Path, **wanted: str) -> dict[str, Any]:
-    """Return the one standing with these fields."""
+    """Return the one result with these fields."""
     (found,) = (one for one in lines(folder) if all(one[field] == value for field, value in wanted.items()))
     return found
 
