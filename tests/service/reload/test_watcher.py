@@ -17,7 +17,7 @@ from tests.artefacts import RTOL, metadata, model, oracle, sample_events, with_m
 from tests.live import LiveService, live_service, starting_service, wait_until
 from tests.service.reload.models import EVENT, Made, make, put
 from tests.service.security.certificates import CertificateFiles, client_context
-from tests.service.server.exchange import Connection, begin
+from tests.service.server.exchange import LONG_TIMEOUTS, Connection, begin
 from tests.service.server.processes import limit_descriptors, n_descriptors, running, snapshots, wait_until_importing
 
 pytestmark = pytest.mark.process
@@ -61,7 +61,7 @@ def reload(service: LiveService, one: Made, served: Path) -> None:
 def test_a_new_model_is_served_after_a_signal(models: list[Made], served: Path) -> None:
     """After SIGHUP every answer, the description and the metrics are of the new file; what was begun ends as it was."""
     old, new, newest = models
-    with live_service(served) as service, Connection(service) as connection:
+    with live_service(served, *LONG_TIMEOUTS) as service, Connection(service) as connection:
         assert_serves(service, old)
         rest = begin(connection, 2)
         since = service.metrics()["anomaly_last_reload_seconds file=model"]

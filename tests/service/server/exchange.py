@@ -165,6 +165,10 @@ def check_refusal(response: Response, status: int, words: str) -> None:
     assert words in response.detail()
 
 
+LONG_TIMEOUTS = ("--stall-s", "3600", "--request-s", "3600")
+"""Settings with which a request that was begun stays in flight, however long the test takes."""
+
+
 def begin(connection: Connection, n_events: int) -> bytes:
     """Send a batch of raw events up to the last byte of its body, have it in flight, and give that byte."""
     body = RAW.write("events", sample_events(n_events))

@@ -19,7 +19,15 @@ from service.server.discard import DISCARD_BYTES
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service
 from tests.service.security.certificates import CertificateFiles
-from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, post
+from tests.service.server.exchange import (
+    LONG_TIMEOUTS,
+    Connection,
+    begin,
+    check_refusal,
+    check_score,
+    event_request,
+    post,
+)
 
 pytestmark = pytest.mark.process
 MIB = 2**20
@@ -123,7 +131,7 @@ def test_many_clients_at_once_receive_their_refusals(server: Server, case: Case)
 @pytest.mark.slow
 def test_an_overloaded_worker_s_refusals_are_received(model_path: Path) -> None:
     """A 503 arrives after a long body, with `Connection: close`, in HTTP/1.0 and kept alive."""
-    with live_service(model_path, "--max-inflight-bytes", "1000") as service, ExitStack() as held:
+    with live_service(model_path, "--max-inflight-bytes", "1000", *LONG_TIMEOUTS) as service, ExitStack() as held:
         begin(held.enter_context(Connection(service)), 20)
         for lines in ("Connection: close",), ():
             for n_bytes in (MIB, *SLOW_SIZES):

@@ -19,7 +19,15 @@ import pytest
 from benchmarks.load.formats import JSON
 from tests.artefacts import metadata, with_metadata, write_artefact
 from tests.live import TIMEOUT_S, LiveService, live_service, samples, starting_service, wait_until
-from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, score
+from tests.service.server.exchange import (
+    LONG_TIMEOUTS,
+    Connection,
+    begin,
+    check_refusal,
+    check_score,
+    event_request,
+    score,
+)
 from tests.service.server.processes import children, limit_descriptors, wait_until_gone, wait_until_importing
 
 pytestmark = pytest.mark.process
@@ -72,7 +80,7 @@ def test_the_log_is_json_without_bodies(model_path: Path) -> None:
 
 def test_a_request_in_flight_is_answered_before_the_end(model_path: Path) -> None:
     """A request whose body is still arriving at the signal gets its scores, and the status is 0."""
-    with live_service(model_path) as service, Connection(service) as connection:
+    with live_service(model_path, *LONG_TIMEOUTS) as service, Connection(service) as connection:
         rest = begin(connection, 2)
         service.signal(signal.SIGTERM)
         service.wait_for("Shutting down")
