@@ -29,9 +29,20 @@ class Digest(click.ParamType[str]):
         return value if re.fullmatch("[0-9a-f]{64}", value) else self.fail("no digest", param, ctx)
 
 
+class RootPath(click.ParamType[str]):
+    """A path that starts with a slash and does not end with one."""
+
+    name = "path"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what would need escapes in a page."""
+        return value if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value) else self.fail("no path", param, ctx)
+
+
 TEXT = click.STRING
 SWITCH = click.BOOL
 DIGEST = Digest()
+ROOT_PATH = RootPath()
 COUNT = click.IntRange(min=1)
 WORKERS = click.IntRange(0, 1024)
 PORT = click.IntRange(0, 65_535)
@@ -69,6 +80,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_s: Annotated[int, TIMEOUT, "Timeout in seconds for a request, from its first byte to its response."] = 120
     log_level: Annotated[str, LEVEL, "Minimum severity of the lines to log."] = "info"
     access_log: Annotated[bool, SWITCH, "Log a line for each request."] = False
+    forwarded_for: Annotated[bool, SWITCH, "Log the last address of X-Forwarded-For as the client's."] = False
+    cors_origins: Annotated[str | None, TEXT, "Origins whose pages may ask, separated by commas, or * for all."] = None
+    root_path: Annotated[str | None, ROOT_PATH, "Path below which a proxy serves this service, for /docs."] = None
     keep_alive_s: Annotated[int, SECONDS, "Timeout in seconds for idle connections."] = 75
     drain_s: Annotated[int, SECONDS, "Seconds to keep scoring after SIGTERM, with /health at 503."] = 0
     shutdown_s: Annotated[int, SECONDS, "Timeout in seconds for requests in flight during shutdown."] = 30
@@ -168,4 +182,6 @@ def _expected(kind: click.ParamType[Any]) -> str:
             return f"a whole number of at least {kind.min}"
         case click.IntRange():
             return f"a whole number from {kind.min} to {kind.max}"
-    return {SWITCH: "true or false", DIGEST: "64 hexadecimal digits"}.get(kind, "a text that is not empty")
+    return {SWITCH: "true or false", DIGEST: "64 hexadecimal digits", ROOT_PATH: "a path as /a/b"}.get(
+        kind, "a text that is not empty"
+    )

@@ -11,6 +11,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from service.api import docs, middleware
+from service.api.cors import cors
 from service.api.error_responses import exception_handlers
 from service.api.middleware import Middleware
 from service.api.native import NativeApi
@@ -46,12 +47,13 @@ def create_app(
     settings: Settings, artefact: Artefact, formats: Formats = FORMATS, row: SharedRow | None = None
 ) -> Application:
     """Build the application, whose metrics are in a `row` that is shared, or its own; raises KeysError."""
-    routes = (score, score_batch, *OPERATIONS, docs.docs)
-    metrics = Metrics([*(path for route in routes for path in route.paths), docs.SCHEMA], row)
+    routes = (score, score_batch, *OPERATIONS)
+    metrics = Metrics([*(path for route in routes for path in route.paths), docs.DOCS, docs.SCHEMA], row)
     deployment = Deployment(settings, metrics)
     native = NativeApi(deployment, formats, settings.max_body_bytes)
     keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
-    document = docs.Document(formats)
+    root_path = settings.root_path or ""
+    document, page = docs.Document(formats, root_path), docs.page(root_path)
     dependencies = {
         "deployment": Provide(lambda: deployment, sync_to_thread=False),
         "native": Provide(lambda: native, sync_to_thread=False),
@@ -66,7 +68,7 @@ def create_app(
 
     main = Litestar(
         route_handlers=[
-            *(score, score_batch, docs.docs, docs.assets),
+            *(score, score_batch, page, docs.assets),
             *(OPERATIONS if settings.ops_port is None else [health]),
         ],
         dependencies=dependencies,
@@ -78,6 +80,10 @@ def create_app(
     operations = None if settings.ops_port is None else _operations(dependencies)
     https = middleware.HTTPS_HEADERS if settings.tls_certificate is not None else ()
     access_log: list[Middleware] = [middleware.access_log] if settings.access_log else []
+    if settings.forwarded_for:
+        access_log.insert(0, middleware.forwarded_client)
+    origins = {origin.strip().encode() for origin in (settings.cors_origins or "").split(",")} - {b""}
+    cross_origin: list[Middleware] = [partial(cors, origins)] if origins else []
     api_keys: list[Middleware] = [] if keys is None else [partial(middleware.api_keys, keys, metrics)]
     # Around the whole application, since Litestar's own middleware does not see requests that match no route.
     every_route: list[Middleware] = [
@@ -87,7 +93,9 @@ def create_app(
     ]
     # The outermost first: the log has the 401s too, keys are checked before a body is read, and requests to score go
     # no further than `native.first`, since what follows costs more than a score.
-    main.asgi_handler = middleware.stack(main.asgi_handler, [*access_log, *api_keys, native.first, *every_route])
+    main.asgi_handler = middleware.stack(
+        main.asgi_handler, [*access_log, *cross_origin, *api_keys, native.first, *every_route]
+    )
     if operations is not None:
         operations.asgi_handler = middleware.stack(operations.asgi_handler, [*access_log, *every_route])
     return Application(main, operations, deployment, keys, document)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from litestar import MediaType, Response, Router, get
 from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import OpenAPI
 from litestar.params import FromPath
@@ -24,58 +25,69 @@ ASSET_HEADERS: Final = {"Cache-Control": "max-age=86400"}
 
 # Litestar's Swagger page writes the OpenAPI document into a script, where a name from the model's file could be markup
 # and each model would need a policy of its own. This page loads the document, and is the same for every model.
-SCRIPT: Final = f"""
-SwaggerUIBundle({{url: "{SCHEMA}", dom_id: "#api", deepLinking: true, validatorUrl: null}})
+SCRIPT: Final = """
+SwaggerUIBundle({{url: "{root_path}{SCHEMA}", dom_id: "#api", deepLinking: true, validatorUrl: null}})
 """
-PAGE: Final = f"""<!DOCTYPE html>
+PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Anomaly detector</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="{ASSETS}/swagger-ui.css">
+<link rel="stylesheet" href="{root_path}{ASSETS}/swagger-ui.css">
 </head>
 <body>
 <div id="api"></div>
-<script src="{ASSETS}/swagger-ui-bundle.js"></script>
-<script>{SCRIPT}</script>
+<script src="{root_path}{ASSETS}/swagger-ui-bundle.js"></script>
+<script>{script}</script>
 </body>
 </html>
 """
-PAGE_HEADERS: Final = {
-    "Content-Security-Policy": (
-        f"default-src 'none'; script-src 'self' 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'; "
-        "style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-}
 
 
 class Document(JsonRenderPlugin):
     """The OpenAPI document of the model in use; Litestar would keep the first that it has written."""
 
-    def __init__(self, formats: Formats) -> None:
+    def __init__(self, formats: Formats, root_path: str) -> None:
         super().__init__(path=["/", "/openapi.json"])
         self._formats = formats
+        self._root_path = root_path
         self._json = b""
 
     def describe(self, api: OpenAPI, artefact: Artefact) -> None:
         """Write the document for another model."""
-        self._json = encode_json(openapi.describe(api.to_schema(), artefact, self._formats))
+        document = openapi.describe(api.to_schema(), artefact, self._formats)
+        if self._root_path:
+            document["servers"] = [{"url": self._root_path}]
+        self._json = encode_json(document)
 
     def render(self, *_: Any) -> bytes:
         """Give the document as JSON."""
         return self._json
 
 
-@get(DOCS, include_in_schema=False, sync_to_thread=False)
-def docs() -> Response[str]:
-    """Show the page."""
-    return Response(PAGE, media_type=MediaType.HTML, headers=PAGE_HEADERS)
+def page(root_path: str) -> HTTPRouteHandler:
+    """Make the route to the page, of a service below `root_path`."""
+    script = SCRIPT.format(root_path=root_path, SCHEMA=SCHEMA)
+    text = PAGE.format(root_path=root_path, ASSETS=ASSETS, script=script)
+    headers = {
+        "Content-Security-Policy": (
+            f"default-src 'none'; script-src 'self' 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'; "
+            "style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Frame-Options": "DENY",
+    }
+
+    @get(DOCS, include_in_schema=False, sync_to_thread=False)
+    def docs() -> Response[str]:
+        """Show the page."""
+        return Response(text, media_type=MediaType.HTML, headers=headers)
+
+    return docs
 
 
 @get(f"{ASSETS}/{{name:str}}", include_in_schema=False, sync_to_thread=False)

@@ -84,6 +84,20 @@ def access_log(app: ASGIApp) -> ASGIApp:
     return observe(_log, app)
 
 
+def forwarded_client(app: ASGIApp) -> ASGIApp:
+    """Take the last address of X-Forwarded-For, which the nearest proxy has added, for that of the client."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP:
+            values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+            if values:
+                address = values[-1].rpartition(b",")[2].strip().decode("latin-1")
+                scope["client"] = (address[:SHOWN_CHARACTERS], 0)
+        await app(scope, receive, send)
+
+    return handle
+
+
 def request_metrics(metrics: Metrics, app: ASGIApp) -> ASGIApp:
     """Count and time each request by its route."""
     # By the router's path, for which /score/ is /score.

@@ -32,7 +32,8 @@ class Listener:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             family, _, _, _, address = found[0]
-            return cls(socket.create_server(address, family=family, backlog=BACKLOG), spare)
+            both = host == "::" and socket.has_dualstack_ipv6()
+            return cls(socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both), spare)
         except (OSError, ValueError) as error:  # a name that cannot be one is a ValueError
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise CannotListenError(f"{host}:{port}: {reason}; choose another --host or {flag}") from error
