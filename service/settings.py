@@ -56,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, TEXT, "Address or host name to listen on."] = "127.0.0.1"
     port: Annotated[int, PORT, "TCP port to listen on; 0 picks a free one."] = 8000
+    uds: Annotated[str | None, TEXT, "Path of a Unix domain socket to listen on, not on --host and --port."] = None
     model: Annotated[str, TEXT, "Path of the exported model; by default the shipped one."] = "exported/autoencoder.onnx"
     workers: Annotated[int, WORKERS, "Number of worker processes; 0 starts one per usable core."] = 0
     ops_port: Annotated[int | None, PORT, "Port for /health, /metrics and /model, the latter two only there."] = None

@@ -1,6 +1,7 @@
 """The health check: one request to the running service, with nothing imported that serving needs."""
 
 import http.client
+import socket
 import ssl
 
 from service.settings import Settings
@@ -16,6 +17,7 @@ def check_health(settings: Settings) -> None:
     """Ask for /health, on the operations port where there is one; raises UnhealthyError for anything but a 200."""
     # http.client rather than urllib, which would use a proxy of the environment.
     connection: http.client.HTTPConnection
+    context = None
     if settings.ops_port is None and settings.tls_certificate:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # its certificate may be for another name
@@ -24,10 +26,18 @@ def check_health(settings: Settings) -> None:
         host = settings.host if settings.ops_port is None else settings.ops_host or settings.host
         connection = http.client.HTTPConnection(host, settings.ops_port or settings.port, timeout=TIMEOUT_S)
     try:
+        if settings.ops_port is None and settings.uds is not None:
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(TIMEOUT_S)
+            client.connect(settings.uds)
+            connection.sock = client if context is None else context.wrap_socket(client)
         connection.request("GET", "/health")
         status = connection.getresponse().status
     except (OSError, ValueError, http.client.HTTPException) as error:  # a host that is no name is a ValueError
-        raise UnhealthyError(f"no response from {connection.host}:{connection.port}: {error}") from error
+        address = f"{connection.host}:{connection.port}"
+        if settings.ops_port is None and settings.uds is not None:
+            address = settings.uds
+        raise UnhealthyError(f"no response from {address}: {error}") from error
     finally:
         connection.close()
     if status != http.HTTPStatus.OK:

@@ -1,7 +1,10 @@
 """A listening socket, whose connections are accepted while file descriptors are left for them."""
 
+import errno
+import os
 import socket
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, Self
 
 from service.server.descriptors import EXHAUSTED, SPARE_DESCRIPTORS, Descriptors
@@ -25,6 +28,8 @@ class Listener:
         self.socket = listening
         self._descriptors = Descriptors(spare)
         self.pause = self._descriptors.pause
+        self._path: tuple[str, int] | None = None
+        """The path and the inode of a Unix domain socket that was opened here."""
 
     @classmethod
     def open(cls, host: str, port: int, flag: str = "--port", spare: int = SPARE_DESCRIPTORS) -> Self:
@@ -38,8 +43,33 @@ class Listener:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise CannotListenError(f"{host}:{port}: {reason}; choose another --host or {flag}") from error
 
+    @classmethod
+    def open_unix(cls, path: str) -> Self:
+        """Listen on a Unix domain socket at a path, which may be left of a process that was killed.
+
+        Raises CannotListenError for a path that is taken, or where no socket can be.
+        """
+        listening = socket.socket(socket.AF_UNIX)
+        try:
+            if Path(path).is_socket():
+                with socket.socket(socket.AF_UNIX) as client, suppress(ConnectionRefusedError):
+                    client.connect(path)
+                    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+                Path(path).unlink()
+            listening.bind(path)
+            listening.listen(BACKLOG)
+        except OSError as error:
+            listening.close()
+            reason = error.strerror or str(error)
+            raise CannotListenError(f"{path}: {reason}; choose another --uds") from error
+        listener = cls(listening)
+        listener._path = (path, Path(path).stat().st_ino)
+        return listener
+
     def url(self, scheme: str) -> str:
-        """Write the address as a URL."""
+        """Write the address as a URL, or as `unix:` and its path."""
+        if self._path is not None:
+            return f"unix:{self._path[0]}"
         host, port = self.socket.getsockname()[:2]
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
@@ -65,5 +95,11 @@ class Listener:
         return taken
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, and remove a Unix domain socket from its directory."""
         self.socket.close()
+        if self._path is not None:
+            path, inode = self._path
+            with suppress(OSError):
+                if Path(path).stat().st_ino == inode:  # not that of another process
+                    Path(path).unlink()
+            self._path = None

@@ -71,7 +71,8 @@ def _run(settings: Settings) -> int:
     states = file_states(settings)
     artefact = check_files(settings)
     with ExitStack() as stack:
-        main = stack.enter_context(closing(Listener.open(settings.host, settings.port)))
+        main = Listener.open(settings.host, settings.port) if settings.uds is None else Listener.open_unix(settings.uds)
+        stack.enter_context(closing(main))
         operations = None
         extra = {
             "url": main.url("http" if settings.tls_certificate is None else "https"),
