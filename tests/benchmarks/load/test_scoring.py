@@ -12,19 +12,11 @@ SCORES = np.array([1.5, 2.5, 3.5], np.float32)
 THREE = ScoringRequest.of(JSON, sample_events(3), "three", path="/three")
 
 
-def test_right_scores_pass(bare: Server) -> None:
-    """The response is given back."""
+def test_only_right_scores_pass(bare: Server) -> None:
+    """A score off by more than the golden tolerance is named with what it should be, another status is shown."""
     assert THREE.ask(bare.base_url, SCORES).status == 200
-
-
-def test_wrong_scores_fail(bare: Server) -> None:
-    """A score off by more than the golden tolerance is named, with what it should be."""
     with pytest.raises(WrongAnswerError, match=r"three: score 1 is 2\.5, expected 2\.50"):
         THREE.ask(bare.base_url, np.array([1.5, 2.501, 3.5], np.float32))
-
-
-def test_another_status_fails(bare: Server) -> None:
-    """The response is shown."""
     with pytest.raises(WrongAnswerError, match="three: status 500"):
         THREE._replace(path="/unknown").ask(bare.base_url, SCORES)
 
