@@ -234,6 +234,7 @@ def test_each_request_is_one_log_line(guarded: LiveService, http: httpx.Client, 
     """Whatever its status, a request is logged with path, method, status, time, address and the owner of its key."""
     event = JSON.write("features", sample_events(1)[0])
     typed = {**bearer(key), "Content-Type": JSON.media_type}
+    lines_of(guarded, "logged-before")
     before = len(guarded.events("request"))
     requests = [
         (http.post("/score?working_point=loose", content=event, headers=typed), "/score", "alice"),
@@ -259,6 +260,7 @@ def test_each_request_is_one_log_line(guarded: LiveService, http: httpx.Client, 
 
 def test_a_path_cannot_forge_a_log_line(guarded: LiveService, http: httpx.Client) -> None:
     """Line breaks, quotes, terminal escapes and other scripts in a path stay inside its line."""
+    lines_of(guarded, "written-before")
     lines = len(guarded.log_text.splitlines())
     marker = "forged"
     for path in (

@@ -258,6 +258,7 @@ def test_keys_and_certificates_are_taken_by_the_same_signal(models: list[Made], 
     with live_service(models[0].path, *files.flags, "--api-keys", str(keys), "--access-log") as service:
         assert status(service, authorities[0], old_key) == 200
         assert status(service, authorities[0], "wrong") == 401
+        service.wait_for("request", 2)
         lines = [(line["status"], line.get("client_name")) for line in service.events("request")]
         assert lines == [(200, "old"), (401, None)]
         spoil(files, keys, authorities[0])
