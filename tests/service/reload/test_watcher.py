@@ -18,7 +18,7 @@ from tests.live import LiveService, live_service, starting_service, wait_until
 from tests.service.reload.models import EVENT, Made, make, put
 from tests.service.security.certificates import CertificateFiles, client_context
 from tests.service.server.exchange import LONG_TIMEOUTS, Connection, begin
-from tests.service.server.processes import limit_descriptors, n_descriptors, running, snapshots, wait_until_importing
+from tests.service.server.processes import limit_descriptors, running, snapshots, wait_until_importing
 
 pytestmark = pytest.mark.process
 STARTED = "Application startup complete."
@@ -138,7 +138,7 @@ def test_a_worker_that_cannot_load_keeps_the_old_model(models: list[Made], serve
     """Where one worker has no memory for it, the others serve the new model, and log and metrics tell; it may retry."""
     with live_service(served, "--workers", "2") as service:
         pid = service.wait_for(STARTED, 2)["pid"]
-        descriptors = limit_descriptors(pid, n_descriptors(pid))
+        descriptors = limit_descriptors(pid, 3)
         reload(service, models[1], served)
         assert service.wait_for("model refused")["pid"] == pid
         assert service.wait_for("model loaded")["workers"] == 1
