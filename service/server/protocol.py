@@ -8,24 +8,22 @@ here, and run the tests of `tests/service/server`.
 from asyncio import AbstractEventLoop, Event, Task
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from functools import lru_cache, partial
-from http import HTTPStatus
+from functools import partial
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 from weakref import ref
 
 import httptools
 import msgspec
-from uvicorn._types import ASGI3Application, ASGISendEvent
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.api.extensions import BUSY_S, OVER_CONNECTION_LIMIT, SEND_RESPONSE, Headers, SendResponse
+from service.api.extensions import BUSY_S, OVER_CONNECTION_LIMIT, SEND_RESPONSE, SendResponse
 from service.api.middleware import CLIENT_NAME
 from service.errors import (
-    STATUSES,
     ClientDisconnectedError,
     MalformedRequestError,
     OverloadedError,
@@ -35,7 +33,9 @@ from service.errors import (
     headers,
 )
 from service.security import tls
-from service.server.discard import DISCARD_BYTES, Discard, DiscardRate
+from service.server.buffers import SLICE_BYTES, Flow, ReadAhead, UnsentResponses
+from service.server.cycle import Cycle, response_head, send_response
+from service.server.discard import Discard, DiscardRate
 from service.server.limits import Limits, is_host, parser_error, split_url
 from service.server.timeouts import Clocks, Timeouts
 
@@ -45,8 +45,7 @@ RESERVED_CONNECTIONS: Final = 64
 SHUTDOWN_GRACE_S: Final = 0.5
 """How long an idle connection stays open at shutdown, for a request that its client may just have sent."""
 
-STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
-RETRY_LATER: Final = STATUSES[OverloadedError]
+NOTHING: Final = memoryview(b"")
 
 SPOKEN: Final = {"1.0", "1.1"}
 
@@ -74,59 +73,30 @@ class State(Enum):
 IDLE, HEAD, BODY, REFUSED, LINGERING = State  # a member's look-up in its class is slow in Python 3.11
 
 
+class Shared(NamedTuple):
+    """What the connections of a worker share."""
+
+    discard_rate: DiscardRate
+    read_ahead: ReadAhead
+    unsent: UnsentResponses
+
+    @classmethod
+    def of(cls, max_inflight_bytes: int) -> Self:
+        """Bound what waits to be parsed by an eighth of the bytes in flight, and what is not taken by a quarter."""
+        return cls(DiscardRate(), ReadAhead(max_inflight_bytes // 8), UnsentResponses(max_inflight_bytes // 4))
+
+
 def check_timeouts(connections: Iterable[Any], now_s: float) -> None:
     """Check the timeouts of each connection; `now_s` is monotonic."""
     for connection in list(connections):
         connection.check_timeouts(now_s)
 
 
-class Cycle(RequestResponseCycle):
-    """A request and its response, which is sent whole and in one write."""
-
-    refused = False
-    """Whether the response tells the client to retry later."""
-    _head: bytes | None = None
-
-    @property
-    def announced_bytes(self) -> int:
-        """The Content-Length; 0 without one."""
-        return next((int(value) for name, value in self.scope["headers"] if name == b"content-length"), 0)
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Send a response, as an ASGI application does: its start, and then its whole body."""
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        if message["type"] == "http.response.start":
-            given = tuple(map(tuple, message.get("headers", ())))
-            headers = tuple(header for header in given if header[0].lower() != b"connection")
-            self.keep_alive = self.keep_alive and headers == given  # the only value in use is close
-            self._head = response_head(message["status"], headers)
-        elif message["type"] == "http.response.body" and self._head is not None and not message.get("more_body"):
-            self.write(self._head, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))
-            self._head = None
-        else:
-            raise RuntimeError(f"unexpected ASGI message {message['type']}, expected a start and then a whole body")
-
-    def write(self, head: bytes, body: bytes) -> None:
-        """Write a whole response: `head` is its status line and headers, each with its line end."""
-        self.response_started = True
-        if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
-            self.keep_alive = False  # the body may never arrive, or is too long to be discarded
-        lines = [b"%b: %b\r\n" % header for header in self.default_headers]
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        self.transport.writelines([b"%b%b\r\n" % (head, b"".join(lines)), body])
-        self.response_complete = True
-        self.message_event.set()
-        self.on_response()
-
-
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
     cycle: Cycle
+    flow: Flow
 
     def __init__(
         self,
@@ -137,7 +107,7 @@ class Protocol(HttpToolsProtocol):
         *,
         limits: Limits,
         timeouts: Timeouts,
-        discard_rate: DiscardRate,
+        shared: Shared,
         note: NoteRequest,
         app: ASGI3Application | None = None,
     ) -> None:
@@ -147,7 +117,7 @@ class Protocol(HttpToolsProtocol):
         """
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
-        self._discard_rate = discard_rate
+        self._shared = shared
         self._note = note
         self._limited = app is None
         if app is not None:
@@ -161,17 +131,21 @@ class Protocol(HttpToolsProtocol):
         self._over_limit = self._shutting_down = False
         self._client_name: str | None = None
         self._n_hosts = 0
-        self._piece_bytes = 0
+        self._piece_bytes = self._body_bytes = 0
         self._unlimited_bytes = min(limits.url_bytes, limits.header_bytes)
         self._head_is_split = False
         self._progress = self._stalled_bytes = 0
         """How often the parser began or ended a part of a message or gave a piece of a body, and the bytes since."""
         self._discard: Discard
+        self._held = NOTHING
+        """What has arrived and is not parsed yet."""
+        self._half_closed = False
 
     def connection_made(self, transport: Any) -> None:
         """Take the connection, or close it where there are too many."""
         super().connection_made(transport)
-        self._discard = Discard(self._discard_rate, self._limits.body_bytes, self.flow, self.loop)
+        self.flow = Flow(transport)
+        self._discard = Discard(self._shared.discard_rate, self._limits.body_bytes, self.flow, self.loop)
         self._client_name = tls.subject(transport.get_extra_info("peercert"))
         if self._limited and len(self.connections) > self._limits.connections:
             self._over_limit = True
@@ -180,14 +154,95 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the request that is being answered; uvicorn cancels the one read last."""
+        self._hold(NOTHING)
+        self._shared.unsent.remove(self.transport)
         if self._current is not None and not self._current.response_complete:
             self._current.disconnected = True
             self._cancel(ClientDisconnectedError("the client left before its request was answered"))
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrives, as far as it is HTTP and within the limits."""
+        """Parse what arrives, as far as it is HTTP and within the limits; hold what is more than a slice."""
         self._clocks.received_s = monotonic()
+        if len(data) <= SLICE_BYTES and not self._held:
+            self._parse(data)
+        elif self._state is REFUSED or self._state is LINGERING:
+            self._parse(data)  # to discard it
+        elif self._held:  # TLS gives all that it has deciphered
+            self._hold(memoryview(bytes(self._held) + data))
+        else:
+            self._parse_slice(memoryview(data))
+
+    def parse_held(self) -> None:
+        """Parse a slice of what is held."""
+        if self._held and not self._must_wait and not self.transport.is_closing():
+            self._parse_slice(self._held)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's may give a bool
+        """Tell whether the connection stays open: for the responses to the requests that are complete."""
+        if self.scheme == "https" or not self._answering:
+            return False
+        if self._refusal is not None:
+            self._half_closed = True
+            return True
+        if self.cycle.more_body:
+            if self.cycle is self._current:
+                return False
+            self.pipeline.popleft()  # the request read last, the rest of which will not come
+        last = self.pipeline[0][0] if self.pipeline else self._current
+        assert last is not None
+        last.keep_alive, self._half_closed, self._state = False, True, IDLE
+        return True
+
+    def pause_writing(self) -> None:
+        """Count a response that the client does not take."""
+        super().pause_writing()
+        self._shared.unsent.add(self.transport)
+
+    def resume_writing(self) -> None:
+        """Count it no more."""
+        super().resume_writing()
+        self._shared.unsent.remove(self.transport)
+
+    @property
+    def _must_wait(self) -> bool:
+        """Whether nothing more is parsed before a response: what is answered has arrived in whole."""
+        return self._answering and not (self._state is BODY and self.cycle is self._current)
+
+    @property
+    def _body_left_bytes(self) -> int:
+        """How much of the body that arrives is announced and not parsed: no bytes of another request are among it."""
+        if self._state is BODY and self.cycle is self._current:
+            return max(self.cycle.announced_bytes - self._body_bytes, 0)
+        return 0
+
+    def _parse_slice(self, data: memoryview) -> None:
+        """Parse a slice, and with it the body that it belongs to; hold the rest."""
+        for least_bytes in (SLICE_BYTES, 0):
+            n_bytes = max(self._body_left_bytes, least_bytes)
+            if data and n_bytes:
+                self._parse(data[:n_bytes])
+                data = data[n_bytes:]
+        if data and (self._state is REFUSED or self._state is LINGERING):
+            self._parse(data)
+            data = NOTHING
+        self._hold(data)
+
+    def _hold(self, data: memoryview) -> None:
+        """Hold what is left to be parsed, and read no more until it is."""
+        shared = self._shared.read_ahead
+        shared.n_bytes += len(data) - len(self._held)
+        self._held = data
+        if not data:
+            self.flow.release()
+            return
+        self.flow.hold()
+        if shared.exceeded:
+            self._refuse(OverloadedError("this worker holds as many bytes as it may: send it again in a second"))
+        elif not self._must_wait:
+            shared.append(self)
+
+    def _parse(self, data: bytes | memoryview) -> None:
         self._piece_bytes = len(data)
         if self._state is REFUSED or self._state is LINGERING:
             self._discard.n_bytes += len(data)
@@ -201,7 +256,7 @@ class Protocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 rest_at = upgrade.args[0]
             if rest_at is not None:
-                self._ignore_upgrade(data[rest_at:])
+                self._ignore_upgrade(bytes(data[rest_at:]))
             if self._state is not IDLE:
                 self._check_stalled(progress)
         except httptools.HttpParserError as error:
@@ -217,7 +272,7 @@ class Protocol(HttpToolsProtocol):
         self._state = HEAD
         self._progress += 1
         self._clocks.begin_message()
-        self._n_hosts = self._stalled_bytes = 0
+        self._n_hosts = self._stalled_bytes = self._body_bytes = 0
         self._discard.reset()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -290,6 +345,7 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body for the application, or discard it once the request is answered."""
         self._progress += 1
+        self._body_bytes += len(body)
         cycle = self.cycle
         if cycle.response_complete:
             self._discard.n_bytes += len(body)
@@ -330,6 +386,8 @@ class Protocol(HttpToolsProtocol):
                 self.flow.resume_reading()
             if self.pipeline:
                 self._start(self.pipeline.pop()[0])  # type: ignore[arg-type]  # all are of this class
+            if self._held and not self._must_wait:
+                self._shared.read_ahead.append(self)
 
     def shutdown(self) -> None:
         """End the connection with its next response or, where no request is in progress, after a moment."""
@@ -382,8 +440,8 @@ class Protocol(HttpToolsProtocol):
         self._current = cycle
         self._clocks.request_s = self._clocks.message_s if cycle is self.cycle else monotonic()
         # Weakly, for the cycle holds the scope: together they would wait for the garbage collection.
-        send_response: SendResponse = partial(_send_response, ref(cycle))
-        extensions: dict[str, Any] = {SEND_RESPONSE: send_response, BUSY_S: self._discard_rate.busy_s}
+        send: SendResponse = partial(send_response, ref(cycle))
+        extensions: dict[str, Any] = {SEND_RESPONSE: send, BUSY_S: self._shared.discard_rate.busy_s}
         if self._over_limit:
             cycle.keep_alive = False
             extensions[OVER_CONNECTION_LIMIT] = True
@@ -435,6 +493,7 @@ class Protocol(HttpToolsProtocol):
         """Answer the request that arrives with an error, once those before it are answered, and end the connection."""
         broken = self.cycle if self._state is BODY else None
         self._refusal, self._state = error, REFUSED
+        self._hold(NOTHING)
         if broken is not None and broken.response_complete:
             self._linger()  # another response would be taken for that to the next request
             return
@@ -466,7 +525,7 @@ class Protocol(HttpToolsProtocol):
 
     def _end(self) -> None:
         """End the connection after its last response."""
-        if self._state is IDLE and not self.pipeline:
+        if self._state is IDLE and not self.pipeline and not self._held:
             self.transport.close()
         else:
             self._linger()
@@ -477,6 +536,10 @@ class Protocol(HttpToolsProtocol):
         Closed at once, with bytes of the client unread, TCP would reset it, and the client could lose the response.
         """
         self._state = LINGERING
+        self._hold(NOTHING)
+        if self._half_closed:
+            self.transport.close()
+            return
         self._clocks.begin_linger()
         if self.transport.can_write_eof():  # not with TLS
             self.transport.write_eof()
@@ -491,22 +554,5 @@ class Protocol(HttpToolsProtocol):
             self._discard.pause(self._piece_bytes)
 
     def _close_if_idle(self) -> None:
-        if not self._answering and self._state is IDLE:
+        if not self._answering and self._state is IDLE and not self._held:
             self.transport.close()
-
-
-@lru_cache(maxsize=256)
-def response_head(status: int, headers: Headers) -> bytes:
-    """Write a status line and headers, each with its line end."""
-    return b"".join([STATUS_LINES[status], *[b"%b: %b\r\n" % header for header in headers]])
-
-
-def _send_response(of: ref[Cycle], status: int, headers: Headers, body: bytes) -> bool:
-    """Write a response in one call; False where that has to wait until the client reads."""
-    cycle = of()
-    if cycle is None or cycle.flow.write_paused:
-        return False
-    if not cycle.disconnected and not cycle.response_complete:
-        cycle.refused = status == RETRY_LATER
-        cycle.write(b"%bcontent-length: %d\r\n" % (response_head(status, headers), len(body)), body)
-    return True

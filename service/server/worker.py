@@ -30,9 +30,8 @@ from service.reload.watcher import HANDLED_SIGNALS
 from service.security.api_keys import KeysError
 from service.security.tls import TlsError
 from service.server.connections import ConnectionServer, all_sent
-from service.server.discard import DiscardRate
 from service.server.limits import Limits
-from service.server.protocol import Protocol, check_timeouts
+from service.server.protocol import Protocol, Shared, check_timeouts
 from service.server.sources import Source, Supervised, WorkerEnds
 from service.server.timeouts import Timeouts
 
@@ -83,7 +82,7 @@ class Server(uvicorn.Server):
         self._applier = Applier(
             snapshot, self._deployment.metrics, application.keys, self._use_model, on_applied=source.confirm
         )
-        self._discard_rate = DiscardRate()
+        self._shared = Shared.of(settings.max_inflight_bytes)
         self._main: ConnectionServer | None = None
         # Apart, so that they count for none of the limits, and are not waited for.
         self._operations: ConnectionServer | None = None
@@ -181,7 +180,7 @@ class Server(uvicorn.Server):
             self.lifespan.state,
             limits=self._limits,
             timeouts=self._timeouts,
-            discard_rate=self._discard_rate,
+            shared=self._shared,
             note=self._deployment.metrics.note_request,
             app=app,
         )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from service.server.protocol import Cycle
+from service.server.cycle import Cycle
 
 
 class Transport(asyncio.Transport):

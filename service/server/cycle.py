@@ -1,0 +1,76 @@
+"""A request and its response, which is sent whole and in one write."""
+
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+from weakref import ref
+
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from service.api.extensions import Headers
+from service.errors import STATUSES, OverloadedError
+from service.server.discard import DISCARD_BYTES
+
+STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+RETRY_LATER: Final = STATUSES[OverloadedError]
+
+
+class Cycle(RequestResponseCycle):
+    """A request and its response, which is sent whole and in one write."""
+
+    refused = False
+    """Whether the response tells the client to retry later."""
+    _head: bytes | None = None
+
+    @property
+    def announced_bytes(self) -> int:
+        """The Content-Length; 0 without one."""
+        return next((int(value) for name, value in self.scope["headers"] if name == b"content-length"), 0)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a response, as an ASGI application does: its start, and then its whole body."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.start":
+            given = tuple(map(tuple, message.get("headers", ())))
+            headers = tuple(header for header in given if header[0].lower() != b"connection")
+            self.keep_alive = self.keep_alive and headers == given  # the only value in use is close
+            self._head = response_head(message["status"], headers)
+        elif message["type"] == "http.response.body" and self._head is not None and not message.get("more_body"):
+            self.write(self._head, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))
+            self._head = None
+        else:
+            raise RuntimeError(f"unexpected ASGI message {message['type']}, expected a start and then a whole body")
+
+    def write(self, head: bytes, body: bytes) -> None:
+        """Write a whole response: `head` is its status line and headers, each with its line end."""
+        self.response_started = True
+        if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
+            self.keep_alive = False  # the body may never arrive, or is too long to be discarded
+        lines = [b"%b: %b\r\n" % header for header in self.default_headers]
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        self.transport.writelines([b"%b%b\r\n" % (head, b"".join(lines)), body])
+        self.response_complete = True
+        self.message_event.set()
+        self.on_response()
+
+
+@lru_cache(maxsize=256)
+def response_head(status: int, headers: Headers) -> bytes:
+    """Write a status line and headers, each with its line end."""
+    return b"".join([STATUS_LINES[status], *[b"%b: %b\r\n" % header for header in headers]])
+
+
+def send_response(of: ref[Cycle], status: int, headers: Headers, body: bytes) -> bool:
+    """Write a response in one call; False where that has to wait until the client reads."""
+    cycle = of()
+    if cycle is None or cycle.flow.write_paused:
+        return False
+    if not cycle.disconnected and not cycle.response_complete:
+        cycle.refused = status == RETRY_LATER
+        cycle.write(b"%bcontent-length: %d\r\n" % (response_head(status, headers), len(body)), body)
+    return True
