@@ -30,7 +30,7 @@ from service.errors import (
 from service.formats.format import Format, longest_event
 from service.formats.json import JSON
 from service.formats.table import Formats
-from service.inference.admission import cancellation_error
+from service.inference.admission import Admitted, cancellation_error
 from service.inference.deployment import Deployment, Model
 from service.model.artefact import WorkingPoint
 
@@ -42,6 +42,10 @@ LARGE_PIECE_BYTES: Final = 32_768
 """A longer piece of a body waits for its turn to be read and scored."""
 
 COUNT: Final = re.compile("[0-9]{1,18}")
+
+LARGE_EVENT_BYTES: Final = 4096
+"""A longer body of one event waits for its turn to be read: what is wrong with it may take a millisecond to find."""
+
 SHOWN_CHARACTERS: Final = 60
 
 Write = Callable[[NDArray[np.float32], NDArray[np.bool_] | None], bytes]
@@ -112,8 +116,10 @@ class NativeApi:
         model = self._deployment.model
         head = _head(scope, model, self._formats, (WORKING_POINT,))
         names = model.artefact.metadata.feature_names
-        with self._deployment.admission.admit(1, head.announced_bytes):
-            body = await _whole(receive, head.announced_bytes, self._max_event_bytes(len(names)))
+        with self._deployment.event_admission.admit(1, 0) as admitted:
+            body = await _whole(receive, head.announced_bytes, self._max_event_bytes(len(names)), admitted)
+            if len(body) > LARGE_EVENT_BYTES:
+                await model.wait()
             scores = await model.micro_batch.score(head.request_format.read_event(body, names))
         response = _response(model, head, scores, head.response_format.write_score)
         self._deployment.metrics.note_events(1)
@@ -209,11 +215,12 @@ async def _pieces(receive: Receive, announced_bytes: int, max_bytes: int) -> Asy
         yield piece, last
 
 
-async def _whole(receive: Receive, announced_bytes: int, max_bytes: int) -> bytes:
-    """Give the whole body; raises as `_pieces`."""
+async def _whole(receive: Receive, announced_bytes: int, max_bytes: int, admitted: Admitted) -> bytes:
+    """Give the whole body, of which what waits for the rest is counted; raises as `_pieces`."""
     _check_body(announced_bytes, max_bytes, announced=True)
     body, last = await _next_piece(receive)
     while not last and len(body) <= max_bytes:
+        admitted.grow(1, len(body))
         piece, last = await _next_piece(receive)
         body += piece
     _check_body(len(body), max_bytes)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidRequestError
 from service.formats import faults
 from service.formats.faults import Source
-from service.formats.format import EVENT_BYTES, BatchReader, Content, Format, longest_event
+from service.formats.format import BatchReader, Content, Format, longest_event
 from service.formats.raw import read_one
 
 
@@ -20,7 +20,7 @@ class DocumentReader(BatchReader):
     language: str
     decode_body: Callable[[bytes], Any]
     decode_row: Callable[[bytes], list[float]]
-    start_bytes = EVENT_BYTES
+    start_bytes = 262_144
     """What is wrong with the start of a body shows within so many bytes."""
 
     def _refuse(self, data: bytes, last: bool, place: str = "", before: bytes = b"") -> None:
@@ -28,8 +28,7 @@ class DocumentReader(BatchReader):
 
         Without a place it is the fault of the body, of which `before` stands for what has been read.
         """
-        longest = longest_event(len(self._names))
-        most = longest if place else self.start_bytes
+        most = longest_event(len(self._names)) if place else self.start_bytes
         offset, more = self.n_bytes - len(data) - len(before), not last or len(data) > most
         source = Source(self.language, "events", self._names, place, offset, more)
         if place:
@@ -38,7 +37,7 @@ class DocumentReader(BatchReader):
         else:
             fault = faults.body_fault(self.decode_body, before + data[:most], source)
             late = f'the first {most} bytes are not those of a batch, expected an object with the key "events"'
-        if fault is None and (len(data) > longest or (last and len(data) > most)):
+        if fault is None and len(data) > most:
             fault = late
         elif fault is None and last:
             fault = faults.ends_early(self.language, self.n_bytes)

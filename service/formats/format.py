@@ -22,7 +22,7 @@ BLOCK_EVENTS: Final = 4096
 
 AT_LEAST_ONE: Final = "expected at least 1 event"
 
-EVENT_BYTES: Final = 262_144
+EVENT_BYTES: Final = 65_536
 EVENT_BYTES_PER_FEATURE: Final = 256
 """No event is longer in any format, so that a fault shows within so many bytes."""
 

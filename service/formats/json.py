@@ -19,6 +19,7 @@ from service.formats.documents import DocumentFormat, DocumentReader
 from service.formats.format import (
     AT_LEAST_ONE,
     BLOCK_EVENTS,
+    EVENT_BYTES_PER_FEATURE,
     LITTLE_FLOAT32,
     Accepted,
     Rows,
@@ -170,8 +171,8 @@ class Json(DocumentFormat):
 
 @cache
 def event_layout(n_features: int) -> tuple[Callable[..., bytes], int]:
-    """Give the function that packs an event as float32, and the most bytes of a body."""
-    return struct.Struct(f"<{n_features}f").pack, longest_event(n_features)
+    """Give the function that packs an event as float32, and the longest body that it is tried on."""
+    return struct.Struct(f"<{n_features}f").pack, EVENT_BYTES_PER_FEATURE * n_features
 
 
 JSON: Final = Json()

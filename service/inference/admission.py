@@ -20,6 +20,11 @@ class Admission:
         self.events = 0
         self.bytes = 0
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more than half of the room is taken."""
+        return 2 * self.events > self.max_events or 2 * self.bytes > self.max_bytes
+
     def admit(self, n_events: int, n_bytes: int) -> "Admitted":
         """Admit a request of this announced size for a `with` block; raises OverloadedError if others leave no room.
 

@@ -33,7 +33,8 @@ class BatchScores:
     async def add(self, blocks: Iterable[NDArray[np.float32]], *, large: bool, last: bool) -> None:
         """Score blocks of rows (n, n_features), taken from `blocks` one by one: reading them is part of the piece.
 
-        `large` blocks wait for their turn; others are read and scored at once. `last` blocks complete the batch.
+        `large` blocks wait for their turn; of others, which may complete much that came before, the first does not.
+        `last` blocks complete the batch.
         """
         if large:
             await self._scheduler.wait()
@@ -44,7 +45,7 @@ class BatchScores:
                 self._scores.append(await self._micro_batch.score(block))
                 return
             for rows in self._scheduler.pieces(block):
-                if large and not fresh:
+                if not fresh:
                     await self._scheduler.wait()
                 fresh = False
                 self._scores.append(self._scorer.score(rows))
@@ -96,6 +97,10 @@ class Model:
         await batch.add(_blocks(features), large=True, last=True)
         return batch.join()
 
+    async def wait(self) -> None:
+        """Wait until the worker is free for work that takes as long as a piece of a batch."""
+        await self._scheduler.wait()
+
     def start_batch(self) -> BatchScores:
         """Start a batch whose rows arrive in blocks."""
         return BatchScores(self._scorer, self.micro_batch, self._scheduler)
@@ -106,10 +111,24 @@ class Deployment:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.admission = Admission(settings.max_inflight_events, settings.max_inflight_bytes)
+        """The batches in flight."""
+        self.event_admission = Admission(settings.max_inflight_events, settings.max_inflight_bytes // 8)
+        """The single events in flight, which have room that batches cannot take."""
         self.metrics = metrics
         self.status: Literal["starting", "ok", "draining"] = "starting"
         self._max_events = settings.max_events
         self._model: Model | None = None
+
+    @property
+    def inflight(self) -> tuple[int, int, int]:
+        """The requests, events and bytes in flight."""
+        batches, events = self.admission, self.event_admission
+        return batches.requests + events.requests, batches.events + events.events, batches.bytes + events.bytes
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there is little room for more requests."""
+        return self.admission.crowded or self.event_admission.crowded
 
     def open(self, scorer: Scorer) -> None:
         """Take requests from now on."""

@@ -7,7 +7,9 @@ import socket
 import ssl
 import termios
 from asyncio import get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from operator import itemgetter
+from time import monotonic
 from typing import Any
 
 from service.server.handoff import Receiver
@@ -33,13 +35,20 @@ class ConnectionServer:
         tls: Callable[[], ssl.SSLContext | None],
         handshake_s: float,
         close_s: float,
+        connections: Set[Any],
+        max_connections: int | None = None,
     ) -> None:
-        """Give TLS so many seconds to begin, and to end after the last response."""
+        """Give TLS so many seconds to begin, and to end after the last response.
+
+        Where there are as many `connections` as there may be, new ones take the places of those that are not used.
+        """
         self._incoming = incoming
         self._make_protocol = make_protocol
         self._tls = tls
         self._tls_timeouts = {"ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": close_s}
-        self._starting: set[asyncio.Task[None]] = set()
+        self._connections, self._max_connections = connections, max_connections
+        self._starting: dict[asyncio.Task[None], float] = {}
+        """The connections that are being started, and since when, in monotonic seconds."""
         self._resumption: asyncio.TimerHandle | None = None
         self._closed = False
         self._listen()
@@ -80,12 +89,29 @@ class ConnectionServer:
 
     def _start_waiting(self) -> int:
         """Start a batch of connections, and give their number."""
-        taken = self._incoming.take()
+        taken, began_s = self._incoming.take(), monotonic()
         for connection in taken:
             task = get_running_loop().create_task(self._start(connection))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+            self._starting[task] = monotonic()
+            task.add_done_callback(self._starting.pop)
+        if taken and self._max_connections is not None:
+            self._end_unused(self._max_connections, began_s)
         return len(taken)
+
+    def _end_unused(self, most: int, before_s: float) -> None:
+        """End what is more than `most` connections, of those that were there before.
+
+        Those that have waited longest for their first request end first, then those that wait for another one.
+        """
+        n_more = self.n_starting + len(self._connections) - most
+        if n_more <= 0:
+            return
+        starting = [(False, since_s, task.cancel) for task, since_s in self._starting.items()]
+        waiting = [(one.used, one.unused_since_s, one.transport.abort) for one in self._connections]
+        unused = [one for one in (*starting, *waiting) if one[1] is not None and one[1] < before_s]
+        # A few more, so that not each new connection has all others looked at.
+        for _, _, end in sorted(unused, key=itemgetter(0, 1))[: n_more + most // 64]:
+            end()
 
     async def _start(self, connection: socket.socket) -> None:
         connection.setblocking(False)

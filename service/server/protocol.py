@@ -32,12 +32,17 @@ from service.errors import (
     describe,
     headers,
 )
+from service.inference.deployment import Deployment
 from service.security import tls
 from service.server.buffers import SLICE_BYTES, Flow, ReadAhead, UnsentResponses
 from service.server.cycle import Cycle, response_head, send_response
 from service.server.discard import Discard, DiscardRate
 from service.server.limits import Limits, is_host, parser_error, split_url
 from service.server.timeouts import Clocks, Timeouts
+from service.settings import Settings
+
+USED_S: Final = 10.0
+"""How long a connection without a request is kept for another one where new connections find no place."""
 
 RESERVED_CONNECTIONS: Final = 64
 """Connections above the limit that are still answered, for probes; further ones are closed at once."""
@@ -79,11 +84,13 @@ class Shared(NamedTuple):
     discard_rate: DiscardRate
     read_ahead: ReadAhead
     unsent: UnsentResponses
+    deployment: Deployment
 
     @classmethod
-    def of(cls, max_inflight_bytes: int) -> Self:
+    def of(cls, settings: Settings, deployment: Deployment) -> Self:
         """Bound what waits to be parsed by an eighth of the bytes in flight, and what is not taken by a quarter."""
-        return cls(DiscardRate(), ReadAhead(max_inflight_bytes // 8), UnsentResponses(max_inflight_bytes // 4))
+        n_bytes = settings.max_inflight_bytes
+        return cls(DiscardRate(), ReadAhead(n_bytes // 8), UnsentResponses(n_bytes // 4), deployment)
 
 
 def check_timeouts(connections: Iterable[Any], now_s: float) -> None:
@@ -418,6 +425,10 @@ class Protocol(HttpToolsProtocol):
                 self.transport.close()
         elif self._current is not None and self._answering:
             error = clocks.request_error(now_s, arriving=self._current.more_body)
+            if not error and self._current.more_body and self._shared.deployment.crowded:
+                error = clocks.pace_error(
+                    now_s, self._body_bytes / (self._current.announced_bytes or self._limits.body_bytes)
+                )
             if error and self._task is not None and self._task.cancelling():
                 self.transport.abort()  # the client does not read, and the error waits behind earlier responses
             elif error:
@@ -430,6 +441,19 @@ class Protocol(HttpToolsProtocol):
                 self._linger()
         elif clocks.idle_expired(now_s, used=self.cycle is not None):
             self.transport.close()
+
+    @property
+    def used(self) -> bool:
+        """Whether a request has come on it."""
+        return self.cycle is not None
+
+    @property
+    def unused_since_s(self) -> float | None:
+        """Since when it waits for a request, in monotonic seconds; None while there is one, and for some time after."""
+        if not self.used:
+            return self._clocks.message_s
+        idle = not self._answering and self._state is IDLE and not self._held
+        return self._clocks.received_s if idle and monotonic() - self._clocks.received_s > USED_S else None
 
     @property
     def _answering(self) -> bool:

@@ -9,6 +9,9 @@ from service.settings import Settings
 FROZEN_S: Final = 3.0
 """Where timeouts were not checked for longer, the process was stopped or too busy, and they start anew."""
 
+PACE_GRACE_S: Final = 5.0
+"""How long a body may arrive at any pace, however busy the worker is."""
+
 LINGER_S: Final = 30.0
 LINGER_SILENCE_S: Final = 5.0
 """How long a lingering close takes at most, in all and without a byte."""
@@ -94,6 +97,13 @@ class Clocks:
         if arriving:
             return RequestTimeoutError(f"the request took longer than {request_s} s to arrive; send it again")
         return NotReadyError(f"the request took longer than {request_s} s; send it again")
+
+    def pace_error(self, now_s: float, arrived: float) -> ServiceError | None:
+        """Give the error of a body of which a fraction `arrived`, too little to be whole in time."""
+        taken_s = now_s - self.request_s
+        if self.received_s == now_s or taken_s <= PACE_GRACE_S or arrived * self._timeouts.request_s >= taken_s:
+            return None  # the worker does not read, or the client is fast enough
+        return RequestTimeoutError(f"the body arrives too slowly for {self._timeouts.request_s} s; send it again")
 
     def head_error(self, now_s: float) -> ServiceError | None:
         """Give the error of a request head that takes too long to arrive."""

@@ -78,11 +78,11 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._limits, self._timeouts = Limits.of(settings), Timeouts.of(settings)
         self._deployment = application.deployment
+        self._shared = Shared.of(settings, self._deployment)
         self._source = source
         self._applier = Applier(
             snapshot, self._deployment.metrics, application.keys, self._use_model, on_applied=source.confirm
         )
-        self._shared = Shared.of(settings.max_inflight_bytes)
         self._main: ConnectionServer | None = None
         # Apart, so that they count for none of the limits, and are not waited for.
         self._operations: ConnectionServer | None = None
@@ -102,12 +102,21 @@ class Server(uvicorn.Server):
         collect_garbage_rarely()
         times_s = (self._settings.header_s, self._settings.request_s)
         make = partial(self._make_protocol, self.server_state, None)
-        self._main = ConnectionServer(self._source.main, make, lambda: self._applier.tls, *times_s)
+        self._main = ConnectionServer(
+            self._source.main,
+            make,
+            lambda: self._applier.tls,
+            *times_s,
+            self.server_state.connections,
+            self._limits.connections,
+        )
         self.servers.append(self._main)  # type: ignore[arg-type]
         if self._source.operations is not None:
             operations: Any = self._application.operations
             make = partial(self._make_protocol, self._operations_state, operations)
-            self._operations = ConnectionServer(self._source.operations, make, lambda: None, *times_s)
+            self._operations = ConnectionServer(
+                self._source.operations, make, lambda: None, *times_s, self._operations_state.connections
+            )
         self._source.open(self._applier.submit, self._stop)
         if not self.should_exit:
             self._source.announce(self._applier.applied)
@@ -136,8 +145,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is due, ten times a second, and tell whether to close."""
-        admission = self._deployment.admission
-        self._deployment.metrics.set_inflight(admission.requests, admission.events, admission.bytes)
+        self._deployment.metrics.set_inflight(*self._deployment.inflight)
         self._deployment.metrics.fold()
         if StderrHandler.n_dropped > self._n_dropped:
             self._deployment.metrics.note_dropped_log_lines(StderrHandler.n_dropped - self._n_dropped)

@@ -240,7 +240,7 @@ def serve_echo(channel: Channel) -> tuple[ConnectionServer, Receiver, set[asynci
     """Serve what is handed to a worker, as the worker."""
     connections: set[asyncio.BaseTransport] = set()
     receiver = Receiver(channel.workers_end)
-    server = ConnectionServer(receiver, lambda: Echo(connections), lambda: None, TIMEOUT_S, TIMEOUT_S)
+    server = ConnectionServer(receiver, lambda: Echo(connections), lambda: None, TIMEOUT_S, TIMEOUT_S, connections)
     return server, receiver, connections
 
 
