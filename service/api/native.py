@@ -27,7 +27,7 @@ from service.errors import (
     OverloadedError,
     UnsupportedMediaTypeError,
 )
-from service.formats.format import Format, longest_event
+from service.formats.format import WRITTEN_EVENTS, Format, longest_event
 from service.formats.json import JSON
 from service.formats.table import Formats
 from service.inference.admission import Admitted, cancellation_error
@@ -137,10 +137,14 @@ class NativeApi:
             async for piece, last in _pieces(receive, head.announced_bytes, self._max_body_bytes):
                 await batch.add(reader.feed(piece, last), large=len(piece) > LARGE_PIECE_BYTES, last=last)
                 admitted.grow(max(batch.n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
-        if head.expected_events not in {None, batch.n_events}:
-            expected = f"{head.expected_events}, as query parameter {EVENTS} says"
-            raise InvalidRequestError(f"the batch has {batch.n_events} events, expected {expected}")
-        response = _response(model, head, batch.join(), head.response_format.write_scores)
+            if head.expected_events not in {None, batch.n_events}:
+                expected = f"{head.expected_events}, as query parameter {EVENTS} says"
+                raise InvalidRequestError(f"the batch has {batch.n_events} events, expected {expected}")
+            scores = batch.join()
+            if len(scores) <= WRITTEN_EVENTS:
+                response = _response(model, head, scores, head.response_format.write_scores)
+            else:
+                response = await _long_response(model, head, scores)
         self._deployment.metrics.note_events(batch.n_events)
         return response
 
@@ -242,7 +246,21 @@ def _check_body(n_bytes: int, max_bytes: int, *, announced: bool = False) -> Non
 
 def _response(model: Model, head: RequestHead, scores: NDArray[np.float32], write: Write) -> Response:
     point = head.point
-    body = write(scores, None if point is None else point.accepts(scores))
+    return _with_headers(model, head, write(scores, None if point is None else point.accepts(scores)))
+
+
+async def _long_response(model: Model, head: RequestHead, scores: NDArray[np.float32]) -> Response:
+    """Write a long response in pieces, fairly scheduled beside other work."""
+    accepted = None if head.point is None else head.point.accepts(scores)
+    pieces = []
+    for piece in head.response_format.write_pieces(scores, accepted):
+        pieces.append(piece)
+        await model.wait()
+    return _with_headers(model, head, b"".join(pieces))
+
+
+def _with_headers(model: Model, head: RequestHead, body: bytes) -> Response:
+    point = head.point
     version, content_type = _version_header(model.identity), head.response_format.content_type_header
     if point is None:
         return Response(200, (version, content_type), body)

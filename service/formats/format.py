@@ -20,6 +20,9 @@ LITTLE_FLOAT32: Final = np.dtype("<f4")
 BLOCK_EVENTS: Final = 4096
 """Events read at once: enough for the runtime, few enough for the cache and for fair scheduling."""
 
+WRITTEN_EVENTS: Final = 16_384
+"""The most scores that are written at once."""
+
 AT_LEAST_ONE: Final = "expected at least 1 event"
 
 EVENT_BYTES: Final = 65_536
@@ -87,6 +90,10 @@ class Format(ABC):
     @abstractmethod
     def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
         """Write the scores (n,) of a batch, finite, and which events are `accepted` (n,)."""
+
+    def write_pieces(self, scores: Scores, accepted: Accepted | None = None) -> Iterator[bytes]:
+        """Write the scores of a long batch as `write_scores` does, in pieces that take two milliseconds at most."""
+        yield self.write_scores(scores, accepted)
 
     def schema(self, content: Content) -> dict[str, Any]:
         """Give the JSON schema of a body; one with a title is of documents, and becomes a component of that name."""
@@ -156,6 +163,12 @@ class BatchReader(ABC):
             if self._filled == BLOCK_EVENTS:
                 yield self._block
                 self._filled = 0
+
+
+def slices(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Cut values (n,) into what is written at once."""
+    for start in range(0, len(values), WRITTEN_EVENTS):
+        yield values[start : start + WRITTEN_EVENTS]
 
 
 @cache

@@ -25,6 +25,7 @@ from service.formats.format import (
     Rows,
     Scores,
     longest_event,
+    slices,
 )
 
 MORE, FULL, END, ODD = range(4)
@@ -168,11 +169,28 @@ class Json(DocumentFormat):
         many = {"anomaly_scores": scores} if accepted is None else {"anomaly_scores": scores, "accepted": accepted}
         return orjson.dumps(many, option=orjson.OPT_SERIALIZE_NUMPY)
 
+    def write_pieces(self, scores: Scores, accepted: Accepted | None = None) -> Iterator[bytes]:
+        """Write an object with a list of scores in pieces."""
+        yield b'{"anomaly_scores":['
+        yield from _items(scores)
+        if accepted is not None:
+            yield b'],"accepted":['
+            yield from _items(accepted)
+        yield b"]}"
+
 
 @cache
 def event_layout(n_features: int) -> tuple[Callable[..., bytes], int]:
     """Give the function that packs an event as float32, and the longest body that it is tried on."""
     return struct.Struct(f"<{n_features}f").pack, EVENT_BYTES_PER_FEATURE * n_features
+
+
+def _items(values: Scores | Accepted) -> Iterator[bytes]:
+    """Write what stands between the brackets of a list."""
+    comma = b""
+    for few in slices(values):
+        yield comma + orjson.dumps(few, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        comma = b","
 
 
 JSON: Final = Json()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidRequestError
 from service.formats import faults
 from service.formats.documents import DocumentFormat, DocumentReader
-from service.formats.format import AT_LEAST_ONE, BLOCK_EVENTS, LITTLE_FLOAT32, Accepted, Content, Scores
+from service.formats.format import AT_LEAST_ONE, BLOCK_EVENTS, LITTLE_FLOAT32, Accepted, Content, Scores, slices
 from service.formats.raw import count_events
 
 ONE_KEY: Final = re.compile(rb"\x81|\xde\x00\x01|\xdf\x00\x00\x00\x01")
@@ -190,11 +190,16 @@ class Msgpack(DocumentFormat):
 
     def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
         """Write a map with a list of scores."""
+        return b"".join(self.write_pieces(scores, accepted))
+
+    def write_pieces(self, scores: Scores, accepted: Accepted | None = None) -> Iterator[bytes]:
+        """Write a map with a list of scores in pieces."""
         start = list_start(len(scores))
-        parts = [b"\x81" if accepted is None else b"\x82", b"\xaeanomaly_scores", start, packed_scores(scores)]
+        yield (b"\x81" if accepted is None else b"\x82") + b"\xaeanomaly_scores" + start
+        yield from map(packed_scores, slices(scores))
         if accepted is not None:
-            parts += [b"\xa8accepted", start, packed_booleans(accepted)]
-        return b"".join(parts)
+            yield b"\xa8accepted" + start
+            yield from map(packed_booleans, slices(accepted))
 
     def schema(self, content: Content) -> dict[str, Any]:
         """Describe the document, and its rows as a binary string."""
