@@ -90,6 +90,7 @@ def create_app(
         middleware.head_as_get,
         partial(middleware.request_metrics, metrics),
         partial(middleware.response_headers, (*middleware.RESPONSE_HEADERS, *https)),
+        middleware.server_options,
     ]
     # The outermost first: the log has the 401s too, keys are checked before a body is read, and requests to score go
     # no further than `native.first`, since what follows costs more than a score.

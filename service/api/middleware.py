@@ -26,6 +26,9 @@ CLIENT_NAME: Final = "lhc_anomaly.client_name"
 PUBLIC_PATH: Final = "/health"
 """The path that needs no API key."""
 
+METHODS: Final = (HttpMethod.GET, HttpMethod.HEAD, HttpMethod.OPTIONS, HttpMethod.POST)
+"""The methods of all routes."""
+
 SHOWN_CHARACTERS: Final = 200
 """The longest path in the log."""
 
@@ -133,6 +136,19 @@ def head_as_get(app: ASGIApp) -> ASGIApp:
     return handle
 
 
+def server_options(app: ASGIApp) -> ASGIApp:
+    """Answer `OPTIONS *`, which asks for the methods of the server as a whole (RFC 9110, 9.3.7)."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.OPTIONS and scope["path"] == "*":
+            response = ASGIResponse(status_code=204, headers={"Allow": ", ".join(METHODS)})
+            await response(scope, receive, send)
+            return
+        await app(scope, receive, send)
+
+    return handle
+
+
 def response_headers(headers: Iterable[Header], app: ASGIApp) -> ASGIApp:
     """Add `headers` to each response, except those that it has already."""
     added = tuple(headers)
@@ -162,7 +178,12 @@ def _client_name(headers: Iterable[Header], keys: KeyRing) -> str:
     return owner
 
 
-def _log(scope: HTTPScope, path: str, status: int, seconds: float) -> None:
+def log_refusal(client: tuple[str, int] | None, status: int, seconds: float) -> None:
+    """Log a request that could not be read."""
+    _log({"method": None, "client": client}, "", status, seconds)
+
+
+def _log(scope: Any, path: str, status: int, seconds: float) -> None:
     # The formatter escapes everything but plain ASCII, so that no path can look like a line of its own.
     client = scope.get("client")
     line: dict[str, object] = {
@@ -173,5 +194,5 @@ def _log(scope: HTTPScope, path: str, status: int, seconds: float) -> None:
         "client": client[0] if client else None,
     }
     if CLIENT_NAME in scope:
-        line["client_name"] = scope[CLIENT_NAME]  # type: ignore[typeddict-item]
+        line["client_name"] = scope[CLIENT_NAME]
     logger.info("request", extra=line)

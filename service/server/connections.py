@@ -10,12 +10,18 @@ from asyncio import get_running_loop
 from collections.abc import Callable, Set
 from operator import itemgetter
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from service.server.handoff import Receiver
 from service.server.listener import Listener
 
 logger = logging.getLogger(__name__)
+
+PLAIN_HTTP: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+    b'{"status_code":400,"detail":"the request is plain HTTP, expected HTTPS on this port"}'
+)
+PLAIN_BYTES: Final = 65_536
 
 MakeProtocol = Callable[[], Any]
 """Makes an asyncio.Protocol that has the `shutdown` of uvicorn's: to end the connection with its next response."""
@@ -45,6 +51,7 @@ class ConnectionServer:
         self._incoming = incoming
         self._make_protocol = make_protocol
         self._tls = tls
+        self._handshake_s = handshake_s
         self._tls_timeouts = {"ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": close_s}
         self._connections, self._max_connections = connections, max_connections
         self._starting: dict[asyncio.Task[None], float] = {}
@@ -113,11 +120,30 @@ class ConnectionServer:
         for _, _, end in sorted(unused, key=itemgetter(0, 1))[: n_more + most // 64]:
             end()
 
+    async def _begins_tls(self, connection: socket.socket) -> bool:
+        """Wait for the first byte, and answer a request in plain HTTP; raises OSError where nothing comes in time."""
+        try:
+            async with asyncio.timeout(self._handshake_s):
+                await _readable(connection)
+            first = connection.recv(1, socket.MSG_PEEK)
+            if plain := first.isalpha():
+                connection.send(PLAIN_HTTP)
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(PLAIN_BYTES)  # closed with bytes unread, TCP would reset it
+        except BaseException:
+            connection.close()
+            raise
+        if plain or not first:
+            connection.close()
+        return bool(first) and not plain
+
     async def _start(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         tls = self._tls()
         timeouts = {} if tls is None else self._tls_timeouts
         try:
+            if tls is not None and not await self._begins_tls(connection):
+                return
             _, protocol = await get_running_loop().connect_accepted_socket(
                 self._make_protocol, connection, ssl=tls, **timeouts
             )
@@ -126,6 +152,16 @@ class ConnectionServer:
         else:
             if self._closed:
                 protocol.shutdown()
+
+
+async def _readable(connection: socket.socket) -> None:
+    """Wait until something has arrived."""
+    loop, arrived = get_running_loop(), asyncio.Event()
+    loop.add_reader(connection, arrived.set)
+    try:
+        await arrived.wait()
+    finally:
+        loop.remove_reader(connection)
 
 
 def all_sent(transport: asyncio.BaseTransport) -> bool:

@@ -13,6 +13,7 @@ from service.errors import STATUSES, OverloadedError
 from service.server.discard import DISCARD_BYTES
 
 STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+KEEP_ALIVE: Final = b"keep-alive"
 RETRY_LATER: Final = STATUSES[OverloadedError]
 
 
@@ -50,7 +51,9 @@ class Cycle(RequestResponseCycle):
         self.response_started = True
         if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
             self.keep_alive = False  # the body may never arrive, or is too long to be discarded
-        lines = [b"%b: %b\r\n" % header for header in self.default_headers]
+        lines = [
+            b"%b: %b\r\n" % header for header in self.default_headers if self.keep_alive or header[0] != KEEP_ALIVE
+        ]
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         self.transport.writelines([b"%b%b\r\n" % (head, b"".join(lines)), body])

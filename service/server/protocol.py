@@ -35,7 +35,7 @@ from service.errors import (
 from service.inference.deployment import Deployment
 from service.security import tls
 from service.server.buffers import SLICE_BYTES, Flow, ReadAhead, UnsentResponses
-from service.server.cycle import Cycle, response_head, send_response
+from service.server.cycle import KEEP_ALIVE, Cycle, response_head, send_response
 from service.server.discard import Discard, DiscardRate
 from service.server.limits import Limits, is_host, parser_error, split_url
 from service.server.timeouts import Clocks, Timeouts
@@ -54,11 +54,8 @@ NOTHING: Final = memoryview(b"")
 
 SPOKEN: Final = {"1.0", "1.1"}
 
-UNKNOWN_PATH: Final = ""
-"""The path of a request that could not be read."""
-
-NoteRequest = Callable[[str, int, float], None]
-"""Counts a request: its path, the status of the response, and the seconds it took."""
+NoteRefusal = Callable[[tuple[str, int] | None, int, float], None]
+"""Counts a request that could not be read: its client, the status of the response, and the seconds it took."""
 
 
 class State(Enum):
@@ -115,7 +112,7 @@ class Protocol(HttpToolsProtocol):
         limits: Limits,
         timeouts: Timeouts,
         shared: Shared,
-        note: NoteRequest,
+        note: NoteRefusal,
         app: ASGI3Application | None = None,
     ) -> None:
         """Serve `app`, with no limit to the number of its connections, instead of the configured one if it is given.
@@ -534,17 +531,17 @@ class Protocol(HttpToolsProtocol):
 
     def _send_refusal(self) -> None:
         assert self._refusal is not None
-        body = describe(self._refusal, "", UNKNOWN_PATH)
+        body = describe(self._refusal, "", "")
         content = msgspec.json.encode(body)
         given = {
-            **dict(self.server_state.default_headers),
+            **{name: value for name, value in self.server_state.default_headers if name != KEEP_ALIVE},
             b"content-type": b"application/json",
             b"content-length": b"%d" % len(content),
             **{name.lower().encode(): value.encode() for name, value in headers(body.status_code).items()},
             b"connection": b"close",
         }
         self.transport.write(b"%b\r\n%b" % (response_head(body.status_code, tuple(given.items())), content))
-        self._note(UNKNOWN_PATH, body.status_code, self._clocks.received_s - self._clocks.message_s)
+        self._note(self.client, body.status_code, self._clocks.received_s - self._clocks.message_s)
         self._linger()
 
     def _end(self) -> None:

@@ -21,6 +21,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.server import ServerState
 
 from service.api.app import Application, create_app
+from service.api.middleware import log_refusal
 from service.logs import StderrHandler, configure_logging
 from service.model.artefact import Artefact, ArtefactError, load_artefact
 from service.model.scorer import Scorer
@@ -189,9 +190,14 @@ class Server(uvicorn.Server):
             limits=self._limits,
             timeouts=self._timeouts,
             shared=self._shared,
-            note=self._deployment.metrics.note_request,
+            note=self._note_refusal,
             app=app,
         )
+
+    def _note_refusal(self, client: tuple[str, int] | None, status: int, seconds: float) -> None:
+        self._deployment.metrics.note_request("", status, seconds)
+        if self._settings.access_log:
+            log_refusal(client, status, seconds)
 
     def _check_timeouts(self) -> None:
         for state in (self.server_state, self._operations_state):
@@ -247,5 +253,6 @@ def _config(application: Application, snapshot: Snapshot) -> uvicorn.Config:
         proxy_headers=False,
         workers=1,  # else uvicorn reads a number from the environment
         timeout_keep_alive=settings.keep_alive_s,
+        headers=[("Keep-Alive", f"timeout={settings.keep_alive_s}")],
         timeout_graceful_shutdown=settings.shutdown_s,
     )
