@@ -54,13 +54,13 @@ class ReadAhead:
 
     def _parse(self) -> None:
         end_s = perf_counter() + PARSING_S
-        while self._turns:
-            self._turns.popleft().parse_held()
-            if perf_counter() > end_s:
-                break
-        self._scheduled = bool(self._turns)
-        if self._scheduled:
-            get_running_loop().call_soon(self._parse)
+        try:
+            while self._turns and perf_counter() < end_s:
+                self._turns.popleft().parse_held()
+        finally:
+            self._scheduled = bool(self._turns)
+            if self._scheduled:
+                get_running_loop().call_soon(self._parse)
 
 
 class Flow(FlowControl):
@@ -78,8 +78,9 @@ class Flow(FlowControl):
 
     def release(self) -> None:
         """Read again, unless reading was paused for another reason."""
-        self._holds = False
-        if self._reads_later:
+        self._holds, reads = False, self._reads_later
+        self._reads_later = False
+        if reads:
             self.resume_reading()
 
     def pause_reading(self) -> None:

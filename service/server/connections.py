@@ -8,6 +8,7 @@ import ssl
 import termios
 from asyncio import get_running_loop
 from collections.abc import Callable, Set
+from functools import partial
 from operator import itemgetter
 from time import monotonic
 from typing import Any, Final
@@ -100,7 +101,7 @@ class ConnectionServer:
         for connection in taken:
             task = get_running_loop().create_task(self._start(connection))
             self._starting[task] = monotonic()
-            task.add_done_callback(self._starting.pop)
+            task.add_done_callback(self._forget)
         if taken and self._max_connections is not None:
             self._end_unused(self._max_connections, began_s)
         return len(taken)
@@ -113,12 +114,19 @@ class ConnectionServer:
         n_more = self.n_starting + len(self._connections) - most
         if n_more <= 0:
             return
-        starting = [(False, since_s, task.cancel) for task, since_s in self._starting.items()]
-        waiting = [(one.used, one.unused_since_s, one.transport.abort) for one in self._connections]
+        starting = [(False, since_s, partial(self._cancel, task)) for task, since_s in self._starting.items()]
+        waiting = [(one.used, one.unused_since_s, one.give_up) for one in self._connections]
         unused = [one for one in (*starting, *waiting) if one[1] is not None and one[1] < before_s]
         # A few more, so that not each new connection has all others looked at.
         for _, _, end in sorted(unused, key=itemgetter(0, 1))[: n_more + most // 64]:
             end()
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        self._forget(task)
+        task.cancel()
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._starting.pop(task, None)
 
     async def _begins_tls(self, connection: socket.socket) -> bool:
         """Wait for the first byte, and answer a request in plain HTTP; raises OSError where nothing comes in time."""

@@ -452,6 +452,11 @@ class Protocol(HttpToolsProtocol):
         idle = not self._answering and self._state is IDLE and not self._held
         return self._clocks.received_s if idle and monotonic() - self._clocks.received_s > USED_S else None
 
+    def give_up(self) -> None:
+        """End the connection for the sake of others, which it does not count among any more."""
+        self.connections.discard(self)
+        self.transport.abort()
+
     @property
     def _answering(self) -> bool:
         return self._current is not None and not self._current.response_complete

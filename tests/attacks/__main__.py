@@ -1,4 +1,4 @@
-"""Attack a service of this machine and print what bystanders feel: `python -m tests.attacks [NAME ...] --seconds 10`."""
+"""Attack a service of this machine and print what bystanders feel: `python -m tests.attacks [NAME ...]`."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from tests.live import LiveService, live_service
 
 def under_attack(service: LiveService, name: str, key: str | None, n_features: int, seconds: float) -> Waits:
     """Measure what bystanders feel during one attack."""
-    host, port = service.address
+    _, port = service.address
     command = [sys.executable, "-m", "tests.attacks.clients", name, str(port), str(seconds + 2)]
     with subprocess.Popen(command) as attacker:
         try:

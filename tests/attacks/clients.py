@@ -39,8 +39,8 @@ def post(path: str, media_type: str, body: bytes, n_bytes: int | None = None, **
 
 def chunked(path: str) -> bytes:
     """Write the head of a request whose body comes in chunks."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n"
-    return f"{head}\r\n".encode()
+    lines = [f"POST {path} HTTP/1.1", "Host: x", "Content-Type: application/octet-stream", "Transfer-Encoding: chunked"]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 def column_order() -> bytes:
@@ -147,7 +147,6 @@ def _attack_with(data: Callable[[], Bytes], *, reads: bool, n_clients: int) -> C
         attack(lambda _: Client(port, data(), reads=reads), n_clients, seconds)
 
     return run
-
 
 
 def _long_bodies() -> Callable[[], Bytes]:

@@ -10,7 +10,7 @@ from tests.artefacts import sample_events
 from tests.service.api.bad_input import MAX_BODY_BYTES, MAX_EVENTS, SCORE, SCORE_BATCH, Body, bodies
 
 NOT_MSGPACK = "the body is not valid MessagePack"
-DEEP = 60_000
+DEEP = 30_000
 
 pack = msgspec.msgpack.encode
 TIMESTAMP = b"\xd6\xff" + bytes(4)

@@ -42,7 +42,7 @@ ROW, TEXT_ROW = b"[1,2,3,4,5],", b'[1,2,3,4,"5"]]}'
 LIST, EVENTS, FEATURES = b'{"events":[', b"\x81\xa6events", b"\x81\xa8features"
 MANY = b"\x00\x80\x00\x00"
 NOT_A_BATCH = 'the first {} bytes are not those of a batch, expected an object with the key "events"'
-LATE, LATE_MSGPACK = NOT_A_BATCH.format(EVENT_BYTES), NOT_A_BATCH.format(65_536)
+LATE, LATE_MSGPACK = NOT_A_BATCH.format(262_144), NOT_A_BATCH.format(65_536)
 TOO_LONG_EVENT = f"events[0] does not end within {EVENT_BYTES} bytes"
 
 JSON_BATCHES = {
