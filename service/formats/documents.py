@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidRequestError
 from service.formats import faults
 from service.formats.faults import Source
-from service.formats.format import BatchReader, Content, Format, longest_event
+from service.formats.format import EVENT_BYTES, BatchReader, Content, Format, longest_event
 from service.formats.raw import read_one
 
 
@@ -20,15 +20,13 @@ class DocumentReader(BatchReader):
     language: str
     decode_body: Callable[[bytes], Any]
     decode_row: Callable[[bytes], list[float]]
-    start_bytes = 262_144
-    """What is wrong with the start of a body shows within so many bytes."""
 
     def _refuse(self, data: bytes, last: bool, place: str = "", before: bytes = b"") -> None:
         """Raise the fault of the row at `place`, which `data` starts with, or keep `data` while no fault shows.
 
         Without a place it is the fault of the body, of which `before` stands for what has been read.
         """
-        most = longest_event(len(self._names)) if place else self.start_bytes
+        most = longest_event(len(self._names)) if place else EVENT_BYTES
         offset, more = self.n_bytes - len(data) - len(before), not last or len(data) > most
         source = Source(self.language, "events", self._names, place, offset, more)
         if place:

@@ -27,7 +27,7 @@ AT_LEAST_ONE: Final = "expected at least 1 event"
 
 EVENT_BYTES: Final = 65_536
 EVENT_BYTES_PER_FEATURE: Final = 256
-"""No event is longer in any format, so that a fault shows within so many bytes."""
+"""No event is longer in any format, nor the start of a batch, so that a fault shows within so many bytes."""
 
 FEW_BYTES: Final = 4096
 """A longer part of an event is not read again before so many bytes have arrived after it."""

@@ -57,7 +57,6 @@ class MsgpackReader(DocumentReader):
     language = "MessagePack"
     decode_body = msgspec.msgpack.Decoder(EventsBody).decode
     decode_row = msgspec.msgpack.Decoder(list[float]).decode
-    start_bytes = 65_536  # as empty rows they take 64 times as much memory
 
     def __init__(self, feature_names: Sequence[str], max_events: int) -> None:
         super().__init__(feature_names, max_events)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.targets.processes import resident_mb
+from benchmarks.targets.processes import family, resident_mb
 
 INTERVAL_S = 0.01
 TIMEOUT_S = 20
@@ -50,7 +50,7 @@ def watch(pid: int, port: int, event: bytes, key: str | None, seconds: float) ->
         _ask(probe, "GET", "/health", None, {}, waits.health_ms, waits.faults)
         probe.close()
         _ask(kept, "POST", "/score", event, headers, waits.score_ms, waits.faults)
-        peak_mb = max(peak_mb, resident_mb(pid))
+        peak_mb = max(peak_mb, resident_mb(family(pid)))
         time.sleep(INTERVAL_S)
     kept.close()
     return waits._replace(peak_mb=peak_mb)

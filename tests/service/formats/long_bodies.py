@@ -42,7 +42,7 @@ ROW, TEXT_ROW = b"[1,2,3,4,5],", b'[1,2,3,4,"5"]]}'
 LIST, EVENTS, FEATURES = b'{"events":[', b"\x81\xa6events", b"\x81\xa8features"
 MANY = b"\x00\x80\x00\x00"
 NOT_A_BATCH = 'the first {} bytes are not those of a batch, expected an object with the key "events"'
-LATE, LATE_MSGPACK = NOT_A_BATCH.format(262_144), NOT_A_BATCH.format(65_536)
+LATE = NOT_A_BATCH.format(EVENT_BYTES)
 TOO_LONG_EVENT = f"events[0] does not end within {EVENT_BYTES} bytes"
 
 JSON_BATCHES = {
@@ -68,7 +68,7 @@ MSGPACK_BATCHES = {
     "lists in events": (filled(EVENTS, b"\x91"), "events[0][0] (feature0) is a list, expected a number"),
     "lists of 2^32 - 1 in lists": (filled(EVENTS, b"\xdd\xff\xff\xff\xff"), "expected at most"),
     "maps for keys": (filled(b"", b"\x81"), 'a key is an object, expected "events"'),
-    "two keys": (filled(b"\x82\xa6events\xdd\0\x20\0\0", b"\x90"), LATE_MSGPACK),
+    "two keys": (filled(b"\x82\xa6events\xdd\0\x20\0\0", b"\x90"), LATE),
     "another key": (filled(b"\x81\xa2id\xdd" + MANY, b"\x01"), 'unknown key "id", expected "events"'),
     "2^32 - 1 keys": (filled(b"\xdf\xff\xff\xff\xff\xa1k", b"\x01"), 'unknown key "k", expected "events"'),
     "a long event": (filled(EVENTS + b"\x91\xdd" + MANY, b"\x01"), TOO_LONG_EVENT),

@@ -199,13 +199,16 @@ def test_https_scores(https: Https, authority: trustme.CA) -> None:
 
 @pytest.mark.process
 def test_who_does_not_speak_tls_gets_no_answer(https: Https, authority: trustme.CA) -> None:
-    """Plain HTTP, noise, a client that leaves at once, old versions and silence are turned away; others are served.
+    """Noise, a client that leaves at once, old versions and silence are turned away, and plain HTTP is told why.
 
     A client that connects and says nothing is cut off after the time that a head may take.
     """
     service, _ = https
-    plain, noise = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\0" * 600
-    for said in (plain, noise, os.urandom(999), b""):
+    noise = b"\x16\x03\x01\xff\xff" + b"\0" * 600
+    with service.connect() as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"expected HTTPS on this port" in all_from(connection)
+    for said in (noise, b"\x16" + os.urandom(999), b""):
         with service.connect() as connection:
             connection.sendall(said)
             connection.shutdown(socket.SHUT_WR)

@@ -134,11 +134,12 @@ def test_a_chunked_body_without_an_end_is_refused_at_the_limit(service: LiveServ
 
 
 def test_behind_a_body_that_is_too_long_is_the_next_request(service: LiveService) -> None:
-    """Its chunks end where they say, and what follows is answered; a body of the limit is read, and has no events."""
+    """Its chunks end where they say, and what follows is answered; a body of the limit is read, and ends too early."""
+    events = b'{"events":[' + (b"[1,2,3,4,5.%b]," % (b"0" * 100)) * (MAX_BODY_BYTES // 100)
     for n_bytes, status in ((MAX_BODY_BYTES, 400), (MAX_BODY_BYTES + 1, 413)):
         head = post(CHUNKED, body=b"%x\r\n" % n_bytes).replace(b"/score", b"/score/batch")
         with Connection(service) as connection:
-            connection.send_pieces([head, b" " * n_bytes, b"\r\n0\r\n\r\n"])
+            connection.send_pieces([head, events[:n_bytes], b"\r\n0\r\n\r\n"])
             response = connection.response()
             assert response.status == status, response
             if not response.closes:

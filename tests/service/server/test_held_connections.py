@@ -54,11 +54,11 @@ def small(model_path: Path) -> Iterator[LiveService]:
 def test_ten_thousand_requests_of_one_client_take_little_memory_and_are_answered_in_order(service: LiveService) -> None:
     """They are parsed as responses leave, and others are answered in between."""
     n_requests = 10_000
-    before_mb = resident_mb(service.pid)
+    before_mb = resident_mb([service.pid])
     with Connection(service) as connection:
         connection.send(HEALTH * (n_requests - 1) + event_request())
         assert score(service).status_code == 200
-        assert resident_mb(service.pid) - before_mb < 16
+        assert resident_mb([service.pid]) - before_mb < 16
         assert {connection.response().status for _ in range(n_requests - 1)} == {200}
         check_score(connection.response())
 

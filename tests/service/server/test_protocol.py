@@ -31,7 +31,7 @@ def test_a_response_is_a_whole_message(spoken: LiveService) -> None:
             connection.send(event_request())
             response = connection.response()
             check_score(response)
-            assert set(response.headers) == {"date", "model-version", "content-type", "content-length"}
+            assert set(response.headers) == {"date", "model-version", "content-type", "content-length", "keep-alive"}
 
 
 BLANKS = [
