@@ -92,7 +92,7 @@ class Flow(FlowControl):
         """Read again, or once the bytes that are held have been parsed."""
         if self._holds:
             self._reads_later = True
-        else:
+        elif self.read_paused:
             super().resume_reading()
 
 

@@ -51,15 +51,24 @@ class Cycle(RequestResponseCycle):
         self.response_started = True
         if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
             self.keep_alive = False  # the body may never arrive, or is too long to be discarded
-        lines = [
-            b"%b: %b\r\n" % header for header in self.default_headers if self.keep_alive or header[0] != KEEP_ALIVE
-        ]
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        self.transport.writelines([b"%b%b\r\n" % (head, b"".join(lines)), body])
+        staying, closing = _connection_headers(self.default_headers)
+        self.transport.writelines([b"%b%b\r\n" % (head, staying if self.keep_alive else closing), body])
         self.response_complete = True
         self.message_event.set()
         self.on_response()
+
+
+_written: tuple[list[tuple[bytes, bytes]], tuple[bytes, bytes]] = ([], (b"", b"connection: close\r\n"))
+
+
+def _connection_headers(given: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    """Write the headers of all responses, where the connection stays open and where it closes, once a second."""
+    global _written  # noqa: PLW0603  # the server replaces the list once a second, on one thread
+    if _written[0] is not given:
+        staying = b"".join([b"%b: %b\r\n" % header for header in given])
+        closing = b"".join([b"%b: %b\r\n" % header for header in given if header[0] != KEEP_ALIVE])
+        _written = given, (staying, closing + b"connection: close\r\n")
+    return _written[1]
 
 
 @lru_cache(maxsize=256)

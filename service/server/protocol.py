@@ -222,11 +222,12 @@ class Protocol(HttpToolsProtocol):
 
     def _parse_slice(self, data: memoryview) -> None:
         """Parse a slice, and with it the body that it belongs to; hold the rest."""
-        for least_bytes in (SLICE_BYTES, 0):
-            n_bytes = max(self._body_left_bytes, least_bytes)
-            if data and n_bytes:
-                self._parse(data[:n_bytes])
-                data = data[n_bytes:]
+        n_bytes = max(self._body_left_bytes, SLICE_BYTES)
+        self._parse(data[:n_bytes])
+        data = data[n_bytes:]
+        if data and (n_bytes := self._body_left_bytes):
+            self._parse(data[:n_bytes])
+            data = data[n_bytes:]
         if data and (self._state is REFUSED or self._state is LINGERING):
             self._parse(data)
             data = NOTHING
