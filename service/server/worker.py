@@ -32,7 +32,8 @@ from service.security.api_keys import KeysError
 from service.security.tls import TlsError
 from service.server.connections import ConnectionServer, all_sent
 from service.server.limits import Limits
-from service.server.protocol import Protocol, Shared, check_timeouts
+from service.server.protocol import Protocol, check_timeouts
+from service.server.request_parser import Shared
 from service.server.sources import Source, Supervised, WorkerEnds
 from service.server.timeouts import Timeouts
 
