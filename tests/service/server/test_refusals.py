@@ -28,37 +28,13 @@ from tests.service.server.exchange import (
     event_request,
     post,
 )
+from tests.service.server.foreign.clients import CLIENTS, installed, refusals, refusing
+from tests.service.server.refusals import CASES, OPEN_LIMITS, Case
 
 pytestmark = pytest.mark.process
 MIB = 2**20
 SLOW_SIZES = (12 * MIB, 70 * MIB)
 TIMES = 3
-
-
-class Case(NamedTuple):
-    """A request that is refused while its body arrives."""
-
-    status: int
-    path: str = "/score/batch"
-    content_type: str = "application/octet-stream"
-    accept: str = "*/*"
-    key: bool = True
-
-    def headers(self, key: str) -> dict[str, str]:
-        """Give its headers."""
-        authorisation = {"Authorization": f"Bearer {key}"} if self.key else {}
-        return {"Content-Type": self.content_type, "Accept": self.accept, **authorisation}
-
-
-CASES = [
-    Case(400),  # NaN in the first event
-    Case(401, key=False),
-    Case(404, path="/nowhere"),
-    Case(405, path="/health"),
-    Case(406, accept="text/html"),
-    Case(413, path="/score"),
-    Case(415, content_type="text/csv"),
-]
 
 
 class Server(NamedTuple):
@@ -83,11 +59,10 @@ class Server(NamedTuple):
 def server(
     model_path: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """Serve with keys, with and without TLS; no body here is too long, nor too much beside others."""
+    """Serve with keys, with and without TLS."""
     folder = tmp_path_factory.mktemp("server")
     key, authority_path = add_key("tester", folder / "keys"), None
-    limits = {"--max-body-bytes": 2 * SLOW_SIZES[-1], "--max-inflight-bytes": 10**10, "--max-inflight-events": 10**9}
-    flags = ["--api-keys", str(folder / "keys"), *(str(part) for limit in limits.items() for part in limit)]
+    flags = ["--api-keys", str(folder / "keys"), *OPEN_LIMITS]
     if request.param == "https":
         files = CertificateFiles.issue(trustme.CA(), folder)
         flags += files.flags
@@ -200,3 +175,16 @@ def test_the_body_of_a_refused_request_is_not_the_next_request(live: LiveService
         response = connection.response()
         assert (response.status, "Content-Encoding is 'gzip'" in response.detail()) == (415, True)
         check_score(connection.response())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CLIENTS if name not in {"urllib", "requests"}])
+def test_foreign_clients_receive_refusals(name: str, subtests: pytest.Subtests) -> None:
+    """So do other languages' clients, and those behind a proxy."""
+    if not installed(name):
+        pytest.skip(f"{name} is not installed")
+    with refusing() as (service, full, key):
+        for case in [*CASES, Case(503)]:
+            with subtests.test(msg=str(case.status)):
+                found = refusals(name, full if case.status == 503 else service, case, 6 * MIB, 2, key)
+                assert found == {str(case.status): 2}

@@ -1,0 +1,1 @@
+"""Clients in other languages and proxies, in which a refusal must arrive as it does in Python."""
