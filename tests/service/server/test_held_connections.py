@@ -81,13 +81,14 @@ def test_a_client_that_takes_its_response_slowly_loses_it_where_memory_is_short(
     with ExitStack() as stack:
         slow = [stack.enter_context(Connection(service, receive_buffer_bytes=4096)) for _ in range(4)]
         for connection in slow:
+            n_answered = len(service.events("request"))
             connection.send(request)
-            time.sleep(0.3)  # for the service to see that little is taken
-        with Connection(service) as reader:
-            reader.send(request)
-            scores = json.loads(reader.response().body)["anomaly_scores"]
-            np.testing.assert_allclose(scores, expected, rtol=1e-4)
-    assert "response given up" in service.log_text
+            service.wait_for("request", n_answered + 1)
+            with Connection(service) as reader:
+                reader.send(request)
+                scores = json.loads(reader.response().body)["anomaly_scores"]
+                np.testing.assert_allclose(scores, expected, rtol=1e-4)
+        service.wait_for("response given up")
 
 
 @pytest.fixture(params=["HTTP", "HTTPS"])
