@@ -55,8 +55,8 @@ class ConnectionServer:
         self._handshake_s = handshake_s
         self._tls_timeouts = {"ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": close_s}
         self._connections, self._max_connections = connections, max_connections
-        self._starting: dict[asyncio.Task[None], float] = {}
-        """The connections that are being started, and since when, in monotonic seconds."""
+        self._starting: dict[asyncio.Task[None], tuple[float, socket.socket]] = {}
+        """The connections that are being started: since when, in monotonic seconds, and their sockets."""
         self._resumption: asyncio.TimerHandle | None = None
         self._closed = False
         self._listen()
@@ -100,7 +100,7 @@ class ConnectionServer:
         taken, began_s = self._incoming.take(), monotonic()
         for connection in taken:
             task = get_running_loop().create_task(self._start(connection))
-            self._starting[task] = monotonic()
+            self._starting[task] = monotonic(), connection
             task.add_done_callback(self._forget)
         if taken and self._max_connections is not None:
             self._end_unused(self._max_connections, began_s)
@@ -114,16 +114,20 @@ class ConnectionServer:
         n_more = self.n_starting + len(self._connections) - most
         if n_more <= 0:
             return
-        starting = [(False, since_s, partial(self._cancel, task)) for task, since_s in self._starting.items()]
+        # Without TLS a connection starts at once, and does not end if that is cancelled.
+        handshakes = self._starting if self._tls() is not None else {}
+        starting = [(False, since_s, partial(self._give_up, task)) for task, (since_s, _) in handshakes.items()]
         waiting = [(one.used, one.unused_since_s, one.give_up) for one in self._connections]
         unused = [one for one in (*starting, *waiting) if one[1] is not None and one[1] < before_s]
         # A few more, so that not each new connection has all others looked at.
         for _, _, end in sorted(unused, key=itemgetter(0, 1))[: n_more + most // 64]:
             end()
 
-    def _cancel(self, task: asyncio.Task[None]) -> None:
-        self._forget(task)
-        task.cancel()
+    def _give_up(self, task: asyncio.Task[None]) -> None:
+        _, connection = self._starting[task]
+        if not has_arrived(connection):
+            self._forget(task)
+            task.cancel()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._starting.pop(task, None)
@@ -170,6 +174,11 @@ async def _readable(connection: socket.socket) -> None:
         await arrived.wait()
     finally:
         loop.remove_reader(connection)
+
+
+def has_arrived(connection: socket.socket) -> bool:
+    """Tell whether the client has sent something that was not read yet."""
+    return connection.fileno() >= 0 and any(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)))
 
 
 def all_sent(transport: asyncio.BaseTransport) -> bool:

@@ -11,6 +11,9 @@ import httptools
 from service.errors import HeadersTooLargeError, MalformedRequestError, ServiceError, UriTooLongError
 from service.settings import Settings
 
+MAX_HEADERS: Final = 100
+"""How many headers a request may have: each takes some hundred bytes of memory, however short it is."""
+
 HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
 

@@ -22,6 +22,7 @@ from service.api.middleware import CLIENT_NAME
 from service.errors import ClientDisconnectedError, ServiceError, describe, headers
 from service.security import tls
 from service.server.buffers import Flow
+from service.server.connections import has_arrived
 from service.server.cycle import KEEP_ALIVE, Cycle, response_head, send_response
 from service.server.discard import Discard
 from service.server.limits import Limits
@@ -212,9 +213,10 @@ class Protocol(RequestParser):
         return self._clocks.received_s if idle and monotonic() - self._clocks.received_s > USED_S else None
 
     def give_up(self) -> None:
-        """End the connection for the sake of others, which it does not count among any more."""
-        self.connections.discard(self)
-        self.transport.abort()
+        """End the connection for the sake of others, which it does not count among any more, unless a request came."""
+        if self._state is not IDLE or not has_arrived(self.transport.get_extra_info("socket")):
+            self.connections.discard(self)
+            self.transport.abort()
 
     def _start(self, cycle: Cycle) -> None:
         """Start to answer a request."""
@@ -243,7 +245,8 @@ class Protocol(RequestParser):
     def _refuse(self, error: ServiceError) -> None:
         """Answer the request that arrives with an error, once those before it are answered, and end the connection."""
         broken = self.cycle if self._state is BODY else None
-        self._refusal, self._state = error, REFUSED
+        # Its traceback would keep the bytes that were being parsed for as long as the connection lasts.
+        self._refusal, self._state = error.with_traceback(None), REFUSED
         self._hold(NOTHING)
         if broken is not None and broken.response_complete:
             self._linger()  # another response would be taken for that to the next request

@@ -15,12 +15,18 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.errors import MalformedRequestError, OverloadedError, ServiceError, UnsupportedVersionError
+from service.errors import (
+    HeadersTooLargeError,
+    MalformedRequestError,
+    OverloadedError,
+    ServiceError,
+    UnsupportedVersionError,
+)
 from service.inference.deployment import Deployment
 from service.server.buffers import SLICE_BYTES, Flow, ReadAhead, UnsentResponses
 from service.server.cycle import Cycle
 from service.server.discard import Discard, DiscardRate
-from service.server.limits import Limits, is_host, parser_error, split_url
+from service.server.limits import MAX_HEADERS, Limits, is_host, parser_error, split_url
 from service.server.timeouts import Clocks, Timeouts
 from service.settings import Settings
 
@@ -204,6 +210,8 @@ class RequestParser(HttpToolsProtocol):
         """Take a header; trailers, which follow a body in chunks, are left out."""
         if self._state is not HEAD:
             return
+        if len(self.headers) == MAX_HEADERS:
+            raise HeadersTooLargeError(f"the request's head has more than {MAX_HEADERS} headers: send fewer")
         name, value = name.lower(), value.strip(b" \t")  # blanks around a value are no part of it (RFC 9110, 5.5)
         self.headers.append((name, value))
         if name == b"host":
