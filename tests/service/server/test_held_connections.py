@@ -52,9 +52,9 @@ def small(model_path: Path) -> Iterator[LiveService]:
         yield service
 
 
-def test_ten_thousand_requests_of_one_client_take_little_memory_and_are_answered_in_order(service: LiveService) -> None:
+def test_thousands_of_requests_of_one_client_take_little_memory_and_are_answered_in_order(service: LiveService) -> None:
     """They are parsed as responses leave, and others are answered in between."""
-    n_requests = 10_000
+    n_requests = 4_000
     before_mb = resident_mb([service.pid])
     with Connection(service) as connection:
         connection.send(HEALTH * (n_requests - 1) + event_request())
@@ -74,6 +74,7 @@ def test_more_bytes_than_may_wait_are_refused(small: LiveService) -> None:
         assert connection.ended()
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_its_response_slowly_loses_it_where_memory_is_short(service: LiveService) -> None:
     """What clients do not take is bounded: the slowest is cut off, and those that read are answered."""
     events = sample_events(400_000)
@@ -209,6 +210,7 @@ def test_an_event_in_chunks_counts_while_it_arrives(small: LiveService) -> None:
             assert "bytes in flight" in response.detail()
 
 
+@pytest.mark.slow
 def test_a_body_too_slow_to_be_whole_in_time_makes_room(model_path: Path) -> None:
     """Where others need the room, a body that arrives too slowly gets its 408 early; else it has all of its time."""
     head = f"POST /score/batch HTTP/1.1\r\nHost: a\r\nContent-Type: {RAW.media_type}\r\nContent-Length: "
