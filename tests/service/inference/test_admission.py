@@ -138,6 +138,26 @@ def test_connections_above_the_limit_are_bounded(model_path: Path) -> None:
         wait_until(lambda: sockets(service.pid) - before <= 1 + RESERVED_CONNECTIONS)
 
 
+@pytest.mark.process
+def test_connections_above_the_limit_that_are_answered_are_bounded(model_path: Path) -> None:
+    """Those that were refused, and linger for the rest of their request, make no room for new ones."""
+    with live_service(model_path, "--max-connections", "1") as service, ExitStack() as stack:
+        first = stack.enter_context(Connection(service))
+        begin(first, 1)
+        n_answered = 0
+        for _ in range(3 * RESERVED_CONNECTIONS):
+            connection = stack.enter_context(Connection(service))
+            try:
+                connection.send(event_request()[:-1])
+                connection.response()
+            except (AssertionError, ConnectionError):
+                break
+            n_answered += 1
+        else:
+            pytest.fail("every connection above the limit is answered")
+        assert n_answered >= RESERVED_CONNECTIONS
+
+
 def test_the_limits_are_of_events_and_of_bytes() -> None:
     """Either limit refuses a request; one that has ended counts no more; growing counts as being admitted."""
     admission = Admission(max_events=10, max_bytes=1000)
@@ -152,10 +172,15 @@ def test_the_limits_are_of_events_and_of_bytes() -> None:
         with admission.admit(1, 100) as admitted:
             admitted.grow(6, 50)
             assert in_flight() == (2, 10, 200)
+            admitted.grow(6, 150)
+            assert in_flight() == (2, 10, 250)
             with pytest.raises(OverloadedError):
                 admitted.grow(7, 50)
         assert in_flight() == (1, 4, 100)
     assert in_flight() == (0, 0, 0)
+    for n_events, n_bytes, crowded in [(5, 500, False), (6, 0, True), (0, 501, True)]:
+        with admission.admit(n_events, n_bytes):
+            assert admission.crowded == crowded
     with admission.admit(11, 2000) as admitted:
         admitted.grow(12, 2000)
         assert in_flight() == (1, 12, 2000)

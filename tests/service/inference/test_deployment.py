@@ -161,6 +161,16 @@ async def test_a_protocol_without_http_scores_within_the_limits(artefact: Artefa
         model.working_point("lose")
 
 
+def test_batches_leave_room_for_single_events() -> None:
+    """Where they take all of theirs, events are admitted, up to limits of their own; all are in flight."""
+    deployment = Deployment(Settings(max_inflight_events=10, max_inflight_bytes=800), Metrics([]))
+    with deployment.admission.admit(10, 800), deployment.event_admission.admit(1, 0) as event:
+        event.grow(1, 100)
+        with deployment.event_admission.admit(1, 0) as other, pytest.raises(OverloadedError):
+            other.grow(1, 1)
+        assert deployment.inflight == (2, 11, 900)
+
+
 def test_a_new_model_does_not_end_a_drain(artefact: Artefact) -> None:
     """A reload changes the model alone: a load balancer must not send clients to a service that is about to end."""
     deployment = Deployment(Settings(), Metrics([]))

@@ -34,6 +34,17 @@ async def test_a_batch_waits_for_the_single_events_that_wait(micro_batch: MicroB
 
 
 @on_a_loop
+async def test_a_block_that_arrives_waits_for_the_single_events_that_wait(artefact: Artefact) -> None:
+    """So does each large block of a batch that is read while it arrives, also where it is one short piece."""
+    model, block = Model(Scorer(artefact), 10**6), sample_events(FairScheduler.SHORT_PIECE_EVENTS)
+    batch = model.start_batch()
+    for last in (False, False, True):
+        score = model.micro_batch.score(sample_events(1))
+        await batch.add([block], large=True, last=last)
+        assert score.done()
+
+
+@on_a_loop
 async def test_single_events_without_end_get_half_of_the_time_and_a_batch_the_other(micro_batch: MicroBatch) -> None:
     """While single events come in every iteration, the next piece waits for as long as the last took, and no longer."""
     scheduler, pauses_s = FairScheduler(micro_batch), []

@@ -159,6 +159,21 @@ def test_keys_added_at_once_are_all_there(path: Path) -> None:
     assert sorted(key.name for key in read_keys(path)) == sorted(["first", *names])
 
 
+def test_keys_are_on_the_disk_before_the_file_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut leaves the old keys or the new ones: the new file is synchronised while the old one is there."""
+    add_key("first", path)
+    synchronise = os.fsync
+    seen: list[tuple[int, int]] = []
+
+    def record(descriptor: int) -> None:
+        seen.append((len(read_keys(Path(f"/proc/self/fd/{descriptor}"))), len(read_keys(path))))
+        synchronise(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    add_key("second", path)
+    assert seen == [(2, 1)]
+
+
 def test_a_directory_that_cannot_be_written_to_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where the file cannot be written, no key is printed that would not work."""
     assert main(["keys", "add", "alice", str(tmp_path / "nowhere" / "keys")]) == 1
@@ -174,6 +189,7 @@ WRONG_FILES: list[tuple[str | bytes, str]] = [
     (f"alice {KEY}\n", "{path}, line 1: the digest is corr... of 48 characters, expected 64 digits"),
     ("alice abc\n", "{path}, line 1: the digest is abc... of 3 characters, expected 64 digits of 0-9a-f"),
     (f"alice {DIGEST[:-1]}g\n", "{path}, line 1: the digest is aaaa... of 64 characters, expected 64 digits"),
+    (f"alice {'a' * 66}\n", "{path}, line 1: the digest is aaaa... of 66 characters, expected 64 digits"),
     (f"alice {'A' * 64}\n", "{path}, line 1: the digest is AAAA... of 64 characters, expected 64 digits"),
     (f"al/ce {DIGEST}\n", "{path}, line 1: the name is 'al/ce', expected 1 to 64 letters, digits or ._@-"),
     (f"a {DIGEST}\nb {DIGEST}\n", "{path}, line 2: the digest aaaaaaaaaaaa... is that of line 1: remove one"),

@@ -89,8 +89,9 @@ def assert_quiet(service: LiveService, after: int = 0) -> None:
 
 
 def test_a_context_speaks_modern_tls_alone(files: CertificateFiles) -> None:
-    """TLS 1.2 and 1.3, HTTP/1.1, no client's certificate unless authorities are named."""
+    """TLS 1.2 and 1.3, HTTP/1.1, no renegotiation, no client's certificate unless authorities are named."""
     context = server_context(settings(files))
+    assert context.options & ssl.OP_NO_RENEGOTIATION
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_NONE
     assert server_context(settings(files, client_ca=True)).verify_mode == ssl.CERT_REQUIRED

@@ -97,7 +97,7 @@ def crowded(
     request: pytest.FixtureRequest, model_path: Path, tmp_path: Path
 ) -> Iterator[tuple[LiveService, Callable[[socket.socket], socket.socket]]]:
     """Serve with a limit of connections, and give what makes a client's connection of a socket."""
-    limit = ("--max-connections", str(N_CONNECTIONS))
+    limit = ("--max-connections", str(N_CONNECTIONS), "--header-s", "3600")  # so that no timeout ends any
     if request.param == "HTTP":
         with live_service(model_path, *limit) as service:
             yield service, lambda connected: connected
@@ -208,6 +208,20 @@ def test_an_event_in_chunks_counts_while_it_arrives(small: LiveService) -> None:
             response = connection.response()
             assert response.status == 503
             assert "bytes in flight" in response.detail()
+
+
+def test_a_batch_in_chunks_counts_while_it_arrives(small: LiveService) -> None:
+    """Bytes of a batch without a length count as those that are announced, where its events would have room."""
+    head = f"POST /score/batch HTTP/1.1\r\nHost: a\r\nContent-Type: {JSON.media_type}\r\n"
+    body = b'{"events":[[%b1,2,3,4,5]]}' % (b" " * 8000)
+    with Connection(small) as holding, Connection(small) as other:
+        holding.send(f"{head}Content-Length: {SMALL_BYTES - 4000}\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert holding.head() == (100, {})
+        other.send(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"%x\r\n%b\r\n" % (len(body), body))
+        other.send(b"0\r\n\r\n")
+        response = other.response()
+        assert response.status == 503
+        assert "bytes in flight" in response.detail()
 
 
 @pytest.mark.slow

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.model.artefact import Artefact, load_artefact
+from service.model.artefact import Artefact, WorkingPoint, load_artefact
 from service.model.scorer import Scorer
 from tests.artefacts import write_artefact
 from tests.training import samples
 from tests.training.commands import refused
 from training.__main__ import main
 from training.events.events import digest, read_events
-from training.fitting.calibration import calibrate
+from training.fitting.calibration import calibrate, check_table
 from training.fitting.working_points import derive_working_points
 
 EXPORTED = Path(__file__).parents[3] / "exported"
@@ -59,6 +59,18 @@ def test_thresholds_and_version_change_and_nothing_else(
     for point in old.metadata.working_points:
         assert f"{point.name:<10} nominal {point.background_efficiency:g}" in before
     assert "loose      background efficiency 0.1" in after
+
+
+def test_the_error_of_a_nominal_efficiency_is_that_of_its_calibration() -> None:
+    """It is binomial, of the sample that the threshold comes from; that of the measured one is of these scores."""
+    artefact = load_artefact(MODEL)
+    tenth = WorkingPoint("tenth", 0.1, 89.5, 0.1, 900, "c" * 64)
+    changed = msgspec.structs.replace(
+        artefact, metadata=msgspec.structs.replace(artefact.metadata, working_points=[tenth])
+    )
+    _, line = check_table(changed, np.arange(100, dtype=np.float32)).splitlines()
+    said = " ".join(line.split())
+    assert said == "tenth nominal 0.1 ± 0.01, measured 0.1 ± 0.03"  # of 900 and of 100 events
 
 
 def test_calibrated_again_the_file_is_the_same(background: NDArray[np.float32]) -> None:
