@@ -54,6 +54,10 @@ check: .venv/everything ## lint, formatting, types and imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: mutants
+mutants: .venv/everything ## deliberate faults, each of which the tests must notice, about an hour (FAULTS= some words)
+	$(BIN)/python -m tests.mutants $(if $(FAULTS),"$(FAULTS)")
+
 .PHONY: fuzz
 fuzz: .venv/fuzz ## bodies made by coverage against the decoders (MINUTES=)
 	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES))

@@ -1,0 +1,10 @@
+"""All deliberate faults."""
+
+from typing import Final
+
+from tests.mutants.fault import Part
+from tests.mutants.files import FILES
+from tests.mutants.offline import OFFLINE
+from tests.mutants.serving import SERVING
+
+PARTS: Final[tuple[Part, ...]] = (*SERVING, *FILES, *OFFLINE)

@@ -1,0 +1,260 @@
+"""Faults of what is scored when, of connections and of the requests on them."""
+
+from tests.mutants.fault import Fault, Part
+
+ADMISSION = "tests/service/inference/test_admission.py"
+BATCHING = "tests/service/inference/test_batching.py"
+DEPLOYMENT = "tests/service/inference/test_deployment.py"
+FAIRNESS = "tests/service/inference/test_fairness.py"
+HELD = "tests/service/server/test_held_connections.py"
+CLOCKS = "tests/service/server/test_clocks.py"
+BUFFERS = "tests/service/server/test_buffers.py"
+ROUTES = "tests/service/api/test_routes.py"
+HALF_CLOSED = f"{HELD}::test_a_client_that_says_that_it_is_done_gets_its_responses"
+NO_HTTP = "tests/service/server/test_bad_http.py::test_what_is_not_http_is_refused_and_hides_nothing"
+
+SERVING = (
+    Part(
+        "service/inference/admission.py",
+        f"{ADMISSION}::test_the_limits_are_of_events_and_of_bytes",
+        [
+            Fault("events are not limited", "self.events + more_events > self.max_events or ", ""),
+            Fault("bytes are not limited", " or self.bytes + more_bytes > self.max_bytes", ""),
+            Fault("a request that is alone is refused", "if admission.requests:", "if True:"),
+            Fault("what grows is not checked", "admission.check(more_events, more_bytes)", "pass"),
+            Fault("a request that has ended counts on", "admission.requests -= 1", "pass"),
+            Fault("what has grown counts on", "self._bytes += more_bytes", "pass"),
+            Fault("bytes never crowd a worker", " or 2 * self.bytes > self.max_bytes", ""),
+            Fault(
+                "a cancelled request ends with the cancellation",
+                "raise cancellation_error(error) from error",
+                "raise error",
+                f"{ADMISSION}::test_a_cancelled_request_ends_with_the_error_that_it_was_cancelled_with",
+            ),
+        ],
+    ),
+    Part(
+        "service/inference/batching.py",
+        f"{FAIRNESS} {BATCHING}",
+        [
+            Fault("a batch begins before single events that wait", " and not self._single_events.waiting:", ":"),
+            Fault(
+                "batches do not pause for single events",
+                "self._single_events.waiting and perf_counter() - self._ended_s < self._ended_s - self._began_s",
+                "False",
+                FAIRNESS,
+            ),
+            Fault(
+                "single events starve batches",
+                " and perf_counter() - self._ended_s < self._ended_s - self._began_s",
+                "",
+                FAIRNESS,
+            ),
+            Fault(
+                "single events wait for long pieces",
+                "self.SHORT_PIECE_EVENTS if self._single_events.in_use else max(len(rows), 1)",
+                "max(len(rows), 1)",
+            ),
+            Fault(
+                "a piece follows in the same iteration",
+                "been submitted.\n        get_running_loop().call_soon(self._next)",
+                "been submitted.\n        self._next()",
+            ),
+            Fault("a cancelled batch is given its turn", "if not turn.done():", "if True:", BATCHING),
+            Fault("rows of other clients fill a call", "self._rows[filled : self._stale] = 0", "pass", BATCHING),
+            Fault("a cancelled event gets its score", "if receiver.done():", "if False:", BATCHING),
+            Fault(
+                "one event without a score fails all",
+                "finite_scores(scores[place])",
+                "finite_scores(scores)",
+                DEPLOYMENT,
+            ),
+            Fault("scores that are not finite are given", "if finite.all():", "if True:", DEPLOYMENT),
+        ],
+    ),
+    Part(
+        "service/inference/deployment.py",
+        DEPLOYMENT,
+        [
+            Fault("a large block does not wait for its turn", "        if large:\n", "        if False:\n", FAIRNESS),
+            Fault("all pieces of a block are scored at once", "if not fresh:", "if False:"),
+            Fault(
+                "a reload ends a drain",
+                "self._model = Model(scorer, self._max_events)",
+                'self._model, self.status = Model(scorer, self._max_events), "ok"',
+            ),
+            Fault(
+                "batches leave single events no room",
+                "Admission(settings.max_inflight_events, settings.max_inflight_bytes // 8)",
+                "self.admission",
+                f"{DEPLOYMENT}::test_batches_leave_room_for_single_events",
+            ),
+        ],
+    ),
+    Part(
+        "service/api/native.py",
+        ROUTES,
+        [
+            Fault(
+                "bytes of a batch in chunks do not count",
+                "model.event_bytes), reader.n_bytes)",
+                "model.event_bytes), 0)",
+                f"{HELD}::test_a_batch_in_chunks_counts_while_it_arrives",
+            ),
+            Fault(
+                "events of a batch in chunks do not count",
+                "grow(max(batch.n_events, reader.n_bytes // model.event_bytes)",
+                "grow(0",
+                f"{ADMISSION}::test_a_body_in_chunks_is_admitted_as_it_grows",
+            ),
+            Fault(
+                "bytes of a single event in chunks do not count",
+                "admitted.grow(1, len(body))",
+                "pass",
+                f"{HELD}::test_an_event_in_chunks_counts_while_it_arrives",
+            ),
+            Fault(
+                "a body in chunks has no limit",
+                "_check_body(n_bytes, max_bytes)\n        yield",
+                "yield",
+                "tests/service/server/test_bad_http.py::test_behind_a_body_that_is_too_long_is_the_next_request",
+            ),
+            Fault("the retry does not wait for a busy worker", "busy_s(monotonic()) if busy_s else 0.0", "0.0"),
+            Fault(
+                "connections above the limit score",
+                "extensions is not None and OVER_CONNECTION_LIMIT in extensions",
+                "False",
+                f"{ADMISSION}::test_a_connection_too_many_gets_a_503_and_health_is_answered",
+            ),
+        ],
+    ),
+    Part(
+        "service/errors.py",
+        ROUTES,
+        [Fault("Retry-After is always 1", "str(RETRY_AFTER_S + int(busy_s))", "str(RETRY_AFTER_S)")],
+    ),
+    Part(
+        "service/server/buffers.py",
+        BUFFERS,
+        [
+            Fault(
+                "bytes that wait to be parsed are not limited",
+                "return self.n_bytes > self._max_bytes",
+                "return False",
+                f"{HELD}::test_more_bytes_than_may_wait_are_refused",
+            ),
+            Fault(
+                "all slices are parsed in one iteration",
+                "while self._turns and perf_counter() < end_s:",
+                "while self._turns:",
+            ),
+            Fault(
+                "responses that are not taken have no limit",
+                "for response in self._responses.values()) > self._max_bytes",
+                "for response in ()) > self._max_bytes",
+            ),
+            Fault("the fastest client loses its response", "min(slow, key", "max(slow, key"),
+            Fault("a response that was taken counts on", "self._responses.pop(transport, None)", "pass"),
+            Fault(
+                "a connection reads on while it holds bytes",
+                "super().pause_reading()\n\n    def release",
+                "pass\n\n    def release",
+            ),
+            Fault("reading that was paused goes on with the held bytes", "        if reads:\n", "        if True:\n"),
+        ],
+    ),
+    Part(
+        "service/server/connections.py",
+        f"{HELD}::test_connections_that_say_nothing_make_room",
+        [
+            Fault("connections that are not used make no room", "if n_more <= 0:", "if True:"),
+            Fault("the newest connections end first", "key=itemgetter(0, 1))[", "key=itemgetter(0, 1), reverse=True)["),
+            Fault(
+                "handshakes do not count",
+                "self.n_starting + len(self._connections) - most",
+                "len(self._connections) - most",
+            ),
+            Fault("handshakes make no room", "sorted(unused, key", "sorted(unused[len(starting) :], key"),
+        ],
+    ),
+    Part(
+        "service/server/timeouts.py",
+        CLOCKS,
+        [
+            Fault("a frozen process blames its clients", "frozen = self._interval_s > FROZEN_S", "frozen = False"),
+            Fault(
+                "clocks of requests do not begin anew",
+                "self.message_s = self.request_s = self.received_s = self._unsent_s = self._linger_s = now_s",
+                "self.message_s = self.received_s = self._unsent_s = self._linger_s = now_s",
+            ),
+            Fault(
+                "an idle clock does not begin anew",
+                "            self._idle_s = None\n        return frozen",
+                "        return frozen",
+            ),
+            Fault("a body may arrive at any pace", "arrived * self._timeouts.request_s >= taken_s", "True"),
+            Fault("a body has no time before its pace counts", " or taken_s <= PACE_GRACE_S", ""),
+            Fault("a request may take for ever", "if now_s - self.request_s <= request_s:", "if True:"),
+            Fault("a reader may sip", "(late or now_s", "(now_s"),
+            Fault("a lingering close may drip", " or now_s - self._linger_s > LINGER_S", ""),
+        ],
+    ),
+    Part(
+        "service/server/protocol.py",
+        NO_HTTP,
+        [
+            Fault(
+                "reserved connections have no end",
+                "if len(self.connections) > self._limits.connections + RESERVED_CONNECTIONS:",
+                "if False:",
+                f"{ADMISSION}::test_connections_above_the_limit_that_are_answered_are_bounded",
+            ),
+            Fault(
+                "a client that is done is not answered",
+                'if self.scheme == "https" or not self._answering:',
+                "if True:",
+                HALF_CLOSED,
+            ),
+            Fault(
+                "a cut request of a client that is done is answered",
+                "self.pipeline.popleft()  # the request read last, the rest of which will not come",
+                "pass",
+                HALF_CLOSED,
+            ),
+            Fault(
+                "a half-closed connection lingers",
+                "        if self._half_closed:\n",
+                "        if False:\n",
+                HALF_CLOSED,
+            ),
+            Fault(
+                "slow bodies make no room",
+                "self._shared.deployment.crowded:",
+                "False:",
+                f"{HELD}::test_a_body_too_slow_to_be_whole_in_time_makes_room",
+            ),
+        ],
+    ),
+    Part(
+        "service/server/request_parser.py",
+        NO_HTTP,
+        [
+            Fault("headers have no number", "if len(self.headers) == MAX_HEADERS:", "if False:"),
+            Fault("any Transfer-Encoding is taken", 'if value.lower() != b"chunked" or', "if"),
+            Fault(
+                "a head in many pieces has no limit",
+                "self._limits.check_header_bytes(self._stalled_bytes, part)",
+                "pass",
+            ),
+        ],
+    ),
+    Part(
+        "service/server/limits.py",
+        NO_HTTP,
+        [
+            Fault("URLs have no limit", "if len(url) > self.url_bytes:", "if False:"),
+            Fault("heads have no limit", "if n_bytes > self.header_bytes:", "if False:"),
+            Fault("only the start of a Host header is checked", "HOST.fullmatch(value)", "HOST.match(value)"),
+        ],
+    ),
+)
