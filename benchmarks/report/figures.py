@@ -83,7 +83,7 @@ def plot_soak(soak: Soak) -> Figure:
         ax.set_xlim(0, soak.minutes)
         if ax is not latency:
             ax.set_ylim(bottom=0)
-        for event in soak.events:
+        for event in [one for one in soak.events if one.what in EVENTS]:  # without attacks: one always goes on
             colour, line = EVENTS[event.what]
             ax.axvline(event.second / 60, color=colour, linestyle=line, linewidth=0.9, zorder=0)
     for what, (colour, line) in EVENTS.items():

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.load.attacks import ATTACKS
 from benchmarks.load.bad_clients import BadClients
 from benchmarks.load.closed_loop import ClosedLoop
 from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW
@@ -35,8 +36,8 @@ LOAD: Final = (
     "that leave after 5 requests, and bodies of 64 MiB in turn; 19 kinds of wrong request, clients that leave in 5 "
     f"ways, that stall and that read no response; {actions.BURST_CLIENTS} connections with batches of "
     f"{BURST_EVENTS // 1000} k each {actions.BURST_S} s for {actions.BURST_LASTS_S} s; another model each "
-    f"{actions.RELOAD_S} s, each {actions.DAMAGED_EVERY}th time a damaged file before it; the youngest worker killed "
-    f"each {actions.KILL_S} s"
+    f"{actions.RELOAD_S} s, each {actions.DAMAGED_EVERY}th time a damaged file before it; another of {len(ATTACKS)} "
+    f"attacks each {actions.ATTACK_S} s; the youngest worker killed each {actions.KILL_S} s"
 )
 SHOWN: Final = 50
 """More failures than this are only counted."""
@@ -107,6 +108,7 @@ def load_service(service: actions.Service, artefacts: Sequence[Artefact], minute
         for loop in loops.values():
             stack.enter_context(loop)
         stack.enter_context(bad)
+        stack.enter_context(acts.attack)
         try:
             while (passed := acts.run_due()) < minutes * 60:
                 counts = {str(name): count for name, count in loops["small"].report().outcomes.items() if count}

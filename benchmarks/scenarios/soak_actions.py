@@ -1,19 +1,21 @@
-"""What is done to a service under load: new models, damaged files, bursts of requests, killed workers."""
+"""What is done to a service under load: new models, damaged files, bursts of requests, attacks, killed workers."""
 
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import onnx
 
+from benchmarks.load.attacks import ATTACKS, attacking
 from benchmarks.load.closed_loop import ClosedLoop
-from benchmarks.load.connection import Request
+from benchmarks.load.connection import Request, address
 from benchmarks.load.outcomes import Report
 from benchmarks.report.measurements import Event
 from benchmarks.targets.launcher import Server
@@ -25,6 +27,7 @@ from service.settings import Settings
 WORKERS: Final = 2
 RELOAD_S, DAMAGED_EVERY = 30, 4
 BURST_S, BURST_LASTS_S, BURST_CLIENTS = 60, 3, 128
+ATTACK_S: Final = 20
 KILL_S: Final = 180
 EFFECT_TIMEOUT_S: Final = 60
 """Limit of a wait for the effect of an action."""
@@ -71,7 +74,7 @@ def put(graph: bytes, model: Path) -> None:
 
 
 class Actions:
-    """Reloads, kills and overloads a service by a timetable; the seconds of its events count from its start.
+    """Reloads, attacks, kills and overloads a service by a timetable; the seconds of its events count from its start.
 
     `cut_at_most` counts the sockets of the workers that were killed.
     """
@@ -86,12 +89,15 @@ class Actions:
         self._report = report
         self._reloads = 0
         self._started = time.monotonic()
-        self._every_s = {self._reload: RELOAD_S, self._burst: BURST_S, self._kill: KILL_S}
+        self._every_s = {self._reload: RELOAD_S, self._burst: BURST_S, self._attack: ATTACK_S, self._kill: KILL_S}
         self._due_s = {act: every_s / 2 for act, every_s in self._every_s.items()}
         self.events: list[Event] = []
         self.faults: list[str] = []
         self.bursts: list[Report] = []
         self.cut_at_most = 0
+        self._attacks = cycle(ATTACKS)
+        self.attack = ExitStack()
+        """The attack that goes on, until it is closed."""
 
     def run_due(self) -> float:
         """Do what is due, and give the seconds since the start; raises RuntimeError if the service has ended."""
@@ -142,6 +148,13 @@ class Actions:
         with ClosedLoop(self._service.url, [self._burst_request], clients=BURST_CLIENTS, pause_s=0.05) as burst:
             time.sleep(BURST_LASTS_S)
         self.bursts.append(burst.report())
+
+    def _attack(self) -> None:
+        """Begin the next attack in place of the last one."""
+        self.attack.close()
+        _, port = address(self._service.url)
+        self.attack.enter_context(attacking(next(self._attacks), port))
+        self._note("attack")
 
     def _kill(self) -> None:
         """Kill the youngest worker, and wait for its successor."""

@@ -23,7 +23,8 @@ def family(pid: int) -> list[int]:
     found = [pid]
     for one in found:  # grows as it is read
         for children in Path(f"/proc/{one}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
+            with suppress(OSError):  # the thread has ended
+                found += map(int, children.read_text().split())
     return found
 
 

@@ -1,1 +1,1 @@
-"""Attacks on a service of this machine: clients that misuse it, and bystanders that measure what others feel."""
+"""Attacks on a service of this machine, and bystanders that measure what others feel of them."""
