@@ -3,6 +3,7 @@
 It does not know how they are sent.
 """
 
+from service.server.limits import MAX_HEADERS
 from tests.service.api.bad_input import MAX_HEADER_BYTES, MAX_URL_BYTES, SCORE, SCORE_BATCH, Case
 
 EVENT = b'{"features": [1, 2, 3, 4, 5]}'
@@ -176,13 +177,13 @@ OTHER = [
     Case("a URL that is too long", str(MAX_URL_BYTES), 414, "GET", "/" + "x" * MAX_URL_BYTES),
     Case("a query that is too long", str(MAX_URL_BYTES), 414, "POST", "/score?" + "x" * MAX_URL_BYTES, (TYPE,), EVENT),
     *[
-        Case(name, str(MAX_HEADER_BYTES), 431, "GET", "/health", headers)
-        for name, headers in [
-            ("a header that is too long", (("X", LONG),)),
-            ("a header's name that is too long", ((LONG, ""),)),
-            ("very many headers", tuple((f"x{n}", "y") for n in range(2000))),
-            ("very many empty headers", (("x", ""),) * 4000),
-            ("a header of a megabyte", (("X", "x" * 2**20),)),
+        Case(name, detail, 431, "GET", "/health", headers)
+        for name, detail, headers in [
+            ("a header that is too long", str(MAX_HEADER_BYTES), (("X", LONG),)),
+            ("a header's name that is too long", str(MAX_HEADER_BYTES), ((LONG, ""),)),
+            ("very many headers", f"{MAX_HEADERS} headers", tuple((f"x{n}", "y") for n in range(2000))),
+            ("very many empty headers", f"{MAX_HEADERS} headers", (("x", ""),) * 4000),
+            ("a header of a megabyte", str(MAX_HEADER_BYTES), (("X", "x" * 2**20),)),
         ]
     ],
     Case("a long header before a body", str(MAX_HEADER_BYTES), 431, "POST", SCORE, (TYPE, ("X", LONG)), EVENT),
