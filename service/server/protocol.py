@@ -183,9 +183,7 @@ class Protocol(RequestParser):
         elif self._current is not None and self._answering:
             error = clocks.request_error(now_s, arriving=self._current.more_body)
             if not error and self._current.more_body and self._shared.deployment.crowded:
-                error = clocks.pace_error(
-                    now_s, self._body_bytes / (self._current.announced_bytes or self._limits.body_bytes)
-                )
+                error = self._pace_error(now_s)
             if error and self._task is not None and self._task.cancelling():
                 self.transport.abort()  # the client does not read, and the error waits behind earlier responses
             elif error:
@@ -198,6 +196,14 @@ class Protocol(RequestParser):
                 self._linger()
         elif clocks.idle_expired(now_s, used=self.cycle is not None):
             self.transport.close()
+
+    def _pace_error(self, now_s: float) -> ServiceError | None:
+        """Give the error of a body that arrives too slowly, unless it is the worker that reads slowly."""
+        if has_arrived(self.transport.get_extra_info("socket")):
+            return None
+        assert self._current is not None
+        announced_bytes = self._current.announced_bytes or self._limits.body_bytes
+        return self._clocks.pace_error(now_s, self._body_bytes / announced_bytes)
 
     @property
     def used(self) -> bool:
