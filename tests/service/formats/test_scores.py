@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.load.formats import FORMATS, JSON, MSGPACK, RAW, Format
+from service.formats.format import WRITTEN_EVENTS
 from service.formats.table import FORMATS as SERVED
 from tests.service.formats.references import event_outcome
 
@@ -34,6 +35,17 @@ def test_documents_carry_acceptance(fmt: Format) -> None:
     many, one = served.write_scores(scores, accepted), served.write_score(scores[1:], accepted[1:])
     assert decode(many) == {"anomaly_scores": [1.0, 3.0], "accepted": [False, True]}
     assert decode(one) == {"anomaly_score": 3.0, "accepted": True}
+
+
+@formats
+@pytest.mark.parametrize("with_acceptance", [False, True])
+def test_a_response_in_pieces_has_the_same_bytes(fmt: Format, with_acceptance: bool) -> None:
+    """However many pieces the scores of a long batch are written in, together they are its response."""
+    served = SERVED.of_request(fmt.media_type)
+    for n_events in (WRITTEN_EVENTS, WRITTEN_EVENTS + 1, 3 * WRITTEN_EVENTS):
+        scores = np.arange(n_events, dtype=np.float32)
+        accepted = scores > 5 if with_acceptance else None
+        assert b"".join(served.write_pieces(scores, accepted)) == served.write_scores(scores, accepted)
 
 
 def test_numbers_that_float32_can_round_are_read() -> None:
