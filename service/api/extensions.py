@@ -5,7 +5,7 @@ from typing import Final
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-SendResponse = Callable[[int, Headers, bytes], bool]
+SendResponse = Callable[[int, Headers, bytes | bytearray], bool]
 
 SEND_RESPONSE: Final = "lhc_anomaly.send_response"
 """A SendResponse: it sends a status, headers (without Content-Length, which it adds) and a body in one write.

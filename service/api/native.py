@@ -68,11 +68,11 @@ class Response(NamedTuple):
 
     status: int
     headers: Headers
-    body: bytes
+    body: bytes | bytearray
 
     def to_litestar(self) -> ASGIResponse:
         """Convert it for Litestar to send."""
-        return ASGIResponse(body=self.body, status_code=self.status, encoded_headers=self.headers, media_type="")
+        return ASGIResponse(body=bytes(self.body), status_code=self.status, encoded_headers=self.headers, media_type="")
 
 
 class NativeApi:
@@ -252,14 +252,14 @@ def _response(model: Model, head: RequestHead, scores: NDArray[np.float32], writ
 async def _long_response(model: Model, head: RequestHead, scores: NDArray[np.float32]) -> Response:
     """Write a long response in pieces, fairly scheduled beside other work."""
     accepted = None if head.point is None else head.point.accepts(scores)
-    pieces = []
+    body = bytearray()
     for piece in head.response_format.write_pieces(scores, accepted):
-        pieces.append(piece)
+        body += piece
         await model.wait()
-    return _with_headers(model, head, b"".join(pieces))
+    return _with_headers(model, head, body)
 
 
-def _with_headers(model: Model, head: RequestHead, body: bytes) -> Response:
+def _with_headers(model: Model, head: RequestHead, body: bytes | bytearray) -> Response:
     point = head.point
     version, content_type = _version_header(model.identity), head.response_format.content_type_header
     if point is None:
@@ -295,4 +295,4 @@ async def _send(response: Response, send: Send) -> None:
     """Send a response as any ASGI application does."""
     headers = (*response.headers, (b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body, "more_body": False})
+    await send({"type": "http.response.body", "body": bytes(response.body), "more_body": False})

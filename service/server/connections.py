@@ -25,7 +25,7 @@ PLAIN_HTTP: Final = (
 PLAIN_BYTES: Final = 65_536
 
 MakeProtocol = Callable[[], Any]
-"""Makes an asyncio.Protocol that has the `shutdown` of uvicorn's: to end the connection with its next response."""
+"""Makes an asyncio.Protocol with the `transport`, None at first, and the `shutdown` of uvicorn's."""
 
 
 Incoming = Listener | Receiver
@@ -116,11 +116,11 @@ class ConnectionServer:
             return
         # Without TLS a connection starts at once, and does not end if that is cancelled.
         handshakes = self._starting if self._tls() is not None else {}
-        starting = [(False, since_s, partial(self._give_up, task)) for task, (since_s, _) in handshakes.items()]
-        waiting = [(one.used, one.unused_since_s, one.give_up) for one in self._connections]
-        unused = [one for one in (*starting, *waiting) if one[1] is not None and one[1] < before_s]
+        starting = [((0, since_s), partial(self._give_up, task)) for task, (since_s, _) in handshakes.items()]
+        waiting = [(unused, one.give_up) for one in self._connections if (unused := one.unused) is not None]
+        unused = [one for one in (*starting, *waiting) if one[0][1] < before_s]
         # A few more, so that not each new connection has all others looked at.
-        for _, _, end in sorted(unused, key=itemgetter(0, 1))[: n_more + most // 64]:
+        for _, end in sorted(unused, key=itemgetter(0))[: n_more + most // 64]:
             end()
 
     def _give_up(self, task: asyncio.Task[None]) -> None:
@@ -156,9 +156,13 @@ class ConnectionServer:
         try:
             if tls is not None and not await self._begins_tls(connection):
                 return
-            _, protocol = await get_running_loop().connect_accepted_socket(
-                self._make_protocol, connection, ssl=tls, **timeouts
-            )
+            protocol = self._make_protocol()
+            try:
+                await get_running_loop().connect_accepted_socket(lambda: protocol, connection, ssl=tls, **timeouts)
+            except asyncio.CancelledError:
+                if protocol.transport is not None:  # it has begun all the same
+                    protocol.transport.abort()
+                raise
         except OSError as error:  # the client left, or does not speak TLS, or none that is safe
             logger.debug("connection not started", extra={"detail": str(error)})
         else:

@@ -46,7 +46,7 @@ class Cycle(RequestResponseCycle):
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']}, expected a start and then a whole body")
 
-    def write(self, head: bytes, body: bytes) -> None:
+    def write(self, head: bytes, body: bytes | bytearray) -> None:
         """Write a whole response: `head` is its status line and headers, each with its line end."""
         self.response_started = True
         if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
@@ -77,7 +77,7 @@ def response_head(status: int, headers: Headers) -> bytes:
     return b"".join([STATUS_LINES[status], *[b"%b: %b\r\n" % header for header in headers]])
 
 
-def send_response(of: ref[Cycle], status: int, headers: Headers, body: bytes) -> bool:
+def send_response(of: ref[Cycle], status: int, headers: Headers, body: bytes | bytearray) -> bool:
     """Write a response in one call; False where that has to wait until the client reads."""
     cycle = of()
     if cycle is None or cycle.flow.write_paused:

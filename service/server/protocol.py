@@ -206,17 +206,20 @@ class Protocol(RequestParser):
         return self._clocks.pace_error(now_s, self._body_bytes / announced_bytes)
 
     @property
-    def used(self) -> bool:
-        """Whether a request has come on it."""
-        return self.cycle is not None
+    def unused(self) -> tuple[int, float] | None:
+        """In which order it makes room for new connections, and since when it could; None where it does not.
 
-    @property
-    def unused_since_s(self) -> float | None:
-        """Since when it waits for a request, in monotonic seconds; None while there is one, and for some time after."""
-        if not self.used:
-            return self._clocks.message_s
-        idle = not self._answering and self._state is IDLE and not self._held
-        return self._clocks.received_s if idle and monotonic() - self._clocks.received_s > USED_S else None
+        First come those on which nothing was asked, then those that only take what is refused, then idle ones.
+        """
+        clocks = self._clocks
+        if self.cycle is None and self._state is not LINGERING:
+            return 0, clocks.message_s
+        if self._answering or self._held:
+            return None
+        if self._state is LINGERING or self._state is BODY:
+            return 1, clocks.message_s
+        idle_s = monotonic() - clocks.received_s
+        return (2, clocks.received_s) if self._state is IDLE and idle_s > USED_S else None
 
     def give_up(self) -> None:
         """End the connection for the sake of others, which it does not count among any more, unless a request came."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.targets.processes import family, resident_mb
+from service.settings import Settings
 from tests.attacks.attacks import ATTACKS, PLAIN, STOPPED_BY_KEYS
 from tests.attacks.bystanders import Felt
 
@@ -15,8 +16,8 @@ pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.serial]
 
 SECONDS = 1.0
 INFLIGHT_BYTES, N_CONNECTIONS = 64 * 2**20, 200
-CONNECTION_MB = 0.05
-BOUND_MB = 1.5 * INFLIGHT_BYTES / 1e6 + CONNECTION_MB * N_CONNECTIONS
+CONNECTION_MB, EVENT_MB = 0.05, 20e-6
+BOUND_MB = 1.5 * INFLIGHT_BYTES / 1e6 + EVENT_MB * Settings().max_inflight_events + CONNECTION_MB * N_CONNECTIONS
 """What clients can make a worker hold, as docs/reliability.md states it."""
 LIMIT_MS = 1000
 FLAGS = (f"--max-inflight-bytes={INFLIGHT_BYTES}", f"--max-connections={N_CONNECTIONS}")

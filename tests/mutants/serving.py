@@ -168,7 +168,7 @@ SERVING = (
         f"{HELD}::test_connections_that_say_nothing_make_room",
         [
             Fault("connections that are not used make no room", "if n_more <= 0:", "if True:"),
-            Fault("the newest connections end first", "key=itemgetter(0, 1))[", "key=itemgetter(0, 1), reverse=True)["),
+            Fault("the newest connections end first", "key=itemgetter(0))[", "key=itemgetter(0), reverse=True)["),
             Fault(
                 "handshakes do not count",
                 "self.n_starting + len(self._connections) - most",

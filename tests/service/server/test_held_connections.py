@@ -20,6 +20,7 @@ from tests.live import TIMEOUT_S, LiveService, live_service
 from tests.service.security.certificates import HOST, CertificateFiles, client_context
 from tests.service.server.exchange import (
     EVENT,
+    LONG_TIMEOUTS,
     Connection,
     check_refusal,
     check_score,
@@ -160,6 +161,19 @@ def test_a_refused_connection_keeps_none_of_its_bytes(service: LiveService) -> N
             connection.send(b"GET /health HTTP/1.1\r\nHost: a b\r\n" + b"ab:cd\r\n" * 40_000)
             check_refusal(connection.response(), 400, "Host")
         assert resident_mb([service.pid]) - before_mb < 16
+
+
+def test_connections_that_only_get_refusals_make_room(model_path: Path) -> None:
+    """A client that was refused, and does not send the rest of its body, keeps no place that another one needs."""
+    refused = post(b"", "Content-Encoding: gzip").replace(b"Content-Length: 0", b"Content-Length: 100000")
+    with live_service(model_path, "--max-connections", "16", *LONG_TIMEOUTS) as service, ExitStack() as stack:
+        for _ in range(64):
+            connection = stack.enter_context(Connection(service))
+            connection.send(refused)
+            assert connection.response().status == 415
+        with Connection(service) as newcomer:
+            newcomer.send(event_request())
+            check_score(newcomer.response())
 
 
 def _is_scored(connection: socket.socket) -> bool:

@@ -212,21 +212,23 @@ class Echo(asyncio.Protocol):
 
     def __init__(self, connections: set[asyncio.BaseTransport]) -> None:
         self._connections = connections
+        self.transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count one more."""
         self._connections.add(transport)
-        self._transport = transport
+        self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         """Send it back."""
-        assert isinstance(self._transport, asyncio.WriteTransport)
-        self._transport.write(data)
+        assert isinstance(self.transport, asyncio.WriteTransport)
+        self.transport.write(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count one less."""
         del exc
-        self._connections.discard(self._transport)
+        assert self.transport is not None
+        self._connections.discard(self.transport)
 
 
 async def until(told: Callable[[], bool]) -> None:
