@@ -84,7 +84,7 @@ def target(folder: Path, *flags: str, keys: bool, tls: bool, log_is_read: bool) 
 
 @contextmanager
 def unread_service(model: str, *flags: str, env: dict[str, str]) -> Iterator[LiveService]:
-    """Serve with a pipe as stderr that nobody reads once the service is ready."""
+    """Serve with a pipe as stderr that is not read once the service is ready."""
     command = [sys.executable, "-m", "service", "--model", model, "--port", "0", "--workers", "1", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env={**clean_environment(), **env}) as process:
         try:

@@ -1,4 +1,4 @@
-"""Model files made to do harm: graphs that unfold, run for ever, go deep, or use operators as nobody would."""
+"""Model files made to do harm: graphs that unfold, run for ever, go deep, or misuse operators."""
 
 import random
 

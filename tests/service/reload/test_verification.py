@@ -35,7 +35,7 @@ def test_a_model_that_takes_other_requests_is_refused(subtests: pytest.Subtests)
 
 
 def test_a_model_that_takes_more_requests_is_loaded() -> None:
-    """Other thresholds, a new working point and another name change nothing for those who ask as before."""
+    """Other thresholds, a new working point and another name are no change of the contract with clients."""
     loose, tight = IN_USE.working_points
     points = [msgspec.structs.replace(loose, threshold=3.0), msgspec.structs.replace(tight, name="new"), tight]
     check_clients(msgspec.structs.replace(IN_USE, model_name="other", working_points=points), IN_USE)

@@ -80,7 +80,7 @@ def test_removing_a_name_removes_all_its_keys(path: Path) -> None:
 
 
 def test_the_last_key_can_be_removed(path: Path) -> None:
-    """A file without keys lets nobody in."""
+    """With a file without keys every request is refused."""
     key = add_key("alice", path)
     ring = KeyRing(path)
     assert remove_keys("alice", path) == 1
