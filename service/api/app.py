@@ -15,7 +15,7 @@ from service.api.cors import cors
 from service.api.error_responses import exception_handlers
 from service.api.middleware import Middleware
 from service.api.native import NativeApi
-from service.api.operations import OPERATIONS, health, score, score_batch
+from service.api.operations import OPERATIONS, MetricsText, health, score, score_batch
 from service.formats.table import FORMATS, Formats
 from service.inference.deployment import Deployment
 from service.metrics import Metrics, SharedRow
@@ -53,10 +53,12 @@ def create_app(
     native = NativeApi(deployment, formats, settings.max_body_bytes)
     keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
     root_path = settings.root_path or ""
+    metrics_text = MetricsText(metrics)
     document, page = docs.Document(formats, root_path), docs.page(root_path)
     dependencies = {
         "deployment": Provide(lambda: deployment, sync_to_thread=False),
         "native": Provide(lambda: native, sync_to_thread=False),
+        "metrics_text": Provide(lambda: metrics_text, sync_to_thread=False),
     }
 
     @asynccontextmanager

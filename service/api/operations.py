@@ -1,5 +1,6 @@
 """The routes for operators and clients beside scoring, and the documented forms of the scoring routes."""
 
+from asyncio import get_running_loop
 from typing import Any, Literal
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from service.api.native import SCORE, SCORE_BATCH, NativeApi
 from service.errors import NotReadyError
 from service.inference.deployment import Deployment
-from service.metrics import CONTENT_TYPE
+from service.metrics import CONTENT_TYPE, Metrics
 from service.model.artefact import WorkingPoint
 
 AnyRequest = Request[Any, Any, Any]
@@ -42,6 +43,24 @@ class ModelDescription(msgspec.Struct, frozen=True):
     training: dict[str, Any]
     data_sha256: str
     code_version: str
+
+
+class MetricsText:
+    """The text of /metrics, written once for all requests that are read in one iteration of the event loop."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._text: bytes | None = None
+
+    def read(self) -> bytes:
+        """Give the text as it is now."""
+        if self._text is None:
+            self._text = self._metrics.render()
+            get_running_loop().call_soon(self._forget)
+        return self._text
+
+    def _forget(self) -> None:
+        self._text = None
 
 
 # Litestar routes other spellings of the two paths here, as /score/, and answers other methods with a 405. Requests to
@@ -85,9 +104,9 @@ async def model(deployment: NamedDependency[Deployment]) -> ModelDescription:
 
 
 @get("/metrics", media_type="text/plain", operation_id="metrics", summary="Metrics", tags=["operations"])
-async def metrics(deployment: NamedDependency[Deployment]) -> Response[bytes]:
+async def metrics(metrics_text: NamedDependency[MetricsText]) -> Response[bytes]:
     """Report requests, events and durations to Prometheus."""
-    return Response(deployment.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    return Response(metrics_text.read(), headers={"Content-Type": CONTENT_TYPE})
 
 
 OPERATIONS = (health, metrics, model)

@@ -225,7 +225,7 @@ SERVING = (
                 "a half-closed connection lingers",
                 "        if self._half_closed:\n",
                 "        if False:\n",
-                HALF_CLOSED,
+                f"{HELD}::test_a_client_that_is_done_leaves_no_connection_behind",
             ),
             Fault(
                 "slow bodies make no room",

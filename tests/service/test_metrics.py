@@ -1,5 +1,6 @@
 """Metrics: counters, durations and gauges as Prometheus reads them."""
 
+import asyncio
 import math
 import os
 import time
@@ -11,6 +12,7 @@ from litestar.testing import TestClient
 
 from benchmarks.load.formats import RAW
 from service.api.app import create_app
+from service.api.operations import MetricsText
 from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics, SharedRow, create_rows, open_rows
 from service.model.artefact import Artefact
 from service.settings import Settings
@@ -164,3 +166,20 @@ def test_applications_have_separate_metrics(fresh: Client, artefact: Artefact) -
     score(fresh, 3)
     with TestClient(create_app(Settings(), artefact).main) as other:
         assert samples(other.get("/metrics").text)["anomaly_events_scored_total"] == 0
+
+
+def test_the_text_is_written_once_for_all_who_ask_at_once() -> None:
+    """Requests of one iteration of the event loop share the text; the next ones get what has been counted since."""
+
+    async def ask() -> list[bytes]:
+        metrics = Metrics([])
+        text = MetricsText(metrics)
+        first = text.read()
+        metrics.note_events(7)
+        at_once = text.read()
+        await asyncio.sleep(0)
+        return [first, at_once, text.read()]
+
+    first, at_once, later = asyncio.run(ask())
+    assert at_once is first
+    assert samples(later.decode())["anomaly_events_scored_total"] == 7

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from benchmarks.load.formats import JSON, RAW
-from benchmarks.targets.processes import resident_mb
+from benchmarks.targets.processes import resident_mb, sockets
 from tests.artefacts import oracle, sample_events
 from tests.live import TIMEOUT_S, LiveService, live_service
 from tests.service.security.certificates import HOST, CertificateFiles, client_context
@@ -270,6 +270,19 @@ def test_a_client_that_says_that_it_is_done_gets_its_responses(service: LiveServ
         connection.finish()
         check_refusal(connection.response(), 400, "not well-formed")
         assert connection.ended()
+
+
+def test_a_client_that_is_done_leaves_no_connection_behind(service: LiveService) -> None:
+    """Where the client has closed its half, the service closes the connection with a refusal, and does not linger."""
+    before = sockets(service.process.pid)
+    with Connection(service) as connection:
+        service.signal(signal.SIGSTOP)  # reads the end before it has answered
+        connection.send(event_request() * 3 + b"NONSENSE\r\n\r\n")
+        connection.finish()
+        service.signal(signal.SIGCONT)
+        assert [connection.response().status for _ in range(4)] == [200, 200, 200, 400]
+        assert connection.ended()
+        assert sockets(service.process.pid) <= before
 
 
 def test_what_is_no_request_is_in_the_access_log(service: LiveService) -> None:
