@@ -4,27 +4,28 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from training.interrupts import raise_if_stopped
+from training.interrupts import raise_if_stopped, uninterrupted
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def require_output(path: str | Path, *inputs: str | Path) -> None:
+def require_output(path: str | Path, *inputs: str | Path | None) -> None:
     """Raise OSError when `path` can never be written: before long work, and not after it.
 
     Its folder is missing or not writable, it is a folder or a device, or it is one of the inputs, which a result must
-    not replace.
+    not replace; None is none.
     """
     final = Path(path).resolve()
     if not final.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No folder to write this file in; create it first", str(final))
     if final.exists() and not final.is_file():
         raise OSError(errno.EINVAL, "Not a regular file, and so not replaced; choose another output", str(final))
-    if final in (Path(one).resolve() for one in inputs):
+    if final in (Path(one).resolve() for one in inputs if one is not None):
         raise OSError(errno.EINVAL, "This is the input, and so not replaced; choose another output", str(final))
     _require_writable(final.parent)
 
@@ -53,6 +54,47 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     next that writes the same file. Raises OSError as `require_output` does, when the disk is full, when nothing was
     written, and when another process is writing the same file.
     """
+    with _temporary(path) as file:
+        yield file.path
+        file.complete()
+        _rename([file])
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes | None]) -> None:
+    """Write files into a folder, made where it is not there: all are on the disk before the first of them appears.
+
+    A name without content is removed: what an earlier run left there does not belong to the others. A failure or an
+    interrupt leaves all as they were. A kill or a power cut between two of the last steps, the renames, leaves whole
+    files, of which some are new and some old. Raises OSError as `atomic_write` does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        files = []
+        for name, content in contents.items():
+            if content is not None:
+                files.append(stack.enter_context(_temporary(folder / name)))
+                files[-1].path.write_bytes(content)
+                files[-1].complete()
+        _rename(files, [folder / name for name, content in contents.items() if content is None])
+
+
+class _Temporary(NamedTuple):
+    """A locked file to write, and the one that it will replace."""
+
+    path: Path
+    final: Path
+    descriptor: int
+
+    def complete(self) -> None:
+        """Put what was written on the disk. Raises OSError when it is nothing."""
+        os.fsync(self.descriptor)
+        if not os.fstat(self.descriptor).st_size:
+            raise OSError(errno.ENODATA, "Nothing was written, and so it stays as it was", str(self.final))
+
+
+@contextmanager
+def _temporary(path: str | Path) -> Iterator[_Temporary]:
+    """Lock and empty the temporary sibling of `path` for the length of the context, and remove it on a failure."""
     require_output(path)
     final = Path(path).resolve()  # a link keeps pointing where it did
     temporary = final.with_name(f".{final.stem}.part{final.suffix}")
@@ -60,13 +102,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         descriptor = _locked(temporary, os.O_RDWR | os.O_CREAT, final)
         try:
             os.truncate(descriptor, 0)
-            yield temporary
-            os.fsync(descriptor)
-            if not os.fstat(descriptor).st_size:
-                raise OSError(errno.ENODATA, "Nothing was written, and so it stays as it was", str(final))
-            raise_if_stopped()
-            temporary.replace(final)
-            _sync(final.parent)
+            yield _Temporary(temporary, final, descriptor)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -79,20 +115,16 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise OSError(error.errno, reason, str(final)) from error
 
 
-def write_files(folder: Path, contents: Mapping[str, bytes | None]) -> None:
-    """Write files into a folder, made where it is not there: all are complete before the first of them appears.
-
-    A name without content is removed: what an earlier run left there does not belong to the others. Raises OSError as
-    `atomic_write` does.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:  # the first is the last to be renamed
-        for name, content in contents.items():
-            if content is not None:
-                stack.enter_context(atomic_write(folder / name)).write_bytes(content)
-    for name, content in contents.items():
-        if content is None:
-            (folder / name).unlink(missing_ok=True)
+def _rename(files: Sequence[_Temporary], unwanted: Sequence[Path] = ()) -> None:
+    """Rename complete files over those that they replace and remove the unwanted: no signal ends it half-way."""
+    raise_if_stopped()
+    with uninterrupted():
+        for file in files:
+            file.path.replace(file.final)
+        for path in unwanted:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in (*(file.final for file in files), *unwanted)}:
+            _sync(folder)
 
 
 @contextmanager

@@ -12,8 +12,11 @@ OFFLINE = (
         "training/files.py",
         "tests/training/test_files.py",
         [
-            Fault("a file is not on the disk before the rename", "os.fsync(descriptor)\n            if", "if", WRITTEN),
-            Fault("a rename is not on the disk", "            _sync(final.parent)\n", "", WRITTEN),
+            Fault(
+                "a file is not on the disk before the rename", "os.fsync(self.descriptor)\n        if", "if", WRITTEN
+            ),
+            Fault("a rename is not on the disk", "            _sync(folder)\n", "            pass\n", WRITTEN),
+            Fault("a signal ends the renames half-way", "    with uninterrupted():", "    if True:"),
             Fault(
                 "a lock is not checked to be the file's", "os.path.samestat(os.fstat(descriptor), path.stat())", "True"
             ),
@@ -21,7 +24,9 @@ OFFLINE = (
             Fault("what was written half stays", "temporary.unlink(missing_ok=True)", "pass"),
             Fault("what a killed process left stays", "os.truncate(descriptor, 0)", "pass"),
             Fault(
-                "an input is replaced", "if final in (Path(one).resolve() for one in inputs):", "if final in inputs:"
+                "an input is replaced",
+                "if final in (Path(one).resolve() for one in inputs",
+                "if final in (one for one in inputs",
             ),
             Fault(
                 "a link is replaced",

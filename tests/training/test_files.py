@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import signal
 import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from training.files import atomic_write, exclusive, require_folder, require_output, sha256_of
+from training.errors import Terminated
+from training.files import atomic_write, exclusive, require_folder, require_output, sha256_of, write_files
+from training.interrupts import stoppable
 
 
 @pytest.fixture
@@ -121,7 +124,7 @@ def test_links_and_inputs_stay(path: Path) -> None:
         temporary.write_text("new")
     assert link.is_symlink()
     assert path.read_text() == "new"
-    require_output(other, path)
+    require_output(other, path, None)
     for out in (path, link):
         for given in (path, link):
             with pytest.raises(OSError, match="This is the input"):
@@ -167,6 +170,33 @@ def test_the_content_is_on_the_disk_before_the_rename_and_the_rename_after_it(
     with atomic_write(path) as temporary:
         temporary.write_text("whole")
     assert seen == [("whole", "old"), (str(tmp_path.resolve()), "whole")]
+
+
+def test_files_that_belong_together_are_on_the_disk_before_the_first_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is synchronised while the folder still holds the old ones, and no signal ends the renames half-way."""
+    old, new = {"one": b"old", "two": b"old", "three": b"old"}, {"one": b"1", "two": b"2"}
+    write_files(tmp_path, old)
+    synchronise, rename = os.fsync, os.replace
+    seen: list[str] = []
+
+    def record(descriptor: int) -> None:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            assert {name: (tmp_path / name).read_bytes() for name in old} == old
+            seen.append(Path(f"/proc/self/fd/{descriptor}").read_text())
+        synchronise(descriptor)
+
+    def interrupt(*paths: Path) -> None:
+        rename(*paths)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(Terminated), stoppable():
+        write_files(tmp_path, {**new, "three": None})
+    assert seen == ["1", "2"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == new
 
 
 def before_the_first_lock(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:

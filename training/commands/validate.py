@@ -1,6 +1,6 @@
 """Set simulated events beside the published sample: moments, quantiles and histograms.
 
-python -m training validate EVENTS.h5 --out comparison.png [--reference REAL.h5]
+python -m training validate EVENTS.h5 --out comparison.png [--reference REFERENCE.h5]
 """
 
 import argparse
@@ -19,15 +19,13 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
     """Run `python -m training validate`."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("events", type=input_file, metavar="EVENTS.h5", help="simulated events")
-    parser.add_argument(
-        "--reference", type=input_file, metavar="REAL.h5", help="real events with labels, to compare with"
-    )
+    parser.add_argument("--reference", type=input_file, metavar="REFERENCE.h5", help="labelled events to compare with")
     parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")
-    add_events_options(parser, "EVENTS.h5 and REAL.h5", several=True)
+    add_events_options(parser, "EVENTS.h5 and REFERENCE.h5", several=True)
     args = parser.parse_args(argv)
-    files = {"simulated": args.events} | ({"real": args.reference} if args.reference else {})
+    files = {"simulated": args.events} | ({"reference": args.reference} if args.reference else {})
     labels = labels_of(parser, args.labels, len(files))
-    require_output(args.out, *files.values())
+    require_output(args.out, *files.values(), *labels)
     origins = {
         origin: read_events(path, args.key, args.label, label_file)
         for (origin, path), label_file in zip(files.items(), labels, strict=True)
@@ -44,7 +42,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
         )
     }
     drawn = draw(plots)
-    write_files(args.out.parent, drawn)
+    if drawn[args.out.name] is not None:
+        write_files(args.out.parent, drawn)
     if len(origins["simulated"].background):
         print("background moments, GeV, beside the published file's")
         print(moments_table(origins["simulated"].background))

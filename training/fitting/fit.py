@@ -2,7 +2,6 @@
 
 import csv
 import math
-import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from tqdm import tqdm
 
 from training.detectors.presets import TrainingConfig
 from training.errors import TrainingError
-from training.files import atomic_write
+from training.evaluation.figures import draw, plot_learning_curve
+from training.files import atomic_write, write_files
 from training.fitting.run import CHECKPOINT, Epoch, Exposure, Run, Source, resume_run, save_run, split, start_run
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -71,7 +71,8 @@ def train(
         save_run(run, folder)
     # Again, because a run that was killed between checkpoint and curve has the curve of the epoch before.
     write_curve(run.curve, folder)
-    draw_curve(run.curve, folder)
+    losses = [(epoch.training_loss, epoch.validation_loss) for epoch in run.curve]
+    write_files(folder, draw({"learning_curve.png": lambda: plot_learning_curve(losses)}))
     return run
 
 
@@ -136,17 +137,3 @@ def write_curve(curve: list[Epoch], folder: Path) -> None:
         writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
         writer.writeheader()
         writer.writerows(asdict(epoch) for epoch in curve)
-
-
-def draw_curve(curve: list[Epoch], folder: Path) -> None:
-    """Write learning_curve.png, or a warning of one line where it cannot be drawn."""
-    path = folder / "learning_curve.png"
-    try:
-        from training.evaluation.figures import plot_learning_curve
-
-        png = plot_learning_curve([(epoch.training_loss, epoch.validation_loss) for epoch in curve])
-        with atomic_write(path) as written:
-            written.write_bytes(png)
-    except Exception as error:  # matplotlib's or the disk's: a figure must not cost a run of hours
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(f"warning: {path} was not drawn: {reason}", file=sys.stderr)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tests.training import samples
 from training.__main__ import main
@@ -23,13 +24,25 @@ def test_what_an_event_lacks_does_not_count() -> None:
     assert ["ptj2", "/".join(3 * [f"{one['ptj2'][0]:.4g}"]), "-"] in rows
 
 
+def test_a_figure_that_cannot_be_drawn_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The numbers are printed all the same, and the exit code is 1."""
+    events, plot = samples.written(tmp_path / "events.h5", samples.background(100)), tmp_path / "comparison.png"
+    plot.write_text("old")
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: 1 // 0)
+    assert main(["validate", str(events), "--out", str(plot)]) == 1
+    assert "background quantiles" in capsys.readouterr().out
+    assert plot.read_text() == "old"
+
+
 @pytest.mark.slow
 def test_both_samples_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command prints every feature beside its published moments and writes the histograms."""
     plot = tmp_path / "comparison.png"
     assert main(["validate", str(SAMPLE), "--reference", str(SAMPLE), "--out", str(plot)]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in (*FEATURE_NAMES, "published", "simulated", "real", "mjj"))
+    assert all(name in printed for name in (*FEATURE_NAMES, "published", "simulated", "reference", "mjj"))
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
