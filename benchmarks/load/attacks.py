@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from itertools import repeat
 from typing import Final, NamedTuple
@@ -27,7 +27,7 @@ N_FEATURES: Final = 14
 PAUSE_S: Final = 0.01
 """Between two looks at all connections."""
 PIECES, PIECE_BYTES = 8, 1 << 18
-"""How much one connection sends before the next has its turn."""
+"""How much one connection sends at a time."""
 ALL_BYTES: Final = 1 << 20
 SMALL_BUFFER_BYTES: Final = 4096
 """The receive buffer of clients that do not read all."""
@@ -71,25 +71,34 @@ class Client:
         self._data, self._left = self._attack.data(), memoryview(b"")
 
     def go_on(self) -> None:
-        """Read and send what can be."""
-        try:
-            if self._attack.read_bytes and not self._socket.recv(self._attack.read_bytes):
-                raise ConnectionResetError
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._socket.close()
-            self._connect()
-        with suppress(OSError):  # not connected yet, or the service does not read
-            for _ in range(PIECES):
-                self._left = self._left or memoryview(self._next())
-                self._left = self._left[self._socket.send(self._left[:PIECE_BYTES]) :]
+        """Read and send what can be; connect again where the service has ended the connection."""
+        for act in (self._read, self._send):
+            try:
+                act()
+            except BlockingIOError:  # nothing to read, not connected yet, or the service does not read
+                pass
+            except OSError:
+                self.close()
+                self._connect()
 
-    def _next(self) -> bytes:
-        data = next(self._data, None)
-        if data is None and self._attack.finishes:
-            self._socket.shutdown(socket.SHUT_WR)
-        return data or b""
+    def close(self) -> None:
+        """End the connection."""
+        self._socket.close()
+
+    def _read(self) -> None:
+        if self._attack.read_bytes and not self._socket.recv(self._attack.read_bytes):
+            raise ConnectionResetError
+
+    def _send(self) -> None:
+        for _ in range(PIECES):
+            if not self._left:
+                data = next(self._data, None)
+                if data is None and self._attack.finishes:
+                    self._socket.shutdown(socket.SHUT_WR)  # raises OSError once the service has closed its half too
+                self._left = memoryview(data or b"")
+            if not self._left:
+                return
+            self._left = self._left[self._socket.send(self._left[:PIECE_BYTES]) :]
 
 
 def post(path: str, media_type: str, body: bytes, n_bytes: int | None = None, **headers: str) -> bytes:
