@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import EventsError
+from training.evaluation.evaluation import sample_name
 from training.events.events import read_background, read_events
 from training.files import sha256_of
 
@@ -49,7 +50,7 @@ class Files:
         return {
             "training background": sha256_of(self.background),
             "exposure": None if self.exposure is None else sha256_of(self.exposure),
-            "samples": {path.stem: sha256_of(path) for path in self.samples},
+            "samples": {sample_name(path): sha256_of(path) for path in self.samples},
         }
 
 
@@ -85,6 +86,6 @@ def read_files(files: Files) -> ComparisonEvents:
                     f"{path} has {len(rows[label])} {name} (label {label}) events, expected at least {MIN_EVENTS}: "
                     "add some"
                 )
-        samples.append(Sample(path.stem, rows[0], rows[1], signal_only))
+        samples.append(Sample(sample_name(path), rows[0], rows[1], signal_only))
         scored.append(events.features)
     return ComparisonEvents(background, exposure, np.concatenate(scored), tuple(samples))
