@@ -3,20 +3,18 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import click
 import msgspec
 from click.core import ParameterSource
 
+from service import SHIPPED_MODEL
+
 PREFIX = "ANOMALY_"
 PROGRAM = "python -m service"
 EPILOG = "A flag beats its environment variable, which beats the default."
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-
-SHIPPED_MODEL = Path(__file__).with_name("autoencoder.onnx")
-"""The default model: a link to `exported/` in a checkout, a file of its own where the package is installed."""
 
 
 class Digest(click.ParamType[str]):

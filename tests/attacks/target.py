@@ -15,8 +15,8 @@ from typing import NamedTuple
 import trustme
 
 from benchmarks.targets.launcher import clean_environment
+from service import SHIPPED_MODEL
 from service.security.api_keys import add_key
-from service.settings import SHIPPED_MODEL
 from tests.live import TIMEOUT_S, LiveService, live_service
 from tests.service.security.certificates import CertificateFiles, client_context
 

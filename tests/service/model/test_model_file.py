@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import helper
 
+from service import SHIPPED_MODEL
 from service.model.artefact import ArtefactError, load_artefact, parse_artefact
 from service.model.graph import FORMATS, MAX_FIELDS, OPSETS
 from service.model.scorer import Scorer
-from service.settings import SHIPPED_MODEL
 from tests.artefacts import RTOL, metadata, model, model_described, oracle, sample_events
 from tests.fuzz import hostile, model_file
 from tests.service.model.broken import THROUGH, WRONG_GRAPHS, changed, led_through
