@@ -22,12 +22,11 @@ from benchmarks.detectors.detectors import Detector, needs_exposure, plan
 from benchmarks.detectors.figures import plot_aucs, plot_curves
 from benchmarks.detectors.results import Comparison, leaders, measure, render, sizes
 from benchmarks.detectors.samples import ComparisonEvents, Files, read_files
-from training.commands.arguments import input_file
+from training.commands.arguments import add_processes_option, input_file
 from training.detectors.presets import PRESETS
 from training.evaluation.evaluation import require_different_names
 from training.files import atomic_write, require_folder
 from training.jobs.parts import make_parts, read_part
-from training.jobs.pool import usable_cores
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("numpy", "pyod", "scikit-learn", "torch")
@@ -124,11 +123,10 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables, figures and parts")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of what varies (default 5)")
-    parser.add_argument("--processes", type=int, default=usable_cores(), metavar="P", help="default: the usable cores")
+    add_processes_option(parser)
     args = parser.parse_args(argv)
-    for option in ("seeds", "processes"):
-        if getattr(args, option) < 1:
-            parser.error(f"--{option} is {getattr(args, option)}, expected 1 or more")
+    if args.seeds < 1:
+        parser.error(f"--seeds is {args.seeds}, expected 1 or more")
     files = Files(args.background, args.exposure, (args.test, *args.more))
     require_different_names(files.samples)
     require_folder(args.out)

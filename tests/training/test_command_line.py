@@ -151,8 +151,9 @@ def test_an_error_is_one_line(tmp_path: Path) -> None:
 
 
 def test_imports_are_those_of_the_command(subtests: pytest.Subtests) -> None:
-    """The command line imports no heavy package, and `simulate` neither torch nor ONNX Runtime."""
-    for module, heavy in (("__main__", HEAVY), ("commands.simulate", ("torch", "onnxruntime"))):
+    """The command line imports no heavy package, and no command what only its work needs."""
+    quick = {f"commands.{name}": ("torch", "onnxruntime", "matplotlib", "sklearn", "pandas") for name in COMMANDS}
+    for module, heavy in ({"__main__": HEAVY} | quick).items():
         with subtests.test(module):
             code = f"import sys, training.{module}; print([name for name in {heavy} if name in sys.modules])"
             result = run("-c", code)
@@ -161,17 +162,18 @@ def test_imports_are_those_of_the_command(subtests: pytest.Subtests) -> None:
 
 def test_a_package_that_is_missing_or_broken_is_named(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """One line says which package is missing and how to install it, or why it cannot be imported."""
+    arguments = ["events.h5", "--out", "out.csv"]
     for command, package in (("simulate", "pythia8mc"), ("train", "torch"), ("score", "pyarrow")):
         with subtests.test(command):
             code = f"import sys; sys.modules[{package!r}] = None; import training.__main__ as m; "
-            result = run("-c", code + f"sys.exit(m.main([{command!r}]))")
+            result = run("-c", code + f"sys.exit(m.main([{command!r}, *{arguments}]))")
             assert result.returncode == 1
             (line,) = result.stderr.splitlines()
             assert line.startswith(f"error: python -m training {command} needs the package {package}: ")
             assert f"[{COMMANDS[command].extra}]'" in line
     (tmp_path / "onnx.py").write_text("raise ImportError('libonnx.so: no such file\\nsecond line')\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
-    broken = [sys.executable, "-m", "training", "score"]
+    broken = [sys.executable, "-m", "training", "score", *arguments]
     result = subprocess.run(broken, env=environment, capture_output=True, text=True, check=False)
     message = "error: python -m training score cannot import a package that it needs: libonnx.so: no such file\n"
     assert (result.returncode, result.stderr) == (1, message)

@@ -1,1 +1,4 @@
-"""The subcommands of `python -m training`, one a module."""
+"""The subcommands of `python -m training`, one a module.
+
+What takes long to import is imported after the arguments are read, so that --help and a wrong option take no time.
+"""

@@ -1,8 +1,10 @@
-"""Arguments that several commands share: files to read, where events have their labels, versions of models."""
+"""Arguments that several commands share: files to read, where events have their labels, versions, processes."""
 
 import argparse
 import re
 from pathlib import Path
+
+from training.files import require_folder
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -41,6 +43,33 @@ def add_events_options(parser: argparse.ArgumentParser, files: str, several: boo
         metavar="FILE",
         help="text file of the labels, one a line" + (f", for each of {files} in the same order" if several else ""),
     )
+
+
+def add_processes_option(parser: argparse.ArgumentParser) -> None:
+    """Add --processes: how many share the work, by default one for each usable core."""
+    from training.jobs.pool import MAX_PROCESSES, usable_cores
+
+    def processes(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= MAX_PROCESSES:
+            raise argparse.ArgumentTypeError(f"{text} processes, expected 1 to {MAX_PROCESSES}")
+        return int(text)
+
+    meaning = "processes that share the work (default: the usable cores)"
+    parser.add_argument("--processes", type=processes, default=usable_cores(), metavar="P", help=meaning)
+
+
+def check_samples(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Path] | list[None]:
+    """Return the file of labels for each of `args.events`, whose results go into the folder `args.out`.
+
+    Ends the command where some have none. Raises EventsError for two of one name, and OSError when the folder cannot be
+    written.
+    """
+    from training.evaluation.evaluation import require_different_names
+
+    labels = labels_of(parser, args.labels, len(args.events))
+    require_different_names(args.events)
+    require_folder(args.out)
+    return labels
 
 
 def labels_of(parser: argparse.ArgumentParser, labels: list[Path] | None, files: int) -> list[Path] | list[None]:

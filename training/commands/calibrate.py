@@ -7,13 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.model.artefact import load_artefact
-from service.model.scorer import Scorer
 from training.commands.arguments import add_events_options, input_file, model_version
-from training.events.events import digest, read_background, require_features
-from training.files import atomic_write, require_output
-from training.fitting.calibration import calibrate, check_table
-from training.fitting.working_points import working_points_table
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training calibrate") -> int:
@@ -27,13 +21,19 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
     parser.add_argument("--out", type=Path, required=True, metavar="NEW.onnx", help="artefact to write")
     add_events_options(parser, "BACKGROUND.h5")
     args = parser.parse_args(argv)
-    require_output(args.out, args.model, args.events)
-    artefact = load_artefact(args.model)
-    require_features(artefact.identity, artefact.metadata.feature_names)
+
+    from training.evaluation.model import open_scorer
+    from training.events.events import digest, read_background
+    from training.files import atomic_write, require_output
+    from training.fitting.calibration import calibrate, check_table
+    from training.fitting.working_points import working_points_table
+
+    require_output(args.out, args.model, args.events, args.labels)
+    scorer = open_scorer(args.model)
     background = read_background(args.events, args.key, args.label, args.labels)
-    scores = Scorer(artefact).score(background)
-    calibrated = calibrate(artefact, scores, digest(background), args.model_version)
-    print(check_table(artefact, scores))
+    scores = scorer.score(background)
+    calibrated = calibrate(scorer.artefact, scores, digest(background), args.model_version)
+    print(check_table(scorer.artefact, scores))
     with atomic_write(args.out) as path:
         path.write_bytes(calibrated.graph)
     print(f"{args.out}: {working_points_table(calibrated)}")

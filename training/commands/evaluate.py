@@ -7,13 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.model.artefact import load_artefact
-from service.model.scorer import Scorer
-from training.commands.arguments import add_events_options, input_file, labels_of
-from training.evaluation.card import write_card
-from training.evaluation.evaluation import evaluate, load_labelled, require_different_names, sample_name, summary
-from training.events.events import require_features
-from training.files import require_folder, sha256_of
+from training.commands.arguments import add_events_options, check_samples, input_file
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training evaluate") -> int:
@@ -24,11 +18,14 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures, metrics and card")
     add_events_options(parser, "each EVENTS.h5", several=True)
     args = parser.parse_args(argv)
-    label_files = labels_of(parser, args.labels, len(args.events))
-    require_different_names(args.events)
-    require_folder(args.out)
-    scorer = Scorer(load_artefact(args.model))
-    require_features(scorer.artefact.identity, scorer.artefact.metadata.feature_names)
+
+    from training.evaluation.card import write_card
+    from training.evaluation.evaluation import evaluate, load_labelled, sample_name, summary
+    from training.evaluation.model import open_scorer
+    from training.files import sha256_of
+
+    label_files = check_samples(parser, args)
+    scorer = open_scorer(args.model)
     evaluations, scores = [], {}
     for path, labels in zip(args.events, label_files, strict=True):
         events, name = load_labelled(path, args.key, args.label, labels), sample_name(path)

@@ -9,12 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.commands.arguments import add_events_options, input_file, model_version
-from training.detectors.presets import check_config
-from training.events.events import read_background
-from training.files import atomic_write, require_output
-from training.fitting.export import export, read_held_out
-from training.fitting.run import load_run
-from training.fitting.working_points import working_points_table
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training export") -> int:
@@ -34,10 +28,20 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
         "--model-version", type=model_version, default="1", help="version to show beside the name (default 1)"
     )
     args = parser.parse_args(argv)
+
+    from training.detectors.presets import check_config
+    from training.events.events import read_background
+    from training.files import atomic_write, require_output
+    from training.fitting.export import export, read_held_out
+    from training.fitting.run import CHECKPOINT, load_run
+    from training.fitting.working_points import working_points_table
+
     if (args.key or args.label or args.labels) and not args.calibration:
         parser.error("--key, --label and --labels are for the --calibration file, and there is none: leave them out")
-    require_output(args.out)
     run = load_run(args.run)
+    source, exposure = run.source, run.exposure.path if run.exposure else None
+    inputs = (args.run / CHECKPOINT, args.calibration, args.labels, source.path, source.labels, exposure)
+    require_output(args.out, *inputs)
     run.config = dataclasses.replace(run.config, name=run.config.name if args.name is None else args.name)
     check_config(run.config)
     if args.calibration:

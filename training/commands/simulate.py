@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.jobs.pool import MAX_PROCESSES, usable_cores
+from training.commands.arguments import add_processes_option
 from training.simulation.cocktail import REPORTED_ON, Signal
 from training.simulation.collisions import BLOCK_EVENTS, MAX_EVENTS, blocks, cocktail, simulate
 from training.simulation.generator import (
@@ -22,12 +22,7 @@ from training.simulation.generator import (
     MIN_DAUGHTER_MASS_GEV,
 )
 
-RANGES = {
-    "background": (0, MAX_EVENTS),
-    "signal": (0, MAX_EVENTS),
-    "seed": (0, MAX_SEED),
-    "processes": (1, MAX_PROCESSES),
-}
+RANGES = {"background": (0, MAX_EVENTS), "signal": (0, MAX_EVENTS), "seed": (0, MAX_SEED)}
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training simulate") -> int:
@@ -47,9 +42,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
         "--other-shower", action="store_true", help="background with the shower settings of black box 3: a drift"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same events (default 1)")
-    parser.add_argument(
-        "--processes", type=int, default=usable_cores(), metavar="P", help="default: as many as usable cores"
-    )
+    add_processes_option(parser)
     args = parser.parse_args(argv)
     for name, (least, most) in RANGES.items():
         if not least <= getattr(args, name) <= most:

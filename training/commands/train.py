@@ -10,20 +10,24 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
 from training.commands.arguments import add_events_options, input_file
 from training.detectors.presets import PRESETS, TrainingConfig, check_config
 from training.errors import TrainingError
-from training.files import exclusive, require_folder
-from training.fitting.fit import DEVICES, check_device, train
-from training.fitting.run import CHECKPOINT, load_run, read_exposure, read_source
+
+DEVICES = ("cpu", "cuda", "mps")
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training train") -> int:
     """Run `python -m training train`."""
     parser = _parser(program)
     args = parser.parse_args(argv)
+
+    import torch
+
+    from training.files import exclusive, require_folder
+    from training.fitting.fit import check_device, train
+    from training.fitting.run import CHECKPOINT, load_run, read_exposure, read_source
+
     begun = (args.out / CHECKPOINT).exists()
     if begun and not args.resume:
         parser.error(f"{args.out} already holds a run; go on with it by --resume, or choose another folder")

@@ -8,11 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.commands.arguments import add_events_options, input_file, labels_of
-from training.evaluation.figures import draw, plot_features
-from training.evaluation.validation import COMPARED, moments_table, quantiles_table
-from training.events.events import read_events
-from training.events.kinematics import quantities
-from training.files import require_output, write_files
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training validate") -> int:
@@ -23,6 +18,13 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
     parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")
     add_events_options(parser, "EVENTS.h5 and REFERENCE.h5", several=True)
     args = parser.parse_args(argv)
+
+    from training.evaluation.figures import draw, plot_features
+    from training.evaluation.validation import COMPARED, moments_table, quantiles_table
+    from training.events.events import read_events
+    from training.events.kinematics import quantities
+    from training.files import require_output, write_files
+
     files = {"simulated": args.events} | ({"reference": args.reference} if args.reference else {})
     labels = labels_of(parser, args.labels, len(files))
     require_output(args.out, *files.values(), *labels)

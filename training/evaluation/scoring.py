@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pyarrow import ArrowException
 from tqdm import tqdm
 
 from service.model.artefact import OUTPUT_NAME
 from service.model.scorer import Scorer
-from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, EventsFile, require_features
+from training.errors import EventsError
+from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, EventsFile
 from training.events.writers import Writer
-from training.files import require_output
 
 TOP_ANOMALIES = 10
 MODEL = "model"  # attribute or column that names the model
 
 # What not every format can hold.
-_STORED_AS = {"bool": "int8", "float16": "float32"}
+_STORED_AS = {"bool": "int8", "float16": "float32", "float128": "float64"}
 
 _log = logging.getLogger(__name__)
 
@@ -66,12 +67,9 @@ def score_file(scorer: Scorer, file: EventsFile, out: Path, write: Writer, model
     The columns are the features, the label as `label` where there is one, all other numeric columns as they are, the
     score, and with `model_column` the model's identity, which Parquet and HDF5 files have as the attribute `model` as
     well. What is not kept is said in the log. The events are streamed and the output appears whole or not at all.
-    Raises EventsError when the events cannot be read, or the model takes other features than an events file has.
+    Raises EventsError when the events cannot be read, or the format cannot hold their columns.
     """
-    identity = scorer.artefact.identity
-    require_features(identity, scorer.artefact.metadata.feature_names)
-    require_output(out, file.frame.path)
-    statistics = Statistics()
+    identity, statistics = scorer.artefact.identity, Statistics()
     made = {OUTPUT_NAME, *([MODEL] if model_column else []), *([LABEL] if file.has_labels else [])}
     kept = _kept_columns(file, out, made)
 
@@ -79,7 +77,7 @@ def score_file(scorer: Scorer, file: EventsFile, out: Path, write: Writer, model
         with tqdm(total=len(file), unit=" events", unit_scale=True) as progress:
             for start in range(0, len(file), ROWS_PER_CHUNK):
                 stop = min(start + ROWS_PER_CHUNK, len(file))
-                features = file.read(start, stop, dtype=None).features
+                features = file.read_features(start, stop)
                 scores = scorer.score(features.astype(np.float32))
                 statistics.add(scores)
                 columns = dict(zip(FEATURE_NAMES, features.T, strict=True)) | _read(file, kept, start, stop)
@@ -88,7 +86,12 @@ def score_file(scorer: Scorer, file: EventsFile, out: Path, write: Writer, model
                 progress.update(len(scores))
 
     with closing(scored()) as chunks:  # a writer that fails leaves the progress bar's line complete
-        write(out, chunks, {MODEL: identity})
+        try:
+            write(out, chunks, {MODEL: identity})
+        except ArrowException as error:
+            raise EventsError(
+                f"{out}: cannot hold the columns of {file.frame.path}: {error}; choose another format"
+            ) from error
     return statistics
 
 

@@ -36,7 +36,7 @@ class Events:
     """Events in memory: features in the order of FEATURE_NAMES, in GeV, and labels where they are known.
 
     Features are float32, as the model takes them, although files hold float64: half the memory, and a rounding of less
-    than one part in ten million. Only `EventsFile.read` can be asked for what the file holds.
+    than one part in ten million. `EventsFile.read_features` gives what the file holds.
     """
 
     features: NDArray[Any]  # (n, 14) float32
@@ -76,20 +76,26 @@ class EventsFile:
         """Whether the labels are known."""
         return self.label is not None or self.labels is not None
 
-    def read(self, start: int = 0, stop: int | None = None, dtype: DTypeLike | None = np.float32) -> Events:
-        """Return the events in the rows start to stop, their features in a floating `dtype`; None keeps the file's own.
+    def read(self, start: int = 0, stop: int | None = None) -> Events:
+        """Return the events in the rows start to stop. Every label above 0 becomes SIGNAL.
 
-        Every label above 0 becomes SIGNAL. Raises EventsError for a feature that is not finite in float32 and for an
-        invalid label, naming its row.
+        Raises EventsError as `read_features` and `read_labels` do.
         """
-        frame = self.frame
+        features, labels = self.read_features(start, stop, np.float32), self.read_labels(start, stop)
+        return Events(features, None if labels is None else np.minimum(labels, SIGNAL))
+
+    def read_features(self, start: int = 0, stop: int | None = None, dtype: DTypeLike | None = None) -> NDArray[Any]:
+        """Return the features in the rows start to stop, (n, 14) in a floating `dtype`, by default the file's own.
+
+        float64 stands for anything wider. Raises EventsError for a feature that is not finite in float32, naming its
+        row.
+        """
         start, stop, _ = slice(start, stop).indices(len(self))
-        features = frame.read(FEATURE_NAMES, start, stop, dtype or _own_dtype(frame))
+        features = self.frame.read(FEATURE_NAMES, start, stop, dtype or _own_dtype(self.frame))
         with np.errstate(over="ignore"):
             beyond = ~np.isfinite(features.astype(np.float32, copy=False))
-        _refuse(frame, FEATURE_NAMES, start, beyond, "expected a number that is finite in float32")
-        labels = self.read_labels(start, stop)
-        return Events(features, None if labels is None else np.minimum(labels, SIGNAL))
+        _refuse(self.frame, FEATURE_NAMES, start, beyond, "expected a number that is finite in float32")
+        return features
 
     def read_labels(self, start: int = 0, stop: int | None = None) -> NDArray[np.int8] | None:
         """Return the labels in the rows start to stop as the file has them, None when it has none.
@@ -169,15 +175,6 @@ def digest(features: NDArray[np.float32]) -> str:
     return hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").tobytes()).hexdigest()
 
 
-def require_features(model: str, names: Sequence[str]) -> None:
-    """Raise EventsError when a model takes other features, or in another order, than an events file has."""
-    if tuple(names) != FEATURE_NAMES:
-        raise EventsError(
-            f"{model} takes the features {', '.join(names)}, and an events file has {', '.join(FEATURE_NAMES)}: use a "
-            "model that was trained on them"
-        )
-
-
 def write_events(path: str | Path, events: Events) -> None:
     """Write events as pandas.read_hdf opens them: float32 features and, where known, int64 labels as published.
 
@@ -192,8 +189,9 @@ def _columns(events: Events) -> dict[str, NDArray[np.float32 | np.int64]]:
 
 
 def _own_dtype(frame: Frame) -> np.dtype[Any]:
-    """Return the narrowest floating dtype that holds every feature of the file exactly, float32 or wider."""
-    return np.result_type(np.float32, *(frame.dtypes[name] for name in FEATURE_NAMES))
+    """Return float32 if it holds every feature of the file exactly, else float64."""
+    exact = np.result_type(np.float32, *(frame.dtypes[name] for name in FEATURE_NAMES))
+    return np.dtype(np.float32 if exact == np.float32 else np.float64)
 
 
 def _refuse(frame: Frame, columns: Sequence[str], start: int, wrong: NDArray[np.bool_], expected: str) -> None:

@@ -18,11 +18,9 @@ from training.evaluation.figures import draw, plot_learning_curve
 from training.files import atomic_write, write_files
 from training.fitting.run import CHECKPOINT, Epoch, Exposure, Run, Source, resume_run, save_run, split, start_run
 
-DEVICES = ("cpu", "cuda", "mps")
-
 
 def check_device(device: str) -> None:
-    """Raise TrainingError when torch cannot use this one of DEVICES here."""
+    """Raise TrainingError when torch cannot use `device`, cpu, cuda or mps, on this machine."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[device]:
         found = ", ".join(name for name, usable in available.items() if usable)

@@ -262,10 +262,25 @@ def test_the_first_sample_has_both_classes(tmp_path: Path) -> None:
     assert "have the same name" in refused([train, test, "other/" + Path(test).name], tmp_path / "out")
 
 
-@pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--processes", "0"]])
-def test_wrong_arguments_are_mistakes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """No seed and no process end with exit code 2 and a reason."""
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--seeds", "0"], "expected 1 or more"),
+        (["--processes", "0"], "expected 1 to 1024"),
+        (["--processes", "1025"], "expected 1 to 1024"),
+    ],
+)
+def test_wrong_arguments_are_mistakes(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No seed, no process and too many processes end with exit code 2 and a reason."""
     with pytest.raises(SystemExit) as ended:
         main(["TRAIN.h5", "TEST.h5", *arguments, "--out", "DIR"])
     assert ended.value.code == 2
-    assert "expected 1 or more" in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_utf_8_is_text_in_the_results(tmp_path: Path) -> None:
+    """A sample is called by one text in the rows and in the digests, which JSON can hold."""
+    train, test, _, alone = map(Path, write_files(tmp_path))
+    files = Files(train, None, (test, alone.rename(tmp_path / "odd\udce9.h5")))
+    names = [sample.name for sample in read_files(files).samples]
+    assert names == list(files.sha256()["samples"]) == ["test", "odd\ufffd"]

@@ -1,7 +1,8 @@
 """Whole files are scored as single events are, and what they held is kept or said to be lost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -10,13 +11,18 @@ import pytest
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
+from service import SHIPPED_MODEL
 from service.model.artefact import OUTPUT_NAME, load_artefact
 from service.model.scorer import Scorer
 from tests.artefacts import RTOL, metadata, model, oracle, write_artefact
 from tests.training import samples
 from training.__main__ import main
-from training.evaluation.scoring import TOP_ANOMALIES, Statistics
-from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK
+from training.errors import EventsError
+from training.evaluation.model import open_scorer
+from training.evaluation.scoring import TOP_ANOMALIES, Statistics, score_file
+from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, open_events
+from training.events.hdf5_writer import write_frame
+from training.events.parquet import write_parquet
 from training.events.writers import WRITERS
 
 MANY = ROWS_PER_CHUNK + 1000
@@ -200,6 +206,58 @@ def test_unreadable_events_leave_no_file(
     assert f"{events}: row {row} of '/df', column 'mj2', is nan" in message
     assert out.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.h5", out.name]
+
+
+def test_the_shipped_model_is_the_default_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --model the shipped one scores, from any folder, and --help says where it is."""
+    samples.written(tmp_path / "events.h5", samples.background(5))
+    monkeypatch.chdir(tmp_path)
+    assert main(["score", "events.h5", "--out", "scores.csv"]) == 0
+    assert load_artefact(SHIPPED_MODEL).identity in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["score", "--help"])
+    assert "autoencoder.onnx" in capsys.readouterr().out
+
+
+def test_no_input_is_replaced(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The output is neither the events nor the model nor the file of labels, whatever they are called."""
+    events = written(tmp_path / "events.h5", a_frame(2))
+    copy = tmp_path / "model.csv"
+    copy.write_bytes(artefact.read_bytes())
+    labels = tmp_path / "labels.csv"
+    labels.write_text("0\n1\n")
+    before = {path: path.read_bytes() for path in (events, copy, labels)}
+    for out in before:
+        assert "This is the input" in refusal(command(events, copy, out, "--labels", str(labels)), capsys)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@EVERY_FORMAT
+def test_wider_numbers_than_a_format_has_become_float64(artefact: Path, tmp_path: Path, suffix: str) -> None:
+    """Features and other columns in long double, which HDF5 can hold, are written in float64."""
+    frame, events = a_frame(20), tmp_path / "events.h5"
+    columns = {name: frame[name].to_numpy(np.longdouble) for name in FEATURE_NAMES}
+    write_frame(events, [columns | {"wide": np.arange(20, dtype=np.longdouble) / 3}])
+    found = scored(events, artefact, tmp_path / f"scores{suffix}")
+    np.testing.assert_array_equal(found["mj1"], frame["mj1"])
+    np.testing.assert_array_equal(found["wide"], np.arange(20) / 3)
+
+
+def test_what_a_format_cannot_hold_is_an_error(artefact: Path, tmp_path: Path) -> None:
+    """A column that Arrow refuses ends with the name of the output, and not with a traceback; nothing is written."""
+
+    def with_another(out: Path, chunks: Iterator[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:
+        write_parquet(out, ({**chunk, "complex": np.ones(5, complex)} for chunk in chunks), attributes)
+
+    out = tmp_path / "scores.parquet"
+    with (
+        open_events(samples.written(tmp_path / "events.h5", samples.background(5))) as events,
+        pytest.raises(EventsError, match=r"scores\.parquet: cannot hold the columns of .*events\.h5"),
+    ):
+        score_file(open_scorer(artefact), events, out, with_another)
+    assert not out.exists()
 
 
 def test_what_cannot_be_scored_is_one_line(

@@ -158,7 +158,7 @@ def test_any_rows_of_an_open_file_are_those_of_the_whole(tmp_path: Path, subtest
                 part = file.read(start, stop)
                 np.testing.assert_array_equal(part.features, whole.features[start:stop])
                 np.testing.assert_array_equal(part.labels, whole[start:stop].labels)
-        np.testing.assert_array_equal(file.read(dtype=None).features, frame[list(FEATURE_NAMES)])
+        np.testing.assert_array_equal(file.read_features(), frame[list(FEATURE_NAMES)])
 
 
 @pytest.mark.parametrize(("count", "labelled"), [(1, False), (150_000, True)])

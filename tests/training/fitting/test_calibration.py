@@ -85,11 +85,14 @@ def test_what_cannot_be_calibrated_is_refused(
     """A version has one set of thresholds, a model is not calibrated over itself, with few events or other features."""
     model, out, version = tmp_path / "model.onnx", tmp_path / "new.onnx", load_artefact(MODEL).metadata.model_version
     model.write_bytes(MODEL.read_bytes())
+    labels = tmp_path / "labels.txt"
+    labels.write_text("0")
     few = samples.written(tmp_path / "few.h5", samples.background(100))
     other = write_artefact(tmp_path / "other.onnx")
     for arguments, reason in (
         (command(model, SAMPLE, out, version), f"is version {version!r} already"),
         (command(model, SAMPLE, model), "This is the input"),
+        ([*command(model, SAMPLE, labels), "--labels", str(labels)], "This is the input"),
         (command(model, few, out), "100 background events support no working point"),
         (command(other, SAMPLE, out), "use a model that was trained on them"),
     ):

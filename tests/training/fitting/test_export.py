@@ -289,6 +289,27 @@ def test_what_cannot_be_exported_is_explained(
             assert not out.exists()
 
 
+def test_no_input_is_replaced(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    """The artefact takes the place of nothing that it comes from: checkpoint, events, labels, calibration, exposure."""
+    run = load_run(folder / "run")
+    files = {
+        name: tmp_path / name for name in ("events", "labels", "exposure", "calibration", "key", "run/checkpoint.pt")
+    }
+    source = replace(run.source, path=str(files["events"]), labels=str(files["labels"]))
+    (tmp_path / "run").mkdir()
+    save_run(replace(run, source=source, exposure=Exposure(str(files["exposure"]), 1, "")), tmp_path / "run")
+    flags = ["--calibration", str(files["calibration"]), "--labels", str(files["key"])]
+    for name, out in files.items():
+        with subtests.test(name):
+            if not out.exists():
+                out.write_bytes(b"old")
+            before = out.read_bytes()
+            assert "This is the input" in refused(capsys, "export", str(tmp_path / "run"), "--out", str(out), *flags)
+            assert out.read_bytes() == before
+
+
 def test_the_code_version_names_package_and_commit() -> None:
     """The version of the package comes first; a checkout adds its commit, and whether it was changed since."""
     package, _, commit = code_version().partition("+")

@@ -157,7 +157,7 @@ def test_what_cannot_work_is_refused_before_any_work(tmp_path: Path, capsys: pyt
     assert "This is the input" in refused(capsys, "features", str(raw), str(raw))
     assert "there is no such file" in refusal(tmp_path / "absent.h5", capsys)
     line = refused(capsys, "features", str(raw), str(tmp_path / "out.h5"), "--processes", "0", status=2)
-    assert "--processes is 0, expected 1 to 1024" in line
+    assert "--processes: 0 processes, expected 1 to 1024" in line
     assert raw.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["raw.h5"]
 
