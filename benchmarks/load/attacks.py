@@ -157,10 +157,10 @@ ATTACKS: Final[dict[str, Attack]] = {
     "upgrades": Attack(40, lambda: repeat(UPGRADES), read_bytes=0),
     "silence": Attack(400, lambda: iter(())),
     "half-open": Attack(100, lambda: iter([HEALTH * 10]), read_bytes=0, finishes=True),
-    "sipping": Attack(30, lambda: iter([long_batch()]), read_bytes=100),
-    "dripping heads": Attack(400, lambda: slowly(b"GET /")),
+    "slow reading": Attack(30, lambda: iter([long_batch()]), read_bytes=100),
+    "slow heads": Attack(400, lambda: slowly(b"GET /")),
     "unfinished heads": Attack(400, lambda: iter([HEADERS])),
-    "dripping bodies": Attack(
+    "slow bodies": Attack(
         144, lambda: slowly(post("/score/batch", RAW.media_type, b"", random.choice(LONG_BODY_BYTES)))
     ),
     "one-byte chunks": Attack(16, lambda: iter([chunked("/score/batch"), *repeat(ONE_BYTE_CHUNKS, 1000)])),

@@ -156,7 +156,7 @@ class BadClients:
             how = "because the service hung up"
         self.left[how] += 1
 
-    def _stall(self, name: str, sent: bytes, drip: bytes, limit_s: float) -> None:
+    def _stall(self, name: str, sent: bytes, piece: bytes, limit_s: float) -> None:
         """Send something, then next to nothing, and wait for a 408 or the end of the connection."""
         began, received = self._stalled.begin(), b""
         deadline = time.monotonic() + limit_s + GRACE_S
@@ -166,7 +166,7 @@ class BadClients:
                 connection.sendall(sent)
                 connection.settimeout(0.5)
                 while time.monotonic() < deadline and not self._stopping.is_set():
-                    connection.sendall(drip)
+                    connection.sendall(piece)
                     try:
                         received = connection.recv(10_000)
                     except TimeoutError:

@@ -44,9 +44,10 @@ def peak_mb(pids: Iterable[int]) -> float:
 
 
 def forget_peak(pids: Iterable[int]) -> None:
-    """Let the peaks start again from what is held now."""
+    """Let the peaks of processes that have not ended start again from what is held now."""
     for pid in pids:
-        Path(f"/proc/{pid}/clear_refs").write_text("5")
+        with suppress(FileNotFoundError, ProcessLookupError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def started(pid: int) -> int:

@@ -1,1 +1,1 @@
-"""Attacks on a service of this machine, and bystanders that measure what others feel of them."""
+"""Attacks on a service of this machine, and the latencies of other clients meanwhile."""

@@ -27,7 +27,7 @@ class Attack(NamedTuple):
     """An attack, and the service that it is for."""
 
     during: Callable[[Target], AbstractContextManager[None]]
-    """Goes on for the length of a block, and at its end raises AssertionError where the service has suffered."""
+    """Goes on for the length of a block, and raises AssertionError at its end for a service that it has harmed."""
     flags: tuple[str, ...] = ()
     tls: bool = False
     log_is_read: bool = True
@@ -117,7 +117,7 @@ def requests(target: Target) -> float:
 
 
 def nothing(_: Target) -> AbstractContextManager[None]:
-    """Do nothing: the service is what suffers."""
+    """Do nothing: for what the flags of the service do, and for the latencies without an attack."""
     return nullcontext()
 
 
@@ -125,8 +125,8 @@ PLAIN = {name: by_clients(name) for name in attacks.ATTACKS}
 """Those of clients on a service without TLS."""
 
 STOPPED_BY_KEYS = (
-    "sipping",
-    "dripping bodies",
+    "slow reading",
+    "slow bodies",
     "one-byte chunks",
     "events in chunks",
     "wrong events",
@@ -145,4 +145,4 @@ ATTACKS: dict[str, Attack] = {
     "vanished files": Attack(no_files, ("--workers=2",)),
     "stalled log": Attack(nothing, ("--access-log",), log_is_read=False),
 }
-"""The attacks by their names; the first shows what bystanders feel of none."""
+"""The attacks by their names; the first is none, for comparison."""

@@ -69,7 +69,7 @@ def target(folder: Path, *flags: str, keys: bool, tls: bool, log_is_read: bool) 
     model, temporary = folder / "model.onnx", folder / "temporary"
     shutil.copyfile(SHIPPED_MODEL, model)
     temporary.mkdir()
-    key = add_key("bystander", folder / "keys") if keys else None
+    key = add_key("client", folder / "keys") if keys else None
     context = None
     if keys:
         flags += ("--api-keys", str(folder / "keys"))

@@ -1,4 +1,4 @@
-"""Bystanders: clients with a key that measure how long they wait, and how much memory the service holds meanwhile."""
+"""What other clients get during an attack: their latencies, their faults, and the memory that the service holds."""
 
 import http.client
 import json
@@ -10,42 +10,47 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from benchmarks.load.attacks import N_FEATURES
-from benchmarks.targets.processes import family, resident_mb
+from benchmarks.targets.processes import family, forget_peak, peak_mb
+from tests.attacks.attacks import Attack
 from tests.attacks.target import Target
 
 INTERVAL_S = 0.01
 EVENT = json.dumps({"features": [1.0] * N_FEATURES}).encode()
 
 
-class Felt(NamedTuple):
-    """What bystanders got during an attack."""
+class Latencies(NamedTuple):
+    """What two clients measured during an attack; they have a key where one is needed."""
 
     health_ms: list[float]
-    """How long GET /health took, each on a new connection, as a probe asks."""
+    """Of GET /health, each on a new connection, as a probe asks."""
     score_ms: list[float]
-    """How long POST /score took, all on one connection."""
+    """Of POST /score, all on one connection."""
     faults: list[str]
     """What was no response of status 200."""
     peak_mb: float
-    """The most memory that the service held, all its processes together."""
+    """The most memory that each process of the service held during the attack, added up."""
 
     @classmethod
-    def during(cls, target: Target, seconds: float) -> Self:
-        """Ask for /health and one score up to a hundred times a second."""
-        felt, peak_mb = cls([], [], [], 0.0), 0.0
+    def under(cls, attack: Attack, target: Target, seconds: float) -> Self:
+        """Attack a service, and ask it for /health and one score up to a hundred times a second."""
+        forget_peak(family(target.service.pid))
+        with attack.during(target):
+            found = cls([], [], [], 0.0)
+            found._measure(target, time.monotonic() + seconds)
+            return found._replace(peak_mb=peak_mb(family(target.service.pid)))
+
+    def _measure(self, target: Target, end_s: float) -> None:
         headers = {"Content-Type": "application/json", **target.headers}
-        kept, end_s = target.connection(), time.monotonic() + seconds
+        kept = target.connection()
         while time.monotonic() < end_s:
             probe = target.connection()
-            felt._ask(probe, felt.health_ms, partial(probe.request, "GET", "/health"))
+            self._ask(probe, self.health_ms, partial(probe.request, "GET", "/health"))
             probe.close()
-            felt._ask(kept, felt.score_ms, partial(kept.request, "POST", "/score", EVENT, headers))
-            peak_mb = max(peak_mb, resident_mb(family(target.service.pid)))
+            self._ask(kept, self.score_ms, partial(kept.request, "POST", "/score", EVENT, headers))
             time.sleep(INTERVAL_S)
         kept.close()
-        return felt._replace(peak_mb=peak_mb)
 
-    def _ask(self, connection: http.client.HTTPConnection, waits_ms: list[float], send: Callable[[], None]) -> None:
+    def _ask(self, connection: http.client.HTTPConnection, latencies_ms: list[float], send: Callable[[], None]) -> None:
         began_s = time.perf_counter()
         try:
             send()
@@ -56,10 +61,10 @@ class Felt(NamedTuple):
         except (OSError, http.client.HTTPException) as error:
             self.faults.append(repr(error))
             connection.close()
-        waits_ms.append((time.perf_counter() - began_s) * 1000)
+        latencies_ms.append((time.perf_counter() - began_s) * 1000)
 
     def percentiles_ms(self, percent: float) -> tuple[float, float]:
-        """Give a percentile of both waits: for /health and for /score."""
+        """Give a percentile of both latencies: of /health and of /score."""
         return float(np.percentile(self.health_ms, percent)), float(np.percentile(self.score_ms, percent))
 
     def __str__(self) -> str:
