@@ -15,7 +15,7 @@ from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, png
 Floats = NDArray[np.float64]
 
 OURS, OTHERS = SIGNAL_COLOUR, BACKGROUND_COLOUR
-# Lines that know more than background are told apart from the rest at sight.
+# Lines that know more than background have colours of their own.
 COLOURS = {Knowledge.EXPOSED: "#7b3294", Knowledge.SUPERVISED: "#222222", Knowledge.KNOWN_DIRECTION: "#888888"}
 
 

@@ -109,7 +109,7 @@ PEERS: Final = {
         "One replica, throughput-optimised mode, HAProxy as ingress; ingress, replica and controller share the core.",
         server("ray_server"),
         packages=("ray[serve]==2.60.0", *HTTP, *ONNX),
-        # The first two are what its guide to high throughput turns on.
+        # Its guide to high throughput sets the first two.
         environment={
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_ENABLE_HA_PROXY": "1",

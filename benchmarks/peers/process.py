@@ -28,7 +28,7 @@ class PeerProcess(Server):
     core = 0
 
     def require_running(self) -> None:
-        """Raise RuntimeError with its last words if the peer has ended."""
+        """Raise RuntimeError with the last line of its log if the peer has ended."""
         if self.process.poll() is not None:
             raise RuntimeError(f"ended with status {self.process.returncode}: {last_line(self.log)}")
 

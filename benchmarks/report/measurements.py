@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-CAPACITY, AT_ONCE, AS_TOLD = "capacity", "again at once", "after Retry-After"
+CAPACITY, AT_ONCE, AFTER_RETRY_AFTER = "capacity", "again at once", "after Retry-After"
 """The behaviours of clients under overload."""
 
 S = TypeVar("S", bound=msgspec.Struct)

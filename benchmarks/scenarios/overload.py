@@ -18,7 +18,7 @@ from benchmarks.load.open_loop import undisturbed
 from benchmarks.load.outcomes import Outcome
 from benchmarks.load.scoring import WrongAnswerError
 from benchmarks.report import machine
-from benchmarks.report.measurements import AS_TOLD, AT_ONCE, CAPACITY, Overloaded, OverloadRun
+from benchmarks.report.measurements import AFTER_RETRY_AFTER, AT_ONCE, CAPACITY, Overloaded, OverloadRun
 from benchmarks.report.results import Overload
 from benchmarks.scenarios.cases import Case, Workload, each_round
 from benchmarks.targets.launcher import Server
@@ -28,7 +28,7 @@ from service.errors import RETRY_AFTER_S
 from service.settings import Settings
 
 TIMES: Final = 4
-RUN_S: Final = {CAPACITY: (0.25, 0.8), AT_ONCE: (0.25, 0.8), AS_TOLD: (2 * RETRY_AFTER_S, 1.0)}
+RUN_S: Final = {CAPACITY: (0.25, 0.8), AT_ONCE: (0.25, 0.8), AFTER_RETRY_AFTER: (2 * RETRY_AFTER_S, 1.0)}
 """Seconds to warm up, and seconds that count. Clients that wait for Retry-After have been refused before."""
 ROOM: Final = {"raw-10k": 10, "json-1k": 40, "json-10k": 5, "single-32": 32}
 """How many requests of a case are admitted together: 20 ms of work, and of single events 1 ms."""
@@ -90,18 +90,18 @@ def measure_behaviours(setting: Setting) -> Iterator[tuple[str, OverloadRun]]:
     if not setting.case.request.single:
         per_s = capacity.accepted_events_per_s / len(setting.case.scores)
         resting = round((TIMES - 1) * per_s * RETRY_AFTER_S)
-        yield AS_TOLD, measure(setting, AS_TOLD, setting.room + resting)
+        yield AFTER_RETRY_AFTER, measure(setting, AFTER_RETRY_AFTER, setting.room + resting)
 
 
 def measure(setting: Setting, behaviour: str, connections: int) -> OverloadRun:
     """Let so many clients ask for a while, with a few beside them that ask for health and for one event."""
-    url, told = setting.server.base_url, behaviour == AS_TOLD
+    url, waits = setting.server.base_url, behaviour == AFTER_RETRY_AFTER
     batches = ClosedLoop(
         url,
         [setting.request],
         clients=connections,
-        obey_retry_after=told,
-        begin_within_s=RETRY_AFTER_S if told else 0,
+        obey_retry_after=waits,
+        begin_within_s=RETRY_AFTER_S if waits else 0,
     )
     probes = [setting.single, setting.health]
     single, health = (ClosedLoop(url, [one], clients=PROBES, pause_s=PROBE_PAUSE_S) for one in probes)

@@ -24,7 +24,7 @@ SERVING = (
             Fault("what grows is not checked", "admission.check(more_events, more_bytes)", "pass"),
             Fault("a request that has ended counts on", "admission.requests -= 1", "pass"),
             Fault("what has grown counts on", "self._bytes += more_bytes", "pass"),
-            Fault("bytes never crowd a worker", " or 2 * self.bytes > self.max_bytes", ""),
+            Fault("bytes in flight take no room from slow bodies", " or 2 * self.bytes > self.max_bytes", ""),
             Fault(
                 "a cancelled request ends with the cancellation",
                 "raise cancellation_error(error) from error",
@@ -60,7 +60,7 @@ SERVING = (
                 "been submitted.\n        get_running_loop().call_soon(self._next)",
                 "been submitted.\n        self._next()",
             ),
-            Fault("a cancelled batch is given its turn", "if not turn.done():", "if True:", BATCHING),
+            Fault("a cancelled batch is scheduled", "if not turn.done():", "if True:", BATCHING),
             Fault("rows of other clients fill a call", "self._rows[filled : self._stale] = 0", "pass", BATCHING),
             Fault("a cancelled event gets its score", "if receiver.done():", "if False:", BATCHING),
             Fault(
@@ -76,7 +76,12 @@ SERVING = (
         "service/inference/deployment.py",
         DEPLOYMENT,
         [
-            Fault("a large block does not wait for its turn", "        if large:\n", "        if False:\n", FAIRNESS),
+            Fault(
+                "a large block is scored at once",
+                "        if large:\n",
+                "        if False:\n",
+                FAIRNESS,
+            ),
             Fault("all pieces of a block are scored at once", "if not fresh:", "if False:"),
             Fault(
                 "a reload ends a drain",
@@ -165,7 +170,7 @@ SERVING = (
     ),
     Part(
         "service/server/connections.py",
-        f"{HELD}::test_connections_that_say_nothing_make_room",
+        f"{HELD}::test_silent_connections_make_room",
         [
             Fault("connections that are not used make no room", "if n_more <= 0:", "if True:"),
             Fault("the newest connections end first", "key=itemgetter(0))[", "key=itemgetter(0), reverse=True)["),
@@ -181,7 +186,7 @@ SERVING = (
         "service/server/timeouts.py",
         CLOCKS,
         [
-            Fault("a frozen process blames its clients", "frozen = self._interval_s > FROZEN_S", "frozen = False"),
+            Fault("the time of a freeze counts", "frozen = self._interval_s > FROZEN_S", "frozen = False"),
             Fault(
                 "clocks of requests do not begin anew",
                 "self.message_s = self.request_s = self.received_s = self._unsent_s = self._linger_s = now_s",
@@ -196,7 +201,7 @@ SERVING = (
             Fault("a body has no time before its pace counts", " or taken_s <= PACE_GRACE_S", ""),
             Fault("a request may take for ever", "if now_s - self.request_s <= request_s:", "if True:"),
             Fault("a reader may sip", "(late or now_s", "(now_s"),
-            Fault("a lingering close may drip", " or now_s - self._linger_s > LINGER_S", ""),
+            Fault("a lingering close may go on without end", " or now_s - self._linger_s > LINGER_S", ""),
         ],
     ),
     Part(

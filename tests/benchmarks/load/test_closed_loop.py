@@ -57,7 +57,7 @@ def test_every_request_is_answered_and_checked(steady: Callable[..., ClosedLoop]
 
 
 def test_one_score_that_is_not_the_models_is_a_failure(steady: Callable[..., ClosedLoop]) -> None:
-    """An error in the last event of a batch is found, and no other request is blamed."""
+    """An error in the last event of a batch is found, and no other request fails."""
 
     def mistaken(events: NDArray[np.float32]) -> NDArray[np.float64]:
         scores = oracle(events)
@@ -99,7 +99,7 @@ def test_connections_are_opened_anew_when_told(steady: Callable[..., ClosedLoop]
 
 @pytest.mark.slow
 def test_requests_of_a_killed_service_are_lost_or_unsent(model: Path, identity: str) -> None:
-    """What it had taken is lost, and what was not taken any more is told apart."""
+    """What it had taken is lost, and what was not taken any more counts apart."""
     with live_service(model) as killed:
         requests = checked(killed.base_url, REQUESTS, {identity: oracle})
         with ClosedLoop(killed.base_url, requests, clients=8) as loop:
@@ -157,8 +157,8 @@ def answering(response: bytes, received: list[bytes]) -> Callable[[socket.socket
     return serve
 
 
-def test_a_client_that_obeys_waits_as_long_as_told(subtests: pytest.Subtests) -> None:
-    """Told to come back in a minute, one client asks once, and another again and again."""
+def test_a_client_that_obeys_waits_for_retry_after(subtests: pytest.Subtests) -> None:
+    """Refused for a minute, one client asks once, and another again and again."""
     for obeys, count in ((True, 1), (False, 5)):
         received: list[bytes] = []
         with subtests.test(msg=f"obeys: {obeys}"), serving_once(answering(REFUSAL, received)) as url:

@@ -1,4 +1,4 @@
-"""What connections make a worker hold is bounded, and those that need least from it make room first."""
+"""What connections make a worker hold is bounded, and those without a request make room first."""
 
 import json
 import signal
@@ -108,7 +108,7 @@ def crowded(
         yield service, partial(client_context(authority).wrap_socket, server_hostname=HOST)
 
 
-def test_connections_that_say_nothing_make_room(
+def test_silent_connections_make_room(
     crowded: tuple[LiveService, Callable[[socket.socket], socket.socket]],
 ) -> None:
     """Where there are as many connections as there may be, those that never asked for anything are ended first."""

@@ -122,7 +122,7 @@ def test_a_client_that_reads_nothing_is_cut_off(strict: LiveService) -> None:
 
 
 @pytest.mark.slow
-def test_a_frozen_service_blames_no_client(model_path: Path) -> None:
+def test_a_frozen_service_ends_no_request(model_path: Path) -> None:
     """After the process was stopped for longer than every timeout, heads, bodies and idle connections have their time.
 
     What is stopped are the clocks: what comes afterwards in time is answered, what does not is ended.
