@@ -23,30 +23,32 @@ def option(name: str, default: Any, text: str, kind: Any = None) -> click.Option
     return click.Option([name], type=kind, default=default, show_default=True, help=text)
 
 
+COUNT = click.IntRange(min=1)
+MINUTES = click.FloatRange(min=0, min_open=True)
 OTHERS = click.Choice([name for name in PEERS if name != OURS])
 SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
     "bench": (
         "Measure the service beside its ceilings.",
-        [option("--rounds", 7, "Runs of each case with a goal.")],
+        [option("--rounds", 7, "Runs of each case with a goal.", COUNT)],
     ),
     "load": (
         "Run Locust against a service.",
-        [option("--users", 8, "Concurrent clients."), option("--seconds", 30, "Duration.")],
+        [option("--users", 8, "Concurrent clients.", COUNT), option("--seconds", 30, "Duration.", COUNT)],
     ),
     "memory": (
         "Measure the memory of the service under the largest bodies.",
-        [option("--minutes", 10.0, "Duration.")],
+        [option("--minutes", 10.0, "Duration.", MINUTES)],
     ),
     "overload": (
         "Measure the service under four times the load that it admits.",
-        [option("--rounds", 7, "Runs of each case.")],
+        [option("--rounds", 7, "Runs of each case.", COUNT)],
     ),
     "peers": (
         "Measure other ways to serve the model, all or some; exit status 1 if one failed.",
         [
             click.Argument(["names"], nargs=-1, type=OTHERS, metavar="[PEER]..."),
-            option("--rounds", 5, "Runs of each case."),
-            option("--seconds", 3, "Duration of a run."),
+            option("--rounds", 5, "Runs of each case.", COUNT),
+            option("--seconds", 3, "Duration of a run.", COUNT),
         ],
     ),
     "profile": (
@@ -58,7 +60,7 @@ SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
     ),
     "soak": (
         "Load, reload, overload and kill the service, and count every request; exit status 1 after any fault.",
-        [option("--minutes", 20.0, "Duration.")],
+        [option("--minutes", 20.0, "Duration.", MINUTES)],
     ),
 }
 """The module of each scenario, what it does, and what its `run` takes beside the model."""

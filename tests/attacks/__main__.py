@@ -11,7 +11,9 @@ from tests.attacks.latencies import Latencies
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(ATTACKS)))
-@click.option("--seconds", default=10.0, show_default=True, help="Seconds of each attack.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Of each attack."
+)
 @click.option("--keys/--no-keys", default=True, help="Whether the service needs a key, which attackers do not have.")
 def main(names: tuple[str, ...], seconds: float, keys: bool) -> None:
     """Attack services of the shipped model, one after the other, and print the latencies of other clients."""

@@ -23,3 +23,19 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.startswith("error: ")
     assert "missing.onnx" in line
     assert main(["peers", "unknown"]) == 2
+
+
+def test_numbers_are_positive(subtests: pytest.Subtests) -> None:
+    """Others are a wrong command line, refused before anything is measured or written."""
+    numbers = {
+        (name, option)
+        for name, command in commands.commands.items()
+        for parameter in command.params
+        for option in parameter.opts
+        if parameter.type.name in {"integer", "integer range", "float", "float range"}
+    }
+    assert len(numbers) == 8
+    for name, option in numbers:
+        for value in ("0", "-1"):
+            with subtests.test(name=name, option=option, value=value):
+                assert main([name, option, value, "--model", "missing.onnx"]) == 2
