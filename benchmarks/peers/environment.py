@@ -37,12 +37,19 @@ def install(key: str, packages: Sequence[str], python: str) -> Path:
 
 
 def installed_versions(executable: Path, packages: Sequence[str]) -> dict[str, str]:
-    """Return the installed versions of `packages`, or without any of what our own service needs."""
+    """Return the installed versions of `packages`, or without any of what our own service needs.
+
+    Raises RuntimeError where pip fails, or one of them is missing.
+    """
     packages = packages or [required for required in requires("lhc-anomaly") or () if "extra ==" not in required]
     command = [str(executable), "-m", "pip", "list", "--disable-pip-version-check", "--format=json"]
-    listed = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    versions = {_canonical(package["name"]): package["version"] for package in listed}
+    listed = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if listed.returncode:
+        raise RuntimeError(f"{' '.join(command)} ends with status {listed.returncode}, expected 0")
+    versions = {_canonical(package["name"]): package["version"] for package in json.loads(listed.stdout)}
     names = [re.split(r"[^\w.-]", package)[0] for package in packages]
+    if missing := [name for name in names if _canonical(name) not in versions]:
+        raise RuntimeError(f"{executable} has no {', '.join(missing)}; install what is missing")
     return {name: versions[_canonical(name)] for name in names}
 
 

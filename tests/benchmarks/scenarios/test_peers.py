@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.load.scoring import ScoringRequest
 from benchmarks.peers.catalogue import PEERS
+from benchmarks.peers.environment import installed_versions
 from benchmarks.peers.formats import BASE64, BINARY_TENSOR, HEAD_BYTES, TENSOR
 from benchmarks.peers.process import PORTS, is_stopped, reserve_ports
 from benchmarks.report import results
@@ -84,6 +86,20 @@ def test_the_page_admits_its_bias_first_and_names_the_faster() -> None:
     assert "| B | 200 | 200 | 1 | 1 | 3 | 0.5 |" in text  # what no peer has is no column
     assert "- Not measured: C: no wheel" in text
     assert found.errors() == ["C: no wheel"]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("executable", "words"),
+    [
+        ("/bin/false", "^/bin/false -m pip list .* ends with status 1, expected 0$"),
+        (sys.executable, "has no no-package;"),
+    ],
+)
+def test_one_peer_without_pip_does_not_end_the_run(executable: str, words: str) -> None:
+    """The error is one that a peer may fail with: the others are measured all the same."""
+    with pytest.raises(RuntimeError, match=words):
+        installed_versions(Path(executable), ["no-package==1.0"])
 
 
 def test_ports_are_given_once() -> None:
