@@ -25,7 +25,7 @@ from benchmarks.detectors.samples import ComparisonEvents, Files, read_files
 from training.commands.arguments import add_processes_option, input_file
 from training.detectors.presets import PRESETS
 from training.evaluation.evaluation import require_different_names
-from training.files import atomic_write, require_folder
+from training.files import require_folder, write_files
 from training.jobs.parts import make_parts, read_part
 
 ROOT = Path(__file__).parents[2]
@@ -101,9 +101,7 @@ def compare(events: ComparisonEvents, files: Files, seeds: int, processes: int, 
         figures[f"roc-{sample.name}.png"] = plot_curves(scored)
     document = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
     page = render(comparison).encode()
-    for name, content in {**figures, "comparison.json": document, "comparison.md": page}.items():
-        with atomic_write(folder / name) as path:
-            path.write_bytes(content)
+    write_files(folder, {"comparison.md": page, "comparison.json": document, **figures})
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks.detectors") -> int:

@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from benchmarks.detectors.detectors import VIEWS, Knowledge, Line
 from benchmarks.detectors.results import Result, rank
 from training.evaluation.figures import plot_roc
-from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, png
+from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, png, style
 
 Floats = NDArray[np.float64]
 
@@ -19,20 +17,22 @@ OURS, OTHERS = SIGNAL_COLOUR, BACKGROUND_COLOUR
 COLOURS = {Knowledge.EXPOSED: "#7b3294", Knowledge.SUPERVISED: "#222222", Knowledge.KNOWN_DIRECTION: "#888888"}
 
 
+@style()
 def plot_aucs(results: Sequence[Result]) -> bytes:
     """Plot the AUC of every detector: a row a detector, the best mean first in its class; a dot a sample."""
+    from matplotlib.lines import Line2D
+
     ranked = rank(results)
     rows: list[tuple[str, Line | None]] = []
     for knowledge in Knowledge:
         lines = [line for line in ranked if line.knowledge == knowledge]
         rows += [(knowledge, None), *((_title(line), line) for line in lines)] if lines else []
-    made = Figure(figsize=(11, 1.8 + 0.3 * len(rows)), layout="constrained")
-    ax = made.subplots()
+    made, (ax,) = figure(width=11, height=1.8 + 0.3 * len(rows))
     ax.set_yticks(range(len(rows)), [title for title, _ in rows], fontsize=12)
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
-    ax.tick_params(axis="x", direction="in", top=True, labelsize=12)
-    ax.grid(axis="x", color="#eeeeee")
+    ax.tick_params(axis="y", which="both", length=0)
+    ax.tick_params(axis="x", labelsize=12)
+    ax.grid(axis="x", color="#dddddd", linestyle="-")
     ax.set_axisbelow(True)
     for height, (_, line) in enumerate(rows):
         if line is None:

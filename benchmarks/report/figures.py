@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.report import results
 from benchmarks.report.measurements import median_of
 from benchmarks.report.results import Bench, Memory, Result, Soak
-from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save
+from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save, style
 from training.files import atomic_write
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ EVENTS = {
 }
 
 
+@style()
 def plot_latency(bench: Bench) -> Figure:
     """Plot three percentiles of the latency of single events against the rate at which they are sent."""
     made, (ax,) = figure()
@@ -39,11 +40,12 @@ def plot_latency(bench: Bench) -> Figure:
             ax.plot(rates, values, line, marker="o", markersize=3, color=colour, label=f"{name}, {percentile}")
     ax.set_yscale("log")
     ax.set_xlim(left=0)
-    label(ax, "offered load [1000 requests/s]", "latency from when a request was due [ms]")
+    label(ax, "offered load [1000 requests/s]", "latency from due time [ms]")
     _legend(ax, columns=len(bench.latency))
     return made
 
 
+@style()
 def plot_memory(memory: Memory) -> Figure:
     """Plot what the service holds, and the most that it has held, over time."""
     made, (ax,) = figure()
@@ -58,6 +60,7 @@ def plot_memory(memory: Memory) -> Figure:
     return made
 
 
+@style()
 def plot_soak(soak: Soak) -> Figure:
     """Plot memory, descriptors, latency and rate over time, with what was done to the service."""
     made, axes = figure(columns=2, rows=2)
