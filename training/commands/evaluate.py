@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
     from training.evaluation.card import write_card
     from training.evaluation.evaluation import evaluate, load_labelled, sample_name, summary
     from training.evaluation.model import open_scorer
+    from training.events.events import digest
     from training.files import sha256_of
 
     label_files = check_samples(parser, args)
@@ -31,7 +32,9 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
         events, name = load_labelled(path, args.key, args.label, labels), sample_name(path)
         background, signal = (scorer.score(part.features).astype(float) for part in (events.background, events.signal))
         scores[name] = (background, signal)
-        evaluations.append(evaluate(scorer.artefact, name, sha256_of(path), background, signal))
+        evaluations.append(
+            evaluate(scorer.artefact, name, sha256_of(path), digest(events.background.features), background, signal)
+        )
     write_card(args.out, scorer.artefact, evaluations, scores)
     print("\n".join(map(summary, evaluations)))
     return 0

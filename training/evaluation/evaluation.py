@@ -16,6 +16,7 @@ from training.events.events import Events, read_events
 Floats = NDArray[np.float64]
 
 TOO_LITTLE = f"not measured: fewer than {ENOUGH_BACKGROUND} background events"
+TRAINED_ON = "the model was trained on this background"
 ALL_EQUAL = "all scores are equal: no threshold separates signal from background"
 
 
@@ -32,6 +33,7 @@ class Evaluation:
     max_significance_improvement: Measured | None  # None with too little background
     background_efficiency: dict[str, Measured]  # by working point
     signal_efficiency: dict[str, Measured]  # by working point
+    trained_on: bool  # its background is what the model was trained on
 
     @property
     def all_equal(self) -> bool:
@@ -39,8 +41,13 @@ class Evaluation:
         return (self.auc.value, self.auc.error) == (0.5, 0.0)
 
 
-def evaluate(artefact: Artefact, sample: str, sha256: str, background: Floats, signal: Floats) -> Evaluation:
-    """Return the figures of merit of an artefact from its scores of background (n,) and signal (m,)."""
+def evaluate(
+    artefact: Artefact, sample: str, sha256: str, background_sha256: str, background: Floats, signal: Floats
+) -> Evaluation:
+    """Return the figures of merit of an artefact from its scores of background (n,) and signal (m,).
+
+    `sha256` is that of the file, `background_sha256` that of the background's features, see `digest`.
+    """
     thresholds = {point.name: point.threshold for point in artefact.metadata.working_points}
     return Evaluation(
         sample=sample,
@@ -52,7 +59,13 @@ def evaluate(artefact: Artefact, sample: str, sha256: str, background: Floats, s
         max_significance_improvement=max_significance_improvement(background, signal),
         background_efficiency={name: efficiency(background, cut) for name, cut in thresholds.items()},
         signal_efficiency={name: efficiency(signal, cut) for name, cut in thresholds.items()},
+        trained_on=background_sha256 == artefact.metadata.data_sha256,
     )
+
+
+def counted(efficiency: Measured, events: int) -> str:
+    """Return an efficiency with its error, or that all or none of the events passed, which has no binomial error."""
+    return str(efficiency) if efficiency.error else f"{'all' if efficiency.value else 'none'} of {events:,}"
 
 
 def sample_name(path: Path) -> str:
@@ -93,5 +106,10 @@ def summary(evaluation: Evaluation) -> str:
         f"  largest eps_S/sqrt(eps_B): {evaluation.max_significance_improvement or TOO_LITTLE}",
     ]
     for name, background in evaluation.background_efficiency.items():
-        lines.append(f"  {name}: eps_B {background}, eps_S {evaluation.signal_efficiency[name]}")
-    return "\n".join([*lines, f"  {ALL_EQUAL}"] if evaluation.all_equal else lines)
+        kept = counted(evaluation.signal_efficiency[name], evaluation.signal_events)
+        lines.append(f"  {name}: eps_B {counted(background, evaluation.background_events)}, eps_S {kept}")
+    warnings = (
+        (evaluation.all_equal, ALL_EQUAL),
+        (evaluation.trained_on, f"these figures are optimistic: {TRAINED_ON}"),
+    )
+    return "\n".join([*lines, *(f"  {text}" for true, text in warnings if true)])

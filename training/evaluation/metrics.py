@@ -1,6 +1,7 @@
 """How well scores tell signal from background: figures of merit with their statistical errors."""
 
 from dataclasses import dataclass
+from math import floor, log10
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,17 @@ ENOUGH_BACKGROUND = 100
 
 @dataclass(frozen=True)
 class Measured:
-    """A value and its standard deviation."""
+    """A value and its standard deviation, 0 where nothing varies."""
 
     value: float
     error: float
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} ± {self.error:.2g}"
+        """Round both to the decimals of the error's second significant digit."""
+        if not self.error:
+            return f"{self.value:g}"
+        decimals = max(0, 1 - floor(log10(self.error)))
+        return f"{self.value:,.{decimals}f} ± {self.error:,.{decimals}f}"
 
 
 def auc(background: Floats, signal: Floats) -> Measured:

@@ -1,11 +1,14 @@
-"""The model that events are scored with."""
+"""The model that events are scored with, and what its metadata say of it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from service.model.artefact import load_artefact
+from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
 from training.errors import EventsError
 from training.events.events import FEATURE_NAMES
+
+UNEXPOSED = "background only: trained without signal or labels"
 
 
 def open_scorer(path: str | Path) -> Scorer:
@@ -22,3 +25,28 @@ def open_scorer(path: str | Path) -> Scorer:
             f"{', '.join(FEATURE_NAMES)}: use a model that was trained on them"
         )
     return scorer
+
+
+def facts(artefact: Artefact) -> dict[str, str]:
+    """Return the facts about a model, from its metadata, as short texts by name."""
+    metadata = artefact.metadata
+    rest = {name: value for name, value in metadata.training.items() if name not in ("configuration", "exposure")}
+    exposure = metadata.training.get("exposure")
+    return {
+        "Model": f"{metadata.model_name}, version {metadata.model_version}, made by code {metadata.code_version}",
+        "SHA-256": artefact.sha256,
+        "Class": f"exposed to signal in training: {in_words(exposure)}" if exposure else UNEXPOSED,
+        "Training": in_words(rest),
+        "Configuration": in_words(metadata.training.get("configuration")),
+        "Sees": ", ".join(metadata.scaler.names),
+    }
+
+
+def in_words(values: object) -> str:
+    """Return values of a model's metadata as one line: any JSON, for other programs write models too."""
+    if not values:
+        return "not stated"
+    if not isinstance(values, Mapping):
+        return str(values)
+    shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())

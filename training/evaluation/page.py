@@ -4,17 +4,15 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from math import floor, log10
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.model.artefact import Artefact
 from training.evaluation import figures
-from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE
-from training.evaluation.metrics import Measured
+from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, counted
+from training.evaluation.model import facts
 from training.evaluation.report import MASSES, Report, Sample, by_class
 from training.evaluation.sculpting import RANDOM_SELECTIONS
 from training.events.kinematics import AXIS_LABELS, OF_EVENTS, OF_JETS
@@ -22,7 +20,6 @@ from training.files import require_output, write_files
 
 PAGE = "report.html"
 NUMBERS = "report.json"
-UNEXPOSED = "background only: trained without signal or labels"
 
 
 def write_report(folder: Path, artefact: Artefact, report: Report, samples: Sequence[Sample]) -> None:
@@ -49,45 +46,17 @@ def render(artefact: Artefact, report: Report, pngs: Mapping[str, bytes]) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["rounded"] = rounded
     return environment.get_template("report.html").render(
         report=report,
         metadata=artefact.metadata,
         facts=facts(artefact),
+        counted=counted,
+        trained_on=TRAINED_ON,
         figures={name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in pngs.items()},
         too_little=TOO_LITTLE,
         all_equal=ALL_EQUAL,
         random_selections=RANDOM_SELECTIONS,
     )
-
-
-def rounded(measured: Measured) -> str:
-    """Return a value and its error, both to the decimals of the error's second significant digit."""
-    decimals = max(0, 1 - floor(log10(measured.error))) if measured.error else 4
-    return f"{measured.value:,.{decimals}f} ± {measured.error:,.{decimals}f}"
-
-
-def facts(artefact: Artefact) -> dict[str, str]:
-    """Return the facts about a model, from its metadata, as short texts by name."""
-    metadata = artefact.metadata
-    rest = {name: value for name, value in metadata.training.items() if name not in ("configuration", "exposure")}
-    exposure = metadata.training.get("exposure")
-    return {
-        "Model": f"{metadata.model_name}, version {metadata.model_version}, made by code {metadata.code_version}",
-        "SHA-256": artefact.sha256,
-        "Class": f"exposed to signal in training: {in_words(exposure)}" if exposure else UNEXPOSED,
-        "Training": in_words(rest),
-        "Configuration": in_words(metadata.training.get("configuration")),
-        "Sees": ", ".join(metadata.scaler.names),
-    }
-
-
-def in_words(values: Mapping[str, Any] | None) -> str:
-    """Return values of a model's metadata as one line."""
-    if values is None:
-        return "not stated"
-    shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 
 
 def _plots(artefact: Artefact, report: Report, samples: Sequence[Sample]) -> dict[str, Callable[[], bytes]]:

@@ -146,9 +146,10 @@ def compile_report(artefact: Artefact, samples: Sequence[Sample]) -> Report:
         sha256=artefact.sha256,
         samples=[_facts(artefact, sample, first) for sample in samples],
         evaluations=[
-            evaluate(artefact, one.name, one.sha256, (one.background or reference).scores, one.signal.scores)
+            evaluate(artefact, one.name, one.sha256, judge.sha256, judge.scores, one.signal.scores)
             for one in samples
             if one.signal
+            for judge in (one.background or reference,)
         ],
         dijet_mass_edges_gev=DIJET_MASS_EDGES_GEV.tolist(),
         sculpting={

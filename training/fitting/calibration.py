@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from service.model.artefact import Artefact, with_metadata
 from training.errors import ExportError
-from training.evaluation.metrics import efficiency
+from training.evaluation.metrics import Measured, efficiency
 from training.fitting.working_points import derive_working_points
 
 
@@ -38,7 +38,7 @@ def check_table(artefact: Artefact, scores: NDArray[np.float32]) -> str:
     lines = [f"{artefact.identity} on {len(scores):,} background events"]
     for point in artefact.metadata.working_points:
         nominal = point.background_efficiency
-        error = np.sqrt(nominal * (1 - nominal) / point.calibration_events)
+        expected = Measured(nominal, float(np.sqrt(nominal * (1 - nominal) / point.calibration_events)))
         measured = efficiency(scores.astype(np.float64), point.threshold)
-        lines.append(f"  {point.name:<10} nominal {nominal:g} ± {error:.2g}, measured {measured}")
+        lines.append(f"  {point.name:<10} nominal {expected}, measured {measured}")
     return "\n".join(lines)

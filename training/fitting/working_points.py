@@ -33,13 +33,14 @@ def derive_working_points(scores: NDArray[np.float32], calibration_sha256: str) 
 
 
 def working_points_table(artefact: Artefact) -> str:
-    """Return the artefact's identity and working points as a few lines of text."""
-    lines = [
-        f"  {point.name:<10} background efficiency {point.background_efficiency:g}: "
-        f"score > {point.threshold:.6g} +- {point.threshold_uncertainty:.2g}"
-        for point in artefact.metadata.working_points
-    ]
-    return "\n".join([artefact.identity, *(lines or ["  no working point: the calibration sample is too small"])])
+    """Return the artefact's identity and working points as a few lines of text, and why it lacks some."""
+    points, lines = {point.name: point for point in artefact.metadata.working_points}, [artefact.identity]
+    for name, efficiency in BACKGROUND_EFFICIENCIES.items():
+        decision = f"none, its calibration needs {MIN_EVENTS_ABOVE / efficiency:,.0f} background events"
+        if point := points.get(name):
+            decision = f"score > {point.threshold:.6g} ± {point.threshold_uncertainty:.2g}"
+        lines.append(f"  {name:<10} background efficiency {efficiency:g}: {decision}")
+    return "\n".join(lines)
 
 
 def _threshold(ordered: NDArray[np.float32], efficiency: float) -> np.float32:

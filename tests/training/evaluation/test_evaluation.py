@@ -1,19 +1,24 @@
 """What `evaluate` says of the shipped model on the shipped sample."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
-from tests.artefacts import write_artefact
+from tests.artefacts import metadata, model, write_artefact
+from tests.training import samples
 from training.__main__ import main
-from training.evaluation.evaluation import load_labelled
+from training.evaluation.evaluation import TRAINED_ON, counted, load_labelled
+from training.evaluation.metrics import Measured
 from training.evaluation.report import load_samples
-from training.events.events import FEATURE_NAMES, Events, read_events, write_events
+from training.events.events import FEATURE_NAMES, Events, digest, read_events, write_events
 from training.events.hdf5_writer import write_frame
 
 EXPORTED = Path(__file__).parents[3] / "exported"
@@ -37,6 +42,41 @@ def test_figures_are_those_of_the_scores(tmp_path: Path) -> None:
     for figure in ("roc.png", "scores.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
     assert artefact.identity in (tmp_path / "model_card.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {},
+        {"configuration": {"simplicity": "2"}, "training_events": 5, "exposure": {"signal_events": 4000}},
+        {"configuration": [1], "exposure": True},
+    ],
+)
+def test_any_model_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str], training: dict[str, Any]) -> None:
+    """Whatever its metadata say of the training: the card claims nothing of simulations or of the shipped models.
+
+    Where the events are those that the model was trained on, card, numbers and the command say so.
+    """
+    events, out = tmp_path / "mine.h5", tmp_path / "out"
+    write_events(events, samples.mixed(150, 50))
+    for trained_on in (False, True):
+        sha256 = digest(read_events(events).background.features) if trained_on else "d" * 64
+        described = msgspec.structs.replace(metadata(14, FEATURE_NAMES), training=training, data_sha256=sha256)
+        model_file = write_artefact(tmp_path / "model.onnx", model(described))
+        assert main(["evaluate", str(model_file), str(events), "--out", str(out)]) == 0
+        card = (out / "model_card.md").read_text(encoding="utf-8")
+        assert not re.search(r"shipped|simulat|Pythia|W'|seed", card, re.IGNORECASE)
+        assert ("exposed to signal in training" in card) == ("exposure" in training)
+        (sample,) = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["samples"]
+        said = [TRAINED_ON in text for text in (capsys.readouterr().out, card)]
+        assert [*said, sample["trained_on"]] == [trained_on] * 3
+
+
+def test_an_efficiency_without_an_error_is_a_count() -> None:
+    """That none or all of the events passed is said as such: the binomial error of that is 0."""
+    assert counted(Measured(0.0, 0.0), 907) == "none of 907"
+    assert counted(Measured(1.0, 0.0), 20_000) == "all of 20,000"
+    assert counted(Measured(0.5, 0.05), 100) == "0.500 ± 0.050"
 
 
 def test_too_little_background_and_equal_scores_are_said(
@@ -72,14 +112,16 @@ def test_what_cannot_be_evaluated_is_named(
         ("unlabelled", Events(events.features[:100])),
     ):
         write_events(tmp_path / f"{name}.h5", some)
-    for model, name, reason in (
+    for model_file, name, reason in (
         (MODEL, "background", "has 0 events of signal (label 1)"),
         (MODEL, "signal", "has 0 events of background (label 0)"),
         (MODEL, "unlabelled", "or a text file of labels with --labels"),
         (other, "signal", "use a model that was trained on them"),
     ):
-        with subtests.test(model=model.name, events=name):
-            assert main(["evaluate", str(model), str(tmp_path / f"{name}.h5"), "--out", str(tmp_path / "out")]) == 1
+        with subtests.test(model=model_file.name, events=name):
+            assert (
+                main(["evaluate", str(model_file), str(tmp_path / f"{name}.h5"), "--out", str(tmp_path / "out")]) == 1
+            )
             assert reason in capsys.readouterr().err.splitlines()[-1]
             assert not (tmp_path / "out").exists()
 

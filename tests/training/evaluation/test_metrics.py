@@ -26,6 +26,19 @@ def test_auc_is_the_fraction_of_pairs_in_order() -> None:
     assert auc(high, low).value == 0.0
 
 
+def test_value_and_error_have_the_same_decimals() -> None:
+    """Both are rounded to the error's second significant digit, or to whole numbers; a value without error is alone."""
+    for value, error, text in (
+        (0.917123, 0.00112, "0.9171 ± 0.0011"),
+        (45.35, 10.04, "45 ± 10"),
+        (302.33, 171.2, "302 ± 171"),
+        (1234567.0, 20000.0, "1,234,567 ± 20,000"),
+        (0.1, 0.03, "0.100 ± 0.030"),
+        (0.5, 0.0, "0.5"),
+    ):
+        assert str(Measured(value, error)) == text
+
+
 def test_auc_error_is_the_spread_of_repeated_samples() -> None:
     """DeLong's error is what the area scatters by from sample to sample."""
     rng = np.random.default_rng(2)

@@ -13,7 +13,8 @@ from tests.artefacts import metadata, model, with_metadata, write_artefact
 from tests.training import samples
 from tests.training.evaluation.pages import Page
 from training.__main__ import main
-from training.evaluation.page import UNEXPOSED, facts, in_words, render
+from training.evaluation.model import UNEXPOSED, facts, in_words
+from training.evaluation.page import render
 from training.evaluation.report import compile_report, load_samples
 from training.events.events import BACKGROUND, FEATURE_NAMES, SIGNAL, write_events
 

@@ -58,7 +58,9 @@ def test_thresholds_and_version_change_and_nothing_else(
     before, _, after = capsys.readouterr().out.partition(new.identity)
     for point in old.metadata.working_points:
         assert f"{point.name:<10} nominal {point.background_efficiency:g}" in before
-    assert "loose      background efficiency 0.1" in after
+    assert "loose      background efficiency 0.1: score > " in after
+    assert "tight      background efficiency 0.001: none, its calibration needs 25,000 background events" in after
+    assert "very_tight background efficiency 0.0001: none, its calibration needs 250,000 background events" in after
 
 
 def test_the_error_of_a_nominal_efficiency_is_that_of_its_calibration() -> None:
@@ -70,7 +72,7 @@ def test_the_error_of_a_nominal_efficiency_is_that_of_its_calibration() -> None:
     )
     _, line = check_table(changed, np.arange(100, dtype=np.float32)).splitlines()
     said = " ".join(line.split())
-    assert said == "tenth nominal 0.1 ± 0.01, measured 0.1 ± 0.03"  # of 900 and of 100 events
+    assert said == "tenth nominal 0.100 ± 0.010, measured 0.100 ± 0.030"  # of 900 and of 100 events
 
 
 def test_calibrated_again_the_file_is_the_same(background: NDArray[np.float32]) -> None:
