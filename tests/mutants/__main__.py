@@ -24,8 +24,10 @@ from tests.mutants.faults import PARTS
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 TIMEOUT_S: Final = 120
-"""Tests that take longer have noticed the fault: they hang."""
 NOTICED, UNNOTICED, EQUIVALENT = "noticed", "unnoticed", "equivalent"
+TIMED_OUT, KILLED = "timed out", "killed"
+"""Not noticed: a slow test of a machine with other work ends in the same way."""
+OUTCOMES: Final = (NOTICED, UNNOTICED, TIMED_OUT, KILLED, EQUIVALENT)
 PASSED, FAILED = 0, 1
 """What pytest exits with."""
 
@@ -52,7 +54,7 @@ def main(patterns: Sequence[str]) -> int:
     print(summary(outcomes), f"{(time.monotonic() - started) / 60:.0f} minutes")
     if not patterns:
         RESULTS.write_text(results(outcomes, (time.monotonic() - started) / 60), "utf-8")
-    return int(any(one.outcome == UNNOTICED for one in outcomes))
+    return int(any(one.outcome not in (NOTICED, EQUIVALENT) for one in outcomes))
 
 
 def copy_tree(folder: Path) -> Path:
@@ -79,13 +81,21 @@ def try_faults(tree: Path, chosen: Sequence[tuple[Part, Fault]]) -> list[Outcome
         path.write_text(part.changed(fault, content), "utf-8")
         status = run_tests(tree, tests)
         path.write_text(content, "utf-8")
-        # Negative: a signal. Others say that the tests could not run, which is no notice of theirs.
-        if status is not None and status > FAILED:
+        if status is not None and status > FAILED:  # the tests could not run
             raise RuntimeError(f"pytest {tests} ends with {status} with the fault {fault.what!r}, expected {FAILED}")
-        outcome = NOTICED if status != PASSED else EQUIVALENT if fault.equivalent else UNNOTICED
+        outcome = outcome_of(fault, status)
         outcomes.append(Outcome(part.file, fault, outcome))
         print(f"{outcome:<10} {time.monotonic() - started:4.0f} s  {part.file}: {fault.what}", flush=True)
     return outcomes
+
+
+def outcome_of(fault: Fault, status: int | None) -> str:
+    """Say what became of a fault by the exit status of pytest: negative for a signal, None for a timeout."""
+    if status is None:
+        return TIMED_OUT
+    if status < 0:
+        return KILLED
+    return NOTICED if status == FAILED else EQUIVALENT if fault.equivalent else UNNOTICED
 
 
 def run_tests(tree: Path, tests: str) -> int | None:
@@ -123,15 +133,13 @@ def results(outcomes: Sequence[Outcome], minutes: float) -> str:
         f"`make mutants` on {datetime.now(UTC):%Y-%m-%d}, commit {described}, {minutes:.0f} minutes: "
         f"{summary(outcomes)}.",
         "",
-        "| file | noticed | unnoticed | equivalent |",
-        "|---|---|---|---|",
+        f"| file | {' | '.join(OUTCOMES)} |",
+        f"|{'---|' * (1 + len(OUTCOMES))}",
     ]
     for file in dict.fromkeys(one.file for one in outcomes):
         found = [one.outcome for one in outcomes if one.file == file]
-        lines.append(
-            f"| `{file}` | {' | '.join(str(found.count(name)) for name in (NOTICED, UNNOTICED, EQUIVALENT))} |"
-        )
-    for outcome in (UNNOTICED, EQUIVALENT):
+        lines.append(f"| `{file}` | {' | '.join(str(found.count(name)) for name in OUTCOMES)} |")
+    for outcome in OUTCOMES[1:]:
         some = [one for one in outcomes if one.outcome == outcome]
         lines += ["", f"## {outcome.capitalize()}", "", *([] if some else ["None."])]
         lines += [
