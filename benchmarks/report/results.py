@@ -41,9 +41,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
 
     @property
+    def asked(self) -> str:
+        """The command, with that of today for one that was a module of its own."""
+        today = self.command.replace("-m benchmarks.", "-m benchmarks ")
+        return f"`{self.command}`" if today == self.command else f"`{self.command}` (now `{today}`)"
+
+    @property
     def caption(self) -> str:
         """The run that a table shows."""
-        facts = [f"`{self.command}`", self.started[:10], f"commit {self.commit[:10]}{self.commit[40:]}"]
+        facts = [self.asked, self.started[:10], f"commit {self.commit[:10]}{self.commit[40:]}"]
         return ", ".join(filter(None, [*facts, f"model {self.model}"]))
 
     def errors(self) -> list[str]:

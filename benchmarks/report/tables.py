@@ -31,7 +31,7 @@ def write_pages() -> None:
     captions = "\n".join(f"- {one.caption}" for one in goals)
     reached = f"{goal_table(*goals)}\n\nThese are of the runs:\n\n{captions}"
     fill(SHORT_PAGE, reached)
-    machines = "\n".join(f"- `{one.command}`: {measured_on(one)}" for one in found)
+    machines = "\n".join(f"- {one.asked}: {measured_on(one)}" for one in found)
     pages = [f"### What must be reached\n\n{reached}", *map(page, found), f"### Machines and versions\n\n{machines}"]
     fill(LONG_PAGE, "\n\n".join(pages))
     for one in found:
