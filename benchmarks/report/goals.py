@@ -73,9 +73,9 @@ def overload_goals(found: Overload) -> Iterator[Goal]:
                 full = number(median[CAPACITY].accepted_events_per_s)
                 shown = f"{number(run.accepted_events_per_s)} events/s of {full}"
                 yield Goal(what, case.to_capacity(behaviour), shown, 0.9, 0.95)
-        if run := median.get(AFTER_RETRY_AFTER):
+        if after := median.get(AFTER_RETRY_AFTER):
             what = f"{name}: 99 % of refusals within, clients wait for Retry-After"
-            yield Goal(what, run.refused_p99_ms, f"{run.refused_per_s:.0f}/s refused", 100, 10, " ms", at_most=True)
+            yield Goal(what, after.refused_p99_ms, f"{after.refused_per_s:.0f}/s refused", 100, 10, " ms", at_most=True)
 
 
 GOALS: dict[type[Result], Callable[[Any], Iterator[Goal]]] = {
