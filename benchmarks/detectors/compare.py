@@ -24,7 +24,7 @@ from benchmarks.detectors.results import Comparison, leaders, measure, render, s
 from benchmarks.detectors.samples import ComparisonEvents, Files, read_files
 from training.commands.arguments import add_processes_option, input_file
 from training.detectors.presets import PRESETS
-from training.evaluation.evaluation import require_different_names
+from training.evaluation.samples import require_different_names
 from training.files import require_folder, write_files
 from training.jobs.parts import make_parts, read_part
 

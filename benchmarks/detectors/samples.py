@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import EventsError
-from training.evaluation.evaluation import sample_name
+from training.evaluation.samples import sample_name
 from training.events.events import read_background, read_events
 from training.files import sha256_of
 

@@ -64,7 +64,7 @@ def check_samples(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
     Ends the command where some have none. Raises EventsError for two of one name, and OSError when the folder cannot be
     written.
     """
-    from training.evaluation.evaluation import require_different_names
+    from training.evaluation.samples import require_different_names
 
     labels = labels_of(parser, args.labels, len(args.events))
     require_different_names(args.events)

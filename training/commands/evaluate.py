@@ -20,21 +20,14 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
     args = parser.parse_args(argv)
 
     from training.evaluation.card import write_card
-    from training.evaluation.evaluation import evaluate, load_labelled, sample_name, summary
+    from training.evaluation.evaluation import evaluate, summary
     from training.evaluation.model import open_scorer
-    from training.events.events import digest
-    from training.files import sha256_of
+    from training.evaluation.samples import judged, load_samples
 
-    label_files = check_samples(parser, args)
+    labels = check_samples(parser, args)
     scorer = open_scorer(args.model)
-    evaluations, scores = [], {}
-    for path, labels in zip(args.events, label_files, strict=True):
-        events, name = load_labelled(path, args.key, args.label, labels), sample_name(path)
-        background, signal = (scorer.score(part.features).astype(float) for part in (events.background, events.signal))
-        scores[name] = (background, signal)
-        evaluations.append(
-            evaluate(scorer.artefact, name, sha256_of(path), digest(events.background.features), background, signal)
-        )
-    write_card(args.out, scorer.artefact, evaluations, scores)
+    samples = load_samples(scorer, args.events, args.key, args.label, labels, alone=False)
+    evaluations = [evaluate(scorer.artefact, *one) for one in judged(samples)]
+    write_card(args.out, scorer.artefact, evaluations, samples)
     print("\n".join(map(summary, evaluations)))
     return 0

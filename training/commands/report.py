@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training r
 
     from training.evaluation.model import open_scorer
     from training.evaluation.page import PAGE, write_report
-    from training.evaluation.report import compile_report, load_samples
+    from training.evaluation.report import compile_report
+    from training.evaluation.samples import load_samples
 
     labels = check_samples(parser, args)
     scorer = open_scorer(args.model)

@@ -4,14 +4,15 @@ After Mitchell et al., "Model Cards for Model Reporting", arXiv:1810.03993.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from service.model.artefact import Artefact
 from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, Evaluation, counted
-from training.evaluation.figures import Scores, draw, plot_roc, plot_scores
+from training.evaluation.figures import draw, plot_roc, plot_scores
 from training.evaluation.model import facts
+from training.evaluation.samples import Sample, judged
 from training.files import write_files
 
 PURPOSE = "Ranks dijet events by how unlike background they are, for selections at a fixed background efficiency."
@@ -26,14 +27,13 @@ LIMITS = """\
 - A score does not say why an event is unusual: detector faults and rare background score high as well."""
 
 
-def write_card(
-    folder: Path, artefact: Artefact, evaluations: Sequence[Evaluation], scores: Mapping[str, Scores]
-) -> None:
+def write_card(folder: Path, artefact: Artefact, evaluations: Sequence[Evaluation], samples: Sequence[Sample]) -> None:
     """Write model_card.md, metrics.json and the figures of the scores of each sample: all of them or none.
 
     A figure that cannot be drawn is left out, with a warning, and never costs the numbers. Raises OSError.
     """
     metrics = {"model": artefact.identity, "samples": [asdict(one) for one in evaluations]}
+    scores = {one.name: (background.scores, signal.scores) for one, background, signal in judged(samples)}
     backgrounds = {f"{name} background": background for name, (background, _) in scores.items()}
     signals = {name: signal for name, (_, signal) in scores.items()}
     thresholds = {point.name: point.threshold for point in artefact.metadata.working_points}

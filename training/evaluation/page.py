@@ -13,10 +13,11 @@ from service.model.artefact import Artefact
 from training.evaluation import figures
 from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, counted
 from training.evaluation.model import facts
-from training.evaluation.report import MASSES, Report, Sample, by_class
+from training.evaluation.report import MASSES, Report
+from training.evaluation.samples import Sample, by_class, judged
 from training.evaluation.sculpting import RANDOM_SELECTIONS
 from training.events.kinematics import AXIS_LABELS, OF_EVENTS, OF_JETS
-from training.files import require_output, write_files
+from training.files import write_files
 
 PAGE = "report.html"
 NUMBERS = "report.json"
@@ -27,11 +28,7 @@ def write_report(folder: Path, artefact: Artefact, report: Report, samples: Sequ
 
     A figure that cannot be drawn is left out, with a warning, and never costs the numbers. Raises OSError.
     """
-    plots = _plots(artefact, report, samples)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (PAGE, NUMBERS, *plots):  # before the long work of drawing
-        require_output(folder / name)
-    drawn = figures.draw(plots)
+    drawn = figures.draw(_plots(artefact, report, samples))
     page = render(artefact, report, {name: png for name, png in drawn.items() if png is not None})
     numbers = json.dumps(asdict(report), indent=1, allow_nan=False) + "\n"
     write_files(folder, {PAGE: page.encode(), NUMBERS: numbers.encode(), **drawn})
@@ -63,9 +60,8 @@ def _plots(artefact: Artefact, report: Report, samples: Sequence[Sample]) -> dic
     """Return how to draw each figure, by file name: without working points, none of those that are about them."""
     points = {point.name: point for point in artefact.metadata.working_points}
     backgrounds, signals = by_class(samples)
-    reference = next(iter(backgrounds.values()))
     named = {f"{name} background": one for name, one in backgrounds.items()}
-    pairs = {name: (backgrounds.get(name, reference).scores, one.scores) for name, one in signals.items()}
+    pairs = {one.name: (background.scores, signal.scores) for one, background, signal in judged(samples)}
 
     def features(labels: Mapping[str, str]) -> Callable[[], bytes]:
         of_backgrounds, of_signals = ({name: one.quantities for name, one in some.items()} for some in (named, signals))

@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from service.model.artefact import Artefact, WorkingPoint
-from service.model.scorer import Scorer
-from training.errors import EventsError
-from training.evaluation.evaluation import Evaluation, evaluate, sample_name
+from training.evaluation.evaluation import Evaluation, evaluate
 from training.evaluation.metrics import Measured
+from training.evaluation.samples import Sample, Scored, by_class, judged
 from training.evaluation.sculpting import (
     DIJET_MASS_EDGES_GEV,
     Efficiency,
@@ -21,11 +17,6 @@ from training.evaluation.sculpting import (
     efficiency_by_bin,
     sculpting,
 )
-from training.events.events import SIGNAL, digest, read_events
-from training.events.kinematics import quantities
-from training.files import sha256_of
-
-Floats = NDArray[np.float64]
 
 # Masses that an efficiency is shown against.
 MASSES = ("mjj", "m_heavier", "m_lighter")
@@ -34,28 +25,6 @@ MASS_BINS = 25
 # Where fewer events are expected to pass, their number is too far from Gaussian for a pull.
 LEAST_EXPECTED = 10
 LARGEST_PULL = 2.0
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """The scored events of one class."""
-
-    sha256: str  # of the features, see `digest`
-    scores: Floats  # (n,)
-    quantities: dict[str, Floats]  # those of AXIS_LABELS, each (n,)
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A file of scored events: background, signal or both."""
-
-    name: str
-    sha256: str  # of the file
-    background: Scored | None
-    signal: Scored | None
 
 
 @dataclass(frozen=True)
@@ -100,40 +69,6 @@ class Report:
     checks: list[Check]
 
 
-def load_samples(
-    scorer: Scorer,
-    paths: Sequence[Path],
-    key: str | None = None,
-    label: str | None = None,
-    labels: Sequence[Path | None] | None = None,
-) -> list[Sample]:
-    """Read and score files; the first has the background that signal alone is judged against.
-
-    `labels` has a text file of labels for each file, or None. Without labels, all is background. Raises EventsError
-    when a file cannot be read, when the first has not both classes, and for a class of one event, which has no spread.
-    """
-    samples: list[Sample] = []
-    for path, label_file in zip(tqdm(paths, unit=" files"), labels or [None] * len(paths), strict=True):
-        events = read_events(path, key, label, label_file)
-        scores = scorer.score(events.features).astype(float)
-        is_signal = np.zeros(len(events), bool) if events.labels is None else events.labels == SIGNAL
-        classes = {}
-        for name, mask in (("background", ~is_signal), ("signal", is_signal)):
-            part = events[mask]
-            if len(part) == 1:
-                raise EventsError(f"{path} has 1 {name} event, expected none or at least 2: add events, or drop it")
-            scored = Scored(digest(part.features), scores[mask], quantities(part.features)) if len(part) else None
-            classes[name] = scored
-        if not samples and None in classes.values():
-            raise EventsError(
-                f"{path} holds {'signal' if classes['signal'] else 'background'} alone, expected background (label 0) "
-                "and signal (label 1) in the first file, whose background the others are judged against: name a file "
-                "with both first"
-            )
-        samples.append(Sample(sample_name(path), sha256_of(path), **classes))
-    return samples
-
-
 def compile_report(artefact: Artefact, samples: Sequence[Sample]) -> Report:
     """Return the numbers of an artefact on the samples that it scored; the first has both background and signal."""
     points = artefact.metadata.working_points
@@ -145,12 +80,7 @@ def compile_report(artefact: Artefact, samples: Sequence[Sample]) -> Report:
         model=artefact.identity,
         sha256=artefact.sha256,
         samples=[_facts(artefact, sample, first) for sample in samples],
-        evaluations=[
-            evaluate(artefact, one.name, one.sha256, judge.sha256, judge.scores, one.signal.scores)
-            for one in samples
-            if one.signal
-            for judge in (one.background or reference,)
-        ],
+        evaluations=[evaluate(artefact, *one) for one in judged(samples)],
         dijet_mass_edges_gev=DIJET_MASS_EDGES_GEV.tolist(),
         sculpting={
             point.name: sculpting(reference.quantities["mjj"], reference.scores > point.threshold) for point in points
@@ -188,14 +118,6 @@ def check(sample: str, background: Scored, point: WorkingPoint) -> Check:
         pull = (ratio.value - 1) / error
         verdict = "agrees" if abs(pull) < LARGEST_PULL else "does not agree"
     return Check(sample, point.name, events, passed, expected, ratio, pull, verdict)
-
-
-def by_class(samples: Sequence[Sample]) -> tuple[dict[str, Scored], dict[str, Scored]]:
-    """Return the backgrounds and the signals of samples, each by the name of its sample."""
-    return (
-        {sample.name: sample.background for sample in samples if sample.background},
-        {sample.name: sample.signal for sample in samples if sample.signal},
-    )
 
 
 def _facts(artefact: Artefact, sample: Sample, first: str) -> SampleFacts:

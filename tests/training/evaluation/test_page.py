@@ -15,7 +15,8 @@ from tests.training.evaluation.pages import Page
 from training.__main__ import main
 from training.evaluation.model import UNEXPOSED, facts, in_words
 from training.evaluation.page import render
-from training.evaluation.report import compile_report, load_samples
+from training.evaluation.report import compile_report
+from training.evaluation.samples import load_samples
 from training.events.events import BACKGROUND, FEATURE_NAMES, SIGNAL, write_events
 
 

@@ -21,7 +21,8 @@ from tests.training.evaluation.pages import Page
 from training.__main__ import main
 from training.evaluation.model import UNEXPOSED
 from training.evaluation.page import render, write_report
-from training.evaluation.report import MASSES, compile_report, load_samples
+from training.evaluation.report import MASSES, compile_report
+from training.evaluation.samples import load_samples
 from training.events.events import BACKGROUND, FEATURE_NAMES, SIGNAL, digest, read_events, write_events
 from training.fitting.working_points import derive_working_points
 

@@ -1,0 +1,107 @@
+"""Samples: files of events that a model scored, by class."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from service.model.scorer import Scorer
+from training.errors import EventsError
+from training.events.events import SIGNAL, digest, read_events
+from training.events.kinematics import quantities
+from training.files import sha256_of
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The scored events of one class."""
+
+    sha256: str  # of the features, see `digest`
+    scores: Floats  # (n,)
+    quantities: dict[str, Floats]  # those of AXIS_LABELS, each (n,)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A file of scored events: background, signal or both."""
+
+    name: str
+    sha256: str  # of the file
+    background: Scored | None
+    signal: Scored | None
+
+
+def sample_name(path: Path) -> str:
+    """Return what the sample in a file is called: the file's name, as text even where its bytes are not UTF-8."""
+    return path.stem.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def require_different_names(paths: Iterable[Path]) -> None:
+    """Raise EventsError when two files have the same name, by which results tell samples apart."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if (other := seen.setdefault(sample_name(path), path)) is not path:
+            raise EventsError(
+                f"{other} and {path} have the same name, which identifies them in the results: rename one"
+            )
+
+
+def load_samples(
+    scorer: Scorer,
+    paths: Sequence[Path],
+    key: str | None = None,
+    label: str | None = None,
+    labels: Sequence[Path | None] | None = None,
+    alone: bool = True,
+) -> list[Sample]:
+    """Read and score files; all but the first may hold background or signal `alone`.
+
+    `labels` has a text file of labels for each file, or None. Without labels, all is background. Raises EventsError
+    when a file cannot be read or lacks a class that it must have, and for a class of one event, which has no spread.
+    """
+    samples: list[Sample] = []
+    for path, label_file in zip(tqdm(paths, unit=" files"), labels or [None] * len(paths), strict=True):
+        events = read_events(path, key, label, label_file)
+        scores = scorer.score(events.features).astype(float)
+        is_signal = np.zeros(len(events), bool) if events.labels is None else events.labels == SIGNAL
+        classes = {}
+        for name, mask in (("background", ~is_signal), ("signal", is_signal)):
+            part = events[mask]
+            if len(part) == 1:
+                raise EventsError(f"{path} has 1 {name} event, expected none or at least 2: add events, or drop it")
+            scored = Scored(digest(part.features), scores[mask], quantities(part.features)) if len(part) else None
+            classes[name] = scored
+        if None in classes.values() and not (samples and alone):
+            first = "the first file, whose background the others are judged against: name a file with both first"
+            every = "each file: say with --label or --labels where the labels are"
+            raise EventsError(
+                f"{path} holds {'signal' if classes['signal'] else 'background'} alone, expected background (label 0) "
+                f"and signal (label 1) in {first if alone else every}"
+            )
+        samples.append(Sample(sample_name(path), sha256_of(path), **classes))
+    return samples
+
+
+def by_class(samples: Sequence[Sample]) -> tuple[dict[str, Scored], dict[str, Scored]]:
+    """Return the backgrounds and the signals of samples, each by the name of its sample."""
+    return (
+        {sample.name: sample.background for sample in samples if sample.background},
+        {sample.name: sample.signal for sample in samples if sample.signal},
+    )
+
+
+def judged(samples: Sequence[Sample]) -> list[tuple[Sample, Scored, Scored]]:
+    """Return each sample with signal, the background that it is judged against, its own or the first, and its signal.
+
+    The first sample has both.
+    """
+    first = samples[0].background
+    return [(one, background, one.signal) for one in samples if one.signal and (background := one.background or first)]
