@@ -5,6 +5,7 @@ import fcntl
 import logging
 import socket
 import ssl
+import sys
 import termios
 from asyncio import get_running_loop
 from collections.abc import Callable, Set
@@ -109,7 +110,8 @@ class ConnectionServer:
     def _end_unused(self, most: int, before_s: float) -> None:
         """End what is more than `most` connections, of those that were there before.
 
-        Those that have waited longest for their first request end first, then those that wait for another one.
+        Those that have waited longest for their first request end first, then those that only send what is discarded,
+        then those that wait for another request.
         """
         n_more = self.n_starting + len(self._connections) - most
         if n_more <= 0:
@@ -180,9 +182,11 @@ async def _readable(connection: socket.socket) -> None:
         loop.remove_reader(connection)
 
 
-def has_arrived(connection: socket.socket) -> bool:
-    """Tell whether the client has sent something that was not read yet."""
-    return connection.fileno() >= 0 and any(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)))
+def has_arrived(connection: socket.socket | None) -> bool:
+    """Tell whether the client has sent something that was not read yet; a transport that has ended has no socket."""
+    if connection is None or connection.fileno() < 0:
+        return False
+    return any(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)))
 
 
 def all_sent(transport: asyncio.BaseTransport) -> bool:
@@ -190,5 +194,5 @@ def all_sent(transport: asyncio.BaseTransport) -> bool:
     connection = transport.get_extra_info("socket")
     if connection is None or connection.fileno() < 0:
         return False
-    unsent = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
-    return not any(unsent)
+    n_unsent = int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return n_unsent <= 1  # the end of what is sent counts as a byte

@@ -54,6 +54,7 @@ class Cycle(RequestResponseCycle):
         staying, closing = _connection_headers(self.default_headers)
         self.transport.writelines([b"%b%b\r\n" % (head, staying if self.keep_alive else closing), body])
         self.response_complete = True
+        self.body = bytearray()  # what was not read of it would stay with the connection
         self.message_event.set()
         self.on_response()
 

@@ -22,7 +22,7 @@ from service.api.middleware import CLIENT_NAME
 from service.errors import ClientDisconnectedError, ServiceError, describe, headers
 from service.security import tls
 from service.server.buffers import Flow
-from service.server.connections import has_arrived
+from service.server.connections import all_sent, has_arrived
 from service.server.cycle import KEEP_ALIVE, Cycle, response_head, send_response
 from service.server.discard import Discard
 from service.server.limits import Limits
@@ -209,21 +209,28 @@ class Protocol(RequestParser):
     def unused(self) -> tuple[int, float] | None:
         """In which order it makes room for new connections, and since when it could; None where it does not.
 
-        First come those on which nothing was asked, then those that only take what is refused, then idle ones.
+        First come those on which nothing was asked, then those that only send what is discarded, then idle ones. None
+        of them has a response that its client is still to take.
         """
         clocks = self._clocks
+        if self._answering or self._held or self.transport.is_closing():
+            return None
         if self.cycle is None and self._state is not LINGERING:
             return 0, clocks.message_s
-        if self._answering or self._held:
-            return None
         if self._state is LINGERING or self._state is BODY:
-            return 1, clocks.message_s
-        idle_s = monotonic() - clocks.received_s
-        return (2, clocks.received_s) if self._state is IDLE and idle_s > USED_S else None
+            return (1, clocks.message_s) if self._all_taken else None
+        used = self._state is IDLE and monotonic() - clocks.received_s > USED_S
+        return (2, clocks.received_s) if used and self._all_taken else None
+
+    @property
+    def _all_taken(self) -> bool:
+        """Whether the client has taken all responses."""
+        return not self.transport.get_write_buffer_size() and all_sent(self.transport)
 
     def give_up(self) -> None:
         """End the connection for the sake of others, which it does not count among any more, unless a request came."""
-        if self._state is not IDLE or not has_arrived(self.transport.get_extra_info("socket")):
+        arrives = self._state is IDLE or self._state is HEAD
+        if not arrives or not has_arrived(self.transport.get_extra_info("socket")):
             self.connections.discard(self)
             self.transport.abort()
 
@@ -262,7 +269,8 @@ class Protocol(RequestParser):
             return
         if broken is not None and broken is self._current:
             # The application is told that the client has left, for the response is written here.
-            broken.disconnected = True
+            broken.disconnected = broken.response_complete = True
+            broken.body = bytearray()
             self._cancel(ClientDisconnectedError("the rest of the request is not HTTP"))
             self._send_refusal()
             return

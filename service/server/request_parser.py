@@ -163,6 +163,8 @@ class RequestParser(HttpToolsProtocol):
         """Hold what is left to be parsed, and read no more until it is."""
         shared = self._shared.read_ahead
         shared.n_bytes += len(data) - len(self._held)
+        if 2 * len(data) < len(data.obj):  # type: ignore[arg-type]  # bytes
+            data = memoryview(bytes(data))  # else a short rest, or none, would keep all that it came with
         self._held = data
         if not data:
             self.flow.release()

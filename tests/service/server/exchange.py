@@ -104,11 +104,14 @@ class Connection:
     def response(self, method: str = "POST") -> Response:
         """Read one response, and no byte more than belongs to it."""
         status, headers = self.head()
-        length = 0 if method == "HEAD" else int(headers["content-length"])
-        while len(self._read) < length:
+        return Response(status, headers, self.body(0 if method == "HEAD" else int(headers["content-length"])))
+
+    def body(self, n_bytes: int) -> bytes:
+        """Read a body of this length, and no byte more."""
+        while len(self._read) < n_bytes:
             self._receive()
-        body, self._read = self._read[:length], self._read[length:]
-        return Response(status, headers, body)
+        body, self._read = self._read[:n_bytes], self._read[n_bytes:]
+        return body
 
     def ended(self) -> bool:
         """Tell whether the service closes the connection with nothing more to say."""

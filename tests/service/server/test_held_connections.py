@@ -22,6 +22,7 @@ from tests.service.server.exchange import (
     EVENT,
     LONG_TIMEOUTS,
     Connection,
+    begin,
     check_refusal,
     check_score,
     event_request,
@@ -130,8 +131,8 @@ def test_a_request_that_has_arrived_keeps_its_connection(model_path: Path) -> No
         service.signal(signal.SIGSTOP)
         try:
             newcomers = [stack.enter_context(Connection(service)) for _ in range(N_CONNECTIONS // 2)]
-            for newcomer in newcomers:
-                newcomer.send(event_request())
+            for place, newcomer in enumerate(newcomers):
+                newcomer.send(event_request(f"X: {'x' * 3000 * (place % 2)}"))  # some in more than one slice
             for _ in range(2 * N_CONNECTIONS):
                 stack.enter_context(service.connect())
         finally:
@@ -152,28 +153,71 @@ def test_a_request_with_many_headers_takes_little_memory(service: LiveService) -
         check_refusal(connection.response(), 431, "more than 100 headers")
 
 
-def test_a_refused_connection_keeps_none_of_its_bytes(service: LiveService) -> None:
-    """While refused clients go on sending, what was received of them is not kept."""
+LONG_BODY = bytes(200_000)
+CHUNKED = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("refused", "status"),
+    [
+        (b"GET /health HTTP/1.1\r\nHost: a b\r\n" + b"ab:cd\r\n" * 40_000, 400),
+        (post(LONG_BODY, path="/health"), 405),
+    ],
+    ids=["a head", "a body that nothing reads"],
+)
+def test_a_refused_connection_keeps_none_of_its_bytes(service: LiveService, refused: bytes, status: int) -> None:
+    """What was received of refused clients is not kept, whether they go on sending or not."""
     before_mb = resident_mb([service.pid])
     with ExitStack() as stack:
         for _ in range(N_CONNECTIONS):
             connection = stack.enter_context(Connection(service))
-            connection.send(b"GET /health HTTP/1.1\r\nHost: a b\r\n" + b"ab:cd\r\n" * 40_000)
-            check_refusal(connection.response(), 400, "Host")
+            connection.send(refused)
+            assert connection.response().status == status
         assert resident_mb([service.pid]) - before_mb < 16
 
 
-def test_connections_that_only_get_refusals_make_room(model_path: Path) -> None:
-    """A client that was refused, and does not send the rest of its body, keeps no place that another one needs."""
-    refused = post(b"", "Content-Encoding: gzip").replace(b"Content-Length: 0", b"Content-Length: 100000")
+@pytest.mark.parametrize(
+    ("refused", "status"),
+    [
+        (post(b"", "Content-Encoding: gzip").replace(b"Content-Length: 0", b"Content-Length: 100000"), 415),
+        (CHUNKED + b"5\r\n[1,2,\r\nZZ\r\n", 400),
+    ],
+    ids=["the rest of a body", "a broken body"],
+)
+def test_connections_that_only_get_refusals_make_room(model_path: Path, refused: bytes, status: int) -> None:
+    """A client that was refused, and has sent half of its body, keeps no place that another one needs."""
     with live_service(model_path, "--max-connections", "16", *LONG_TIMEOUTS) as service, ExitStack() as stack:
         for _ in range(64):
             connection = stack.enter_context(Connection(service))
             connection.send(refused)
-            assert connection.response().status == 415
+            assert connection.response().status == status
         with Connection(service) as newcomer:
             newcomer.send(event_request())
             check_score(newcomer.response())
+
+
+def test_a_response_that_is_being_taken_keeps_its_connection(model_path: Path) -> None:
+    """The last response of a connection is not cut off for the sake of new ones, however slowly it is read."""
+    request = post(
+        RAW.write("events", sample_events(50_000)),
+        "Accept: application/json",
+        "Connection: close",
+        fmt=RAW,
+        path="/score/batch",
+    )
+    with (
+        live_service(model_path, "--max-connections", "8", *LONG_TIMEOUTS) as service,
+        Connection(service, receive_buffer_bytes=4096) as slow,
+        ExitStack() as stack,
+    ):
+        slow.send(request + b"GET /")  # so that it lingers
+        status, headers = slow.head()
+        assert (status, headers["connection"]) == (200, "close")
+        for _ in range(7):
+            begin(stack.enter_context(Connection(service)), 1)
+        assert {score(service).status_code for _ in range(8)} == {503}
+        slow.body(int(headers["content-length"]))
+        assert slow.ended()
 
 
 def _is_scored(connection: socket.socket) -> bool:
