@@ -107,11 +107,17 @@ class UnsentResponses:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._responses: dict[Any, _Response] = {}
+        """What each transport had to send when it was first seen to be behind, by which its rate is measured."""
 
     def add(self, transport: Any) -> None:
-        """Count what `transport` has to send, and close the connections that take theirs most slowly if it is much."""
+        """Count what `transport` has to send, and close the connections that take theirs most slowly if it is much.
+
+        The last one stays, however long its response is.
+        """
         self._responses[transport] = _Response(transport.get_write_buffer_size(), monotonic())
-        while sum(response.n_bytes for response in self._responses.values()) > self._max_bytes:
+        while (
+            len(self._responses) > 1 and sum(one.get_write_buffer_size() for one in self._responses) > self._max_bytes
+        ):
             now_s = monotonic()
             slow = {
                 one: (response.n_bytes - one.get_write_buffer_size()) / (now_s - response.since_s)

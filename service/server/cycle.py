@@ -1,5 +1,6 @@
 """A request and its response, which is sent whole and in one write."""
 
+import asyncio
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
@@ -14,6 +15,9 @@ from service.server.discard import DISCARD_BYTES
 
 STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 KEEP_ALIVE: Final = b"keep-alive"
+SECURED_BYTES: Final = 65_536
+"""Bytes that are written to TLS at once, until the client is behind."""
+
 RETRY_LATER: Final = STATUSES[OverloadedError]
 
 
@@ -39,6 +43,7 @@ class Cycle(RequestResponseCycle):
             given = tuple(map(tuple, message.get("headers", ())))
             headers = tuple(header for header in given if header[0].lower() != b"connection")
             self.keep_alive = self.keep_alive and headers == given  # the only value in use is close
+            self.refused = message["status"] == RETRY_LATER
             self._head = response_head(message["status"], headers)
         elif message["type"] == "http.response.body" and self._head is not None and not message.get("more_body"):
             self.write(self._head, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))
@@ -52,11 +57,29 @@ class Cycle(RequestResponseCycle):
         if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
             self.keep_alive = False  # the body may never arrive, or is too long to be discarded
         staying, closing = _connection_headers(self.default_headers)
-        self.transport.writelines([b"%b%b\r\n" % (head, staying if self.keep_alive else closing), body])
+        head = b"%b%b\r\n" % (head, staying if self.keep_alive else closing)
+        if len(body) > SECURED_BYTES and self.scope["scheme"] == "https":
+            self.transport.write(head)
+            _write_secured(self.transport, body)
+        else:
+            self.transport.writelines([head, body])
         self.response_complete = True
         self.body = bytearray()  # what was not read of it would stay with the connection
         self.message_event.set()
         self.on_response()
+
+
+def _write_secured(transport: asyncio.Transport, body: bytes | bytearray) -> None:
+    """Write a long body over TLS.
+
+    Of what is written at once uvloop counts nothing as left to send, however little of it the client takes; it counts
+    what is written after that.
+    """
+    left = memoryview(body)
+    while left and not transport.is_closing():
+        n_bytes = len(left) if transport.get_write_buffer_size() else SECURED_BYTES
+        transport.write(left[:n_bytes])
+        left = left[n_bytes:]
 
 
 _written: tuple[list[tuple[bytes, bytes]], tuple[bytes, bytes]] = ([], (b"", b"connection: close\r\n"))

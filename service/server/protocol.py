@@ -23,7 +23,7 @@ from service.errors import ClientDisconnectedError, ServiceError, describe, head
 from service.security import tls
 from service.server.buffers import Flow
 from service.server.connections import all_sent, has_arrived
-from service.server.cycle import KEEP_ALIVE, Cycle, response_head, send_response
+from service.server.cycle import KEEP_ALIVE, SECURED_BYTES, Cycle, response_head, send_response
 from service.server.discard import Discard
 from service.server.limits import Limits
 from service.server.request_parser import (
@@ -88,6 +88,9 @@ class Protocol(RequestParser):
     def connection_made(self, transport: Any) -> None:
         """Take the connection, or close it where there are too many."""
         super().connection_made(transport)
+        if self.scheme == "https":
+            transport.set_write_buffer_limits(SECURED_BYTES)
+            transport.set_read_buffer_limits(SECURED_BYTES)
         self.flow = Flow(transport)
         self._discard = Discard(self._shared.discard_rate, self._limits.body_bytes, self.flow, self.loop)
         self._client_name = tls.subject(transport.get_extra_info("peercert"))

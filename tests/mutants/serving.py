@@ -155,8 +155,8 @@ SERVING = (
             ),
             Fault(
                 "responses that are not taken have no limit",
-                "for response in self._responses.values()) > self._max_bytes",
-                "for response in ()) > self._max_bytes",
+                "for one in self._responses) > self._max_bytes",
+                "for one in ()) > self._max_bytes",
             ),
             Fault("the fastest client loses its response", "min(slow, key", "max(slow, key"),
             Fault("a response that was taken counts on", "self._responses.pop(transport, None)", "pass"),

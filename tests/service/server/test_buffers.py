@@ -76,19 +76,34 @@ class Transport(asyncio.Transport):
 def test_the_slowest_client_loses_its_response_where_they_are_too_much() -> None:
     """One that has just got its own is given a moment, and one that has taken its own counts no more."""
     unsent = UnsentResponses(1000)
-    done, fast, slow = (Transport(n_bytes) for n_bytes in (1000, 400, 400))
+    done, fast, slow = (Transport(n_bytes) for n_bytes in (1000, 600, 600))
     unsent.add(done)
     unsent.remove(done)
     for transport in (fast, slow):
         unsent.add(transport)
-    fast.n_bytes, slow.n_bytes = 100, 390
-    newest = Transport(400)
-    unsent.add(newest)
-    assert not any(one.aborted for one in (done, fast, slow, newest))
-    newest.n_bytes = 50
+    assert not any(one.aborted for one in (done, fast, slow))
+    fast.n_bytes, slow.n_bytes = 500, 590
     time.sleep(1.1 * SLOW_S)
-    unsent.add(Transport(0))
+    newest = Transport(1)
+    unsent.add(newest)
     assert [one.aborted for one in (done, fast, slow, newest)] == [False, False, True, False]
+
+
+def test_what_was_taken_of_a_response_does_not_count() -> None:
+    """What is left of all of them has a limit, and one alone may be longer than that."""
+    unsent = UnsentResponses(1000)
+    taken = [Transport(400), Transport(400)]
+    for transport in taken:
+        unsent.add(transport)
+        transport.n_bytes = 20
+    time.sleep(1.1 * SLOW_S)
+    unsent.add(newest := Transport(900))
+    for transport in taken:
+        unsent.remove(transport)
+    newest.n_bytes = 5000
+    time.sleep(1.1 * SLOW_S)
+    unsent.add(newest)
+    assert not any(one.aborted for one in (*taken, newest))
 
 
 def test_a_connection_that_holds_bytes_reads_nothing() -> None:

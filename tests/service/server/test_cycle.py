@@ -6,23 +6,45 @@ from typing import Any
 import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from service.server.cycle import Cycle
+from service.server.cycle import SECURED_BYTES, Cycle
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written."""
+    """Keeps what is written, of which the client takes so many bytes."""
 
-    written = b""
+    def __init__(self, taken_bytes: int = 0) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self._taken_bytes = taken_bytes
 
     def write(self, data: Any) -> None:
         """Keep it."""
-        self.written += data
+        self.writes.append(bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        """Give the bytes that the client has not taken."""
+        return max(len(self.written) - self._taken_bytes, 0)
+
+    def is_closing(self) -> bool:
+        """Tell that the client is there."""
+        return False
+
+    @property
+    def written(self) -> bytes:
+        """All that was written."""
+        return b"".join(self.writes)
 
 
-async def send(transport: Transport, *bodies: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Cycle:
+async def send(
+    transport: Transport,
+    *bodies: bytes,
+    status: int = 200,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    scheme: str = "http",
+) -> Cycle:
     """Send the start of a response, and these bodies, to a request that is complete."""
     cycle = Cycle(
-        scope={"type": "http", "method": "GET", "headers": []},  # type: ignore[typeddict-item]
+        scope={"type": "http", "scheme": scheme, "method": "GET", "headers": []},  # type: ignore[typeddict-item]
         transport=transport,
         flow=FlowControl(transport),
         logger=None,  # type: ignore[arg-type]
@@ -35,7 +57,7 @@ async def send(transport: Transport, *bodies: bytes, headers: tuple[tuple[bytes,
         on_response=lambda: None,
     )
     cycle.more_body = False
-    await cycle.send({"type": "http.response.start", "status": 200, "headers": headers})
+    await cycle.send({"type": "http.response.start", "status": status, "headers": headers})
     for body in bodies:
         await cycle.send({"type": "http.response.body", "body": body})
     return cycle
@@ -55,3 +77,20 @@ def test_a_second_body_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"unexpected ASGI message http\.response\.body"):
         asyncio.run(send(transport, b"ok", b"ok"))
     assert transport.written == b"HTTP/1.1 200 OK\r\n\r\nok"
+
+
+def test_a_long_response_over_tls_is_counted() -> None:
+    """It is written in pieces while the client takes them; what it does not take is one write, all of which counts."""
+    body = bytes(5 * SECURED_BYTES)
+    for taken_bytes, n_pieces in ((2 * len(body), 5), (SECURED_BYTES, 2), (3 * SECURED_BYTES, 4)):
+        transport = Transport(taken_bytes)
+        asyncio.run(send(transport, body, scheme="https"))
+        head, *pieces = transport.writes
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert (b"".join(pieces), len(pieces)) == (body, n_pieces)
+
+
+def test_a_refusal_is_known_however_it_is_sent() -> None:
+    """A 503 tells the client to retry later: its connection is read again by then."""
+    assert not asyncio.run(send(Transport(), b"ok")).refused
+    assert asyncio.run(send(Transport(), b"no", status=503)).refused

@@ -8,11 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import trustme
 
 from benchmarks.load.formats import JSON, NPY, RAW
+from benchmarks.targets.processes import sockets
 from service.server.worker import TIMEOUT_CHECK_S
 from tests.artefacts import sample_events
 from tests.live import TIMEOUT_S, LiveService, live_service, wait_until
+from tests.service.security.certificates import HOST, CertificateFiles, client_context
 from tests.service.server.exchange import Connection, check_refusal, check_score, event_request, post
 
 pytestmark = pytest.mark.process
@@ -119,6 +122,22 @@ def test_a_client_that_reads_nothing_is_cut_off(strict: LiveService) -> None:
             pytest.fail("a client that reads nothing is still served")
         except ConnectionError:
             pass
+
+
+def test_a_client_that_reads_nothing_over_tls_is_cut_off(model_path: Path, tmp_path: Path) -> None:
+    """So is it over TLS, where the service has more buffers."""
+    authority = trustme.CA()
+    request = post(
+        RAW.write("events", sample_events(400_000)), f"Accept: {JSON.media_type}", fmt=RAW, path="/score/batch"
+    )
+    with live_service(model_path, *SHORT, *CertificateFiles.issue(authority, tmp_path).flags) as service:
+        before = sockets(service.process.pid)
+        with Connection(service, receive_buffer_bytes=4096) as stalled:
+            secured = client_context(authority).wrap_socket(stalled.socket, server_hostname=HOST)
+            with secured:
+                secured.sendall(request)
+                wait_until(lambda: service.metrics()["anomaly_batch_events_count"] == 1)
+                wait_until(lambda: sockets(service.process.pid) <= before)
 
 
 @pytest.mark.slow
