@@ -1,7 +1,14 @@
 """What the server offers to an application beyond ASGI, in the extensions of a request's scope."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.inference.admission import Admission
+from service.inference.batching import Receiver
+from service.inference.deployment import Model
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -18,3 +25,21 @@ OVER_CONNECTION_LIMIT: Final = "lhc_anomaly.over_connection_limit"
 
 BUSY_S: Final = "lhc_anomaly.busy_s"
 """A function that tells for how many seconds from a monotonic time the server is busy with refused requests."""
+
+SHORTCUT: Final = "lhc_anomaly.shortcut"
+"""Where the server asks for it, the application puts the request's Shortcut here before it responds with scores."""
+
+
+class Shortcut(NamedTuple):
+    """What the head of a request asks for: all that it takes to answer other requests with the same head."""
+
+    path: str
+    model: Model
+    admission: Admission
+    n_events: int
+    n_bytes: int
+    """The events and bytes to be admitted."""
+    submit: Callable[[bytes, Receiver], None]
+    """Has a body scored; raises ServiceError."""
+    write: Callable[[NDArray[np.float32]], bytes]
+    """Writes scores (n,) as the body of the response."""

@@ -183,6 +183,14 @@ def log_refusal(client: tuple[str, int] | None, status: int, seconds: float) -> 
     _log({"method": None, "client": client}, "", status, seconds)
 
 
+def log_request(
+    client: tuple[str, int] | None, client_name: str | None, path: str, status: int, seconds: float
+) -> None:
+    """Log a POST request that went past the middleware."""
+    named = {} if client_name is None else {CLIENT_NAME: client_name}
+    _log({"method": "POST", "client": client, **named}, path, status, seconds)
+
+
 def _log(scope: Any, path: str, status: int, seconds: float) -> None:
     # The formatter escapes everything but plain ASCII, so that no path can look like a line of its own.
     client = scope.get("client")

@@ -6,9 +6,9 @@ Requests reach these handlers past Litestar's router, which would cost more than
 import re
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from time import monotonic, perf_counter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -19,7 +19,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from numpy.typing import NDArray
 
 from service import errors
-from service.api.extensions import BUSY_S, OVER_CONNECTION_LIMIT, SEND_RESPONSE, Headers
+from service.api.extensions import BUSY_S, OVER_CONNECTION_LIMIT, SEND_RESPONSE, SHORTCUT, Headers, Shortcut
 from service.errors import (
     BodyTooLargeError,
     ClientDisconnectedError,
@@ -31,6 +31,7 @@ from service.formats.format import WRITTEN_EVENTS, Format, longest_event
 from service.formats.json import JSON
 from service.formats.table import Formats
 from service.inference.admission import Admitted, cancellation_error
+from service.inference.batching import Receiver
 from service.inference.deployment import Deployment, Model
 from service.model.artefact import WorkingPoint
 
@@ -123,6 +124,8 @@ class NativeApi:
             scores = await model.micro_batch.score(head.request_format.read_event(body, names))
         response = _response(model, head, scores, head.response_format.write_score)
         self._deployment.metrics.note_events(1)
+        if len(body) <= LARGE_EVENT_BYTES:
+            _offer_shortcut(scope, lambda: self._event_shortcut(model, head))
         return response
 
     async def score_batch(self, scope: HTTPScope, receive: Receive) -> Response:
@@ -137,16 +140,27 @@ class NativeApi:
             async for piece, last in _pieces(receive, head.announced_bytes, self._max_body_bytes):
                 await batch.add(reader.feed(piece, last), large=len(piece) > LARGE_PIECE_BYTES, last=last)
                 admitted.grow(max(batch.n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
-            if head.expected_events not in {None, batch.n_events}:
-                expected = f"{head.expected_events}, as query parameter {EVENTS} says"
-                raise InvalidRequestError(f"the batch has {batch.n_events} events, expected {expected}")
+            _check_count(head, batch.n_events)
             scores = batch.join()
             if len(scores) <= WRITTEN_EVENTS:
                 response = _response(model, head, scores, head.response_format.write_scores)
             else:
                 response = await _long_response(model, head, scores)
         self._deployment.metrics.note_events(batch.n_events)
+        _offer_shortcut(scope, lambda: self._batch_shortcut(model, head))
         return response
+
+    def _event_shortcut(self, model: Model, head: RequestHead) -> Shortcut:
+        read = partial(head.request_format.read_event_into, model.artefact.metadata.feature_names)
+        submit = partial(model.micro_batch.submit_event, read)
+        write = _writer(head.point, head.response_format.write_score)
+        return Shortcut(SCORE, model, self._deployment.event_admission, 1, 0, submit, write)
+
+    def _batch_shortcut(self, model: Model, head: RequestHead) -> Shortcut:
+        write = _writer(head.point, head.response_format.write_scores)
+        n_bytes = head.announced_bytes
+        n_events, submit = n_bytes // model.event_bytes, partial(_submit_batch, model, head)
+        return Shortcut(SCORE_BATCH, model, self._deployment.admission, n_events, n_bytes, submit, write)
 
 
 def _head(scope: HTTPScope, model: Model, formats: Formats, known: tuple[str, ...]) -> RequestHead:
@@ -244,9 +258,33 @@ def _check_body(n_bytes: int, max_bytes: int, *, announced: bool = False) -> Non
         raise BodyTooLargeError(f"the body is {found}, expected at most {max_bytes}: send smaller batches")
 
 
+def _submit_batch(model: Model, head: RequestHead, body: bytes, receiver: Receiver) -> None:
+    """Have a whole body scored; raises ServiceError."""
+    rows = head.request_format.read_batch(body, model.artefact.metadata.feature_names, model.max_events)
+    _check_count(head, len(rows))
+    model.submit(rows, receiver)
+
+
+def _check_count(head: RequestHead, n_events: int) -> None:
+    if head.expected_events not in {None, n_events}:
+        expected = f"{head.expected_events}, as query parameter {EVENTS} says"
+        raise InvalidRequestError(f"the batch has {n_events} events, expected {expected}")
+
+
+def _writer(point: WorkingPoint | None, write: Write) -> Callable[[NDArray[np.float32]], bytes]:
+    """Give the function that writes the body of a response."""
+    return lambda scores: write(scores, None if point is None else point.accepts(scores))
+
+
+def _offer_shortcut(scope: HTTPScope, make: Callable[[], Shortcut]) -> None:
+    """Tell the server, where it asks, how other requests with this head are answered."""
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    if SHORTCUT in extensions:
+        extensions[SHORTCUT] = make()
+
+
 def _response(model: Model, head: RequestHead, scores: NDArray[np.float32], write: Write) -> Response:
-    point = head.point
-    return _with_headers(model, head, write(scores, None if point is None else point.accepts(scores)))
+    return _with_headers(model, head, _writer(head.point, write)(scores))
 
 
 async def _long_response(model: Model, head: RequestHead, scores: NDArray[np.float32]) -> Response:

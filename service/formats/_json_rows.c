@@ -248,8 +248,8 @@ static inline const char *read_number(Task *task, const char *start, float *valu
     return after != NULL ? after : read_any_number(task, start, value);
 }
 
-/* Read a row; returns where the `,` or `]` is that comes after it, or NULL if it is no such row. */
-static inline const char *read_row(Task *task, float *row)
+/* Read a list of numbers; returns what comes after it, or NULL if it is no such list. */
+static inline const char *read_list(Task *task, float *row)
 {
     const char *p = skip_space(task->start);
     if (*p != '[')
@@ -262,8 +262,14 @@ static inline const char *read_row(Task *task, float *row)
         if (*p != (i + 1 < task->n_features ? ',' : ']'))
             return stop(task, p);
     }
-    p = skip_space(p + 1);
-    return *p == ',' || *p == ']' ? p : stop(task, p);
+    return skip_space(p + 1);
+}
+
+/* Read a row; returns where the `,` or `]` is that comes after it, or NULL if it is no such row. */
+static inline const char *read_row(Task *task, float *row)
+{
+    const char *p = read_list(task, row);
+    return p == NULL || *p == ',' || *p == ']' ? p : stop(task, p);
 }
 
 /* Read rows until one of the four states; returns their number, and moves the start past them. */
@@ -326,7 +332,30 @@ static PyObject *read_rows(PyObject *Py_UNUSED(module), PyObject *args)
     return answer;
 }
 
+static PyObject *read_event(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *data, *array;
+    Py_ssize_t start, place;
+    Py_buffer block;
+    if (!PyArg_ParseTuple(args, "SnOn:read_event", &data, &start, &array, &place)
+        || PyObject_GetBuffer(array, &block, PyBUF_RECORDS_RO) < 0) /* what it may be is checked below */
+        return NULL;
+    PyObject *answer = NULL;
+    Py_ssize_t length = PyBytes_GET_SIZE(data);
+    if (check(&block, start, length, place < 0 ? place : place + 1)) { /* as if it were the last of those filled */
+        const char *text = PyBytes_AS_STRING(data);
+        Py_ssize_t n_features = block.shape[1];
+        Task task = {text + start, text + length, NULL, NULL, n_features, 0};
+        const char *after = read_list(&task, (float *)block.buf + place * n_features);
+        if (!PyErr_Occurred())
+            answer = PyLong_FromSsize_t(after == NULL ? -1 : after - text);
+    }
+    PyBuffer_Release(&block);
+    return answer;
+}
+
 static PyMethodDef methods[] = {
+    {"read_event", read_event, METH_VARARGS, "Read a list of JSON numbers into a float32 row: see _json_rows.pyi."},
     {"read_rows", read_rows, METH_VARARGS, "Read rows of JSON numbers into a float32 block: see _json_rows.pyi."},
     {NULL, NULL, 0, NULL},
 };

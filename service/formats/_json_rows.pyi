@@ -21,3 +21,10 @@ def read_rows(data: bytes, start: int, block: NDArray[np.float32], filled: int, 
     Returns the number of rows read, the offset of the first byte after them, and why it stopped: MORE, FULL, END, ODD.
     A number becomes what `np.float32(float(text))` is. Raises ValueError or TypeError for arguments that do not fit.
     """
+
+def read_event(data: bytes, start: int, block: NDArray[np.float32], place: int, /) -> int:
+    """Read a list of numbers at data[start:] into the row block[place], which may be written over in any case.
+
+    Returns the offset of what follows it and the space after it, or -1 if it is no list of as many finite float32
+    numbers as the block has columns. The numbers and arguments are those of `read_rows`.
+    """

@@ -75,6 +75,10 @@ class Format(ABC):
             raise InvalidRequestError(faults.array_fault(given, features, "features", feature_names))
         return features
 
+    def read_event_into(self, feature_names: Sequence[str], body: bytes, rows: Rows, place: int) -> None:
+        """Read one event as `read_event` does, into rows[place]."""
+        rows[place] = self.read_event(body, feature_names)[0]
+
     @abstractmethod
     def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[Any]:
         """Read one event as (n_features,) real numbers; raises InvalidRequestError."""
@@ -82,6 +86,17 @@ class Format(ABC):
     @abstractmethod
     def open_batch(self, feature_names: Sequence[str], max_events: int) -> "BatchReader":
         """Make a reader for one body of at most `max_events`."""
+
+    def read_batch(self, body: bytes, feature_names: Sequence[str], max_events: int) -> Rows:
+        """Read a whole body of at most `max_events`, and BLOCK_EVENTS, as (n, n_features) finite float32.
+
+        Raises InvalidRequestError and TooManyEventsError.
+        """
+        blocks = self.open_batch(feature_names, min(max_events, BLOCK_EVENTS)).feed(body, last=True)
+        rows = next(blocks)
+        for _ in blocks:
+            pass
+        return rows
 
     @abstractmethod
     def write_score(self, scores: Scores, accepted: Accepted | None = None) -> bytes:

@@ -71,16 +71,20 @@ class Admitted:
             self._events += more_events
             self._bytes += more_bytes
 
+    def release(self) -> None:
+        """Count the request no more."""
+        admission = self._admission
+        admission.requests -= 1
+        admission.events -= self._events
+        admission.bytes -= self._bytes
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        admission = self._admission
-        admission.requests -= 1
-        admission.events -= self._events
-        admission.bytes -= self._bytes
+        self.release()
         if isinstance(error, CancelledError):
             raise cancellation_error(error) from error
 

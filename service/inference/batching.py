@@ -6,7 +6,7 @@ Scoring runs on the event loop: a thread of its own would compete with the loop 
 import math
 from asyncio import Future, get_running_loop
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Protocol
 
@@ -14,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import NonFiniteScoreError
-from service.model.scorer import Scorer, whole_vectors
+from service.model.scorer import CHUNK_EVENTS, Scorer, whole_vectors
 
 Scores = NDArray[np.float32]
+
+
+ReadEvent = Callable[[bytes, NDArray[np.float32], int], None]
+"""Reads the event in a body as finite float32 into a row of an array."""
 
 
 class Receiver(Protocol):
@@ -65,13 +69,29 @@ class MicroBatch:
         """Score `features` (n, n_features), n at most CAPACITY_EVENTS, in this iteration's micro-batch."""
         if self._filled + len(features) > self.CAPACITY_EVENTS:
             self._flush()
+        end = self._filled + len(features)
+        self._rows[self._filled : end] = features
+        self._add(end, receiver)
+
+    def submit_event(self, read: ReadEvent, body: bytes, receiver: Receiver) -> None:
+        """Score one event as `submit` does, which `read` reads from `body`; raises what that raises."""
+        if self._filled == self.CAPACITY_EVENTS:
+            self._flush()
+        place = self._filled
+        try:
+            read(body, self._rows, place)
+        except Exception:
+            self._stale = max(self._stale, place + 1)  # what is in the row by now
+            raise
+        self._add(place + 1, receiver)
+
+    def _add(self, end: int, receiver: Receiver) -> None:
+        """Have the rows up to `end` scored."""
         if not self._filled:
             get_running_loop().call_soon(self._flush)
-        place = slice(self._filled, self._filled + len(features))
-        self._rows[place] = features
-        self._filled = place.stop
+        self._waiting.append((receiver, slice(self._filled, end)))
+        self._filled = end
         self._submitted_s = perf_counter()
-        self._waiting.append((receiver, place))
 
     def score(self, features: NDArray[np.float32]) -> Future[Scores]:
         """Score `features` as `submit` does, to be awaited."""
@@ -124,22 +144,32 @@ class FairScheduler:
         self._taken = False
         self._began_s = self._ended_s = 0.0
 
+    @property
+    def piece_events(self) -> int:
+        """The most events that are scored in one iteration."""
+        return self.SHORT_PIECE_EVENTS if self._single_events.in_use else CHUNK_EVENTS
+
     def pieces(self, rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         """Cut `rows` (n, n_features) into the pieces that are scored in one iteration each."""
-        n_events = self.SHORT_PIECE_EVENTS if self._single_events.in_use else max(len(rows), 1)
+        n_events = self.piece_events
         for start in range(0, len(rows), n_events):
             yield rows[start : start + n_events]
 
     async def wait(self) -> None:
         """Wait until this iteration of the loop, or a later one, is free for a piece."""
+        if (turn := self.turn()) is not None:
+            await turn
+
+    def turn(self) -> Future[None] | None:
+        """Take this iteration of the loop if it is free for a piece, else give the future of one that will be."""
         if not self._taken and not self._single_events.waiting:
             self._take()
-            return
+            return None
         turn: Future[None] = get_running_loop().create_future()
         self._waiting.append(turn)
         if not self._taken:
             self._take()
-        await turn
+        return turn
 
     def _take(self) -> None:
         self._taken = True

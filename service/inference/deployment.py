@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidRequestError, NotReadyError, TooManyEventsError, UnknownWorkingPointError
 from service.inference.admission import Admission
-from service.inference.batching import FairScheduler, MicroBatch, Scores, finite_scores
+from service.inference.batching import FairScheduler, MicroBatch, Receiver, Scores, finite_scores
 from service.metrics import Metrics
 from service.model.artefact import WorkingPoint
 from service.model.scorer import CHUNK_EVENTS, Scorer
@@ -101,6 +101,30 @@ class Model:
         """Wait until the worker is free for work that takes as long as a piece of a batch."""
         await self._scheduler.wait()
 
+    def submit(self, features: NDArray[np.float32], receiver: Receiver) -> None:
+        """Score `features` (n, n_features) in one call, once it is their turn, and give the scores to `receiver`.
+
+        Raises TooManyEventsError where they are to be scored in pieces.
+        """
+        if len(features) <= SMALL_BATCH_EVENTS:
+            self.micro_batch.submit(features, receiver)
+        elif len(features) > (most := self._scheduler.piece_events):
+            raise TooManyEventsError(f"the batch has {len(features)} events, expected at most {most} at once")
+        elif (turn := self._scheduler.turn()) is None:
+            self._score_now(features, receiver)
+        else:
+            turn.add_done_callback(lambda _: self._score_now(features, receiver))
+
+    def _score_now(self, features: NDArray[np.float32], receiver: Receiver) -> None:
+        if receiver.done():
+            return
+        try:
+            scores = finite_scores(self._scorer.score(features))
+        except Exception as error:
+            receiver.set_exception(error)
+        else:
+            receiver.set_result(scores)
+
     def start_batch(self) -> BatchScores:
         """Start a batch whose rows arrive in blocks."""
         return BatchScores(self._scorer, self.micro_batch, self._scheduler)
@@ -116,8 +140,9 @@ class Deployment:
         """The single events in flight, which have room that batches cannot take."""
         self.metrics = metrics
         self.status: Literal["starting", "ok", "draining"] = "starting"
+        self.current: Model | None = None
+        """The model in use; None before there is one."""
         self._max_events = settings.max_events
-        self._model: Model | None = None
 
     @property
     def inflight(self) -> tuple[int, int, int]:
@@ -137,15 +162,15 @@ class Deployment:
 
     def use(self, scorer: Scorer) -> None:
         """Score the requests that begin from now on with this model."""
-        self._model = Model(scorer, self._max_events)
+        self.current = Model(scorer, self._max_events)
         self.metrics.use_model(scorer.artefact.identity)
 
     @property
     def model(self) -> Model:
         """The model in use; raises NotReadyError before there is one."""
-        if self._model is None:
+        if self.current is None:
             raise NotReadyError(self.status)
-        return self._model
+        return self.current
 
 
 def _blocks(features: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

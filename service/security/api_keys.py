@@ -40,12 +40,13 @@ class KeyRing:
     def __init__(self, path: str | Path) -> None:
         """Read the file; raises KeysError."""
         self._path = Path(path)
-        self._keys: tuple[HashedKey, ...] = ()
+        self.keys: tuple[HashedKey, ...] = ()
+        """The keys; another object each time that the file is read."""
         self.reload()
 
     def reload(self, path: str | Path | None = None) -> None:
         """Read the file again, or another one; where that raises KeysError, the keys stay as they are."""
-        self._keys = read_keys(self._path if path is None else Path(path))
+        self.keys = read_keys(self._path if path is None else Path(path))
 
     def owner(self, key: bytes) -> str | None:
         """Give the name that a key belongs to, or None, in a time that depends on the number of keys alone."""
@@ -53,7 +54,7 @@ class KeyRing:
         # would cost each request more than its score.
         digest = sha256(key).digest()
         owner = None
-        for name, known in self._keys:
+        for name, known in self.keys:
             if hmac.compare_digest(known, digest):
                 owner = name
         return owner

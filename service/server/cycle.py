@@ -1,6 +1,7 @@
 """A request and its response, which is sent whole and in one write."""
 
 import asyncio
+from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
@@ -27,6 +28,8 @@ class Cycle(RequestResponseCycle):
     refused = False
     """Whether the response tells the client to retry later."""
     _head: bytes | None = None
+    learn: Callable[["Cycle", Headers], None] | None = None
+    """Called once the request was answered with scores."""
 
     @property
     def announced_bytes(self) -> int:
@@ -56,25 +59,25 @@ class Cycle(RequestResponseCycle):
         self.response_started = True
         if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
             self.keep_alive = False  # the body may never arrive, or is too long to be discarded
-        staying, closing = _connection_headers(self.default_headers)
+        staying, closing = connection_headers(self.default_headers)
         head = b"%b%b\r\n" % (head, staying if self.keep_alive else closing)
-        if len(body) > SECURED_BYTES and self.scope["scheme"] == "https":
-            self.transport.write(head)
-            _write_secured(self.transport, body)
-        else:
-            self.transport.writelines([head, body])
+        write_response(self.transport, self.scope["scheme"], head, body)
         self.response_complete = True
         self.body = bytearray()  # what was not read of it would stay with the connection
         self.message_event.set()
         self.on_response()
 
 
-def _write_secured(transport: asyncio.Transport, body: bytes | bytearray) -> None:
-    """Write a long body over TLS.
+def write_response(transport: asyncio.Transport, scheme: str | None, head: bytes, body: bytes | bytearray) -> None:
+    """Write a whole head and a body in one write, or over TLS in a few where it is long.
 
-    Of what is written at once uvloop counts nothing as left to send, however little of it the client takes; it counts
-    what is written after that.
+    Of what is written at once over TLS uvloop counts nothing as left to send, however little of it the client takes; it
+    counts what is written after that.
     """
+    if len(body) <= SECURED_BYTES or scheme != "https":
+        transport.writelines([head, body])
+        return
+    transport.write(head)
     left = memoryview(body)
     while left and not transport.is_closing():
         n_bytes = len(left) if transport.get_write_buffer_size() else SECURED_BYTES
@@ -85,7 +88,7 @@ def _write_secured(transport: asyncio.Transport, body: bytes | bytearray) -> Non
 _written: tuple[list[tuple[bytes, bytes]], tuple[bytes, bytes]] = ([], (b"", b"connection: close\r\n"))
 
 
-def _connection_headers(given: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+def connection_headers(given: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
     """Write the headers of all responses, where the connection stays open and where it closes, once a second."""
     global _written  # noqa: PLW0603  # the server replaces the list once a second, on one thread
     if _written[0] is not given:
@@ -108,5 +111,7 @@ def send_response(of: ref[Cycle], status: int, headers: Headers, body: bytes | b
         return False
     if not cycle.disconnected and not cycle.response_complete:
         cycle.refused = status == RETRY_LATER
+        if cycle.learn is not None:
+            cycle.learn(cycle, headers)
         cycle.write(b"%bcontent-length: %d\r\n" % (response_head(status, headers), len(body)), body)
     return True

@@ -34,9 +34,9 @@ from service.server.request_parser import (
     NOTHING,
     REFUSED,
     SHUTDOWN_GRACE_S,
-    RequestParser,
     Shared,
 )
+from service.server.short_way import ShortWay
 from service.server.timeouts import Timeouts
 
 USED_S: Final = 10.0
@@ -55,7 +55,7 @@ def check_timeouts(connections: Iterable[Any], now_s: float) -> None:
         connection.check_timeouts(now_s)
 
 
-class Protocol(RequestParser):
+class Protocol(ShortWay):
     """One connection."""
 
     def __init__(
@@ -79,11 +79,10 @@ class Protocol(RequestParser):
         self._note = note
         self._limited = app is None
         if app is not None:
-            self.app = app
+            self.app, self._goes_short = app, False
         self._task: Task[None] | None = None
         self._refusal: ServiceError | None = None
         self._over_limit = self._half_closed = False
-        self._client_name: str | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Take the connection, or close it where there are too many."""
@@ -95,7 +94,7 @@ class Protocol(RequestParser):
         self._discard = Discard(self._shared.discard_rate, self._limits.body_bytes, self.flow, self.loop)
         self._client_name = tls.subject(transport.get_extra_info("peercert"))
         if self._limited and len(self.connections) > self._limits.connections:
-            self._over_limit = True
+            self._over_limit, self._goes_short = True, False
             if len(self.connections) > self._limits.connections + RESERVED_CONNECTIONS:
                 transport.abort()
 
@@ -103,6 +102,8 @@ class Protocol(RequestParser):
         """Cancel the request that is being answered; uvicorn cancels the one read last."""
         self._hold(NOTHING)
         self._shared.unsent.remove(self.transport)
+        if self._exchange is not None:
+            self._leave()
         if self._current is not None and not self._current.response_complete:
             self._current.disconnected = True
             self._cancel(ClientDisconnectedError("the client left before its request was answered"))
@@ -110,6 +111,8 @@ class Protocol(RequestParser):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's may give a bool
         """Tell whether the connection stays open: for the responses to the requests that are complete."""
+        if self._exchange is not None:
+            self.take_long_way()
         if self.scheme == "https" or not self._answering:
             return False
         if self._refusal is not None:
@@ -158,7 +161,9 @@ class Protocol(RequestParser):
 
     def shutdown(self) -> None:
         """End the connection with its next response or, where no request is in progress, after a moment."""
-        self._shutting_down = True
+        self._shutting_down, self._goes_short = True, False
+        if self._exchange is not None:
+            self.take_long_way()
         if self._answering or self._state is not IDLE:
             if self.cycle is not None:
                 self.cycle.keep_alive = False
@@ -171,6 +176,8 @@ class Protocol(RequestParser):
         clocks = self._clocks
         if clocks.were_frozen(now_s):
             return
+        if self._exchange is not None:
+            self.take_long_way()
         if clocks.reader_stalled(self.transport.get_write_buffer_size(), now_s):
             self.transport.abort()
         elif not self.transport.is_closing():
@@ -197,7 +204,7 @@ class Protocol(RequestParser):
         elif self._state is BODY:
             if clocks.discard_expired(now_s):
                 self._linger()
-        elif clocks.idle_expired(now_s, used=self.cycle is not None):
+        elif clocks.idle_expired(now_s, used=self._was_asked or self.cycle is not None):
             self.transport.close()
 
     def _pace_error(self, now_s: float) -> ServiceError | None:
@@ -218,7 +225,7 @@ class Protocol(RequestParser):
         clocks = self._clocks
         if self._answering or self._held or self.transport.is_closing():
             return None
-        if self.cycle is None and self._state is not LINGERING:
+        if self.cycle is None and not self._was_asked and self._state is not LINGERING:
             return 0, clocks.message_s
         if self._state is LINGERING or self._state is BODY:
             return (1, clocks.message_s) if self._all_taken else None

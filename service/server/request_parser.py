@@ -62,12 +62,14 @@ class Shared(NamedTuple):
     read_ahead: ReadAhead
     unsent: UnsentResponses
     deployment: Deployment
+    known_heads: Any
+    """The KnownHeads of the short way."""
 
     @classmethod
-    def of(cls, settings: Settings, deployment: Deployment) -> Self:
+    def of(cls, settings: Settings, deployment: Deployment, known_heads: Any) -> Self:
         """Bound what waits to be parsed by an eighth of the bytes in flight, and what is not taken by a quarter."""
         n_bytes = settings.max_inflight_bytes
-        return cls(DiscardRate(), ReadAhead(n_bytes // 8), UnsentResponses(n_bytes // 4), deployment)
+        return cls(DiscardRate(), ReadAhead(n_bytes // 8), UnsentResponses(n_bytes // 4), deployment, known_heads)
 
 
 class RequestParser(HttpToolsProtocol):

@@ -21,7 +21,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.server import ServerState
 
 from service.api.app import Application, create_app
-from service.api.middleware import log_refusal
+from service.api.middleware import log_refusal, log_request
 from service.logs import StderrHandler, configure_logging
 from service.model.artefact import Artefact, ArtefactError, load_artefact
 from service.model.scorer import Scorer
@@ -34,6 +34,7 @@ from service.server.connections import ConnectionServer, all_sent
 from service.server.limits import Limits
 from service.server.protocol import Protocol, check_timeouts
 from service.server.request_parser import Shared
+from service.server.short_way import KnownHeads
 from service.server.sources import Source, Supervised, WorkerEnds
 from service.server.timeouts import Timeouts
 
@@ -80,7 +81,8 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._limits, self._timeouts = Limits.of(settings), Timeouts.of(settings)
         self._deployment = application.deployment
-        self._shared = Shared.of(settings, self._deployment)
+        known_heads = KnownHeads(self._deployment, application.keys, self._note_request)
+        self._shared = Shared.of(settings, self._deployment, known_heads)
         self._source = source
         self._applier = Applier(
             snapshot, self._deployment.metrics, application.keys, self._use_model, on_applied=source.confirm
@@ -194,6 +196,13 @@ class Server(uvicorn.Server):
             note=self._note_refusal,
             app=app,
         )
+
+    def _note_request(
+        self, path: str, status: int, seconds: float, client: tuple[str, int] | None, client_name: str | None
+    ) -> None:
+        self._deployment.metrics.note_request(path, status, seconds)
+        if self._settings.access_log:
+            log_request(client, client_name, path, status, seconds)
 
     def _note_refusal(self, client: tuple[str, int] | None, status: int, seconds: float) -> None:
         self._deployment.metrics.note_request("", status, seconds)

@@ -102,6 +102,8 @@ def read(extension: str, seconds: float, seed: int) -> int:
         assert start <= stop <= len(text), text
         assert np.isfinite(block[filled : filled + n_rows]).all(), text
         assert state in range(4), text
+        place = chance.randint(0, 3)
+        assert -1 <= module.read_event(text, start, block, place) <= len(text), text
         cases += 1
     return cases
 

@@ -10,6 +10,8 @@ HELD = "tests/service/server/test_held_connections.py"
 CLOCKS = "tests/service/server/test_clocks.py"
 BUFFERS = "tests/service/server/test_buffers.py"
 ROUTES = "tests/service/api/test_routes.py"
+SHORT_WAY = "tests/service/server/test_short_way.py"
+RELOADED = f"{SHORT_WAY}::test_what_is_known_of_a_head_ends_with_the_model_and_the_keys"
 HALF_CLOSED = f"{HELD}::test_a_client_that_says_that_it_is_done_gets_its_responses"
 NO_HTTP = "tests/service/server/test_bad_http.py::test_what_is_not_http_is_refused_and_hides_nothing"
 
@@ -52,7 +54,7 @@ SERVING = (
             ),
             Fault(
                 "single events wait for long pieces",
-                "self.SHORT_PIECE_EVENTS if self._single_events.in_use else max(len(rows), 1)",
+                "self.SHORT_PIECE_EVENTS if self._single_events.in_use else CHUNK_EVENTS",
                 "max(len(rows), 1)",
             ),
             Fault(
@@ -85,7 +87,7 @@ SERVING = (
             Fault("all pieces of a block are scored at once", "if not fresh:", "if False:"),
             Fault(
                 "a reload ends a drain",
-                "self._model = Model(scorer, self._max_events)",
+                "self.current = Model(scorer, self._max_events)",
                 'self._model, self.status = Model(scorer, self._max_events), "ok"',
             ),
             Fault(
@@ -238,6 +240,32 @@ SERVING = (
                 "False:",
                 f"{HELD}::test_a_body_too_slow_to_be_whole_in_time_makes_room",
             ),
+        ],
+    ),
+    Part(
+        "service/server/short_way.py",
+        SHORT_WAY,
+        [
+            Fault(
+                "heads outlive the model and the keys",
+                "self._valid_for[0] is not model or self._valid_for[1] is not keys",
+                "self._valid_for[0] is None",
+                RELOADED,
+            ),
+            Fault("heads outlive the keys", " or self._valid_for[1] is not keys", "", RELOADED),
+            Fault("heads outlive the model", "self._valid_for[0] is not model or ", "", RELOADED),
+            Fault("heads are kept for ever", "if len(self._heads) == MAX_HEADS:", "if False:"),
+            Fault("the room of a request is not given back", "        self._admitted.release()\n", "        pass\n"),
+            Fault("a client that leaves is not counted", "STATUSES[ClientDisconnectedError])", "200)"),
+            Fault("a request behind another one is part of its body", "> known.body_bytes or", "< 0 or"),
+            Fault("what comes behind a body is part of it", "if len(data) <= exchange.missing_bytes and", "if"),
+            Fault("a head whose request ends the connection is known", "            and cycle.keep_alive\n", ""),
+            Fault(
+                "nothing is known",
+                "                if self._begin(known, data, n_head_bytes):",
+                "                if False:",
+            ),
+            Fault("events of the short way are not counted", "metrics.note_events(len(scores))", "metrics"),
         ],
     ),
     Part(

@@ -76,12 +76,29 @@ def outcome(opened: Open, pieces: Sequence[bytes], names: Sequence[str] = NAMES,
         return str(error)
 
 
-def event_outcome(body: bytes, media_type: str, names: Sequence[str] = NAMES) -> Outcome:
-    """Read one event to a row, or to the message of its refusal."""
+def whole_outcome(body: bytes, media_type: str, names: Sequence[str] = NAMES, most: int = MANY) -> Outcome:
+    """Read a batch that is there whole to its rows, or to the message of its refusal."""
     try:
-        return FORMATS.of_request(media_type).read_event(body, names)
+        return FORMATS.of_request(media_type).read_batch(body, names, most)
     except (InvalidRequestError, BodyTooLargeError) as error:
         return str(error)
+
+
+def event_outcome(body: bytes, media_type: str, names: Sequence[str] = NAMES) -> Outcome:
+    """Read one event to a row, or to the message of its refusal, alone and into the row of an array."""
+    fmt, rows, into = FORMATS.of_request(media_type), np.full((3, len(names)), 7, np.float32), ""
+    try:
+        fmt.read_event_into(names, body, rows, 1)
+    except (InvalidRequestError, BodyTooLargeError) as error:
+        into = str(error)
+    assert (rows[[0, 2]] == 7).all()
+    given: Outcome
+    try:
+        given = fmt.read_event(body, names)
+    except (InvalidRequestError, BodyTooLargeError) as error:
+        given = str(error)
+    assert_same(into or rows[1:2], given)
+    return given
 
 
 def refusal(opened: Open, body: bytes, names: Sequence[str] = NAMES, most: int = MANY) -> str:
@@ -208,6 +225,7 @@ def check_batch(body: bytes, pieces: list[bytes], media_type: str) -> None:
         assert_as_expected(whole, rows, media_type)
         assert_as_expected(parts, rows, media_type)
         assert isinstance(whole, str) == isinstance(parts, str), (whole, parts)
+    assert_as_expected(whole_outcome(body, media_type), rows, media_type)
 
 
 def check_event(body: bytes, media_type: str) -> None:

@@ -16,6 +16,7 @@ from tests.service.formats.references import (
     outcome,
     pieces_of,
     readers,
+    whole_outcome,
 )
 from tests.service.formats.strategies import BATCHES, SINGLES, cuts, damaged
 
@@ -46,6 +47,7 @@ def test_a_body_in_any_legal_spelling_is_read(media_type: str, n_examples: int) 
         for opened in readers(media_type).values():
             assert_same(outcome(opened, [body]), rows)
             assert_same(outcome(opened, pieces_of(body, places)), rows)
+        assert_same(whole_outcome(body, media_type), rows)
         if single is not None:
             assert_same(event_outcome(single[0], media_type), single[1])
 

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 try:
-    from service.formats._json_rows import END, FULL, MORE, ODD, read_rows
+    from service.formats._json_rows import END, FULL, MORE, ODD, read_event, read_rows
 except ImportError:
     pytest.skip("_json_rows.c was not built: it needs a C compiler and Python.h", allow_module_level=True)
 
 from service.formats import json as json_format
-from service.formats.json import read_rows_slowly
+from service.formats.json import read_event_slowly, read_rows_slowly
 from tests.service.formats import bad_json
 from tests.service.formats.json_rows import SHAPES, mutations, to_float32
 
@@ -153,6 +153,32 @@ def test_the_two_readers_stop_for_the_same_reasons(n_lists: int) -> None:
         assert counts == slow_counts, data
         assert slow_state == (ODD if state == MORE else state), data
         assert fast[: counts[0]].tobytes() == slow[: counts[0]].tobytes(), data
+
+
+@pytest.mark.parametrize("n_lists", [5000, pytest.param(40_000, marks=pytest.mark.slow)])
+def test_the_two_readers_of_one_event_give_the_same(n_lists: int) -> None:
+    """A list becomes the row that it is in a list of rows, whatever follows, or neither reader takes it."""
+    for data, n_features in mutations(Random(4), n_lists):
+        fast, slow = empty_block(3, n_features), empty_block(3, n_features)
+        end = read_event(data, 0, fast, 1)
+        assert end == read_event_slowly(data, 0, slow, 1), data
+        assert np.isnan(fast[[0, 2]]).all()
+        if end >= 0:
+            assert fast[1].tobytes() == slow[1].tobytes(), data
+        row, _, _ = read_once(data, n_features)
+        assert (end >= 0) >= bool(row), data
+        assert not row or row[0] == fast[1].tobytes(), data
+
+
+def test_one_event_ends_where_something_else_follows() -> None:
+    """It gives the offset of what follows the list and its space, and -1 where there is none of the right length."""
+    block = empty_block(1, 2)
+    for data, end in [(b"[1,2]}", 5), (b" [1 ,2] \n}", 9), (b"[1,2]", 5), (b"[1,2]x", 5), (b"[1]", -1), (b"", -1)]:
+        assert read_event(data, 0, block, 0) == end
+        assert read_event_slowly(data, 0, block, 0) == end
+    for start, place in ((-1, 0), (7, 0), (0, -1), (0, 1)):
+        with pytest.raises(ValueError, match=r"start is|filled is"):
+            read_event(b"[1,2]}", start, block, place)
 
 
 def test_wrong_arguments_are_an_error(subtests: pytest.Subtests) -> None:

@@ -77,7 +77,7 @@ def test_files_are_told_apart_by_their_revision(tmp_path: Path) -> None:
                     await asyncio.sleep(0)
             assert samples(metrics.render().decode())["anomaly_last_reload_successful file=keys"] == successful
             assert applied[-1] == applier.applied
-        assert [key.name for key in ring._keys] == ["new"]
+        assert [key.name for key in ring.keys] == ["new"]
 
     asyncio.run(apply_all())
     assert applied[-1] == Applied(2, {KEYS: 2, MODEL: 2}, {KEYS: 1, MODEL: 0})

@@ -101,10 +101,10 @@ def test_a_key_is_compared_with_all_in_constant_time(path: Path) -> None:
     """Neither the digits of a digest nor the place of a key in the file can be measured."""
     key = add_key("alice", path)
     ring = KeyRing(path)
-    ring._keys = tuple(one._replace(digest=Uncomparable(one.digest)) for one in ring._keys)
+    ring.keys = tuple(one._replace(digest=Uncomparable(one.digest)) for one in ring.keys)
     assert ring.owner(key.encode()) == "alice"
     assert ring.owner(b"wrong") is None
-    ring._keys = (*ring._keys, HashedKey("bob", cast(bytes, None)))
+    ring.keys = (*ring.keys, HashedKey("bob", cast(bytes, None)))
     with pytest.raises(TypeError, match="bytes-like"):  # it goes on behind the key that fits
         ring.owner(key.encode())
 

@@ -1,0 +1,241 @@
+"""The short way of a request: from the socket to the model's batch and back, past the parser and the application.
+
+A request whose head has the same bytes as one that was parsed, checked and answered before asks for the same. Where
+such a head arrives on a connection on which nothing else is going on, only its body is read. All else, and all that
+goes wrong, takes the long way with the same bytes: the short way writes nothing but scores.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from time import monotonic, perf_counter
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.api.extensions import SHORTCUT, Headers, Shortcut
+from service.api.middleware import CLIENT_NAME
+from service.errors import STATUSES, ClientDisconnectedError, ServiceError
+from service.inference.admission import Admitted
+from service.inference.deployment import Deployment, Model
+from service.security.api_keys import KeyRing
+from service.server.buffers import SLICE_BYTES
+from service.server.cycle import Cycle, connection_headers, response_head, write_response
+from service.server.request_parser import IDLE, RequestParser
+
+END_OF_HEAD: Final = b"\r\n\r\n"
+MAX_HEADS: Final = 1024
+"""How many heads a worker knows, of at most SLICE_BYTES each; the one that was added first is forgotten first."""
+WHOLE_BYTES: Final = 2**18
+"""A longer body is read and scored in pieces, while it arrives."""
+
+MAX_PIECES: Final = 64
+"""How many pieces of a body are kept, each of which takes more memory than its bytes."""
+
+Client = tuple[str, int] | None
+NoteRequest = Callable[[str, int, float, Client, str | None], None]
+"""Counts and logs a request: its path, status and seconds, and the client's address and name."""
+
+
+class KnownHead(NamedTuple):
+    """A head that was parsed and answered before."""
+
+    shortcut: Shortcut
+    body_bytes: int
+    response_head: bytes
+    """The status line and the headers of the response, but for its length and the connection's."""
+    client: Client
+    """The client that a proxy names in the head; None without."""
+    client_name: str | None
+    """The owner of the API key in the head; None where there are no keys."""
+
+
+class KnownHeads:
+    """The heads that a worker knows, until the model or the API keys change.
+
+    Looking up a head takes a time that depends on its hash, whose seed is random, and so tells nothing of a key in it.
+    """
+
+    def __init__(self, deployment: Deployment, keys: KeyRing | None, note: NoteRequest) -> None:
+        self._deployment = deployment
+        self._keys = keys
+        self._valid_for: tuple[Model | None, object] = None, None
+        self._heads: dict[bytes, KnownHead] = {}
+        self.note = note
+        self.generation = 0
+
+    def find(self, head: bytes) -> KnownHead | None:
+        """Give what is known of a head."""
+        self._forget_what_changed()
+        return self._heads.get(head)
+
+    def add(self, head: bytes, generation: int, client: Client, cycle: Cycle, headers: Headers) -> None:
+        """Keep a head that arrived in this generation from a client and is answered with these headers."""
+        self._forget_what_changed()
+        scope: Any = cycle.scope
+        shortcut = scope["extensions"][SHORTCUT]
+        if shortcut is None or not cycle.keep_alive or generation != self.generation:
+            return
+        named = None if scope["client"] == client else scope["client"]
+        if len(self._heads) == MAX_HEADS:
+            del self._heads[next(iter(self._heads))]
+        owner = None if self._keys is None else scope[CLIENT_NAME]
+        self._heads[head] = KnownHead(shortcut, cycle.announced_bytes, response_head(200, headers), named, owner)
+
+    def _forget_what_changed(self) -> None:
+        model, keys = self._deployment.current, None if self._keys is None else self._keys.keys
+        if self._valid_for[0] is not model or self._valid_for[1] is not keys:
+            self._valid_for = model, keys
+            self._heads.clear()
+            self.generation += 1
+
+
+class Exchange:
+    """A request on the short way, which receives its scores."""
+
+    __slots__ = ("_admitted", "began_s", "connection", "data", "known", "missing_bytes", "n_head_bytes")
+
+    def __init__(
+        self, connection: "ShortWay", known: KnownHead, data: bytes, n_head_bytes: int, admitted: Admitted
+    ) -> None:
+        self.connection: ShortWay | None = connection
+        self.known = known
+        self.data = [data]
+        self.n_head_bytes = n_head_bytes
+        self.missing_bytes = n_head_bytes + known.body_bytes - len(data)
+        self.began_s = perf_counter()
+        self._admitted = admitted
+
+    def done(self) -> bool:
+        """Tell whether the scores are not wanted any more."""
+        return self.connection is None
+
+    def set_result(self, result: NDArray[np.float32], /) -> None:
+        """Send the scores (n,)."""
+        assert self.connection is not None
+        self.connection.respond(result)
+
+    def set_exception(self, _: Exception, /) -> None:
+        """Have the long way tell what is wrong."""
+        assert self.connection is not None
+        self.connection.take_long_way()
+
+    def end(self) -> None:
+        """Take no scores any more."""
+        self.connection = None
+        self._admitted.release()
+
+
+class ShortWay(RequestParser):
+    """The part of a connection's protocol that answers requests whose heads are known."""
+
+    _exchange: Exchange | None = None
+    _goes_short = True
+    """Whether requests may take the short way on this connection."""
+    _was_asked = False
+    _client_name: str | None = None
+
+    @property
+    def _answering(self) -> bool:
+        return self._exchange is not None or super()._answering
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a request with a known head, or parse what arrives."""
+        exchange = self._exchange
+        if exchange is not None:
+            if len(data) <= exchange.missing_bytes and len(exchange.data) < MAX_PIECES:
+                exchange.data.append(data)
+                exchange.missing_bytes -= len(data)
+                if not exchange.missing_bytes:
+                    self._score(exchange)
+                return
+            self.take_long_way()
+        elif self._state is IDLE and self._goes_short and not self._held and not self._answering:
+            n_head_bytes = data.find(END_OF_HEAD, 0, SLICE_BYTES) + len(END_OF_HEAD)
+            if n_head_bytes > len(END_OF_HEAD):
+                head = data[:n_head_bytes]
+                known = self._shared.known_heads.find(head)
+                if known is None:
+                    self._learn(head, data)
+                    return
+                if self._begin(known, data, n_head_bytes):
+                    return
+        super().data_received(data)
+
+    def take_long_way(self) -> None:
+        """Parse the request that was on the short way."""
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        exchange.end()
+        began_s = self._clocks.message_s
+        super().data_received(b"".join(exchange.data))
+        self._clocks.message_s = began_s
+
+    def respond(self, scores: NDArray[np.float32]) -> None:
+        """Send the scores (n,), all finite."""
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        exchange.end()
+        known = exchange.known
+        body = known.shortcut.write(scores)
+        staying, _ = connection_headers(self.server_state.default_headers)
+        head = b"%bcontent-length: %d\r\n%b\r\n" % (known.response_head, len(body), staying)
+        write_response(self.transport, self.scheme, head, body)
+        self.server_state.total_requests += 1
+        self._shared.deployment.metrics.note_events(len(scores))
+        self._note_response(exchange, 200)
+
+    def _leave(self) -> None:
+        """Give up the request that was on the short way: the client has left."""
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        exchange.end()
+        self._note_response(exchange, STATUSES[ClientDisconnectedError])
+
+    def _note_response(self, exchange: Exchange, status: int) -> None:
+        known = exchange.known
+        client, name = known.client or self.client, known.client_name or self._client_name
+        self._shared.known_heads.note(known.shortcut.path, status, perf_counter() - exchange.began_s, client, name)
+
+    def _begin(self, known: KnownHead, data: bytes, n_head_bytes: int) -> bool:
+        """Begin a request, unless more than it has arrived or there is no room for it."""
+        shortcut = known.shortcut
+        if len(data) - n_head_bytes > known.body_bytes or self.flow.write_paused:
+            return False
+        try:
+            admitted = shortcut.admission.admit(shortcut.n_events, shortcut.n_bytes)
+        except ServiceError:
+            return False
+        self._clocks.received_s = monotonic()
+        self._clocks.begin_message()
+        self._was_asked = True
+        self._exchange = exchange = Exchange(self, known, data, n_head_bytes, admitted)
+        if not exchange.missing_bytes:
+            self._score(exchange)
+        return True
+
+    def _learn(self, head: bytes, data: bytes) -> None:
+        """Parse what arrives, and have its request become known by its head if it is answered with scores."""
+        before = self.cycle
+        super().data_received(data)
+        cycle = self.cycle
+        if (
+            cycle is not before
+            and self._answering
+            and cycle is self._current
+            and cycle.keep_alive
+            and not cycle.waiting_for_100_continue
+            and 0 < cycle.announced_bytes <= WHOLE_BYTES
+            and self._body_bytes == len(data) - len(head)  # the parser takes the same bytes for the head
+        ):
+            scope: Any = cycle.scope
+            scope["extensions"][SHORTCUT] = None
+            cycle.learn = partial(self._shared.known_heads.add, head, self._shared.known_heads.generation, self.client)
+
+    def _score(self, exchange: Exchange) -> None:
+        """Have the body scored."""
+        data = exchange.data[0] if len(exchange.data) == 1 else b"".join(exchange.data)
+        try:
+            exchange.known.shortcut.submit(data[exchange.n_head_bytes :], exchange)
+        except Exception:  # the long way tells what is wrong
+            self.take_long_way()

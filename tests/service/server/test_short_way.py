@@ -1,0 +1,253 @@
+"""Requests whose heads are known are answered as all others are: with the same bytes, and counted the same."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from itertools import count, cycle, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, Format
+from service.model.artefact import Artefact, load_artefact
+from service.model.scorer import Scorer
+from service.security.api_keys import add_key, remove_keys
+from service.server.short_way import MAX_HEADS
+from service.settings import Settings
+from tests.artefacts import sample_events
+from tests.live import live_service
+from tests.service.reload.models import make
+from tests.service.server.exchange import Connection, event_request, post
+from tests.service.server.memory_connection import Transport, Worker, settle
+
+N_EVENTS = (1, 3, 200, 1500)
+
+
+class Models(NamedTuple):
+    """Two models, one in use after the other, and keys."""
+
+    paths: list[Path]
+    artefacts: list[Artefact]
+    keys: Path
+    key: str
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """Make two models with different scores, and a key."""
+    folder = tmp_path_factory.mktemp("short-way")
+    paths = [make(folder / f"{factor}.onnx", factor).path for factor in (1.0, 2.0)]
+    return Models(paths, [load_artefact(path) for path in paths], folder / "keys", add_key("a", folder / "keys"))
+
+
+def requests_of(fmt: Format) -> Iterator[tuple[str, bytes]]:
+    """Give paths and bodies in a format: right ones, and wrong ones of the same lengths."""
+    event = fmt.write("features", sample_events(1)[0])
+    batches = [("/score/batch", fmt.write("events", sample_events(n_events))) for n_events in N_EVENTS]
+    for path, body in [("/score", event), *batches]:
+        yield path, body
+        yield path, b"\xff" * len(body)
+        yield path, body[:-4] + b"\xff\xff\xff\xff"  # NaN in the binary formats
+
+
+BODIES = [(fmt, path, body) for fmt in (JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW) for path, body in requests_of(fmt)]
+HEADERS: list[Sequence[str]] = [
+    (),
+    ("Accept: application/json",),
+    ("Accept: text/html",),
+    ("Connection: close",),
+    ("Content-Encoding: gzip",),
+    ("X-Forwarded-For: 10.1.2.3", "Accept: application/octet-stream"),
+]
+QUERIES = ["", "?events=3", "?events=1", "?working_point=none"]
+
+
+class Step(NamedTuple):
+    """Requests that are sent one behind the other, how they arrive, and what happens before their last piece does."""
+
+    requests: list[tuple[int, int, int]]
+    """Places in BODIES, HEADERS and QUERIES."""
+    cuts: list[float]
+    pauses: bool
+    """Whether the service has done what it can before the next piece arrives."""
+    event: str
+
+
+OFTEN_0 = st.sampled_from([0, 0, 0, 0, 1, 2, 3])
+STEPS = st.builds(
+    Step,
+    requests=st.lists(st.tuples(st.integers(0, len(BODIES) - 1), OFTEN_0, OFTEN_0), min_size=1, max_size=2),
+    cuts=st.lists(st.floats(0, 1), max_size=2),
+    pauses=st.booleans(),
+    event=st.sampled_from(["", "", "", "model", "keys", "timeouts", "end of what is sent", "leave", "shutdown"]),
+)
+
+
+def pieces(step: Step, *lines: str) -> list[bytes]:
+    """Write the requests of a step with these further headers, and cut them."""
+    data = b""
+    for body, headers, query in step.requests:
+        fmt, path, content = BODIES[body]
+        data += post(content, *HEADERS[headers], *lines, fmt=fmt, path=path + QUERIES[query])
+    places = [0, *sorted(int(cut * len(data)) for cut in step.cuts), len(data)]
+    return [data[start:end] for start, end in pairwise(places) if end > start]
+
+
+class Outcome(NamedTuple):
+    """What a service sent on each connection, and whether it was closed; and its metrics at the end."""
+
+    connections: list[tuple[bytes, bool, bool]]
+    metrics: dict[str, float]
+
+
+async def outcome(models: Models, steps: list[Step], *, twice: bool, known: bool) -> Outcome:
+    """Take the steps, each once or `twice`; where heads must not be `known`, each request has a header of its own."""
+    transports: list[Transport] = []
+    numbers, artefacts = count(), cycle(models.artefacts[::-1])
+    authorization = f"Authorization: Bearer {models.key}"
+    async with Worker(models.artefacts[0], Settings(api_keys=str(models.keys))).running() as worker:
+        for step in [one for one in steps for _ in range(1 + twice)]:
+            if not transports or transports[-1].ended or step.event == "leave":
+                transports.append(worker.connect())
+            transport, number = transports[-1], 0 if known else next(numbers)
+            *first, last = pieces(step, authorization, f"X-Number: {number}")
+            for piece in first:
+                transport.receive(piece)
+                if step.pauses:
+                    await settle(transport)
+            if step.event:
+                await settle(transport)
+            if step.event == "leave":
+                transport.close()
+            elif step.event == "shutdown":
+                transport.protocol.shutdown()
+            elif step.event == "timeouts":
+                transport.protocol.check_timeouts(time.monotonic())
+            elif step.event == "model":
+                worker.application.use_model(Scorer(next(artefacts)))
+            elif step.event == "keys":
+                assert worker.application.keys is not None
+                worker.application.keys.reload()
+            transport.receive(last)
+            if step.event == "end of what is sent" and not transport.closing and not transport.protocol.eof_received():
+                transport.close()
+            await settle(transport)
+        return Outcome([(bytes(one.sent), one.ended, one.closing) for one in transports], worker.metrics())
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=st.lists(STEPS, min_size=1, max_size=4), twice=st.booleans())
+def test_both_ways_give_the_same(models: Models, steps: list[Step], twice: bool) -> None:
+    """Whatever is sent and happens, the bytes and the metrics are those of heads that are new each time."""
+    short = asyncio.run(outcome(models, steps, twice=twice, known=True))
+    long = asyncio.run(outcome(models, steps, twice=twice, known=False))
+    assert short == long
+
+
+async def ask(worker: Worker, transport: Transport, request: bytes) -> tuple[bytes, bool]:
+    """Give the response, and whether the request came to the application."""
+    n_asked, n_sent = worker.n_asked, len(transport.sent)
+    transport.receive(request)
+    await settle(transport)
+    return bytes(transport.sent[n_sent:]), worker.n_asked > n_asked
+
+
+@pytest.mark.parametrize("place", range(0, len(BODIES), 3))
+def test_a_request_with_a_known_head_never_comes_to_the_application(models: Models, place: int) -> None:
+    """The second one with the same head is answered without it, as long as a short body, on any connection."""
+    fmt, path, body = BODIES[place]
+
+    async def both() -> None:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            request = post(body, fmt=fmt, path=path)
+            first, asked = await ask(worker, worker.connect(), request)
+            assert asked
+            assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+            transport = worker.connect()
+            assert await ask(worker, transport, request) == (first, False)
+            assert await ask(worker, transport, request.replace(b"Host: a", b"Host: b")) == (first, True)
+
+    asyncio.run(both())
+
+
+def test_what_is_known_of_a_head_ends_with_the_model_and_the_keys(models: Models, tmp_path: Path) -> None:
+    """Another model answers with its own scores, and a key that was removed is refused."""
+    keys = tmp_path / "keys"
+    key, other = add_key("a", keys), add_key("b", keys)
+    request = post(BODIES[0][2], f"Authorization: Bearer {key}")
+
+    async def reload() -> None:
+        async with Worker(models.artefacts[0], Settings(api_keys=str(keys))).running() as worker:
+            transport = worker.connect()
+            first, _ = await ask(worker, transport, request)
+            assert await ask(worker, transport, request) == (first, False)
+            worker.application.use_model(Scorer(models.artefacts[1]))
+            second, asked = await ask(worker, transport, request)
+            assert asked
+            assert models.artefacts[1].identity.encode() in second
+            assert await ask(worker, transport, request) == (second, False)
+            remove_keys("a", keys)
+            assert worker.application.keys is not None
+            worker.application.keys.reload()
+            refused, asked = await ask(worker, transport, request)
+            assert asked
+            assert refused.startswith(b"HTTP/1.1 401 ")
+            allowed, _ = await ask(worker, worker.connect(), request.replace(key.encode(), other.encode()))
+            assert allowed == second
+
+    asyncio.run(reload())
+
+
+@pytest.mark.process
+def test_requests_with_known_heads_are_in_the_access_log(models: Models, tmp_path: Path) -> None:
+    """With the same line as others, the owner of the key and the client that the proxy names included."""
+    keys = tmp_path / "keys"
+    request = event_request(f"Authorization: Bearer {add_key('a', keys)}", "X-Forwarded-For: 10.1.2.3")
+    flags = ("--api-keys", str(keys), "--access-log", "--forwarded-for")
+    with live_service(models.paths[0], *flags) as service, Connection(service) as connection:
+        for _ in range(3):
+            connection.send(request)
+            assert connection.response().status == 200
+        service.wait_for("request", 3)
+        lines = [
+            (line["path"], line["status"], line["client"], line["client_name"]) for line in service.events("request")
+        ]
+    assert lines == [("/score", 200, "10.1.2.3", "a")] * 3
+
+
+def test_a_worker_knows_a_bounded_number_of_heads(models: Models) -> None:
+    """The one that was added first is forgotten first."""
+    bodies = [post(BODIES[0][2], f"X-Number: {number}") for number in range(MAX_HEADS + 1)]
+
+    async def ask_all() -> None:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            transport = worker.connect()
+            for request in bodies:
+                assert (await ask(worker, transport, request))[1]
+            assert not (await ask(worker, transport, bodies[1]))[1]
+            assert (await ask(worker, transport, bodies[0]))[1]
+
+    asyncio.run(ask_all())
+
+
+def test_requests_of_known_heads_that_are_not_whole_leave_nothing_behind(models: Models) -> None:
+    """Their room is given back, and they are counted, where the client leaves."""
+    fmt, path, body = next(one for one in BODIES if one[0] is RAW and len(one[2]) > 1000)
+    request = post(body, fmt=fmt, path=path)
+
+    async def leave() -> None:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            transport = worker.connect()
+            await ask(worker, transport, request)
+            transport.receive(request[:-1])
+            assert worker.metrics()["anomaly_inflight_requests"] == 1
+            transport.close()
+            await settle(transport)
+            metrics = worker.metrics()
+            assert (metrics["anomaly_inflight_requests"], metrics["anomaly_inflight_bytes"]) == (0, 0)
+            assert metrics[f"anomaly_requests_total route={path} status=499"] == 1
+
+    asyncio.run(leave())
