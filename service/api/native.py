@@ -260,9 +260,13 @@ def _check_body(n_bytes: int, max_bytes: int, *, announced: bool = False) -> Non
 
 def _submit_batch(model: Model, head: RequestHead, body: bytes, receiver: Receiver) -> None:
     """Have a whole body scored; raises ServiceError."""
-    rows = head.request_format.read_batch(body, model.artefact.metadata.feature_names, model.max_events)
-    _check_count(head, len(rows))
-    model.submit(rows, receiver)
+
+    def read() -> NDArray[np.float32]:
+        rows = head.request_format.read_batch(body, model.artefact.metadata.feature_names, model.max_events)
+        _check_count(head, len(rows))
+        return rows
+
+    model.submit(read, receiver, large=len(body) > LARGE_PIECE_BYTES)
 
 
 def _check_count(head: RequestHead, n_events: int) -> None:

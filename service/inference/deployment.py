@@ -1,6 +1,7 @@
 """What every protocol calls: the model in use, the scores of an array or of a batch in blocks, and the status."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final, Literal
 
 import numpy as np
@@ -101,25 +102,33 @@ class Model:
         """Wait until the worker is free for work that takes as long as a piece of a batch."""
         await self._scheduler.wait()
 
-    def submit(self, features: NDArray[np.float32], receiver: Receiver) -> None:
-        """Score `features` (n, n_features) in one call, once it is their turn, and give the scores to `receiver`.
+    def submit(self, read: Callable[[], NDArray[np.float32]], receiver: Receiver, *, large: bool) -> None:
+        """Score the rows (n, n_features) that `read` gives, finite float32, in one call.
 
-        Raises TooManyEventsError where they are to be scored in pieces.
+        `large` rows are read and scored once this iteration of the event loop, or a later one, is free for that; few
+        are scored in a micro-batch. The receiver gets TooManyEventsError for more than are scored at once, and what
+        `read` raises, if it is not raised here.
         """
-        if len(features) <= SMALL_BATCH_EVENTS:
-            self.micro_batch.submit(features, receiver)
-        elif len(features) > (most := self._scheduler.piece_events):
-            raise TooManyEventsError(f"the batch has {len(features)} events, expected at most {most} at once")
-        elif (turn := self._scheduler.turn()) is None:
-            self._score_now(features, receiver)
+        if not large:
+            rows = read()
+            if len(rows) <= SMALL_BATCH_EVENTS:
+                self.micro_batch.submit(rows, receiver)
+                return
+            read = partial(np.asarray, rows)
+        turn = self._scheduler.turn()
+        if turn is None:
+            self._score_at_once(read, receiver)
         else:
-            turn.add_done_callback(lambda _: self._score_now(features, receiver))
+            turn.add_done_callback(lambda _: self._score_at_once(read, receiver))
 
-    def _score_now(self, features: NDArray[np.float32], receiver: Receiver) -> None:
+    def _score_at_once(self, read: Callable[[], NDArray[np.float32]], receiver: Receiver) -> None:
         if receiver.done():
             return
         try:
-            scores = finite_scores(self._scorer.score(features))
+            rows, most = read(), self._scheduler.piece_events
+            if len(rows) > most:
+                raise TooManyEventsError(f"the batch has {len(rows)} events, expected at most {most} at once")
+            scores = finite_scores(self._scorer.score(rows))
         except Exception as error:
             receiver.set_exception(error)
         else:

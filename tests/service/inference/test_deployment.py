@@ -1,6 +1,7 @@
 """Arrays in, scores out: what a protocol that is no HTTP needs, without one."""
 
 import asyncio
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -108,6 +109,29 @@ async def test_a_callback_gets_the_scores_of_its_rows(model: Model) -> None:
         np.testing.assert_allclose(scores, oracle(rows), RTOL)
     assert [type(result) for result in beyond.results] == [NonFiniteScoreError]
     assert not cancelled.results
+
+
+@on_a_loop
+async def test_bodies_are_read_one_in_each_iteration_where_that_takes_long(model: Model) -> None:
+    """Large ones when it is their turn, if they are still wanted; what cannot be scored at once is an error."""
+    events, read, kept = sample_events(SMALL_BATCH_EVENTS + 1), list[int](), [Kept() for _ in range(4)]
+    kept[1] = Kept(wanted=False)
+
+    def read_rows(number: int) -> Scores:
+        read.append(number)
+        return sample_events(CHUNK_EVENTS + 1) if number == 2 else events
+
+    for number, receiver in enumerate(kept):
+        model.submit(partial(read_rows, number), receiver, large=True)
+    assert read == [0]
+    for _ in range(20):
+        n_read = len(read)
+        await asyncio.sleep(0)
+        assert len(read) <= n_read + 1
+    assert read == [0, 2, 3]
+    assert [len(receiver.results) for receiver in kept] == [1, 0, 1, 1]
+    assert isinstance(kept[2].results[0], TooManyEventsError)
+    np.testing.assert_allclose(kept[3].results[0], oracle(events), RTOL)  # type: ignore[arg-type]
 
 
 @on_a_loop
