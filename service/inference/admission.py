@@ -21,7 +21,7 @@ class Admission:
         self.bytes = 0
 
     @property
-    def crowded(self) -> bool:
+    def more_than_half_full(self) -> bool:
         """Whether more than half of the room is taken."""
         return 2 * self.events > self.max_events or 2 * self.bytes > self.max_bytes
 

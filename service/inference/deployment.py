@@ -160,9 +160,9 @@ class Deployment:
         return batches.requests + events.requests, batches.events + events.events, batches.bytes + events.bytes
 
     @property
-    def crowded(self) -> bool:
-        """Whether there is little room for more requests."""
-        return self.admission.crowded or self.event_admission.crowded
+    def more_than_half_full(self) -> bool:
+        """Whether more than half of the room of batches, or of single events, is taken."""
+        return self.admission.more_than_half_full or self.event_admission.more_than_half_full
 
     def open(self, scorer: Scorer) -> None:
         """Take requests from now on."""

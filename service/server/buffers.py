@@ -17,6 +17,9 @@ SLICE_BYTES: Final = 1024
 """Bytes that a connection has parsed at once, beside the body that it is known to be sending: most requests in whole,
 and no more pipelined requests or chunks of a body than take a fraction of a millisecond."""
 
+SHORT_SLICES: Final = 16
+"""The longest message, beside an announced body, that is parsed before the next ones of other connections."""
+
 PARSING_S: Final = 1e-3
 """How long slices are parsed in one iteration of the event loop, on all connections together."""
 
@@ -32,11 +35,12 @@ class Parsing(Protocol):
 
 
 class ReadAhead:
-    """The bytes that were received and wait, and the connections whose turn it is to parse a slice of theirs."""
+    """The bytes that were received and wait, and the connections that are each to parse a slice of theirs."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._turns: deque[Parsing] = deque()
+        self._begun: deque[Parsing] = deque()
+        self._others: deque[Parsing] = deque()
         self._scheduled = False
         self.n_bytes = 0
 
@@ -45,9 +49,13 @@ class ReadAhead:
         """Whether more bytes wait than may."""
         return self.n_bytes > self._max_bytes
 
-    def append(self, connection: Parsing) -> None:
-        """Have a connection parse a slice after those that wait already."""
-        self._turns.append(connection)
+    def append(self, connection: Parsing, *, begun: bool = False) -> None:
+        """Have a connection parse a slice after those that wait already.
+
+        Every second slice is of the connections in the middle of a short message that has `begun`, so that a message of
+        a few slices need not wait as often for all who send one request after another.
+        """
+        (self._begun if begun else self._others).append(connection)
         if not self._scheduled:
             self._scheduled = True
             get_running_loop().call_soon(self._parse)
@@ -55,10 +63,12 @@ class ReadAhead:
     def _parse(self) -> None:
         end_s = perf_counter() + PARSING_S
         try:
-            while self._turns and perf_counter() < end_s:
-                self._turns.popleft().parse_held()
+            while (self._begun or self._others) and perf_counter() < end_s:
+                for waiting in (self._begun, self._others):
+                    if waiting:
+                        waiting.popleft().parse_held()
         finally:
-            self._scheduled = bool(self._turns)
+            self._scheduled = bool(self._begun or self._others)
             if self._scheduled:
                 get_running_loop().call_soon(self._parse)
 

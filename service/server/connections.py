@@ -25,6 +25,10 @@ PLAIN_HTTP: Final = (
 )
 PLAIN_BYTES: Final = 65_536
 
+SCAN_PAUSES: Final = 10
+"""For how many times as long as it took unused connections are not looked for again where too few were found: to look
+at thousands takes milliseconds."""
+
 MakeProtocol = Callable[[], Any]
 """Makes an asyncio.Protocol with the `transport`, None at first, and the `shutdown` of uvicorn's."""
 
@@ -58,6 +62,7 @@ class ConnectionServer:
         self._connections, self._max_connections = connections, max_connections
         self._starting: dict[asyncio.Task[None], tuple[float, socket.socket]] = {}
         """The connections that are being started: since when, in monotonic seconds, and their sockets."""
+        self._scans_again_s = 0.0
         self._resumption: asyncio.TimerHandle | None = None
         self._closed = False
         self._listen()
@@ -114,7 +119,8 @@ class ConnectionServer:
         then those that wait for another request.
         """
         n_more = self.n_starting + len(self._connections) - most
-        if n_more <= 0:
+        began_s = monotonic()
+        if n_more <= 0 or began_s < self._scans_again_s:
             return
         # Without TLS a connection starts at once, and does not end if that is cancelled.
         handshakes = self._starting if self._tls() is not None else {}
@@ -124,6 +130,9 @@ class ConnectionServer:
         # A few more, so that not each new connection has all others looked at.
         for _, end in sorted(unused, key=itemgetter(0))[: n_more + most // 64]:
             end()
+        if len(unused) < n_more:
+            ended_s = monotonic()
+            self._scans_again_s = ended_s + SCAN_PAUSES * (ended_s - began_s)
 
     def _give_up(self, task: asyncio.Task[None]) -> None:
         _, connection = self._starting[task]

@@ -157,7 +157,7 @@ class Protocol(ShortWay):
             if self.pipeline:
                 self._start(self.pipeline.pop()[0])  # type: ignore[arg-type]  # all are of this class
             if self._held and not self._must_wait:
-                self._shared.read_ahead.append(self)
+                self._parse_later()
 
     def shutdown(self) -> None:
         """End the connection with its next response or, where no request is in progress, after a moment."""
@@ -192,7 +192,7 @@ class Protocol(ShortWay):
                 self.transport.close()
         elif self._current is not None and self._answering:
             error = clocks.request_error(now_s, arriving=self._current.more_body)
-            if not error and self._current.more_body and self._shared.deployment.crowded:
+            if not error and self._current.more_body and self._is_needed:
                 error = self._pace_error(now_s)
             if error and self._task is not None and self._task.cancelling():
                 self.transport.abort()  # the client does not read, and the error waits behind earlier responses
@@ -206,6 +206,12 @@ class Protocol(ShortWay):
                 self._linger()
         elif clocks.idle_expired(now_s, used=self._was_asked or self.cycle is not None):
             self.transport.close()
+
+    @property
+    def _is_needed(self) -> bool:
+        """Whether others could use the room in flight that a request takes, or the place of its connection."""
+        full = self._limited and len(self.connections) >= self._limits.connections
+        return full or self._shared.deployment.more_than_half_full
 
     def _pace_error(self, now_s: float) -> ServiceError | None:
         """Give the error of a body that arrives too slowly, unless it is the worker that reads slowly."""

@@ -23,7 +23,7 @@ from service.errors import (
     UnsupportedVersionError,
 )
 from service.inference.deployment import Deployment
-from service.server.buffers import SLICE_BYTES, Flow, ReadAhead, UnsentResponses
+from service.server.buffers import SHORT_SLICES, SLICE_BYTES, Flow, ReadAhead, UnsentResponses
 from service.server.cycle import Cycle
 from service.server.discard import Discard, DiscardRate
 from service.server.limits import MAX_HEADERS, Limits, is_host, parser_error, split_url
@@ -106,6 +106,10 @@ class RequestParser(HttpToolsProtocol):
         self._discard: Discard
         self._held = NOTHING
         """What has arrived and is not parsed yet."""
+        self._waits = False
+        """Whether a slice of it is to be parsed."""
+        self._n_slices = 0
+        """How many slices of the message that arrives were parsed, without its end."""
 
     @abstractmethod
     def _start(self, cycle: Cycle) -> None:
@@ -133,6 +137,7 @@ class RequestParser(HttpToolsProtocol):
 
     def parse_held(self) -> None:
         """Parse a slice of what is held."""
+        self._waits = False
         if self._held and not self._must_wait and not self.transport.is_closing():
             self._parse_slice(self._held)
 
@@ -150,6 +155,7 @@ class RequestParser(HttpToolsProtocol):
 
     def _parse_slice(self, data: memoryview) -> None:
         """Parse a slice, and with it the body that it belongs to; hold the rest."""
+        self._n_slices += 1
         n_bytes = max(self._body_left_bytes, SLICE_BYTES)
         self._parse(data[:n_bytes])
         data = data[n_bytes:]
@@ -175,7 +181,13 @@ class RequestParser(HttpToolsProtocol):
         if shared.exceeded:
             self._refuse(OverloadedError("this worker holds as many bytes as it may: send it again in a second"))
         elif not self._must_wait:
-            shared.append(self)
+            self._parse_later()
+
+    def _parse_later(self) -> None:
+        """Have a slice of what is held parsed, once for each time that this connection has waited."""
+        if not self._waits:
+            self._waits = True
+            self._shared.read_ahead.append(self, begun=0 < self._n_slices <= SHORT_SLICES)
 
     def _parse(self, data: bytes | memoryview) -> None:
         self._piece_bytes = len(data)
@@ -297,6 +309,7 @@ class RequestParser(HttpToolsProtocol):
         if self._state is HEAD:  # a request to upgrade, which is parsed again
             return
         self._progress += 1
+        self._n_slices = 0
         self._state = IDLE
         if not self.cycle.response_complete:
             self.cycle.more_body = False

@@ -172,9 +172,9 @@ def test_the_limits_are_of_events_and_of_bytes() -> None:
                 admitted.grow(7, 50)
         assert in_flight() == (1, 4, 100)
     assert in_flight() == (0, 0, 0)
-    for n_events, n_bytes, crowded in [(5, 500, False), (6, 0, True), (0, 501, True)]:
+    for n_events, n_bytes, expected in [(5, 500, False), (6, 0, True), (0, 501, True)]:
         with admission.admit(n_events, n_bytes):
-            assert admission.crowded == crowded
+            assert admission.more_than_half_full == expected
     with admission.admit(11, 2000) as admitted:
         admitted.grow(12, 2000)
         assert in_flight() == (1, 12, 2000)

@@ -12,11 +12,12 @@ N_SLICES = 20
 class Connection:
     """Holds slices, each of which takes long to parse."""
 
-    def __init__(self, read_ahead: ReadAhead, parsed: list["Connection"]) -> None:
+    def __init__(self, read_ahead: ReadAhead, parsed: list["Connection"], begun: bool = False) -> None:
         self.n_left = N_SLICES
         self._read_ahead = read_ahead
         self._parsed = parsed
-        read_ahead.append(self)
+        self._begun = begun
+        read_ahead.append(self, begun=begun)
 
     def parse_held(self) -> None:
         """Parse a slice."""
@@ -24,7 +25,7 @@ class Connection:
         self._parsed.append(self)
         self.n_left -= 1
         if self.n_left:
-            self._read_ahead.append(self)
+            self._read_ahead.append(self, begun=self._begun)
 
 
 @on_a_loop
@@ -37,6 +38,19 @@ async def test_slices_are_parsed_between_other_work_and_in_turn() -> None:
         assert parsed == [first, second] * (n_parsed // 2) + [first] * (n_parsed % 2)
         await pass_iterations(1)
     assert (first.n_left, second.n_left) == (0, 0)
+
+
+@on_a_loop
+async def test_every_second_slice_is_of_a_message_that_has_begun() -> None:
+    """However many others wait, and however many messages have begun."""
+    for n_begun in (1, 5):
+        read_ahead = ReadAhead(1000)
+        parsed: list[Connection] = []
+        begun, others = ([Connection(read_ahead, parsed, kind) for _ in range(n_begun)] for kind in (True, False))
+        await pass_iterations(2 * N_SLICES * n_begun)
+        n_slices = 2 * N_SLICES * n_begun
+        assert parsed == [one for pair in zip(begun, others, strict=True) for one in pair] * N_SLICES
+        assert len(parsed) == n_slices
 
 
 def test_the_limit_of_what_waits_is_the_most_that_may() -> None:

@@ -283,19 +283,24 @@ def test_a_batch_in_chunks_counts_while_it_arrives(small: LiveService) -> None:
 
 
 @pytest.mark.slow
-def test_a_body_too_slow_to_be_whole_in_time_makes_room(model_path: Path) -> None:
-    """Where others need the room, a body that arrives too slowly gets its 408 early; else it has all of its time."""
+@pytest.mark.parametrize(
+    "limit", [("--max-inflight-bytes", "1000"), ("--max-connections", "2")], ids=["room", "places"]
+)
+def test_a_body_too_slow_to_be_whole_in_time_makes_room(model_path: Path, limit: tuple[str, str]) -> None:
+    """Where others need the room or the place, a body that is too slow gets its 408; else it has all of its time."""
     head = f"POST /score/batch HTTP/1.1\r\nHost: a\r\nContent-Type: {RAW.media_type}\r\nContent-Length: "
-    flags = ("--max-inflight-bytes", str(1000), "--request-s", "600", "--stall-s", "600")
-    with live_service(model_path, *flags) as service, Connection(service) as slow, Connection(service) as other:
-        slow.send(f"{head}900\r\n\r\n".encode())
-        response = slow.response()
-        assert response.status == 408
-        assert "arrives too slowly" in response.detail()
-        other.send(f"{head}400\r\n\r\n".encode())
-        time.sleep(7)  # longer than the grace: less than half of the room is taken
-        other.send(bytes(400))
-        assert other.response().status == 200
+    flags = (*limit, "--request-s", "600", "--stall-s", "600")
+    with live_service(model_path, *flags) as service:
+        with Connection(service) as slow, Connection(service):
+            slow.send(f"{head}900\r\n\r\n".encode())
+            response = slow.response()
+            assert response.status == 408
+            assert "arrives too slowly" in response.detail()
+        with Connection(service) as other:
+            other.send(f"{head}400\r\n\r\n".encode())
+            time.sleep(7)  # longer than the grace: less than half of the room is taken
+            other.send(bytes(400))
+            assert other.response().status == 200
 
 
 @pytest.mark.parametrize("path", ["/score", "/score/batch"])

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
+from service.server import connections
 from service.server.connections import ConnectionServer
 from service.server.handoff import REPORT, Channel, HandOff, Receiver
 from service.server.listener import Listener
@@ -286,6 +287,37 @@ def test_a_worker_takes_what_is_handed_over_and_reports_what_ended() -> None:
 
     with supervising(1) as supervisor:
         asyncio.run(work(supervisor))
+
+
+class Busy:
+    """A connection that makes no room, and counts how often it was asked."""
+
+    n_asked = 0
+
+    @property
+    def unused(self) -> None:
+        """Tell that it is used."""
+        self.n_asked += 1
+
+
+def test_connections_that_make_no_room_are_not_asked_for_each_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a worker is full of busy connections, they are looked at, and then not again for a while."""
+    monkeypatch.setattr(connections, "SCAN_PAUSES", 1e9)
+
+    async def work() -> None:
+        busy = Busy()
+        echoing: set[asyncio.BaseTransport] = set()
+        listener = Listener(socket.create_server(("127.0.0.1", 0)))
+        times_s = (TIMEOUT_S, TIMEOUT_S)
+        server = ConnectionServer(listener, lambda: Echo(echoing), lambda: None, *times_s, {busy}, 1)
+        for _ in range(5):
+            with socket.create_connection(listener.socket.getsockname(), TIMEOUT_S):
+                await until(lambda: len(echoing) == 1)
+            await until(lambda: not echoing)
+        assert busy.n_asked == 1
+        server.close()
+
+    asyncio.run(work())
 
 
 def test_a_worker_without_a_supervisor_does_not_spin() -> None:
