@@ -1,6 +1,6 @@
 """The table of all formats, and content negotiation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -11,6 +11,9 @@ from service.formats.json import JSON
 from service.formats.msgpack import MSGPACK
 from service.formats.npy import NPY
 from service.formats.raw import RAW
+
+MAX_HEADER_BYTES: Final = 1024
+"""The longest Content-Type, and the longest Accept, that is read: long ones take milliseconds."""
 
 
 class Formats:
@@ -30,6 +33,9 @@ class Formats:
         """Give the format of a request; raises UnsupportedMediaTypeError for no Content-Type or an unknown one."""
         if content_type is None:
             raise UnsupportedMediaTypeError(f"the request has no Content-Type, expected one of {self.media_types}")
+        if len(content_type) > MAX_HEADER_BYTES:
+            n_bytes = len(content_type)
+            raise UnsupportedMediaTypeError(f"Content-Type has {n_bytes} bytes, expected at most {MAX_HEADER_BYTES}")
         found = self._by_name.get(content_type) or self._by_name.get(_bare(content_type))
         if found is None:
             shown = faults.shown(content_type)
@@ -45,21 +51,28 @@ class Formats:
     def of_response(self, accept: str | None, requested: Format) -> Format:
         """Give the format of a response: the best of the Accept header, the request's own where that leaves a choice.
 
-        Raises NotAcceptableError if the header allows none.
+        Raises NotAcceptableError if the header allows none, or is too long.
         """
         if accept is None or accept == "*/*":
             return requested
-        return self._best(accept, requested)
-
-    def _find_best(self, accept: str, requested: Format) -> Format:
-        ranges = [self._media_range(part) for part in accept.split(",") if part.strip()]
-        if not ranges:  # an empty list is as good as none
-            return requested
-        qualities = {one: _quality(one.media_type, ranges) for one in (requested, *self.all)}
-        best = max(qualities, key=qualities.__getitem__)
-        if qualities[best] <= 0:
+        if len(accept) > MAX_HEADER_BYTES:
+            raise NotAcceptableError(f"Accept has {len(accept)} bytes, expected at most {MAX_HEADER_BYTES}")
+        best = self._best(accept, requested)
+        if best is None:
             raise NotAcceptableError(f"Accept is {faults.shown(accept)}, expected one of {self.media_types}")
         return best
+
+    def _find_best(self, accept: str, requested: Format) -> Format | None:
+        qualities: dict[str, float] = {}
+        """The best quality of each media range."""
+        for part in accept.split(","):
+            if part.strip():
+                name, quality = self._media_range(part)
+                qualities[name] = max(quality, qualities.get(name, 0.0))
+        if not qualities:  # an empty list is as good as none
+            return requested
+        best = max((requested, *self.all), key=lambda one: _quality(one.media_type, qualities))
+        return best if _quality(best.media_type, qualities) > 0 else None
 
     def _media_range(self, part: str) -> tuple[str, float]:
         """Read one part of an Accept header: the media range, and its quality from 0 to 1."""
@@ -81,12 +94,11 @@ def _bare(media_type: str) -> str:
     return media_type.partition(";")[0].strip().lower()
 
 
-def _quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:
+def _quality(media_type: str, qualities: Mapping[str, float]) -> float:
     """Give the quality of the most specific range that matches."""
     for pattern in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
-        matching = [quality for name, quality in ranges if name == pattern]
-        if matching:
-            return max(matching)
+        if pattern in qualities:
+            return qualities[pattern]
     return 0.0
 
 

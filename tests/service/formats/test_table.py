@@ -15,7 +15,7 @@ from service.formats.json import JSON
 from service.formats.msgpack import MSGPACK
 from service.formats.npy import NPY
 from service.formats.raw import RAW
-from service.formats.table import FORMATS, Formats
+from service.formats.table import FORMATS, MAX_HEADER_BYTES, Formats
 from service.model.artefact import Artefact
 from service.settings import Settings
 from tests.artefacts import RTOL, oracle, sample_events
@@ -75,6 +75,18 @@ def test_accept_chooses_the_format_of_the_response(subtests: pytest.Subtests) ->
             pytest.raises(NotAcceptableError, match=r"Accept is .*expected one of application/json, .*x-npy"),
         ):
             FORMATS.of_response(accept, JSON)
+
+
+def test_long_headers_are_refused() -> None:
+    """To read them would take milliseconds; those that are not too long are read."""
+    parts = "application/json" + "," * (MAX_HEADER_BYTES - 16)
+    assert FORMATS.of_response(parts, RAW) is JSON
+    with pytest.raises(NotAcceptableError, match=r"Accept has 1025 bytes, expected at most 1024"):
+        FORMATS.of_response(parts + ",", JSON)
+    parameters = "application/json" + ";" * (MAX_HEADER_BYTES - 16)
+    assert FORMATS.of_request(parameters) is JSON
+    with pytest.raises(UnsupportedMediaTypeError, match=r"Content-Type has 1025 bytes, expected at most 1024"):
+        FORMATS.of_request(parameters + ";")
 
 
 class CsvReader(BatchReader):
