@@ -74,9 +74,10 @@ class ConnectionServer:
 
     def close(self) -> None:
         """Start the connections that wait, and no more."""
-        while self._start_waiting():
-            pass
-        self.stop()
+        if not self._closed:
+            while self._start_waiting():
+                pass
+            self.stop()
 
     def stop(self) -> None:
         """Start no more connections; those that wait on a shared listener are for other workers."""
@@ -85,6 +86,11 @@ class ConnectionServer:
             self._resumption.cancel()
         get_running_loop().remove_reader(self._incoming.socket)
         self._incoming.close()
+
+    async def wait_started(self, timeout_s: float) -> None:
+        """Wait for the connections that are being started, but no longer than so many seconds."""
+        if self._starting:
+            await asyncio.wait(self._starting, timeout=timeout_s)
 
     async def wait_closed(self) -> None:
         """Give up the connections that are still being started."""

@@ -33,7 +33,7 @@ from service.security.tls import TlsError
 from service.server.connections import ConnectionServer, all_sent
 from service.server.limits import Limits
 from service.server.protocol import Protocol, check_timeouts
-from service.server.request_parser import Shared
+from service.server.request_parser import SHUTDOWN_GRACE_S, Shared
 from service.server.short_way import KnownHeads
 from service.server.sources import Source, Supervised, WorkerEnds
 from service.server.timeouts import Timeouts
@@ -126,9 +126,12 @@ class Server(uvicorn.Server):
             self._source.announce(self._applier.applied)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close, and the operations port last."""
+        """Close, once the TLS handshakes that have begun are complete, and the operations port last."""
         checking = get_running_loop().create_task(self._check_timeouts_until_cancelled())
         try:
+            if self._main is not None:
+                self._main.close()
+                await self._main.wait_started(SHUTDOWN_GRACE_S)
             await super().shutdown(sockets)
         finally:
             checking.cancel()

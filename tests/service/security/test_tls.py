@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -23,9 +24,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from benchmarks.load.formats import RAW
 from service.security.tls import TlsError, server_context, subject
+from service.server.request_parser import SHUTDOWN_GRACE_S
 from service.settings import Settings
 from tests.artefacts import oracle, sample_events
-from tests.live import TIMEOUT_S, LiveService, live_service
+from tests.live import TIMEOUT_S, LiveService, live_service, wait_until
 from tests.service.security.certificates import HOST, CertificateFiles, client_context
 
 
@@ -257,6 +259,37 @@ def test_a_renewed_certificate_is_shown_to_new_connections(https: Https, authori
     assert kept.sock is end  # else it would have connected again
     kept.close()
     assert_quiet(service, after=n_lines)
+
+
+@pytest.mark.process
+@pytest.mark.serial
+def test_a_handshake_that_has_begun_survives_a_stop(
+    model_path: Path, authority: trustme.CA, files: CertificateFiles
+) -> None:
+    """A client in the middle of its handshake when the service is stopped has its request answered."""
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context(authority).wrap_bio(received, sent, server_hostname=HOST)
+    with live_service(model_path, *files.flags) as service, service.connect() as connection:
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        connection.sendall(sent.read())
+        received.write(connection.recv(65_536))
+        service.signal(signal.SIGTERM)
+        wait_until(partial(is_closed, service))
+        time.sleep(SHUTDOWN_GRACE_S / 2)  # as a client that is far away
+        client.do_handshake()
+        client.write(b"GET /model HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.sendall(sent.read())
+        received.write(all_from(connection))
+        assert client.read(15) == b"HTTP/1.1 200 OK"
+        assert service.process.wait(TIMEOUT_S) == 0
+
+
+def is_closed(service: LiveService) -> bool:
+    """Tell whether the service takes no connections any more."""
+    with suppress(ConnectionRefusedError), service.connect():
+        return False
+    return True
 
 
 @pytest.mark.process
