@@ -6,6 +6,7 @@ Both are bounded, and both cost little in one iteration of the event loop, whate
 import logging
 from asyncio import get_running_loop
 from collections import deque
+from collections.abc import Callable
 from time import monotonic, perf_counter
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -71,6 +72,30 @@ class ReadAhead:
             self._scheduled = bool(self._begun or self._others)
             if self._scheduled:
                 get_running_loop().call_soon(self._parse)
+
+
+class PipelinedRequests:
+    """Requests that came before the response to the one before them: a few start in one iteration of the event loop."""
+
+    MAX_STARTED = 8
+
+    def __init__(self) -> None:
+        self._starts: deque[Callable[[], None]] = deque()
+        self._scheduled = False
+
+    def append(self, start: Callable[[], None]) -> None:
+        """Have a request start after those that wait already."""
+        self._starts.append(start)
+        if not self._scheduled:
+            self._scheduled = True
+            get_running_loop().call_soon(self._start)
+
+    def _start(self) -> None:
+        for _ in range(min(len(self._starts), self.MAX_STARTED)):
+            self._starts.popleft()()
+        self._scheduled = bool(self._starts)
+        if self._scheduled:
+            get_running_loop().call_soon(self._start)
 
 
 class Flow(FlowControl):

@@ -155,7 +155,8 @@ class Protocol(ShortWay):
             else:
                 self.flow.resume_reading()
             if self.pipeline:
-                self._start(self.pipeline.pop()[0])  # type: ignore[arg-type]  # all are of this class
+                self._current = self.pipeline.pop()[0]  # type: ignore[assignment]  # all are of this class
+                self._shared.pipelined.append(self._start_current)
             if self._held and not self._must_wait:
                 self._parse_later()
 
@@ -249,6 +250,11 @@ class Protocol(ShortWay):
         if not arrives or not has_arrived(self.transport.get_extra_info("socket")):
             self.connections.discard(self)
             self.transport.abort()
+
+    def _start_current(self) -> None:
+        """Start to answer a pipelined request, unless its client has left."""
+        if self._current is not None and not self._current.disconnected:
+            self._start(self._current)
 
     def _start(self, cycle: Cycle) -> None:
         """Start to answer a request."""

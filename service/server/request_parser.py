@@ -23,7 +23,7 @@ from service.errors import (
     UnsupportedVersionError,
 )
 from service.inference.deployment import Deployment
-from service.server.buffers import SHORT_SLICES, SLICE_BYTES, Flow, ReadAhead, UnsentResponses
+from service.server.buffers import SHORT_SLICES, SLICE_BYTES, Flow, PipelinedRequests, ReadAhead, UnsentResponses
 from service.server.cycle import Cycle
 from service.server.discard import Discard, DiscardRate
 from service.server.limits import MAX_HEADERS, Limits, is_host, parser_error, split_url
@@ -60,6 +60,7 @@ class Shared(NamedTuple):
 
     discard_rate: DiscardRate
     read_ahead: ReadAhead
+    pipelined: PipelinedRequests
     unsent: UnsentResponses
     deployment: Deployment
     known_heads: Any
@@ -69,7 +70,14 @@ class Shared(NamedTuple):
     def of(cls, settings: Settings, deployment: Deployment, known_heads: Any) -> Self:
         """Bound what waits to be parsed by an eighth of the bytes in flight, and what is not taken by a quarter."""
         n_bytes = settings.max_inflight_bytes
-        return cls(DiscardRate(), ReadAhead(n_bytes // 8), UnsentResponses(n_bytes // 4), deployment, known_heads)
+        return cls(
+            DiscardRate(),
+            ReadAhead(n_bytes // 8),
+            PipelinedRequests(),
+            UnsentResponses(n_bytes // 4),
+            deployment,
+            known_heads,
+        )
 
 
 class RequestParser(HttpToolsProtocol):

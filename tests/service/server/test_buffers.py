@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+from functools import partial
 
-from service.server.buffers import PARSING_S, SLOW_S, Flow, ReadAhead, UnsentResponses
+from service.server.buffers import PARSING_S, SLOW_S, Flow, PipelinedRequests, ReadAhead, UnsentResponses
 from tests.service.inference.loops import on_a_loop, pass_iterations
 
 N_SLICES = 20
@@ -51,6 +52,23 @@ async def test_every_second_slice_is_of_a_message_that_has_begun() -> None:
         n_slices = 2 * N_SLICES * n_begun
         assert parsed == [one for pair in zip(begun, others, strict=True) for one in pair] * N_SLICES
         assert len(parsed) == n_slices
+
+
+@on_a_loop
+async def test_pipelined_requests_start_a_few_in_an_iteration() -> None:
+    """In the order in which they came, those that come meanwhile included."""
+    pipelined, started = PipelinedRequests(), list[int]()
+    most = PipelinedRequests.MAX_STARTED
+    for number in range(2 * most):
+        pipelined.append(partial(started.append, number))
+    assert not started
+    await pass_iterations(1)
+    assert started == list(range(most))
+    pipelined.append(partial(started.append, 2 * most))
+    await pass_iterations(1)
+    assert started == list(range(2 * most))
+    await pass_iterations(1)
+    assert started == list(range(2 * most + 1))
 
 
 def test_the_limit_of_what_waits_is_the_most_that_may() -> None:

@@ -11,6 +11,7 @@ from service.metrics import Metrics
 from service.server.limits import Limits
 from service.server.protocol import Protocol
 from service.server.request_parser import Shared
+from service.server.short_way import KnownHeads
 from service.server.timeouts import Timeouts
 from service.settings import Settings
 from tests.service.inference.loops import on_a_loop, pass_iterations
@@ -61,11 +62,12 @@ class Worker:
 
     def __init__(self) -> None:
         settings = Settings()
+        deployment = Deployment(settings, Metrics([]))
         self._config = uvicorn.Config(answer, lifespan="off", interface="asgi3", log_config=None, ws="none")
         self._given = {
             "limits": Limits.of(settings),
             "timeouts": Timeouts.of(settings),
-            "shared": Shared.of(settings, Deployment(settings, Metrics([]))),
+            "shared": Shared.of(settings, deployment, KnownHeads(deployment, None, lambda *_: None)),
             "note": lambda *_: None,
         }
 
