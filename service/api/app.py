@@ -85,7 +85,7 @@ def create_app(
     if settings.forwarded_for:
         access_log.insert(0, middleware.forwarded_client)
     origins = {origin.strip().encode() for origin in (settings.cors_origins or "").split(",")} - {b""}
-    cross_origin: list[Middleware] = [partial(cors, origins)] if origins else []
+    cross_origin: list[Middleware] = [partial(cors, origins, metrics)] if origins else []
     api_keys: list[Middleware] = [] if keys is None else [partial(middleware.api_keys, keys, metrics)]
     # Around the whole application, since Litestar's own middleware does not see requests that match no route.
     every_route: list[Middleware] = [

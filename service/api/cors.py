@@ -8,6 +8,8 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.extensions import SEND_RESPONSE, Headers
+from service.api.middleware import request_metrics
+from service.metrics import Metrics
 
 ANY: Final = b"*"
 
@@ -19,8 +21,11 @@ PREFLIGHT_HEADERS: Final[Headers] = (
 EXPOSED: Final = (b"access-control-expose-headers", b"Model-Version, Score-Threshold, Retry-After")
 
 
-def cors(origins: Collection[bytes], app: ASGIApp) -> ASGIApp:
-    """Let pages of these origins ask, or those of any where `*` is one; other responses stay as they are."""
+def cors(origins: Collection[bytes], metrics: Metrics, app: ASGIApp) -> ASGIApp:
+    """Let pages of these origins ask, or those of any where `*` is one; other responses stay as they are.
+
+    Responses to pages of any origin are the same for all of them.
+    """
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -31,11 +36,14 @@ def cors(origins: Collection[bytes], app: ASGIApp) -> ASGIApp:
         if origin is None or (ANY not in origins and origin not in origins):
             await app(scope, receive, send)
             return
-        added: Headers = ((b"access-control-allow-origin", origin), EXPOSED, (b"vary", b"Origin"))
+        if ANY in origins:
+            added: Headers = ((b"access-control-allow-origin", ANY), EXPOSED)
+        else:
+            added = ((b"access-control-allow-origin", origin), EXPOSED, (b"vary", b"Origin"))
         if scope["method"] == HttpMethod.OPTIONS and b"access-control-request-method" in given:
             # Without a key, which a browser does not send before it knows that it may.
             response = ASGIResponse(status_code=204, encoded_headers=(*added, *PREFLIGHT_HEADERS))
-            await response(scope, receive, send)
+            await request_metrics(metrics, response)(scope, receive, send)
             return
 
         async def send_message(message: Message) -> None:
