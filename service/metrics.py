@@ -60,28 +60,38 @@ ROW: Final = np.dtype(
 Rows = NDArray[np.void]
 
 
+class MetricsError(Exception):
+    """The metrics cannot be kept in shared memory: the message names why, and what to do."""
+
+
 class SharedRow(NamedTuple):
-    """The row of one worker in shared memory."""
+    """The row of one worker in shared memory: the memory's path, and the row's number."""
 
     path: str
-    place: int
+    number: int
 
 
 def create_rows(n_workers: int) -> str:
-    """Give the path of shared memory for so many workers; raises OSError.
+    """Give the path of shared memory for so many workers; raises MetricsError.
 
     It lies in no directory, where others could remove it, and ends with the processes that have opened it.
     """
-    descriptor = os.memfd_create("anomaly-metrics", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.truncate(descriptor, n_workers * ROW.itemsize)
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    try:
+        descriptor = os.memfd_create("anomaly-metrics", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.truncate(descriptor, n_workers * ROW.itemsize)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except OSError as error:
+        raise MetricsError(f"no shared memory for {n_workers} workers: {error.strerror}; raise the limits") from error
     return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 def open_rows(path: str) -> Rows:
-    """Give the rows (n_workers,) of ROW in shared memory; raises OSError."""
-    with Path(path).open("r+b") as file:
-        return np.frombuffer(mmap.mmap(file.fileno(), 0), ROW)
+    """Give the rows (n_workers,) of ROW in shared memory; raises MetricsError."""
+    try:
+        with Path(path).open("r+b") as file:
+            return np.frombuffer(mmap.mmap(file.fileno(), 0), ROW)
+    except OSError as error:
+        raise MetricsError(f"{path}: {error.strerror}; raise the limits") from error
 
 
 class Metrics:
@@ -90,11 +100,11 @@ class Metrics:
     def __init__(self, routes: Iterable[str], shared: SharedRow | None = None) -> None:
         """Count requests by route, those to any path that is not in `routes` as OTHER_ROUTE.
 
-        Raises OSError where the shared row cannot be opened.
+        Raises MetricsError where the shared row cannot be opened.
         """
         self._places = {route: number for number, route in enumerate((*routes, OTHER_ROUTE))}
         self._rows = np.zeros(1, ROW) if shared is None else open_rows(shared.path)
-        self._row: Any = self._rows[0 if shared is None else shared.place]
+        self._row: Any = self._rows[0 if shared is None else shared.number]
         self._row["worker_requests"] = self._row["in_flight"] = 0
         self._row["reloaded"] = self._row["reloaded_at"] = np.nan
         self._row["model"] = b""

@@ -76,6 +76,7 @@ class Applier:
             self._use_model(await asyncio.to_thread(_scorer, settings))
         elif kind == KEYS:
             assert self._keys is not None
+            assert settings.api_keys is not None
             self._keys.reload(settings.api_keys)
         else:
             self.tls = await asyncio.to_thread(_tls, settings)

@@ -39,14 +39,12 @@ class KeyRing:
 
     def __init__(self, path: str | Path) -> None:
         """Read the file; raises KeysError."""
-        self._path = Path(path)
-        self.keys: tuple[HashedKey, ...] = ()
-        """The keys; another object each time that the file is read."""
-        self.reload()
+        self.keys = read_keys(Path(path))
+        """The keys; another object each time that a file is read."""
 
-    def reload(self, path: str | Path | None = None) -> None:
-        """Read the file again, or another one; where that raises KeysError, the keys stay as they are."""
-        self.keys = read_keys(self._path if path is None else Path(path))
+    def reload(self, path: str | Path) -> None:
+        """Read the file again, or its successor; where that raises KeysError, the keys stay as they are."""
+        self.keys = read_keys(Path(path))
 
     def owner(self, key: bytes) -> str | None:
         """Give the name that a key belongs to, or None, in a time that depends on the number of keys alone."""

@@ -14,7 +14,7 @@ from operator import itemgetter
 from time import monotonic
 from typing import Any, Final
 
-from service.server.handoff import Receiver
+from service.server.handoff import ConnectionReceiver
 from service.server.listener import Listener
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ MakeProtocol = Callable[[], Any]
 """Makes an asyncio.Protocol with the `transport`, None at first, and the `shutdown` of uvicorn's."""
 
 
-Incoming = Listener | Receiver
+Incoming = Listener | ConnectionReceiver
 """Where connections come from: both are readable by their `socket`, and have `take`, `pause` and `close`."""
 
 

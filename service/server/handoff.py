@@ -154,7 +154,7 @@ class HandOff:
             self._waiting.popleft().close()
 
 
-class Receiver:
+class ConnectionReceiver:
     """A worker's end: takes connections as a listener does."""
 
     def __init__(self, channel: socket.socket) -> None:

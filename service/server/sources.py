@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from service.metrics import SharedRow
 from service.reload.snapshot import Applied, Snapshot
 from service.reload.watcher import Watcher
-from service.server.handoff import Receiver
+from service.server.handoff import ConnectionReceiver
 from service.server.listener import Listener
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Standalone:
     ) -> None:
         self.main = main
         self.operations = operations
-        self.metrics: SharedRow | None = None
+        self.row: SharedRow | None = None
         self._watcher = watcher
         self._on_ready = on_ready
         self._draining = False
@@ -77,16 +77,17 @@ class WorkerEnds(NamedTuple):
     """The listening socket of the operations port, which all workers share."""
     orders: Connection
     """Snapshots to apply, or None to stop; what was applied is sent back."""
-    metrics: SharedRow
+    row: SharedRow
+    """Its row of the metrics."""
 
 
 class Supervised:
     """A worker, which is handed connections and sent snapshots."""
 
     def __init__(self, ends: WorkerEnds) -> None:
-        self.main = Receiver(ends.main)
+        self.main = ConnectionReceiver(ends.main)
         self.operations = None if ends.operations is None else Listener(ends.operations, spare=0)
-        self.metrics: SharedRow | None = ends.metrics
+        self.row: SharedRow | None = ends.row
         self._orders = ends.orders
 
     def open(self, apply: Callable[[Snapshot], None], stop: Callable[[], None]) -> None:

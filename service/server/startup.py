@@ -11,9 +11,10 @@ import msgspec
 from service.logs import configure_logging
 from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
-from service.reload.snapshot import FILE_FAULTS, MODEL, CopyError, files_of
+from service.reload.snapshot import MODEL, CopyError, files_of
 from service.reload.watcher import Watcher, check, file_states
 from service.security.api_keys import require_keys
+from service.server import worker
 from service.server.cores import usable_cores
 from service.server.descriptors import allow_descriptors
 from service.server.listener import CannotListenError, Listener
@@ -29,7 +30,7 @@ WORKER_DESCRIPTORS: Final = 8
 
 
 FAULTS: Final[dict[type[Exception], str]] = {
-    **FILE_FAULTS,
+    **worker.FAULTS,
     CopyError: "cannot copy the files",
     CannotListenError: "cannot listen",
 }

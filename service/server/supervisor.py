@@ -34,19 +34,19 @@ LONGEST_PAUSE_S: Final = 30
 class Worker:
     """A worker process; `ready` once it serves."""
 
-    def __init__(self, snapshot: Snapshot, operations: Listener | None, metrics: SharedRow) -> None:
+    def __init__(self, snapshot: Snapshot, operations: Listener | None, row: SharedRow) -> None:
         """Start it with this snapshot; raises OSError where the machine has no more processes or descriptors."""
         # A new interpreter for each: a fork would copy the runtime's locks without its threads.
         spawn = multiprocessing.get_context("spawn")
         self.orders, workers_end = spawn.Pipe()
         self.channel = Channel()
-        ends = WorkerEnds(self.channel.workers_end, operations.socket if operations else None, workers_end, metrics)
+        ends = WorkerEnds(self.channel.workers_end, operations.socket if operations else None, workers_end, row)
         # A daemon, so that no worker outlives an unexpected end of the supervisor.
         self.process: SpawnProcess = spawn.Process(target=work, args=(snapshot, ends), daemon=True)
         self.process.start()
         workers_end.close()
         self.channel.workers_end.close()
-        self.row = metrics.place
+        self.row = row.number
         self.applied = Applied.of(snapshot)
         self.ready = False
         self.connected = True
@@ -89,8 +89,8 @@ class Supervisor:
         self._operations = operations
         self._watcher = watcher
         self._on_ready = on_ready
-        self._metrics_path = create_rows(self._n_workers)
-        self._metrics = open_rows(self._metrics_path)
+        self._rows_path = create_rows(self._n_workers)
+        self._rows = open_rows(self._rows_path)
         self._workers: list[Worker] = []
         self._stopping = False
         self._closes_at = math.inf
@@ -157,9 +157,9 @@ class Supervisor:
 
     def _start(self) -> None:
         try:
-            row = min(set(range(self._n_workers)) - {worker.row for worker in self._workers})
-            metrics = SharedRow(self._metrics_path, row)
-            self._workers.append(Worker(self._watcher.snapshot, self._operations, metrics))
+            number = min(set(range(self._n_workers)) - {worker.row for worker in self._workers})
+            row = SharedRow(self._rows_path, number)
+            self._workers.append(Worker(self._watcher.snapshot, self._operations, row))
         except OSError as error:
             self._start_later({"detail": f"{error.strerror}; raise the limits"})
 
@@ -209,7 +209,7 @@ class Supervisor:
         worker.orders.close()
         self._workers.remove(worker)
         pid, exit_code = worker.process.pid, worker.process.exitcode
-        self._metrics[worker.row]["pid"] = 0
+        self._rows[worker.row]["pid"] = 0
         if self._stopping:
             return
         if worker.ready:

@@ -23,13 +23,12 @@ from uvicorn.server import ServerState
 from service.api.app import Application, create_app
 from service.api.middleware import log_refusal, log_request
 from service.logs import StderrHandler, configure_logging
-from service.model.artefact import Artefact, ArtefactError, load_artefact
+from service.metrics import MetricsError
+from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
 from service.reload.applier import Applier
 from service.reload.snapshot import FILE_FAULTS, Snapshot
 from service.reload.watcher import HANDLED_SIGNALS
-from service.security.api_keys import KeysError
-from service.security.tls import TlsError
 from service.server.connections import ConnectionServer, all_sent
 from service.server.limits import Limits
 from service.server.protocol import Protocol, check_timeouts
@@ -51,6 +50,9 @@ TIMEOUT_CHECK_S: Final = 1
 TICKS_S: Final = 10
 """Ticks of the server in a second."""
 
+FAULTS: Final[dict[type[Exception], str]] = {**FILE_FAULTS, MetricsError: "cannot keep the metrics"}
+"""Errors that keep a process from serving, as the log names them."""
+
 STOP_SIGNALS: Final = {signal.SIGINT, signal.SIGTERM}
 
 
@@ -61,8 +63,8 @@ def work(snapshot: Snapshot, ends: WorkerEnds) -> None:
     try:
         artefact = load_artefact(settings.model, max_bytes=settings.max_model_bytes)
         server = Server(snapshot, artefact, Supervised(ends))
-    except (ArtefactError, KeysError, TlsError, OSError) as error:  # an OSError is of the metrics' memory
-        logger.error(FILE_FAULTS.get(type(error), "cannot keep the metrics"), extra={"detail": str(error)})
+    except tuple(FAULTS) as error:
+        logger.error(FAULTS[type(error)], extra={"detail": str(error)})
         sys.exit(1)
     server.run()
 
@@ -76,7 +78,7 @@ class Server(uvicorn.Server):
     def __init__(self, snapshot: Snapshot, artefact: Artefact, source: Source) -> None:
         """Prepare the application; raises KeysError and TlsError. `run` exits with 3 if it cannot start."""
         settings = snapshot.settings
-        self._application = application = create_app(settings, artefact, row=source.metrics)
+        self._application = application = create_app(settings, artefact, row=source.row)
         super().__init__(_config(application, snapshot))
         self._settings = settings
         self._limits, self._timeouts = Limits.of(settings), Timeouts.of(settings)

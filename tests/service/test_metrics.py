@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from litestar import Litestar
@@ -13,8 +14,9 @@ from litestar.testing import TestClient
 from benchmarks.load.formats import RAW
 from service.api.app import create_app
 from service.api.operations import MetricsText
-from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics, SharedRow, create_rows, open_rows
+from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics, MetricsError, SharedRow, create_rows, open_rows
 from service.model.artefact import Artefact
+from service.server import startup, worker
 from service.settings import Settings
 from tests.artefacts import sample_events
 from tests.live import samples
@@ -97,6 +99,15 @@ def test_no_request_is_lost_or_counted_twice(n_requests: int) -> None:
         counts = {float(name.removeprefix(bucket)): n for name, n in counted.items() if name.startswith(bucket)}
         assert counts == {bound: sum(size <= bound for size in sizes) for bound in (*EVENTS, math.inf)}
         assert counted["anomaly_worker_requests"] == 2 * n_requests
+
+
+def test_memory_that_cannot_be_had_is_an_error_of_one_line(tmp_path: Path) -> None:
+    """The message says why, and the log has it where the service cannot start."""
+    with pytest.raises(MetricsError, match="no shared memory for -1 workers: Invalid argument; raise the limits"):
+        create_rows(-1)
+    with pytest.raises(MetricsError, match="missing: No such file or directory"):
+        open_rows(str(tmp_path / "missing"))
+    assert startup.FAULTS[MetricsError] == worker.FAULTS[MetricsError] == "cannot keep the metrics"
 
 
 def test_a_worker_goes_on_with_the_counters_of_the_one_that_it_replaces() -> None:

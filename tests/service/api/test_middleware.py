@@ -170,12 +170,12 @@ def test_keys_change_while_the_service_runs(artefact: Artefact, tmp_path: Path) 
         new = add_key("bob", path)
         remove_keys("alice", path)
         assert client.get("/model", headers=bearer(old)).status_code == 200
-        keys.reload()
+        keys.reload(path)
         assert client.get("/model", headers=bearer(old)).status_code == 401
         assert client.get("/model", headers=bearer(new)).status_code == 200
         path.write_text("bob\n")
         with pytest.raises(KeysError):
-            keys.reload()
+            keys.reload(path)
         assert client.get("/model", headers=bearer(new)).status_code == 200
 
 

@@ -68,7 +68,7 @@ def test_a_key_is_replaced_while_both_work(path: Path) -> None:
     assert ring.owner(old.encode()) == ring.owner(new.encode()) == "alice"
     assert main(["keys", "remove", "alice", str(path), sha256(old.encode()).hexdigest()[:12]]) == 0
     assert ring.owner(old.encode()) == "alice"  # until it is read again
-    ring.reload()
+    ring.reload(path)
     assert (ring.owner(old.encode()), ring.owner(new.encode())) == (None, "alice")
 
 
@@ -84,7 +84,7 @@ def test_the_last_key_can_be_removed(path: Path) -> None:
     key = add_key("alice", path)
     ring = KeyRing(path)
     assert remove_keys("alice", path) == 1
-    ring.reload()
+    ring.reload(path)
     assert ring.owner(key.encode()) is None
 
 
@@ -232,5 +232,5 @@ def test_a_wrong_file_leaves_the_ring_as_it_was(path: Path) -> None:
         else:
             path.write_text(bad)
         with pytest.raises(KeysError):
-            ring.reload()
+            ring.reload(path)
         assert ring.owner(key.encode()) == "alice"

@@ -12,7 +12,7 @@ import pytest
 
 from service.server import connections
 from service.server.connections import ConnectionServer
-from service.server.handoff import REPORT, Channel, HandOff, Receiver
+from service.server.handoff import REPORT, Channel, ConnectionReceiver, HandOff
 from service.server.listener import Listener
 from tests.live import TIMEOUT_S
 
@@ -239,10 +239,10 @@ async def until(told: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def serve_echo(channel: Channel) -> tuple[ConnectionServer, Receiver, set[asyncio.BaseTransport]]:
+def serve_echo(channel: Channel) -> tuple[ConnectionServer, ConnectionReceiver, set[asyncio.BaseTransport]]:
     """Serve what is handed to a worker, as the worker."""
     connections: set[asyncio.BaseTransport] = set()
-    receiver = Receiver(channel.workers_end)
+    receiver = ConnectionReceiver(channel.workers_end)
     server = ConnectionServer(receiver, lambda: Echo(connections), lambda: None, TIMEOUT_S, TIMEOUT_S, connections)
     return server, receiver, connections
 

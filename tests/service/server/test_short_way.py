@@ -130,7 +130,7 @@ async def outcome(models: Models, steps: list[Step], *, twice: bool, known: bool
                 worker.application.use_model(Scorer(next(artefacts)))
             elif step.event == "keys":
                 assert worker.application.keys is not None
-                worker.application.keys.reload()
+                worker.application.keys.reload(models.keys)
             transport.receive(last)
             if step.event == "end of what is sent" and not transport.closing and not transport.protocol.eof_received():
                 transport.close()
@@ -191,7 +191,7 @@ def test_what_is_known_of_a_head_ends_with_the_model_and_the_keys(models: Models
             assert await ask(worker, transport, request) == (second, False)
             remove_keys("a", keys)
             assert worker.application.keys is not None
-            worker.application.keys.reload()
+            worker.application.keys.reload(keys)
             refused, asked = await ask(worker, transport, request)
             assert asked
             assert refused.startswith(b"HTTP/1.1 401 ")
