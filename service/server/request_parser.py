@@ -26,6 +26,7 @@ from service.inference.deployment import Deployment
 from service.server.buffers import SHORT_SLICES, SLICE_BYTES, Flow, PipelinedRequests, ReadAhead, UnsentResponses
 from service.server.cycle import Cycle
 from service.server.discard import Discard, DiscardRate
+from service.server.known_heads import KnownHeads
 from service.server.limits import MAX_HEADERS, Limits, is_host, parser_error, split_url
 from service.server.timeouts import Clocks, Timeouts
 from service.settings import Settings
@@ -63,11 +64,10 @@ class Shared(NamedTuple):
     pipelined: PipelinedRequests
     unsent: UnsentResponses
     deployment: Deployment
-    known_heads: Any
-    """The KnownHeads of the short way."""
+    known_heads: KnownHeads
 
     @classmethod
-    def of(cls, settings: Settings, deployment: Deployment, known_heads: Any) -> Self:
+    def of(cls, settings: Settings, deployment: Deployment, known_heads: KnownHeads) -> Self:
         """Bound what waits to be parsed by an eighth of the bytes in flight, and what is not taken by a quarter."""
         n_bytes = settings.max_inflight_bytes
         return cls(

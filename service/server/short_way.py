@@ -5,89 +5,27 @@ such a head arrives on a connection on which nothing else is going on, only its 
 goes wrong, takes the long way with the same bytes: the short way writes nothing but scores.
 """
 
-from collections.abc import Callable
 from functools import partial
 from time import monotonic, perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.extensions import SHORTCUT, Headers, Shortcut
-from service.api.middleware import CLIENT_NAME
+from service.api.extensions import SHORTCUT
 from service.errors import STATUSES, ClientDisconnectedError, ServiceError
 from service.inference.admission import Admitted
-from service.inference.deployment import Deployment, Model
-from service.security.api_keys import KeyRing
 from service.server.buffers import SLICE_BYTES
-from service.server.cycle import Cycle, connection_headers, response_head, write_response
+from service.server.cycle import connection_headers, write_response
+from service.server.known_heads import KnownHead
 from service.server.request_parser import IDLE, RequestParser
 
 END_OF_HEAD: Final = b"\r\n\r\n"
-MAX_HEADS: Final = 1024
-"""How many heads a worker knows, of at most SLICE_BYTES each; the one that was added first is forgotten first."""
 WHOLE_BYTES: Final = 2**18
 """A longer body is read and scored in pieces, while it arrives."""
 
 MAX_PIECES: Final = 64
 """How many pieces of a body are kept, each of which takes more memory than its bytes."""
-
-Client = tuple[str, int] | None
-NoteRequest = Callable[[str, int, float, Client, str | None], None]
-"""Counts and logs a request: its path, status and seconds, and the client's address and name."""
-
-
-class KnownHead(NamedTuple):
-    """A head that was parsed and answered before."""
-
-    shortcut: Shortcut
-    body_bytes: int
-    response_head: bytes
-    """The status line and the headers of the response, but for its length and the connection's."""
-    client: Client
-    """The client that a proxy names in the head; None without."""
-    client_name: str | None
-    """The owner of the API key in the head; None where there are no keys."""
-
-
-class KnownHeads:
-    """The heads that a worker knows, until the model or the API keys change.
-
-    Looking up a head takes a time that depends on its hash, whose seed is random, and so tells nothing of a key in it.
-    """
-
-    def __init__(self, deployment: Deployment, keys: KeyRing | None, note: NoteRequest) -> None:
-        self._deployment = deployment
-        self._keys = keys
-        self._valid_for: tuple[Model | None, object] = None, None
-        self._heads: dict[bytes, KnownHead] = {}
-        self.note = note
-        self.generation = 0
-
-    def find(self, head: bytes) -> KnownHead | None:
-        """Give what is known of a head."""
-        self._forget_what_changed()
-        return self._heads.get(head)
-
-    def add(self, head: bytes, generation: int, client: Client, cycle: Cycle, headers: Headers) -> None:
-        """Keep a head that arrived in this generation from a client and is answered with these headers."""
-        self._forget_what_changed()
-        scope: Any = cycle.scope
-        shortcut = scope["extensions"][SHORTCUT]
-        if shortcut is None or not cycle.keep_alive or generation != self.generation:
-            return
-        named = None if scope["client"] == client else scope["client"]
-        if len(self._heads) == MAX_HEADS:
-            del self._heads[next(iter(self._heads))]
-        owner = None if self._keys is None else scope[CLIENT_NAME]
-        self._heads[head] = KnownHead(shortcut, cycle.announced_bytes, response_head(200, headers), named, owner)
-
-    def _forget_what_changed(self) -> None:
-        model, keys = self._deployment.current, None if self._keys is None else self._keys.keys
-        if self._valid_for[0] is not model or self._valid_for[1] is not keys:
-            self._valid_for = model, keys
-            self._heads.clear()
-            self.generation += 1
 
 
 class Exchange:

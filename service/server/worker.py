@@ -30,10 +30,10 @@ from service.reload.applier import Applier
 from service.reload.snapshot import FILE_FAULTS, Snapshot
 from service.reload.watcher import HANDLED_SIGNALS
 from service.server.connections import ConnectionServer, all_sent
+from service.server.known_heads import KnownHeads
 from service.server.limits import Limits
 from service.server.protocol import Protocol, check_timeouts
 from service.server.request_parser import SHUTDOWN_GRACE_S, Shared
-from service.server.short_way import KnownHeads
 from service.server.sources import Source, Supervised, WorkerEnds
 from service.server.timeouts import Timeouts
 

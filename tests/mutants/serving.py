@@ -243,7 +243,7 @@ SERVING = (
         ],
     ),
     Part(
-        "service/server/short_way.py",
+        "service/server/known_heads.py",
         SHORT_WAY,
         [
             Fault(
@@ -255,6 +255,12 @@ SERVING = (
             Fault("heads outlive the keys", " or self._valid_for[1] is not keys", "", RELOADED),
             Fault("heads outlive the model", "self._valid_for[0] is not model or ", "", RELOADED),
             Fault("heads are kept for ever", "if len(self._heads) == MAX_HEADS:", "if False:"),
+        ],
+    ),
+    Part(
+        "service/server/short_way.py",
+        SHORT_WAY,
+        [
             Fault("the room of a request is not given back", "        self._admitted.release()\n", "        pass\n"),
             Fault("a client that leaves is not counted", "STATUSES[ClientDisconnectedError])", "200)"),
             Fault("a request behind another one is part of its body", "> known.body_bytes or", "< 0 or"),

@@ -10,10 +10,10 @@ from uvicorn.server import ServerState
 
 from service.api.app import Application, create_app
 from service.model.artefact import Artefact
+from service.server.known_heads import KnownHeads
 from service.server.limits import Limits
 from service.server.protocol import Protocol
 from service.server.request_parser import Shared
-from service.server.short_way import KnownHeads
 from service.server.timeouts import Timeouts
 from service.settings import Settings
 from tests.live import samples

@@ -15,7 +15,7 @@ from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, For
 from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
 from service.security.api_keys import add_key, remove_keys
-from service.server.short_way import MAX_HEADS
+from service.server.known_heads import MAX_HEADS
 from service.settings import Settings
 from tests.artefacts import sample_events
 from tests.live import live_service
