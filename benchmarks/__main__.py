@@ -48,7 +48,7 @@ SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
         [
             click.Argument(["names"], nargs=-1, type=OTHERS, metavar="[PEER]..."),
             option("--rounds", 5, "Runs of each case.", COUNT),
-            option("--seconds", 3, "Duration of a run.", COUNT),
+            option("--seconds", 2, "Duration of a run.", COUNT),
         ],
     ),
     "profile": (

@@ -92,6 +92,12 @@ class CaseResult(msgspec.Struct, frozen=True):
         """The median of each number."""
         return median_of(self.runs)
 
+    @property
+    def cpu_us_per_request(self) -> float | None:
+        """The processor time of a request in microseconds, of which one an event is a second a million events."""
+        per_event_us = self.median.cpu_s_per_million_events
+        return None if per_event_us is None else per_event_us * self.events
+
 
 class Beside(msgspec.Struct, frozen=True):
     """Single events while other clients keep posting large batches."""

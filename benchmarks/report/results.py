@@ -130,6 +130,11 @@ class Peers(Result, frozen=True, kw_only=True):
     seconds: float
     peers: dict[str, PeerResult]
 
+    def over(self, case: CaseResult | None) -> float | None:
+        """Give how many times the rate in a peer's case is ours, or None if one of them was not measured."""
+        ours = self.peers[OURS].cases.get(case.name) if case else None
+        return ours.median.requests_per_s / case.median.requests_per_s if case and ours else None
+
     def errors(self) -> list[str]:
         """List why peers were not measured."""
         return [f"{peer.name}: {peer.failure}" for peer in self.peers.values() if peer.failure]

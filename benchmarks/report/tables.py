@@ -16,12 +16,14 @@ SHORT_PAGE = ROOT / "docs" / "performance.md"
 LONG_PAGE = ROOT / "benchmarks" / "README.md"
 LATENCIES, LATE = ("p50 ms", "p99 ms", "p99.9 ms"), "client late, p99 ms"
 RATES = ("requests/s", "events/s", *LATENCIES, "CPU s / M events", "MB")
+PEER_RATES = ("requests/s", "CPU µs / request", "events/s", *LATENCIES, "MB")
 
 PEERS_OPENING = """\
-We wrote one of the servers, and chose the cases: read this with that in mind. The others do more than we do \
+We wrote one of the servers, and chose the cases: read this with that in mind. Model servers do more than we do \
 (model repositories, many models and frameworks, batching across requests, scaling over machines, GPUs); here they \
-serve one small graph from one core, which is what we were built for and they were not. Each is configured as its \
-documentation advises, to our best knowledge: corrections are welcome."""
+serve one small graph from one core, which is what we were built for and they were not. Web servers with an \
+application of a few lines do less: they have no limits, timeouts or metrics. Each is configured as its documentation \
+advises, to our best knowledge: corrections are welcome."""
 
 
 def write_pages() -> None:
@@ -205,12 +207,14 @@ def soak_parts(soak: Soak) -> dict[str, str]:
 
 
 def peers_parts(found: Peers) -> dict[str, str]:
-    """Write the bias first, then a table for each case, where a peer wins, and how each is configured."""
+    """Write the bias first, then all rates at a glance, a table for each case, and how each peer is configured."""
     cases = {name: case for peer in found.peers.values() for name, case in peer.cases.items()}
     sections = [
         PEERS_OPENING,
+        "*Ours* is how many times the rate of this service is that of the other in the same run: first in every case, "
+        f"then as a column of each. {winners(found)}",
+        overview(found, list(cases)),
         *(f"**{case_title(case)}**\n\n{peer_table(found, name)}" for name, case in cases.items()),
-        f"*Ours* is how many times the rate of this service is that of the other in the same run. {winners(found)}",
         "\n".join(f"- Not measured: {error}" for error in found.errors()),
         "\n".join(f"- **{one.name}**: {one.notes} ({versions(one.versions)})" for one in found.peers.values()),
         f"One worker on one core, wrk on another. Medians over {found.rounds} runs of {found.seconds:g} s, in which "
@@ -226,17 +230,32 @@ def case_title(case: CaseResult) -> str:
     return f"{asked.replace('json', 'JSON')}, {case.connections} connection{'s' * (case.connections > 1)}"
 
 
+def overview(found: Peers, names: Sequence[str]) -> str:
+    """Write a row for each peer that was measured: the rate of the service over its own in each case."""
+    rows = [
+        [peer.name, *(number(found.over(peer.cases.get(name))) for name in names)]
+        for peer in found.peers.values()
+        if peer.cases
+    ]
+    return table(["", *names], rows, "l" + "r" * len(names))
+
+
 def peer_table(found: Peers, name: str) -> str:
     """Write a row for each peer that has the case."""
-    ours = found.peers[OURS].cases.get(name)
-    rows = [["", *RATES, "ours"]]
-    for peer in found.peers.values():
-        if case := peer.cases.get(name):
-            ratio = ours.median.requests_per_s / case.median.requests_per_s if ours else None
-            rows.append([peer.name, *rates(case.median), number(ratio)])
+    rows = [["", *PEER_RATES, "ours"]] + [
+        [peer.name, *peer_rates(case), number(found.over(case))]
+        for peer in found.peers.values()
+        if (case := peer.cases.get(name))
+    ]
     measured = [column for column in zip(*rows, strict=True) if set(column[1:]) != {number(None)}]
     head, *cells = zip(*measured, strict=True)
     return table(head, cells, "l" + "r" * (len(head) - 1))
+
+
+def peer_rates(case: CaseResult) -> list[str]:
+    """Write the cells of PEER_RATES."""
+    requests, events, *latency, _, memory = rates(case.median)
+    return [requests, number(case.cpu_us_per_request), events, *latency, memory]
 
 
 def winners(found: Peers) -> str:

@@ -1,4 +1,4 @@
-"""Other ways to serve the same model beside our own, under the same load in one run of about ten minutes.
+"""Other ways to serve the same model beside our own, under the same load in one run of about half an hour.
 
 Each peer gets an environment of its own, one worker and one core; wrk has the other core. All run at first, and are
 paused but for the one that is measured. Every score is checked before and after a run, and every status during it.
@@ -22,8 +22,14 @@ from benchmarks.report.measurements import CaseRun, PeerResult
 from benchmarks.report.results import OURS, Peers
 from benchmarks.scenarios.cases import Workload, each_round
 
-CASES = ("single-32", "json-10k", "binary-10k")
+CASES = (
+    "single-1",
+    "single-32",
+    *(f"{kind}-{size}" for kind in ("json", "binary") for size in ("10", "100", "1k", "10k")),
+)
 START_S = 120
+WARM_UP_S = 1
+"""How long each case is loaded before any is measured."""
 
 
 def run(model: str, names: Sequence[str], rounds: int, seconds: int) -> Peers:
@@ -37,7 +43,7 @@ def run(model: str, names: Sequence[str], rounds: int, seconds: int) -> Peers:
         for peer in peers:
             print(f"{peer.key}: install, start, warm up", flush=True)
             stack.callback(peer.stop)
-            peer.attempt(partial(peer.start, seconds))
+            peer.attempt(peer.start)
         for _ in each_round(rounds):
             for peer in peers:
                 peer.attempt(partial(peer.measure, seconds))
@@ -78,14 +84,14 @@ class MeasuredPeer:
                 print(f"{self.key} FAILED: {error}", file=sys.stderr, flush=True)
                 self.stop()
 
-    def start(self, seconds: int) -> None:
-        """Install and start it, wait until it answers, load it with each case for `seconds`, and pause it."""
+    def start(self) -> None:
+        """Install and start it, wait until it answers, warm it up with each case, and pause it."""
         python = install(self.key, self.peer.packages, self.peer.python)
         self._versions = installed_versions(python, self.peer.packages)
         self.server = self._stack.enter_context(running(self.key, self._model, self._core))
         self._wait_until_ready()
         for case in self.cases:
-            case.measure(self.server, seconds, self._load_core)
+            case.measure(self.server, WARM_UP_S, self._load_core)
         self.server.pause()
 
     def measure(self, seconds: int) -> None:

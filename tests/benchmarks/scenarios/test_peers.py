@@ -48,7 +48,7 @@ def test_every_peer_has_a_server_pinned_packages_and_a_route_for_each_case(subte
 
 
 def test_formats_of_peers_are_read_as_scores(subtests: pytest.Subtests) -> None:
-    """Tensors in JSON and in binary, and base64, become the same array."""
+    """Tensors in JSON and in binary, and base64 become the same array."""
     output = {"name": "anomaly_score", "parameters": {"binary_data_size": SCORES.nbytes}}
     for fmt, body in (
         (TENSOR, b'{"outputs": [{"data": [0.1, 20.5]}]}'),
@@ -68,11 +68,13 @@ def test_binary_tensors_follow_a_head_of_the_length_that_the_header_names() -> N
     assert body[HEAD_BYTES:] == EVENTS.tobytes()
 
 
-def result(name: str, rate: float, p99_ms: float = 2.0) -> PeerResult:
-    """Make the result of a peer that was only asked for single events, in one run."""
-    runs = [CaseRun(rate, rate, 1.0, p99_ms, 3.0, None, None)]
-    case = CaseResult("single-32", name, "JSON", 1, 32, runs)
-    return PeerResult(name, "As advised.", {"web": "1.0"}, None, {"single-32": case})
+def result(name: str, rate: float, p99_ms: float = 2.0, cpu_s: float | None = None) -> PeerResult:
+    """Make the result of a peer that was asked for single events and for batches of ten, each in one run."""
+    cases = {
+        "single-32": CaseResult("single-32", name, "JSON", 1, 32, [CaseRun(rate, rate, 1, p99_ms, 3, cpu_s, None)]),
+        "json-10": CaseResult("json-10", name, "JSON", 10, 4, [CaseRun(rate / 5, 2 * rate, 1, 2, 3, cpu_s, None)]),
+    }
+    return PeerResult(name, "As advised.", {"web": "1.0"}, None, cases)
 
 
 def test_the_page_admits_its_bias_first_and_names_the_faster() -> None:
@@ -83,9 +85,21 @@ def test_the_page_admits_its_bias_first_and_names_the_faster() -> None:
     text = page(found)
     assert text.split("\n\n")[2].startswith("We wrote one of the servers")
     assert "B has a higher rate in single-32; B has a shorter p99 latency in single-32" in text
+    assert "|  | single-32 | json-10 |" in text
+    assert "| B | 0.5 | 0.5 |" in text
+    assert "| C |" not in text
     assert "| B | 200 | 200 | 1 | 1 | 3 | 0.5 |" in text  # what no peer has is no column
     assert "- Not measured: C: no wheel" in text
     assert found.errors() == ["C: no wheel"]
+
+
+def test_the_tables_have_the_processor_time_of_a_request() -> None:
+    """It is that of an event times the events of a request."""
+    peers = {OURS: result("we", 100, cpu_s=30), "b": result("B", 50, cpu_s=40)}
+    text = page(msgspec.structs.replace(results.read(Peers), peers=peers))
+    assert "|  | requests/s | CPU µs / request | events/s |" in text
+    assert "| B | 50 | 40 | 50 |" in text
+    assert "| B | 10 | 400 | 100 |" in text
 
 
 @pytest.mark.process
@@ -115,7 +129,7 @@ def test_a_peer_is_right_paused_between_runs_and_gone_at_the_end(model: Path, mo
     monkeypatch.setattr("benchmarks.scenarios.peers.CASES", ("single-1", "json-10", "binary-10"))
     peer = MeasuredPeer(OURS, Workload(str(model.resolve())), (0, 1))
     try:
-        peer.attempt(partial(peer.start, 1))
+        peer.attempt(peer.start)
         assert peer.failure is None
         (process,) = peer.server.processes()
         assert is_stopped(process)
