@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from benchmarks.load.formats import JSON, RAW, Route
-from benchmarks.peers.formats import BASE64, MODEL, OPEN_INFERENCE
+from benchmarks.peers.environment import BUN
+from benchmarks.peers.formats import BASE64, KSERVE, MODEL, OPEN_INFERENCE
 from benchmarks.report.results import OURS
 
 
@@ -20,11 +21,11 @@ class Peer(NamedTuple):
     notes: str
     """How it is configured, and what its protocol does not allow: a sentence or two for the reader of the table."""
     arguments: str
-    """What its Python runs, with {model} and {port}."""
+    """What its interpreter runs, with {model} and {port}."""
     packages: tuple[str, ...] = ()
-    """What pip installs for it, pinned; a peer without packages runs in this environment."""
-    python: str = sys.executable
-    """The interpreter of its environment."""
+    """What pip or npm installs for it, pinned; a peer without packages runs in this environment."""
+    interpreter: str = sys.executable
+    """The Python of its environment, or BUN."""
     environment: Mapping[str, str] = {}
     """Its variables, with {model}."""
     routes: Mapping[str, Route] = {}
@@ -36,12 +37,14 @@ def routes(single: str, json: str, raw: str) -> dict[str, Route]:
     return {"single": Route(JSON, single), "json": Route(JSON, json), "binary": Route(RAW, raw)}
 
 
-def server(module: str, arguments: str = "") -> str:
+def server(module: str, arguments: str = "{model} {port}") -> str:
     """Run one of our files below `servers/`."""
-    return f"-m benchmarks.peers.servers.{module} {arguments} {{model}} {{port}}"
+    return f"-m benchmarks.peers.servers.{module} {arguments}"
 
 
 ONNX: Final = ("onnxruntime==1.31.1", "numpy==2.4.6")
+BARE: Final = ("msgspec==0.22.0", *ONNX)
+BARE_ROUTES: Final = routes("/score", "/score/batch", "/score/raw")
 HTTP: Final = ("uvloop==0.23.0", "httptools==0.9.0")
 FASTAPI: Final = ("fastapi==0.165.0", "pydantic==2.14.3", "uvicorn==0.54.0", *HTTP)
 LITSERVE: Final = ("litserve==0.2.19", *HTTP, *ONNX)
@@ -57,25 +60,74 @@ PEERS: Final = {
     "fastapi_onnx": Peer(
         "FastAPI + ONNX Runtime",
         "uvicorn with uvloop and httptools, coroutines for routes, pydantic models in and out; raw float32 by hand.",
-        server("fastapi_server", "onnx"),
+        server("fastapi_server", "onnx {model} {port}"),
         packages=(*FASTAPI, *ONNX),
-        routes=routes("/score", "/score/batch", "/score/raw"),
+        routes=BARE_ROUTES,
     ),
     "fastapi_torch": Peer(
         "FastAPI + torch",
         "The same application; torch runs eagerly, in inference mode, on one thread.",
-        server("fastapi_server", "torch"),
+        server("fastapi_server", "torch {model} {port}"),
         packages=(
             *FASTAPI,
             *("torch==2.13.0", "onnx==1.23.2", "numpy==2.4.6"),
             *("scikit-learn==1.9.1", "h5py==3.16.0", "hdf5plugin==7.1.0", "msgspec==0.22.0"),  # of training.detectors
         ),
-        routes=routes("/score", "/score/batch", "/score/raw"),
+        routes=BARE_ROUTES,
+    ),
+    "granian": Peer(
+        "Granian + ONNX Runtime",
+        "An ASGI application without a framework, JSON by msgspec; one worker with one thread of its runtime, uvloop, "
+        "HTTP/1.1 alone.",
+        "-m granian benchmarks.peers.servers.granian_server:create --factory --interface asginl --loop uvloop --http 1 "
+        "--no-ws --workers 1 --runtime-threads 1 --host 127.0.0.1 --port {port}",
+        packages=("granian==2.8.9", "uvloop==0.23.0", *BARE),
+        environment={"PEER_MODEL": "{model}"},
+        routes=BARE_ROUTES,
+    ),
+    "fastpysgi": Peer(
+        "FastPySGI + ONNX Runtime",
+        "A WSGI application without a framework, JSON by msgspec, TCP_NODELAY.",
+        server("fastpysgi_server"),
+        packages=("fastpysgi==0.6", *BARE),
+        routes=BARE_ROUTES,
+    ),
+    "bun": Peer(
+        "Bun + ONNX Runtime",
+        "Bun.serve and onnxruntime-node; single events of one iteration of the loop are scored in one run.",
+        "benchmarks/peers/servers/bun_server.ts {model} {port}",
+        packages=("bun==1.4.5", "onnxruntime-node==1.30.0"),
+        interpreter=BUN,
+        environment={"NODE_ENV": "production", "NODE_PATH": "build/peers/bun/node_modules"},
+        routes=BARE_ROUTES,
+    ),
+    "mosec": Peer(
+        "Mosec",
+        "A worker process for each of the three routes behind one HTTP process, JSON by msgspec. Single events with "
+        "max_batch_size=32, as many as there are connections, and at most 1 ms of waiting for them.",
+        server("mosec_server", "--address 127.0.0.1 --port {port} --log-level warning"),
+        packages=("mosec==0.9.8", *BARE),
+        environment={"PEER_MODEL": "{model}"},
+        routes=BARE_ROUTES,
+    ),
+    "kserve": Peer(
+        "KServe",
+        "Its Python server with a model of ours, uvloop, no gRPC, no log of latencies. Version 1 of its protocol: a "
+        "single event is a batch of one. Its responses with binary tensors have no Content-Length, which our client "
+        "needs: raw float32 goes through version 1 too, which passes on bodies that are not JSON.",
+        server(
+            "kserve_server",
+            "--http_port {port} --enable_grpc false --configure_logging false --enable_latency_logging false "
+            f"{MODEL} {{model}}",
+        ),
+        packages=("kserve==0.21.0", *HTTP, *ONNX),
+        routes=KSERVE,
     ),
     "litserve": Peer(
         "LitServe",
-        "One worker process behind one HTTP process, its ZeroMQ queue on. A request's body is read as JSON before the "
-        "API sees it: binary is float32 as base64 inside JSON.",
+        "One worker process behind one HTTP process, with queues of multiprocessing between them: fast_queue=True, for "
+        "ZeroMQ, has no effect in this version. A request's body is read as JSON before the API sees it: binary is "
+        "float32 as base64 inside JSON.",
         server("litserve_server"),
         packages=LITSERVE,
         routes=LITSERVE_ROUTES,
@@ -83,7 +135,7 @@ PEERS: Final = {
     "litserve_batching": Peer(
         "LitServe, batching",
         "The same, with max_batch_size=32, as many as there are connections, and at most 1 ms of waiting for them.",
-        server("litserve_server", "--batching"),
+        server("litserve_server", "--batching {model} {port}"),
         packages=LITSERVE,
         routes=LITSERVE_ROUTES,
     ),
@@ -100,7 +152,7 @@ PEERS: Final = {
         "The model in the server's own process (parallel_workers=0), debug off. It speaks the Open Inference Protocol: "
         "tensors in JSON, a single event as a batch of one. Its HTTP side has no binary tensors: raw float32 goes "
         "through a custom handler.",
-        server("mlserver_server", MODEL),
+        server("mlserver_server", f"{MODEL} {{model}} {{port}}"),
         packages=("mlserver==1.7.1", *ONNX),
         routes={**OPEN_INFERENCE, "binary": Route(RAW, "/raw")},
     ),
@@ -121,9 +173,9 @@ PEERS: Final = {
         "Triton (PyTriton)",
         "Triton's Python backend calls ONNX Runtime in Python; PyTriton ships no ONNX backend. Its dynamic batcher "
         "puts single events together without waiting. Tensors in JSON or, with the protocol's extension, in binary.",
-        server("pytriton_server", MODEL),
+        server("pytriton_server", f"{MODEL} {{model}} {{port}}"),
         packages=("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1", "numpy==1.26.4"),
-        python="/usr/bin/python3",  # Triton's Python backend needs the shared library of the system's Python
+        interpreter="/usr/bin/python3",  # Triton's Python backend needs the shared library of the system's Python
         routes=OPEN_INFERENCE,
     ),
 }

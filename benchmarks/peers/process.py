@@ -81,17 +81,17 @@ class PeerProcess(Server):
 def running(key: str, model: str, core: int) -> Iterator[PeerProcess]:
     """Install a peer and start it on a core until the end of the block; it is not ready at its start."""
     peer = PEERS[key]
-    python = install(key, peer.packages, peer.python)
+    program = install(key, peer.packages, peer.interpreter)
     with reserve_ports() as reserved, TemporaryDirectory(prefix="peer-") as folder:
         port, mark = reserved.getsockname()[1] + 1, secrets.token_hex(8)
         environment = {name: value.format(model=model) for name, value in peer.environment.items()} | {
-            "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),
+            "PATH": os.pathsep.join([str(program.parent), os.environ["PATH"]]),
             "PYTHONPATH": str(Path.cwd()),
             "TMPDIR": folder,  # what a peer leaves behind goes with it
             "RAY_TMPDIR": folder,
             MARK: mark,
         }
-        command = [str(python), *peer.arguments.format(model=model, port=port).split()]
+        command = [str(program), *peer.arguments.format(model=model, port=port).split()]
         with starting(command, cores=[core], env=environment, log=ENVIRONMENTS / f"{key}.log") as server:
             started = PeerProcess(server.process, server.log)
             started.base_url, started.mark, started.core = f"http://127.0.0.1:{port}", mark, core

@@ -86,8 +86,8 @@ class MeasuredPeer:
 
     def start(self) -> None:
         """Install and start it, wait until it answers, warm it up with each case, and pause it."""
-        python = install(self.key, self.peer.packages, self.peer.python)
-        self._versions = installed_versions(python, self.peer.packages)
+        program = install(self.key, self.peer.packages, self.peer.interpreter)
+        self._versions = installed_versions(program, self.peer.packages)
         self.server = self._stack.enter_context(running(self.key, self._model, self._core))
         self._wait_until_ready()
         for case in self.cases:

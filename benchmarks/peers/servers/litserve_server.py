@@ -68,6 +68,5 @@ class BatchingScorerAPI(ScorerAPI):
 if __name__ == "__main__":  # the worker is a fresh process that imports this module
     *batching, model, port = sys.argv[1:]
     api = BatchingScorerAPI(model, max_batch_size=32, batch_timeout=0.001) if batching else ScorerAPI(model)
-    # fast_queue: for more than 100 requests/s, its documentation says.
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, fast_queue=True)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=int(port), num_api_servers=1, log_level="warning", generate_client_file=False)

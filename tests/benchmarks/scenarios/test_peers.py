@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.load.scoring import ScoringRequest
 from benchmarks.peers.catalogue import PEERS
-from benchmarks.peers.environment import installed_versions
-from benchmarks.peers.formats import BASE64, BINARY_TENSOR, HEAD_BYTES, TENSOR
+from benchmarks.peers.environment import BUN, install, installed_versions
+from benchmarks.peers.formats import BASE64, BINARY_TENSOR, HEAD_BYTES, INSTANCES, OTHER_RAW, TENSOR
 from benchmarks.peers.process import PORTS, is_stopped, reserve_ports
 from benchmarks.report import results
 from benchmarks.report.measurements import CaseResult, CaseRun, PeerResult
@@ -36,6 +36,7 @@ def test_every_peer_has_a_server_pinned_packages_and_a_route_for_each_case(subte
             assert all(re.fullmatch(r"[\w.\[\]-]+==[\d.]+", package) for package in peer.packages)
             for module in re.findall(r"benchmarks\.peers\.servers\.(\w+)", peer.arguments):
                 assert (SERVERS / f"{module}.py").exists()
+            assert (peer.interpreter == BUN) == ("bun" in peer.arguments)
             assert "{port}" in peer.arguments
             assert "{model}" in peer.arguments + "".join(peer.environment.values())
             assert peer.routes.keys() == {name.partition("-")[0] for name in CASES}
@@ -48,12 +49,14 @@ def test_every_peer_has_a_server_pinned_packages_and_a_route_for_each_case(subte
 
 
 def test_formats_of_peers_are_read_as_scores(subtests: pytest.Subtests) -> None:
-    """Tensors in JSON and in binary, and base64 become the same array."""
+    """Tensors in JSON and in binary, predictions, raw float32 and base64 become the same array."""
     output = {"name": "anomaly_score", "parameters": {"binary_data_size": SCORES.nbytes}}
     for fmt, body in (
         (TENSOR, b'{"outputs": [{"data": [0.1, 20.5]}]}'),
         (BINARY_TENSOR, json.dumps({"outputs": [output]}).encode() + SCORES.tobytes()),
         (BASE64, b'{"float32": "zczMPQAApEE="}'),
+        (INSTANCES, b'{"predictions": [0.1, 20.5]}'),
+        (OTHER_RAW, SCORES.tobytes()),
     ):
         with subtests.test(msg=fmt.name):
             np.testing.assert_array_equal(fmt.read("anomaly_scores", body).astype(np.float32), SCORES)
@@ -100,6 +103,49 @@ def test_the_tables_have_the_processor_time_of_a_request() -> None:
     assert "|  | requests/s | CPU µs / request | events/s |" in text
     assert "| B | 50 | 40 | 50 |" in text
     assert "| B | 10 | 400 | 100 |" in text
+
+
+def npm(folder: Path, text: str) -> None:
+    """Write a program that is called npm."""
+    folder.mkdir()
+    program = folder / "npm"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.process
+def test_packages_of_npm_are_installed_once_without_their_scripts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are installed into the peer's own folder, which has the program and says the versions."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
+    npm(
+        tmp_path / "bin",
+        'echo "$@" >> asked; mkdir -p "$3/node_modules/web"; '
+        """echo '{"name": "web", "version": "1.0"}' > "$3/node_modules/web/package.json\"""",
+    )
+    for _ in range(2):
+        program = install("one", ["web==1.0"], BUN)
+    folder = tmp_path / "build/peers/one"
+    (asked,) = Path("asked").read_text().splitlines()
+    assert asked.split() == f"install --prefix {folder} --ignore-scripts --no-audit --no-fund web@1.0".split()
+    assert program.is_relative_to(folder / "node_modules/@oven")
+    assert installed_versions(program, ["web==1.0"]) == {"web": "1.0"}
+    with pytest.raises(RuntimeError, match="has no other; install what is missing"):
+        installed_versions(program, ["other==1.0"])
+
+
+@pytest.mark.process
+def test_a_peer_that_npm_cannot_install_fails_with_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does one without npm, with the remedy."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
+    with pytest.raises(RuntimeError, match="npm is not installed; on Debian"):
+        install("one", ["web==1.0"], BUN)
+    npm(tmp_path / "bin", "echo no such package; exit 1")
+    with pytest.raises(RuntimeError, match=r"^not installed: no such package$"):
+        install("one", ["web==1.0"], BUN)
 
 
 @pytest.mark.process
