@@ -1,1 +1,1 @@
-"""The server of each peer, run by the Python of the peer's own environment: it has NumPy, and not what we need."""
+"""The server of each peer, run in the peer's own environment: those in Python have NumPy, and not what we need."""
