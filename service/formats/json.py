@@ -162,8 +162,8 @@ class Json(DocumentFormat):
 
     def read_event_into(self, feature_names: Sequence[str], body: bytes, rows: Rows, place: int) -> None:
         """Read one event into rows[place]; this is the hot path."""
-        start = EVENT_START.match(body)
-        if start is not None:
+        _, most = event_layout(len(feature_names))
+        if len(body) <= most and (start := EVENT_START.match(body)) is not None:
             end = read_event(body, start.end(), rows, place)
             if end > 0 and body[end:] == b"}":
                 return
