@@ -64,10 +64,12 @@ class ReadAhead:
     def _parse(self) -> None:
         end_s = perf_counter() + PARSING_S
         try:
-            while (self._begun or self._others) and perf_counter() < end_s:
+            while self._begun or self._others:
                 for waiting in (self._begun, self._others):
                     if waiting:
                         waiting.popleft().parse_held()
+                if perf_counter() > end_s:
+                    break
         finally:
             self._scheduled = bool(self._begun or self._others)
             if self._scheduled:

@@ -152,8 +152,8 @@ SERVING = (
             ),
             Fault(
                 "all slices are parsed in one iteration",
-                "while (self._begun or self._others) and perf_counter() < end_s:",
-                "while self._begun or self._others:",
+                "if perf_counter() > end_s:",
+                "if False:",
             ),
             Fault(
                 "responses that are not taken have no limit",
