@@ -301,6 +301,7 @@ def test_a_removed_key_does_not_wait_for_a_model(
         reload(service, models[1], served)
         [verifier] = wait_for_verifiers(service)
         os.kill(verifier, signal.SIGSTOP)
+        service.wait_for("keys loaded", 1)
         keys.unlink()
         new_key = add_key("new", keys)
         reload(service, models[2], served)
