@@ -7,7 +7,7 @@ import math
 from asyncio import Future, get_running_loop
 from collections import deque
 from collections.abc import Callable, Iterator
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Protocol
 
 import numpy as np
@@ -138,11 +138,14 @@ class FairScheduler:
     SHORT_PIECE_EVENTS = 1024
     """A quarter of a millisecond, in which the runtime does nearly as well as in more."""
 
+    MIN_OWED_S, MAX_OWED_S = 1e-3, 4e-3
+    """Where other work took so long since the last piece, pieces of a batch follow for as long, up to the most."""
+
     def __init__(self, single_events: MicroBatch) -> None:
         self._single_events = single_events
         self._waiting: deque[Future[None]] = deque()
         self._taken = False
-        self._began_s = self._ended_s = 0.0
+        self._began_s = self._ended_s = self._ended_thread_s = self._owed_s = 0.0
 
     @property
     def piece_events(self) -> int:
@@ -155,10 +158,19 @@ class FairScheduler:
         for start in range(0, len(rows), n_events):
             yield rows[start : start + n_events]
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the batch that has scored a piece in this iteration is to score another one.
+
+        It is where others take long, whom nothing schedules: batches have a share of the time whatever arrives.
+        """
+        return not self._single_events.waiting and perf_counter() - self._began_s < self._owed_s
+
     async def wait(self) -> None:
         """Wait until this iteration of the loop, or a later one, is free for a piece."""
         if (turn := self.turn()) is not None:
             await turn
+            self._began_s = perf_counter()
 
     def turn(self) -> Future[None] | None:
         """Take this iteration of the loop if it is free for a piece, else give the future of one that will be."""
@@ -171,13 +183,14 @@ class FairScheduler:
             self._take()
         return turn
 
-    def _take(self) -> None:
+    def _take(self, owed_s: float = 0.0) -> None:
         self._taken = True
         self._began_s = perf_counter()
+        self._owed_s = owed_s
         get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
-        self._ended_s = perf_counter()
+        self._ended_s, self._ended_thread_s = perf_counter(), thread_time()
         # One iteration later, when the events that arrived meanwhile have been submitted.
         get_running_loop().call_soon(self._next)
 
@@ -191,7 +204,8 @@ class FairScheduler:
             turn = self._waiting.popleft()
             if not turn.done():  # its request may be cancelled
                 turn.set_result(None)
-                self._take()
+                other_s = thread_time() - self._ended_thread_s
+                self._take(owed_s=min(other_s, self.MAX_OWED_S) if other_s > self.MIN_OWED_S else 0.0)
 
 
 def finite_scores(scores: Scores) -> Scores:

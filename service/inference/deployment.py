@@ -46,7 +46,7 @@ class BatchScores:
                 self._scores.append(await self._micro_batch.score(block))
                 return
             for rows in self._scheduler.pieces(block):
-                if not fresh:
+                if not fresh and not self._scheduler.goes_on:
                     await self._scheduler.wait()
                 fresh = False
                 self._scores.append(self._scorer.score(rows))

@@ -12,6 +12,7 @@ BUFFERS = "tests/service/server/test_buffers.py"
 ROUTES = "tests/service/api/test_routes.py"
 SHORT_WAY = "tests/service/server/test_short_way.py"
 RELOADED = f"{SHORT_WAY}::test_what_is_known_of_a_head_ends_with_the_model_and_the_keys"
+OTHER_WORK = f"{FAIRNESS}::test_batches_have_a_share_of_the_time_whatever_else_the_loop_does"
 HALF_CLOSED = f"{HELD}::test_a_client_that_says_that_it_is_done_gets_its_responses"
 NO_HTTP = "tests/service/server/test_bad_http.py::test_what_is_not_http_is_refused_and_hides_nothing"
 
@@ -84,7 +85,8 @@ SERVING = (
                 "        if False:\n",
                 FAIRNESS,
             ),
-            Fault("all pieces of a block are scored at once", "if not fresh:", "if False:"),
+            Fault("all pieces of a block are scored at once", "if not fresh and not", "if False and not"),
+            Fault("batches wait for ever for others", " and not self._scheduler.goes_on:", ":", OTHER_WORK),
             Fault(
                 "a reload ends a drain",
                 "self.current = Model(scorer, self._max_events)",

@@ -11,7 +11,7 @@ from service.inference.batching import FairScheduler, MicroBatch
 from service.inference.deployment import Model
 from service.model.artefact import Artefact
 from service.model.scorer import CHUNK_EVENTS, Scorer
-from tests.artefacts import oracle, sample_events
+from tests.artefacts import RTOL, oracle, sample_events
 from tests.service.inference.loops import on_a_loop
 
 PIECE_S = 0.05
@@ -64,6 +64,30 @@ async def test_single_events_without_end_get_half_of_the_time_and_a_batch_the_ot
             pauses_s.append(time.perf_counter() - ended_s)
     singles.cancel()
     assert min(pauses_s) >= PIECE_S
+
+
+@on_a_loop
+async def test_batches_have_a_share_of_the_time_whatever_else_the_loop_does(artefact: Artefact) -> None:
+    """Where an iteration takes long for other reasons, several pieces are scored in one, of one batch after another."""
+    model, block = Model(Scorer(artefact), 10**6), sample_events(20 * FairScheduler.SHORT_PIECE_EVENTS)
+    batches, n_iterations = [model.start_batch() for _ in range(2)], 0
+
+    async def work() -> None:
+        nonlocal n_iterations
+        while True:
+            until_s = time.thread_time() + 2 * FairScheduler.MIN_OWED_S
+            while time.thread_time() < until_s:
+                pass
+            n_iterations += 1
+            await asyncio.sleep(0)
+
+    await model.micro_batch.score(sample_events(1))  # so that pieces are short
+    working = asyncio.create_task(work())
+    await asyncio.gather(*[batch.add([block], large=True, last=True) for batch in batches])
+    working.cancel()
+    assert n_iterations < 60
+    for batch in batches:
+        np.testing.assert_allclose(batch.join(), oracle(block), RTOL)
 
 
 @on_a_loop
