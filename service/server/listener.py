@@ -11,7 +11,7 @@ from service.server.descriptors import EXHAUSTED, SPARE_DESCRIPTORS, Descriptors
 
 BACKLOG: Final = 2048
 
-BATCH: Final = 64
+BATCH: Final = 16
 """Connections that are taken before anything else is done."""
 
 

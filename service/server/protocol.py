@@ -230,10 +230,12 @@ class Protocol(ShortWay):
         of them has a response that its client is still to take.
         """
         clocks = self._clocks
-        if self._answering or self._held or self.transport.is_closing():
+        if self._answering or self.transport.is_closing():
             return None
         if self.cycle is None and not self._was_asked and self._state is not LINGERING:
             return 0, clocks.message_s
+        if self._held:
+            return None
         if self._state is LINGERING or self._state is BODY:
             return (1, clocks.message_s) if self._all_taken else None
         used = self._state is IDLE and monotonic() - clocks.received_s > USED_S
@@ -246,8 +248,7 @@ class Protocol(ShortWay):
 
     def give_up(self) -> None:
         """End the connection for the sake of others, which it does not count among any more, unless a request came."""
-        arrives = self._state is IDLE or self._state is HEAD
-        if not arrives or not has_arrived(self.transport.get_extra_info("socket")):
+        if self._state is not IDLE or not has_arrived(self.transport.get_extra_info("socket")):
             self.connections.discard(self)
             self.transport.abort()
 
