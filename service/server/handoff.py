@@ -16,6 +16,9 @@ from typing import Final
 from service.server.descriptors import Descriptors, Pause
 from service.server.listener import BATCH, Listener
 
+HANDED: Final = 64
+"""Connections that are handed over before anything else is done."""
+
 REPORT: Final = struct.Struct("<QQ")
 """What a worker reports: how many connections it has taken so far, and how many of them have ended."""
 
@@ -134,7 +137,7 @@ class HandOff:
 
     def _distribute(self) -> None:
         """Hand a batch of connections to the worker with the fewest each."""
-        for _ in range(BATCH):
+        for _ in range(HANDED):
             connection = self._waiting.popleft() if self._waiting else self._listener.accept()
             if connection is None:
                 return
