@@ -129,7 +129,7 @@ class MicroBatch:
 
 
 class FairScheduler:
-    """Lets one large batch score one piece in each iteration of the event loop, in order of arrival.
+    """Lets one large batch score a piece in each iteration of the event loop, in order of arrival.
 
     Single events have priority: while some wait, large batches pause, for no longer than their last piece took, so that
     each of the two has at least half of the time. While single events arrive, the pieces are shorter.
@@ -162,7 +162,7 @@ class FairScheduler:
     def goes_on(self) -> bool:
         """Whether the batch that has scored a piece in this iteration is to score another one.
 
-        It is where others take long, whom nothing schedules: batches have a share of the time whatever arrives.
+        It is where other requests take long: batches have a share of the time whatever arrives.
         """
         return not self._single_events.waiting and perf_counter() - self._began_s < self._owed_s
 

@@ -1,4 +1,4 @@
-"""A message of a few slices does not wait for those who send many: connections in memory, on one event loop."""
+"""A message of a few slices does not wait for clients that send many: connections in memory, on one event loop."""
 
 import pytest
 
