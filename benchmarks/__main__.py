@@ -47,8 +47,8 @@ SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
         "Measure other ways to serve the model, all or some; exit status 1 if one failed.",
         [
             click.Argument(["names"], nargs=-1, type=OTHERS, metavar="[PEER]..."),
-            option("--rounds", 5, "Runs of each case.", COUNT),
-            option("--seconds", 2, "Duration of a run.", COUNT),
+            option("--rounds", 7, "Runs of each case.", COUNT),
+            option("--seconds", 1, "Duration of a run.", COUNT),
         ],
     ),
     "profile": (

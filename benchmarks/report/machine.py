@@ -15,31 +15,43 @@ import msgspec
 PACKAGES = ("lhc-anomaly", "litestar", "uvicorn", "uvloop", "httptools", "msgspec", "orjson", "numpy", "onnxruntime")
 
 
-class Machine(msgspec.Struct, frozen=True):
-    """The hardware and its system."""
+VECTOR_INSTRUCTIONS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "asimd": "NEON"}
+"""The processor's flags for what a matrix product is computed with, the widest first, and their names."""
+
+
+class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The hardware and its system; `vector_instructions` are empty in older results."""
 
     processor: str
     cores: int
     memory_gb: float
     system: str
+    vector_instructions: str = ""
 
 
 def provenance() -> dict[str, Any]:
     """Give the fields of `results.Result`, but the model, for a measurement that starts now."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    model = _of_processor("model name")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "commit": commit(),
         "command": f"python -m benchmarks {shlex.join(sys.argv[1:])}",
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": Machine(
-            processor=models[0].partition(":")[2].strip() if models else platform.processor(),
+            processor=model or platform.processor(),
             cores=os.cpu_count() or 1,
             memory_gb=round(memory / 1e9, 1),
             system=platform.platform(),
+            vector_instructions=vector_instructions(),
         ),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
+
+
+def vector_instructions() -> str:
+    """Name the widest vector instructions of the processor; "none" without any that we know."""
+    flags = (_of_processor("flags") or _of_processor("Features")).split()
+    return next((name for flag, name in VECTOR_INSTRUCTIONS.items() if flag in flags), "none")
 
 
 def commit() -> str:
@@ -61,6 +73,12 @@ def split_cores() -> tuple[int, int]:
         raise RuntimeError("benchmarks need two cores, one for the server and one for its load; this process has one")
     os.sched_setaffinity(0, {allowed[1]})
     return allowed[0], allowed[1]
+
+
+def _of_processor(name: str) -> str:
+    """Give what the system says of the first core under this name; empty without."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
 
 
 def _git(*arguments: str) -> str:

@@ -57,11 +57,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return []
 
 
-class Bench(Result, frozen=True, kw_only=True):
+class Bench(Result, frozen=True, kw_only=True, omit_defaults=True):
     """The service beside its ceilings; `in_process` has events/s of each run by the way of calling the runtime."""
 
     wrk: str
     in_process: dict[str, list[float]]
+    flop_per_event: int = 0
+    """What the graph's matrix products take for an event."""
+    peak_flop_per_s: list[float] = []
+    """What the runtime reached in a large matrix product, in each run."""
     cases: dict[str, CaseResult]
     beside: list[Beside]
     workers: list[Shares]
@@ -71,6 +75,12 @@ class Bench(Result, frozen=True, kw_only=True):
     def in_process_medians(self) -> dict[str, float]:
         """Give the median events/s of each way of calling the runtime; the largest is the ceiling."""
         return {name: statistics.median(rates) for name, rates in self.in_process.items()}
+
+    @property
+    def share_of_peak(self) -> float:
+        """The runtime's rate of floating-point operations over that of a large matrix product on the same core."""
+        peak = statistics.median(self.peak_flop_per_s or [float("nan")])
+        return max(self.in_process_medians().values()) * self.flop_per_event / peak
 
     def ceiling(self, case: CaseResult, kind: str) -> float | None:
         """Give the requests/s of a ceiling, "bare", "plain" or "in process"; None where the case does not have it."""

@@ -29,9 +29,9 @@ advises, to our best knowledge: corrections are welcome."""
 def write_pages() -> None:
     """Write the tables of both pages and all figures; raises RuntimeError where results or markers are missing."""
     found: list[Result] = [results.read(kind) for kind in SECTIONS]
-    goals = [one for one in found if not isinstance(one, Soak | Overload)]  # the latter shows its own
-    captions = "\n".join(f"- {one.caption}" for one in goals)
-    reached = f"{goal_table(*goals)}\n\nThese are of the runs:\n\n{captions}"
+    # Runs of different machines, commits or models share no table; overload shows its goals in its own part.
+    goals = [one for one in found if not isinstance(one, Soak | Overload)]
+    reached = "\n\n".join(f"{one.caption}:\n\n{goal_table(one)}" for one in goals)
     fill(SHORT_PAGE, reached)
     machines = "\n".join(f"- {one.asked}: {measured_on(one)}" for one in found)
     pages = [f"### What must be reached\n\n{reached}", *map(page, found), f"### Machines and versions\n\n{machines}"]
@@ -55,7 +55,8 @@ def page(found: Result) -> str:
 def measured_on(found: Result) -> str:
     """Name the machine and the versions."""
     machine, wrk = found.machine, f"; {found.wrk}" if isinstance(found, Bench) else ""
-    return f"{machine.processor}, {machine.cores} cores, {machine.memory_gb:.0f} GB; {versions(found.versions)}{wrk}"
+    hardware = f"{machine.processor}, {machine.vector_instructions or 'vector instructions not recorded'}"
+    return f"{hardware}, {machine.cores} cores, {machine.memory_gb:.0f} GB; {versions(found.versions)}{wrk}"
 
 
 def versions(packages: Mapping[str, str]) -> str:
@@ -105,7 +106,11 @@ def ceilings(found: Bench) -> str:
     runtime = [[f"{name}{', the ceiling' if value == best else ''}", number(value)] for name, value in medians.items()]
     others = [[case.name, *rates(case.median)] for case in found.cases.values() if case.server != "service"]
     head = ["bare uvicorn, plain decoding", *RATES]
-    return "\n\n".join([table(["in process", "events/s"], runtime, "lr"), table(head, others, "l" + "r" * 7)])
+    peak = (
+        f"An event takes {found.flop_per_event:,} floating-point operations in matrix products: in process, the "
+        f"runtime reaches {number(found.share_of_peak)} of its rate in a large matrix product on the same core."
+    )
+    return "\n\n".join([table(["in process", "events/s"], runtime, "lr"), peak, table(head, others, "l" + "r" * 7)])
 
 
 def beside_table(found: Bench) -> str:

@@ -11,6 +11,7 @@ from benchmarks.report import machine
 from benchmarks.report.measurements import Beside, CaseResult, Latency, Shares
 from benchmarks.report.results import Bench
 from benchmarks.scenarios.ceilings import Targets, measure_all, started
+from benchmarks.targets.in_process import flop_per_event
 from benchmarks.targets.service import requests_of_workers, service, shares
 from service.settings import Settings
 
@@ -35,7 +36,9 @@ def run(model: str, rounds: int) -> Bench:
             **provenance,
             model=targets.workload.artefact.identity,
             wrk=wrk.version(),
-            in_process=in_process,
+            in_process=dict(in_process.events_per_s),
+            flop_per_event=flop_per_event(targets.workload.artefact.graph),
+            peak_flop_per_s=in_process.peak_flop_per_s,
             cases=cases,
             beside=[measure_beside(targets, name) for name in BESIDE],
             latency=measure_curves(targets, cases),

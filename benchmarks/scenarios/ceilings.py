@@ -18,7 +18,7 @@ from benchmarks.targets.launcher import Server, serving
 from benchmarks.targets.service import service
 
 GOALS = (
-    *("bare-single-32", "single-32", "json-10k", "plain-json-10k"),
+    *("bare-single-1", "single-1", "bare-single-32", "single-32", "json-10k", "plain-json-10k"),
     *("msgpack-binary-10k", "raw-10k", "raw-100k"),
 )
 """The cases with goals: they get all rounds, the others at most OTHER_ROUNDS."""
@@ -83,17 +83,26 @@ def fixed_response(case: Case, server: Server) -> tuple[list[tuple[bytes, bytes]
     return headers, response.body
 
 
-def measure_all(targets: Targets, rounds: int) -> tuple[dict[str, list[float]], dict[str, CaseResult]]:
-    """Measure the runtime and all cases in alternation: events/s by the way of calling the runtime, and the cases."""
+@dataclass(frozen=True)
+class RuntimeRuns:
+    """Of each round, events/s by the way of calling the runtime, and its operations/s in a large matrix product."""
+
+    events_per_s: dict[str, list[float]]
+    peak_flop_per_s: list[float]
+
+
+def measure_all(targets: Targets, rounds: int) -> tuple[RuntimeRuns, dict[str, CaseResult]]:
+    """Measure the runtime and all cases in alternation."""
     runtime = Runtime(targets.workload.scorer, targets.workload.events)
-    in_process: dict[str, list[float]] = defaultdict(list)
+    in_process = RuntimeRuns(defaultdict(list), [])
     runs: dict[str, list[CaseRun]] = defaultdict(list)
     for number in each_round(rounds):
         os.sched_setaffinity(0, {targets.server_core})
         for name, events_per_s in runtime.measure().items():
-            in_process[name].append(events_per_s)
+            in_process.events_per_s[name].append(events_per_s)
+        in_process.peak_flop_per_s.append(runtime.measure_peak())
         os.sched_setaffinity(0, {targets.load_core})
         for name in targets.cases:
             if name in GOALS or number < OTHER_ROUNDS:
                 runs[name].append(targets.measure(name))
-    return dict(in_process), {name: case.result(case.target, runs[name]) for name, case in targets.cases.items()}
+    return in_process, {name: case.result(case.target, runs[name]) for name, case in targets.cases.items()}

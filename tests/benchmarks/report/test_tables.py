@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks.report import results, tables
 from benchmarks.report.figures import draw
-from benchmarks.report.goals import Goal
+from benchmarks.report.goals import Goal, goal_table, peer_goals
 from benchmarks.report.markdown import END, START, fill
+from benchmarks.report.measurements import CaseResult, CaseRun, PeerResult
 from benchmarks.report.results import Bench, Memory, Peers
 
 
@@ -40,8 +42,16 @@ def test_every_table_names_its_commit_and_its_model() -> None:
         sections = tables.page(found).split("### ")[1:]
         assert sections
         assert all(found.caption in section.split("\n\n")[1] for section in sections)
-        if kind in (Bench, Memory, Peers):
-            assert found.caption in tables.SHORT_PAGE.read_text()
+
+
+def test_runs_share_no_table() -> None:
+    """The goals of each run stand under its own caption: others may be of another machine, commit or model."""
+    for page in (tables.SHORT_PAGE, tables.LONG_PAGE):
+        parts = page.read_text().replace(f"{START}\n", "").replace(f"\n{END}", "").split("\n\n")
+        for kind in (Bench, Memory, Peers):
+            found = results.read(kind)
+            captions = [place for place, part in enumerate(parts) if part.startswith(f"{found.caption}:")]
+            assert [parts[place + 1] for place in captions] == [goal_table(found)]
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +82,29 @@ def test_a_goal_that_is_missed_says_so() -> None:
     assert Goal("rate", 0.6, "6 of 10", 0.5, 0.65).cells() == ["rate", "**0.6**", "6 of 10", "≥ 0.5", "≥ 0.65"]
     cells = Goal("memory", 500, "100 MB idle", 400, 250, " MB", at_most=True).cells()
     assert cells[1:] == ["**500 MB** (missed)", "100 MB idle", "≤ 400 MB", "≤ 250 MB"]
+
+
+def test_peers_are_compared_by_rate_and_by_processor_time() -> None:
+    """With the best of them, or with one; a case that one of both does not have is no goal."""
+
+    def case(name: str, events: int, per_s: float, cpu_us: float) -> CaseResult:
+        run = CaseRun(per_s, per_s * events, 1.0, 1.0, 1.0, cpu_us / events, None)
+        return CaseResult(name, "", "", events, 1, [run])
+
+    def peer(name: str, *cases: CaseResult) -> PeerResult:
+        return PeerResult(name, "", {}, None, {one.name: one for one in cases})
+
+    peers = {
+        "ours": peer("we", case("single-32", 1, 300, 20.0), case("json-10k", 10_000, 30, 9000.0)),
+        "bun": peer("Bun", case("single-32", 1, 200, 40.0), case("single-1", 1, 100, 50.0)),
+        "one": peer("One", case("json-10k", 10_000, 20, 12_000.0)),
+        "two": peer("Two", case("json-10k", 10_000, 10, 9000.0)),
+    }
+    goals = list(peer_goals(msgspec.structs.replace(results.read(Peers), peers=peers)))
+    assert [(goal.what, goal.measured, goal.at_most) for goal in goals] == [
+        ("single-32: processor time over that of Bun", 0.5, True),
+        ("json-10k: rate over that of One", 1.5, False),
+    ]
 
 
 def test_tables_go_between_the_markers(tmp_path: Path) -> None:
