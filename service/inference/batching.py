@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import NonFiniteScoreError
-from service.model.scorer import CHUNK_EVENTS, Scorer, whole_vectors
+from service.model.scorer import CHUNK_EVENTS, Scorer
 
 Scores = NDArray[np.float32]
 
@@ -49,16 +49,16 @@ class MicroBatch:
     RECENT_S = 0.1
 
     def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
         self._rows = np.zeros((self.CAPACITY_EVENTS, scorer.artefact.n_features), np.float32)
+        self._bound = scorer.bind(self._rows)
         self._filled = self._stale = 0
         self._waiting: list[tuple[Receiver, slice]] = []
-        self._submitted_s = -math.inf
+        self._scored_s = -math.inf
 
     @property
     def in_use(self) -> bool:
-        """Whether an event was submitted recently."""
-        return perf_counter() - self._submitted_s < self.RECENT_S
+        """Whether an event was scored recently, or waits for it."""
+        return bool(self._waiting) or perf_counter() - self._scored_s < self.RECENT_S
 
     @property
     def waiting(self) -> bool:
@@ -91,7 +91,6 @@ class MicroBatch:
             get_running_loop().call_soon(self._flush)
         self._waiting.append((receiver, slice(self._filled, end)))
         self._filled = end
-        self._submitted_s = perf_counter()
 
     def score(self, features: NDArray[np.float32]) -> Future[Scores]:
         """Score `features` as `submit` does, to be awaited."""
@@ -104,12 +103,12 @@ class MicroBatch:
         self._waiting, self._filled = [], 0
         if not filled:  # the capacity was reached, and these were scored, earlier in the iteration
             return
+        self._scored_s = perf_counter()
         try:
             if filled < self._stale:  # rows of an earlier micro-batch, which are of other clients
                 self._rows[filled : self._stale] = 0
             self._stale = filled
-            # Whole vectors of rows, with zeros at the end, spare the scorer a copy.
-            scores = self._scorer.score(self._rows[: whole_vectors(filled)])[:filled]
+            scores = self._bound.score(filled)
         except Exception as error:
             for receiver, _ in waiting:
                 if not receiver.done():

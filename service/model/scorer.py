@@ -3,6 +3,7 @@
 import os
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,10 @@ class Scorer:
             scores[chunk] = self._run(features[chunk])
         return scores
 
+    def bind(self, rows: NDArray[np.float32]) -> "BoundRows":
+        """Have the first of `rows` (n, n_features), n whole vectors, scored where they lie, as often as they change."""
+        return BoundRows(self._session, rows)
+
     def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         n_events = len(features)
         if n_events % VECTOR_EVENTS:
@@ -131,6 +136,30 @@ class Scorer:
                     f"{alone[event]:.9g}, and {among[event]:.9g} among others; "
                     f"export a graph in which no operator reduces over the batch"
                 )
+
+
+class BoundRows:
+    """Rows that the runtime scores where they lie: it is told once where that is, which spares a fifth of a short call.
+
+    Not to be used by several threads at once.
+    """
+
+    def __init__(self, session: Any, rows: NDArray[np.float32]) -> None:
+        self._session = session
+        self._rows = rows
+        self._scores = np.empty(len(rows), np.float32)
+        self._bindings = [self._bind(n_rows) for n_rows in range(VECTOR_EVENTS, len(rows) + 1, VECTOR_EVENTS)]
+
+    def score(self, n_events: int) -> NDArray[np.float32]:
+        """Score the first rows as (n_events,) float32; the rows after them up to a whole vector must be finite."""
+        self._session.run_with_iobinding(self._bindings[(n_events - 1) // VECTOR_EVENTS])
+        return self._scores[:n_events].copy()
+
+    def _bind(self, n_rows: int) -> Any:
+        binding, rows, scores = self._session.io_binding(), self._rows, self._scores
+        binding.bind_input(INPUT_NAME, "cpu", 0, np.float32, (n_rows, rows.shape[1]), rows.ctypes.data)
+        binding.bind_output(OUTPUT_NAME, "cpu", 0, np.float32, (n_rows,), scores.ctypes.data)
+        return binding
 
 
 @cache

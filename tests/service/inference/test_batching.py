@@ -8,28 +8,12 @@ from numpy.typing import NDArray
 
 from service.inference.batching import FairScheduler, MicroBatch
 from service.model.artefact import Artefact
-from service.model.scorer import VECTOR_EVENTS, Scorer
+from service.model.scorer import VECTOR_EVENTS
 from tests.artefacts import RTOL, oracle, sample_events
 from tests.service.inference.loops import on_a_loop, pass_iterations
+from tests.service.inference.observed_scorer import ObservedScorer
 
 CAPACITY = MicroBatch.CAPACITY_EVENTS
-
-
-class ObservedScorer(Scorer):
-    """A scorer that keeps the rows of each call, and fails when it is told to."""
-
-    def __init__(self, artefact: Artefact) -> None:
-        self.calls: list[NDArray[np.float32]] = []
-        self.failing = False
-        super().__init__(artefact)
-        self.calls.clear()  # the golden pairs
-
-    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Keep, and score."""
-        self.calls.append(features.copy())
-        if self.failing:
-            raise RuntimeError("the model is gone")
-        return super().score(features)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from service.inference.batching import FairScheduler, MicroBatch
 from service.inference.deployment import Model
@@ -13,6 +12,7 @@ from service.model.artefact import Artefact
 from service.model.scorer import CHUNK_EVENTS, Scorer
 from tests.artefacts import RTOL, oracle, sample_events
 from tests.service.inference.loops import on_a_loop
+from tests.service.inference.observed_scorer import ObservedScorer
 
 PIECE_S = 0.05
 
@@ -105,26 +105,13 @@ async def test_pieces_are_short_while_single_events_come(micro_batch: MicroBatch
     assert sizes() == [CHUNK_EVENTS]
 
 
-class RecordingScorer(Scorer):
-    """A scorer that keeps the number of events of each call."""
-
-    def __init__(self, artefact: Artefact) -> None:
-        self.sizes: list[int] = []
-        super().__init__(artefact)
-
-    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Keep the number, and score."""
-        self.sizes.append(len(features))
-        return super().score(features)
-
-
 @on_a_loop
 async def test_a_single_event_is_scored_after_one_piece_of_a_batch(artefact: Artefact) -> None:
     """Single events that come one after the other are each scored between two short pieces of a large batch."""
-    scorer = RecordingScorer(artefact)
+    scorer = ObservedScorer(artefact)
     model, events = Model(scorer, 10**6), sample_events(10 * CHUNK_EVENTS)
     await model.micro_batch.score(events[:1])
-    scorer.sizes.clear()
+    scorer.calls.clear()
     batch = asyncio.create_task(model.score(events))
     while not batch.done():
         await model.micro_batch.score(events[:1])

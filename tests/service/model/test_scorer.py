@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 from service.model.artefact import ArtefactError, load_artefact, parse_artefact
-from service.model.scorer import CHUNK_EVENTS, Scorer
+from service.model.scorer import CHUNK_EVENTS, VECTOR_EVENTS, Scorer
 from tests.artefacts import N_FEATURES, RTOL, metadata, model, oracle, sample_events, with_metadata
 from tests.service.model.broken import led_through
 
@@ -55,6 +55,18 @@ def test_a_shipped_model_scores_an_event_alike_in_any_batch(path: str) -> None:
     for n_events in range(1, 71):
         chosen = generator.permutation(len(events))[:n_events]
         np.testing.assert_array_equal(scorer.score(events[chosen]), scores[chosen])
+
+
+def test_bound_rows_are_scored_as_others_are(scorer: Scorer) -> None:
+    """What lies in the bound rows at the time of a call gets the same bits, and keeps them when they change."""
+    rows = np.zeros((4 * VECTOR_EVENTS, N_FEATURES), np.float32)
+    bound, kept = scorer.bind(rows), []
+    for n_events in [1, 2, VECTOR_EVENTS, VECTOR_EVENTS + 1, len(rows) - 1, len(rows), 3]:
+        events = sample_events(n_events, seed=n_events)
+        rows[:n_events] = events
+        kept.append((bound.score(n_events), scorer.score(events)))
+    for scores, expected in kept:
+        np.testing.assert_array_equal(scores, expected)
 
 
 def test_memory_order_does_not_change_scores(scorer: Scorer) -> None:
