@@ -1,7 +1,8 @@
 """What the server offers to an application beyond ASGI, in the extensions of a request's scope."""
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,8 @@ SHORTCUT: Final = "lhc_anomaly.shortcut"
 """Where the server asks for it, the application puts the request's Shortcut here before it responds with scores."""
 
 
-class Shortcut(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Shortcut:
     """What the head of a request asks for: all that it takes to answer other requests with the same head."""
 
     path: str

@@ -8,7 +8,7 @@ from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable
 from functools import cache, lru_cache, partial
 from time import monotonic, perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -49,7 +49,12 @@ LARGE_EVENT_BYTES: Final = 4096
 
 SHOWN_CHARACTERS: Final = 60
 
-Write = Callable[[NDArray[np.float32], NDArray[np.bool_] | None], bytes]
+
+class Write(Protocol):
+    """Writes scores (n,), and with a working point which of their events are accepted (n,), as a body."""
+
+    def __call__(self, scores: NDArray[np.float32], accepted: NDArray[np.bool_] | None = None, /) -> bytes:
+        """Write."""
 
 
 class RequestHead(NamedTuple):
@@ -277,7 +282,7 @@ def _check_count(head: RequestHead, n_events: int) -> None:
 
 def _writer(point: WorkingPoint | None, write: Write) -> Callable[[NDArray[np.float32]], bytes]:
     """Give the function that writes the body of a response."""
-    return lambda scores: write(scores, None if point is None else point.accepts(scores))
+    return write if point is None else lambda scores: write(scores, point.accepts(scores))
 
 
 def _offer_shortcut(scope: HTTPScope, make: Callable[[], Shortcut]) -> None:

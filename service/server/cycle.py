@@ -16,6 +16,9 @@ from service.server.discard import DISCARD_BYTES
 
 STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 KEEP_ALIVE: Final = b"keep-alive"
+JOINED_BYTES: Final = 4096
+"""A body of so many bytes is copied in less time than the kernel takes to gather it with its head."""
+
 SECURED_BYTES: Final = 65_536
 """Bytes that are written to TLS at once, until the client is behind."""
 
@@ -74,6 +77,9 @@ def write_response(transport: asyncio.Transport, scheme: str | None, head: bytes
     Of what is written at once over TLS uvloop counts nothing as left to send, however little of it the client takes; it
     counts what is written after that.
     """
+    if len(body) <= JOINED_BYTES:
+        transport.write(head + body)
+        return
     if len(body) <= SECURED_BYTES or scheme != "https":
         transport.writelines([head, body])
         return

@@ -1,7 +1,8 @@
 """The heads that a worker has parsed and answered, and what they ask for: see `short_way`."""
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 from service.api.extensions import SHORTCUT, Headers, Shortcut
 from service.api.middleware import CLIENT_NAME
@@ -13,11 +14,12 @@ MAX_HEADS: Final = 1024
 """How many heads a worker knows, of at most `SLICE_BYTES` each; the one that was added first is forgotten first."""
 
 Client = tuple[str, int] | None
-NoteRequest = Callable[[str, int, float, Client, str | None], None]
-"""Counts and logs a request: its path, status and seconds, and the client's address and name."""
+NoteRequest = Callable[[str, int, float, int, Client, str | None], None]
+"""Counts and logs a request: its path, status, seconds and scored events, and the client's address and name."""
 
 
-class KnownHead(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class KnownHead:
     """A head that was parsed and answered before."""
 
     shortcut: Shortcut
@@ -39,19 +41,25 @@ class KnownHeads:
     def __init__(self, deployment: Deployment, keys: KeyRing | None, note: NoteRequest) -> None:
         self._deployment = deployment
         self._keys = keys
-        self._valid_for: tuple[Model | None, object] = None, None
+        self._model: Model | None = None
+        self._valid_keys: object = None
+        """The model and the keys that the heads were answered with."""
         self._heads: dict[bytes, KnownHead] = {}
         self.note = note
         self.generation = 0
 
     def find(self, head: bytes) -> KnownHead | None:
         """Give what is known of a head."""
-        self._forget_what_changed()
+        keys = None if self._keys is None else self._keys.keys
+        if self._model is not self._deployment.current or self._valid_keys is not keys:
+            self._model, self._valid_keys = self._deployment.current, keys
+            self._heads.clear()
+            self.generation += 1
         return self._heads.get(head)
 
     def add(self, head: bytes, generation: int, client: Client, cycle: Cycle, headers: Headers) -> None:
         """Keep a head that arrived in this generation from a client and is answered with these headers."""
-        self._forget_what_changed()
+        self.find(head)  # which forgets what is not valid any more
         scope: Any = cycle.scope
         shortcut = scope["extensions"][SHORTCUT]
         if shortcut is None or not cycle.keep_alive or generation != self.generation:
@@ -61,10 +69,3 @@ class KnownHeads:
             del self._heads[next(iter(self._heads))]
         owner = None if self._keys is None else scope[CLIENT_NAME]
         self._heads[head] = KnownHead(shortcut, cycle.announced_bytes, response_head(200, headers), named, owner)
-
-    def _forget_what_changed(self) -> None:
-        model, keys = self._deployment.current, None if self._keys is None else self._keys.keys
-        if self._valid_for[0] is not model or self._valid_for[1] is not keys:
-            self._valid_for = model, keys
-            self._heads.clear()
-            self.generation += 1

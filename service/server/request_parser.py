@@ -5,9 +5,10 @@ It overrides uvicorn's parser callbacks, and so uvicorn is pinned to one minor v
 
 from abc import abstractmethod
 from asyncio import AbstractEventLoop, Event
+from dataclasses import dataclass
 from enum import Enum, auto
 from time import monotonic
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import httptools
 from uvicorn.config import Config
@@ -56,7 +57,8 @@ class State(Enum):
 IDLE, HEAD, BODY, REFUSED, LINGERING = State  # a member's look-up in its class is slow in Python 3.11
 
 
-class Shared(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Shared:
     """What the connections of a worker share."""
 
     discard_rate: DiscardRate

@@ -6,7 +6,7 @@ goes wrong, takes the long way with the same bytes: the short way writes nothing
 """
 
 from functools import partial
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Any, Final
 
 import numpy as np
@@ -28,21 +28,23 @@ MAX_PIECES: Final = 64
 """How many pieces of a body are kept, each of which takes more memory than its bytes."""
 
 
-class Exchange:
+class Exchange(Admitted):
     """A request on the short way, which receives its scores."""
 
-    __slots__ = ("_admitted", "began_s", "connection", "data", "known", "missing_bytes", "n_head_bytes")
+    __slots__ = ("began_s", "connection", "data", "known", "missing_bytes", "n_head_bytes")
 
     def __init__(
-        self, connection: "ShortWay", known: KnownHead, data: bytes, n_head_bytes: int, admitted: Admitted
+        self, connection: "ShortWay", known: KnownHead, data: bytes, n_head_bytes: int, began_s: float
     ) -> None:
+        """Admit the request; raises OverloadedError."""
+        shortcut = known.shortcut
+        super().__init__(shortcut.admission, shortcut.n_events, shortcut.n_bytes)
         self.connection: ShortWay | None = connection
         self.known = known
         self.data = [data]
         self.n_head_bytes = n_head_bytes
         self.missing_bytes = n_head_bytes + known.body_bytes - len(data)
-        self.began_s = perf_counter()
-        self._admitted = admitted
+        self.began_s = began_s
 
     def done(self) -> bool:
         """Tell whether the scores are not wanted any more."""
@@ -61,7 +63,7 @@ class Exchange:
     def end(self) -> None:
         """Take no scores any more."""
         self.connection = None
-        self._admitted.release()
+        self.release()
 
 
 class ShortWay(RequestParser):
@@ -88,7 +90,12 @@ class ShortWay(RequestParser):
                     self._score(exchange)
                 return
             self.take_long_way()
-        elif self._state is IDLE and self._goes_short and not self._held and not self._answering:
+        elif (
+            self._state is IDLE
+            and self._goes_short
+            and not self._held
+            and (self._current is None or self._current.response_complete)
+        ):
             n_head_bytes = data.find(END_OF_HEAD, 0, SLICE_BYTES) + len(END_OF_HEAD)
             if n_head_bytes > len(END_OF_HEAD):
                 head = data[:n_head_bytes]
@@ -120,34 +127,34 @@ class ShortWay(RequestParser):
         head = b"%bcontent-length: %d\r\n%b\r\n" % (known.response_head, len(body), staying)
         write_response(self.transport, self.scheme, head, body)
         self.server_state.total_requests += 1
-        self._shared.deployment.metrics.note_events(len(scores))
-        self._note_response(exchange, 200)
+        self._note_response(exchange, 200, len(scores))
 
     def _leave(self) -> None:
         """Give up the request that was on the short way: the client has left."""
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         exchange.end()
-        self._note_response(exchange, STATUSES[ClientDisconnectedError])
+        self._note_response(exchange, STATUSES[ClientDisconnectedError], 0)
 
-    def _note_response(self, exchange: Exchange, status: int) -> None:
+    def _note_response(self, exchange: Exchange, status: int, n_events: int) -> None:
         known = exchange.known
         client, name = known.client or self.client, known.client_name or self._client_name
-        self._shared.known_heads.note(known.shortcut.path, status, perf_counter() - exchange.began_s, client, name)
+        seconds = monotonic() - exchange.began_s
+        self._shared.known_heads.note(known.shortcut.path, status, seconds, n_events, client, name)
 
     def _begin(self, known: KnownHead, data: bytes, n_head_bytes: int) -> bool:
         """Begin a request, unless more than it has arrived or there is no room for it."""
-        shortcut = known.shortcut
         if len(data) - n_head_bytes > known.body_bytes or self.flow.write_paused:
             return False
+        now_s = monotonic()
         try:
-            admitted = shortcut.admission.admit(shortcut.n_events, shortcut.n_bytes)
+            exchange = Exchange(self, known, data, n_head_bytes, now_s)
         except ServiceError:
             return False
-        self._clocks.received_s = monotonic()
+        self._clocks.received_s = now_s
         self._clocks.begin_message()
         self._was_asked = True
-        self._exchange = exchange = Exchange(self, known, data, n_head_bytes, admitted)
+        self._exchange = exchange
         if not exchange.missing_bytes:
             self._score(exchange)
         return True

@@ -203,8 +203,16 @@ class Server(uvicorn.Server):
         )
 
     def _note_request(
-        self, path: str, status: int, seconds: float, client: tuple[str, int] | None, client_name: str | None
+        self,
+        path: str,
+        status: int,
+        seconds: float,
+        n_events: int,
+        client: tuple[str, int] | None,
+        client_name: str | None,
     ) -> None:
+        if n_events:
+            self._deployment.metrics.note_events(n_events)
         self._deployment.metrics.note_request(path, status, seconds)
         if self._settings.access_log:
             log_request(client, client_name, path, status, seconds)

@@ -250,12 +250,12 @@ SERVING = (
         [
             Fault(
                 "heads outlive the model and the keys",
-                "self._valid_for[0] is not model or self._valid_for[1] is not keys",
-                "self._valid_for[0] is None",
+                "self._model is not self._deployment.current or self._valid_keys is not keys",
+                "self._model is None",
                 RELOADED,
             ),
-            Fault("heads outlive the keys", " or self._valid_for[1] is not keys", "", RELOADED),
-            Fault("heads outlive the model", "self._valid_for[0] is not model or ", "", RELOADED),
+            Fault("heads outlive the keys", " or self._valid_keys is not keys", "", RELOADED),
+            Fault("heads outlive the model", "self._model is not self._deployment.current or ", "", RELOADED),
             Fault("heads are kept for ever", "if len(self._heads) == MAX_HEADS:", "if False:"),
         ],
     ),
@@ -263,8 +263,8 @@ SERVING = (
         "service/server/short_way.py",
         SHORT_WAY,
         [
-            Fault("the room of a request is not given back", "        self._admitted.release()\n", "        pass\n"),
-            Fault("a client that leaves is not counted", "STATUSES[ClientDisconnectedError])", "200)"),
+            Fault("the room of a request is not given back", "        self.release()\n", "        pass\n"),
+            Fault("a client that leaves is not counted", "STATUSES[ClientDisconnectedError], 0)", "200, 0)"),
             Fault("a request behind another one is part of its body", "> known.body_bytes or", "< 0 or"),
             Fault("what comes behind a body is part of it", "if len(data) <= exchange.missing_bytes and", "if"),
             Fault("a head whose request ends the connection is known", "            and cycle.keep_alive\n", ""),
@@ -273,7 +273,7 @@ SERVING = (
                 "                if self._begin(known, data, n_head_bytes):",
                 "                if False:",
             ),
-            Fault("events of the short way are not counted", "metrics.note_events(len(scores))", "metrics"),
+            Fault("events of the short way are not counted", "(exchange, 200, len(scores))", "(exchange, 200, 0)"),
         ],
     ),
     Part(

@@ -125,7 +125,9 @@ class Worker:
         timed = ("anomaly_request_seconds_bucket", "anomaly_request_seconds_sum", "anomaly_last_reload_seconds")
         return {name: value for name, value in counted.items() if not name.startswith(timed)}
 
-    def _note(self, path: str, status: int, seconds: float, *_: object) -> None:
+    def _note(self, path: str, status: int, seconds: float, n_events: int = 0, *_: object) -> None:
+        if n_events:
+            self.application.deployment.metrics.note_events(n_events)
         self.application.deployment.metrics.note_request(path, status, seconds)
 
     @asynccontextmanager
