@@ -152,7 +152,8 @@ class NativeApi:
             else:
                 response = await _long_response(model, head, scores)
         self._deployment.metrics.note_events(batch.n_events)
-        _offer_shortcut(scope, lambda: self._batch_shortcut(model, head))
+        if head.announced_bytes <= head.request_format.whole_bytes:
+            _offer_shortcut(scope, lambda: self._batch_shortcut(model, head))
         return response
 
     def _event_shortcut(self, model: Model, head: RequestHead) -> Shortcut:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from service.errors import InvalidRequestError
 from service.formats.format import (
     AT_LEAST_ONE,
-    BLOCK_EVENTS,
     LITTLE_FLOAT32,
+    WRITTEN_EVENTS,
     Accepted,
     BatchReader,
     Content,
@@ -37,6 +37,7 @@ class Raw(Format):
     """Raw rows in, raw scores out; what has no place in them, as `accepted`, is left out."""
 
     media_type = "application/octet-stream"
+    whole_bytes = 2**20
     parameters: ClassVar = {"dtype": ("float32", "<f4"), "byteorder": ("little",)}
 
     def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[np.float32]:
@@ -46,7 +47,7 @@ class Raw(Format):
         """Read a whole body; this is the hot path."""
         n_events = count_events(len(body), len(feature_names), "the body is")
         rows = np.frombuffer(body, LITTLE_FLOAT32).reshape(n_events, len(feature_names))
-        if n_events > min(max_events, BLOCK_EVENTS) or not np.isfinite(rows).all():
+        if n_events > min(max_events, WRITTEN_EVENTS) or not np.isfinite(rows).all():
             return super().read_batch(body, feature_names, max_events)
         return rows
 

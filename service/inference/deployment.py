@@ -53,7 +53,62 @@ class BatchScores:
 
     def join(self) -> Scores:
         """Give the scores of all events in their order, as (n_events,); raises NonFiniteScoreError."""
-        return finite_scores(self._scores[0] if len(self._scores) == 1 else np.concatenate(self._scores))
+        return joined(self._scores)
+
+
+class WholeBatch:
+    """A large batch that has arrived in whole, is read at once and scored in pieces."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        scheduler: FairScheduler,
+        read: Callable[[], NDArray[np.float32]],
+        receiver: Receiver,
+    ) -> None:
+        self._scorer = scorer
+        self._scheduler = scheduler
+        self._read = read
+        self._receiver = receiver
+        self._rows: NDArray[np.float32] | None = None
+        self._scores: list[Scores] = []
+        self._n_scored = 0
+
+    def score(self) -> None:
+        """Score the next piece, and those after it, when the event loop is free for it."""
+        turn = self._scheduler.turn()
+        if turn is None:
+            self._score_pieces()
+        else:
+            turn.add_done_callback(self._score_pieces)
+
+    def _score_pieces(self, _: object = None) -> None:
+        if self._receiver.done():
+            return
+        try:
+            if self._rows is None:
+                self._rows = self._read()
+            self._score_piece(self._rows)
+            while self._n_scored < len(self._rows) and self._scheduler.goes_on:
+                self._score_piece(self._rows)
+            scores = joined(self._scores) if self._n_scored == len(self._rows) else None
+        except Exception as error:
+            self._receiver.set_exception(error)
+            return
+        if scores is None:
+            self.score()
+        else:
+            self._receiver.set_result(scores)
+
+    def _score_piece(self, rows: NDArray[np.float32]) -> None:
+        piece = rows[self._n_scored : self._n_scored + self._scheduler.piece_events]
+        self._scores.append(self._scorer.score(piece))
+        self._n_scored += len(piece)
+
+
+def joined(scores: list[Scores]) -> Scores:
+    """Join the scores of pieces as (n,); raises NonFiniteScoreError."""
+    return finite_scores(scores[0] if len(scores) == 1 else np.concatenate(scores))
 
 
 class Model:
@@ -103,11 +158,10 @@ class Model:
         await self._scheduler.wait()
 
     def submit(self, read: Callable[[], NDArray[np.float32]], receiver: Receiver, *, large: bool) -> None:
-        """Score the rows (n, n_features) that `read` gives, finite float32, in one call.
+        """Score the rows (n, n_features) that `read` gives, finite float32.
 
-        `large` rows are read and scored once this iteration of the event loop, or a later one, is free for that; few
-        are scored in a micro-batch. The receiver gets TooManyEventsError for more than are scored at once, and what
-        `read` raises, if it is not raised here.
+        `large` rows are read, and scored in pieces, once this iteration of the event loop, or a later one, is free for
+        that; few are scored in a micro-batch. The receiver gets what `read` raises, if it is not raised here.
         """
         if not large:
             rows = read()
@@ -115,24 +169,7 @@ class Model:
                 self.micro_batch.submit(rows, receiver)
                 return
             read = partial(np.asarray, rows)
-        turn = self._scheduler.turn()
-        if turn is None:
-            self._score_at_once(read, receiver)
-        else:
-            turn.add_done_callback(lambda _: self._score_at_once(read, receiver))
-
-    def _score_at_once(self, read: Callable[[], NDArray[np.float32]], receiver: Receiver) -> None:
-        if receiver.done():
-            return
-        try:
-            rows, most = read(), self._scheduler.piece_events
-            if len(rows) > most:
-                raise TooManyEventsError(f"the batch has {len(rows)} events, expected at most {most} at once")
-            scores = finite_scores(self._scorer.score(rows))
-        except Exception as error:
-            receiver.set_exception(error)
-        else:
-            receiver.set_result(scores)
+        WholeBatch(self._scorer, self._scheduler, read, receiver).score()
 
     def start_batch(self) -> BatchScores:
         """Start a batch whose rows arrive in blocks."""

@@ -21,8 +21,8 @@ from service.server.known_heads import KnownHead
 from service.server.request_parser import IDLE, RequestParser
 
 END_OF_HEAD: Final = b"\r\n\r\n"
-WHOLE_BYTES: Final = 2**18
-"""A longer body is read and scored in pieces, while it arrives."""
+WHOLE_BYTES: Final = 2**20
+"""A longer body of any format is read and scored in pieces, while it arrives."""
 
 MAX_PIECES: Final = 64
 """How many pieces of a body are kept, each of which takes more memory than its bytes."""
@@ -179,8 +179,12 @@ class ShortWay(RequestParser):
 
     def _score(self, exchange: Exchange) -> None:
         """Have the body scored."""
-        data = exchange.data[0] if len(exchange.data) == 1 else b"".join(exchange.data)
+        first, *others = exchange.data
+        if others:  # joined without the head, so that a long body is copied once
+            body = b"".join([memoryview(first)[exchange.n_head_bytes :], *others])
+        else:
+            body = first[exchange.n_head_bytes :]
         try:
-            exchange.known.shortcut.submit(data[exchange.n_head_bytes :], exchange)
+            exchange.known.shortcut.submit(body, exchange)
         except Exception:  # the long way tells what is wrong
             self.take_long_way()

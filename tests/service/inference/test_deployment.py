@@ -77,11 +77,11 @@ class Kept:
 
     def __init__(self, *, wanted: bool = True) -> None:
         self.results: list[Scores | Exception] = []
-        self._wanted = wanted
+        self.wanted = wanted
 
     def done(self) -> bool:
         """Tell that there is nothing more to receive."""
-        return not self._wanted
+        return not self.wanted
 
     def set_result(self, result: Scores) -> None:
         """Keep scores."""
@@ -113,13 +113,15 @@ async def test_a_callback_gets_the_scores_of_its_rows(model: Model) -> None:
 
 @on_a_loop
 async def test_bodies_are_read_one_in_each_iteration_where_that_takes_long(model: Model) -> None:
-    """Large ones when it is their turn, if they are still wanted; what cannot be scored at once is an error."""
+    """Large ones when it is their turn, if they are still wanted; what cannot be read is an error."""
     events, read, kept = sample_events(SMALL_BATCH_EVENTS + 1), list[int](), [Kept() for _ in range(4)]
     kept[1] = Kept(wanted=False)
 
     def read_rows(number: int) -> Scores:
         read.append(number)
-        return sample_events(CHUNK_EVENTS + 1) if number == 2 else events
+        if number == 2:
+            raise InvalidRequestError("no rows")
+        return events
 
     for number, receiver in enumerate(kept):
         model.submit(partial(read_rows, number), receiver, large=True)
@@ -130,8 +132,35 @@ async def test_bodies_are_read_one_in_each_iteration_where_that_takes_long(model
         assert len(read) <= n_read + 1
     assert read == [0, 2, 3]
     assert [len(receiver.results) for receiver in kept] == [1, 0, 1, 1]
-    assert isinstance(kept[2].results[0], TooManyEventsError)
+    assert isinstance(kept[2].results[0], InvalidRequestError)
     np.testing.assert_allclose(kept[3].results[0], oracle(events), RTOL)  # type: ignore[arg-type]
+
+
+@on_a_loop
+async def test_a_body_of_many_events_is_scored_in_pieces(model: Model) -> None:
+    """It is read once, its pieces come between single events, and the rest of one that is not wanted is not scored."""
+    events, read, kept = sample_events(3 * CHUNK_EVENTS + 1), list[int](), [Kept(), Kept(), Kept()]
+    beyond = np.concatenate([events, BEYOND])
+
+    def read_rows(number: int) -> Scores:
+        read.append(number)
+        return beyond if number == 2 else events
+
+    for number, receiver in enumerate(kept):
+        model.submit(partial(read_rows, number), receiver, large=True)
+    n_iterations = 0
+    while not kept[2].results:
+        if read == [0, 1]:
+            kept[1].wanted = False
+        event = sample_events(1, seed=n_iterations)
+        np.testing.assert_allclose(await model.score(event), oracle(event), RTOL)
+        n_iterations += 1
+    assert read == [0, 1, 2]
+    assert n_iterations > 2 * len(events) // CHUNK_EVENTS
+    [scores], [error] = kept[0].results, kept[2].results
+    np.testing.assert_allclose(scores, oracle(events), RTOL)  # type: ignore[arg-type]
+    assert isinstance(error, NonFiniteScoreError)
+    assert f"events[{len(events)}]" in str(error)
 
 
 @on_a_loop

@@ -24,6 +24,8 @@ from tests.service.server.exchange import Connection, event_request, post
 from tests.service.server.memory_connection import Transport, Worker, settle
 
 N_EVENTS = (1, 3, 200, 1500)
+MANY_EVENTS = 15_000
+"""Events that are scored in pieces, and read at once where they are raw."""
 
 
 class Models(NamedTuple):
@@ -51,6 +53,8 @@ def requests_of(fmt: Format) -> Iterator[tuple[str, bytes]]:
         yield path, body
         yield path, b"\xff" * len(body)
         yield path, body[:-4] + b"\xff\xff\xff\xff"  # NaN in the binary formats
+    if fmt is RAW:
+        yield "/score/batch", fmt.write("events", sample_events(MANY_EVENTS))
 
 
 BODIES = [(fmt, path, body) for fmt in (JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW) for path, body in requests_of(fmt)]
@@ -176,6 +180,19 @@ def test_a_request_with_a_known_head_never_comes_to_the_application(models: Mode
             assert await ask(worker, transport, request.replace(b"Host: a", b"Host: b")) == (first, True)
 
     asyncio.run(both())
+
+
+def test_long_bodies_that_take_long_to_read_come_to_the_application(models: Models) -> None:
+    """They are read in pieces, however often their head was answered."""
+
+    async def ask_twice() -> None:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            request = post(JSON.write("events", sample_events(MANY_EVENTS)), path="/score/batch")
+            for _ in range(2):
+                _, asked = await ask(worker, worker.connect(), request)
+                assert asked
+
+    asyncio.run(ask_twice())
 
 
 def test_what_is_known_of_a_head_ends_with_the_model_and_the_keys(models: Models, tmp_path: Path) -> None:
