@@ -168,7 +168,6 @@ class ShortWay(RequestParser):
             cycle is not before
             and self._answering
             and cycle is self._current
-            and cycle.keep_alive
             and not cycle.waiting_for_100_continue
             and 0 < cycle.announced_bytes <= WHOLE_BYTES
             and self._body_bytes == len(data) - len(head)  # the parser takes the same bytes for the head

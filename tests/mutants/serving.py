@@ -7,10 +7,13 @@ BATCHING = "tests/service/inference/test_batching.py"
 DEPLOYMENT = "tests/service/inference/test_deployment.py"
 FAIRNESS = "tests/service/inference/test_fairness.py"
 HELD = "tests/service/server/test_held_connections.py"
+CONNECTIONS = "tests/service/server/test_connections.py"
 CLOCKS = "tests/service/server/test_clocks.py"
 BUFFERS = "tests/service/server/test_buffers.py"
 ROUTES = "tests/service/api/test_routes.py"
 SHORT_WAY = "tests/service/server/test_short_way.py"
+BEHIND = f"{SHORT_WAY}::test_a_request_that_comes_with_the_rest_of_another_is_answered"
+ENDING = f"{SHORT_WAY}::test_a_request_that_ends_its_connection_does_so_each_time"
 RELOADED = f"{SHORT_WAY}::test_what_is_known_of_a_head_ends_with_the_model_and_the_keys"
 OTHER_WORK = f"{FAIRNESS}::test_batches_have_a_share_of_the_time_whatever_else_the_loop_does"
 HALF_CLOSED = f"{HELD}::test_a_client_that_says_that_it_is_done_gets_its_responses"
@@ -216,7 +219,7 @@ SERVING = (
                 "reserved connections have no end",
                 "if len(self.connections) > self._limits.connections + RESERVED_CONNECTIONS:",
                 "if False:",
-                f"{ADMISSION}::test_connections_above_the_limit_that_are_answered_are_bounded",
+                f"{CONNECTIONS}::test_connections_above_the_limit_end_at_once_beyond_the_reserved_ones",
             ),
             Fault(
                 "a client that is done is not answered",
@@ -257,6 +260,7 @@ SERVING = (
             Fault("heads outlive the keys", " or self._valid_keys is not keys", "", RELOADED),
             Fault("heads outlive the model", "self._model is not self._deployment.current or ", "", RELOADED),
             Fault("heads are kept for ever", "if len(self._heads) == MAX_HEADS:", "if False:"),
+            Fault("a head whose request ends the connection is known", "or not cycle.keep_alive ", "", ENDING),
         ],
     ),
     Part(
@@ -265,9 +269,8 @@ SERVING = (
         [
             Fault("the room of a request is not given back", "        self.release()\n", "        pass\n"),
             Fault("a client that leaves is not counted", "STATUSES[ClientDisconnectedError], 0)", "200, 0)"),
-            Fault("a request behind another one is part of its body", "> known.body_bytes or", "< 0 or"),
-            Fault("what comes behind a body is part of it", "if len(data) <= exchange.missing_bytes and", "if"),
-            Fault("a head whose request ends the connection is known", "            and cycle.keep_alive\n", ""),
+            Fault("a request behind another one is part of its body", "> known.body_bytes or", "< 0 or", BEHIND),
+            Fault("what comes behind a body is part of it", "if len(data) <= exchange.missing_bytes and", "if", BEHIND),
             Fault(
                 "nothing is known",
                 "                if self._begin(known, data, n_head_bytes):",

@@ -195,6 +195,39 @@ def test_long_bodies_that_take_long_to_read_come_to_the_application(models: Mode
     asyncio.run(ask_twice())
 
 
+@pytest.mark.parametrize("n_late_bytes", [1, 20, len(BODIES[0][2])])
+def test_a_request_that_comes_with_the_rest_of_another_is_answered(models: Models, n_late_bytes: int) -> None:
+    """Behind a body of which so many bytes had not arrived before, or with all of it; both have a known head."""
+    fmt, path, body = BODIES[0]
+    request = post(body, fmt=fmt, path=path)
+
+    async def both() -> None:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            transport = worker.connect()
+            response, _ = await ask(worker, transport, request)
+            assert (await ask(worker, transport, request + request))[0] == response + response
+            transport.receive(request[:-n_late_bytes])
+            assert (await ask(worker, transport, request[-n_late_bytes:] + request))[0] == response + response
+
+    asyncio.run(both())
+
+
+def test_a_request_that_ends_its_connection_does_so_each_time(models: Models) -> None:
+    """Its head is not known, however often it comes."""
+    request = event_request("Connection: close")
+
+    async def ask_twice() -> None:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            for _ in range(2):
+                transport = worker.connect()
+                response, asked = await ask(worker, transport, request)
+                assert asked
+                assert b"\r\nconnection: close\r\n" in response
+                assert transport.closing
+
+    asyncio.run(ask_twice())
+
+
 def test_what_is_known_of_a_head_ends_with_the_model_and_the_keys(models: Models, tmp_path: Path) -> None:
     """Another model answers with its own scores, and a key that was removed is refused."""
     keys = tmp_path / "keys"
