@@ -266,13 +266,14 @@ def _check_body(n_bytes: int, max_bytes: int, *, announced: bool = False) -> Non
 
 def _submit_batch(model: Model, head: RequestHead, body: bytes, receiver: Receiver) -> None:
     """Have a whole body scored; raises ServiceError."""
+    model.submit(partial(_read_batch, model, head, body), receiver, large=len(body) > LARGE_PIECE_BYTES)
 
-    def read() -> NDArray[np.float32]:
-        rows = head.request_format.read_batch(body, model.artefact.metadata.feature_names, model.max_events)
-        _check_count(head, len(rows))
-        return rows
 
-    model.submit(read, receiver, large=len(body) > LARGE_PIECE_BYTES)
+def _read_batch(model: Model, head: RequestHead, body: bytes) -> NDArray[np.float32]:
+    """Read a whole body as (n, n_features); raises ServiceError."""
+    rows = head.request_format.read_batch(body, model.artefact.metadata.feature_names, model.max_events)
+    _check_count(head, len(rows))
+    return rows
 
 
 def _check_count(head: RequestHead, n_events: int) -> None:

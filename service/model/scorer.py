@@ -92,8 +92,8 @@ class Scorer:
     def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         n_events = len(features)
         if n_events % VECTOR_EVENTS:
-            filled = np.zeros((whole_vectors(n_events), self.artefact.n_features), np.float32)
-            filled[:n_events] = features
+            filled = np.empty((whole_vectors(n_events), features.shape[1]), np.float32)
+            filled[:n_events], filled[n_events:] = features, 0
             features = filled
         scores: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: features})[0]
         if scores.shape != (len(features),):
