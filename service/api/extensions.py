@@ -21,8 +21,8 @@ SEND_RESPONSE: Final = "lhc_anomaly.send_response"
 It gives False where the client has not read earlier responses yet; then ASGI's `send` has to be awaited.
 """
 
-OVER_CONNECTION_LIMIT: Final = "lhc_anomaly.over_connection_limit"
-"""Present where the server has more connections than its limit, this one among them."""
+OVERLOAD: Final = "lhc_anomaly.overload"
+"""Present where the server has no room for this request: the detail of the response with status 503."""
 
 BUSY_S: Final = "lhc_anomaly.busy_s"
 """A function that tells for how many seconds from a monotonic time the server is busy with refused requests."""

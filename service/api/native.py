@@ -19,7 +19,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from numpy.typing import NDArray
 
 from service import errors
-from service.api.extensions import BUSY_S, OVER_CONNECTION_LIMIT, SEND_RESPONSE, SHORTCUT, Headers, Shortcut
+from service.api.extensions import BUSY_S, OVERLOAD, SEND_RESPONSE, SHORTCUT, Headers, Shortcut
 from service.errors import (
     BodyTooLargeError,
     ClientDisconnectedError,
@@ -172,8 +172,8 @@ class NativeApi:
 def _head(scope: HTTPScope, model: Model, formats: Formats, known: tuple[str, ...]) -> RequestHead:
     """Read what the head of a request asks for, by query parameters that are `known`; raises ServiceError."""
     extensions = scope.get("extensions")
-    if extensions is not None and OVER_CONNECTION_LIMIT in extensions:
-        raise OverloadedError("this worker has as many connections as it takes: connect again in a second")
+    if extensions is not None and OVERLOAD in extensions:
+        raise OverloadedError(str(extensions[OVERLOAD]))
     content_types, accepts, announced_bytes = [], [], 0
     for name, value in scope["headers"]:
         if name == b"content-type":

@@ -17,7 +17,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from service.api.extensions import BUSY_S, OVER_CONNECTION_LIMIT, SEND_RESPONSE, SendResponse
+from service.api.extensions import BUSY_S, OVERLOAD, SEND_RESPONSE, SendResponse
 from service.api.middleware import CLIENT_NAME
 from service.errors import ClientDisconnectedError, ServiceError, describe, headers
 from service.security import tls
@@ -266,7 +266,9 @@ class Protocol(ShortWay):
         extensions: dict[str, Any] = {SEND_RESPONSE: send, BUSY_S: self._shared.discard_rate.busy_s}
         if self._over_limit:
             cycle.keep_alive = False
-            extensions[OVER_CONNECTION_LIMIT] = True
+            extensions[OVERLOAD] = "this worker has as many connections as it takes: connect again in a second"
+        elif self._overload is not None:
+            extensions[OVERLOAD] = self._overload
         cycle.scope["extensions"] = extensions
         if self._client_name is not None:
             cycle.scope[CLIENT_NAME] = self._client_name  # type: ignore[typeddict-unknown-key]

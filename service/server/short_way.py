@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.api.extensions import SHORTCUT
-from service.errors import STATUSES, ClientDisconnectedError, ServiceError
+from service.errors import STATUSES, ClientDisconnectedError, OverloadedError
 from service.inference.admission import Admitted
 from service.server.buffers import SLICE_BYTES
 from service.server.cycle import connection_headers, write_response
@@ -74,6 +74,8 @@ class ShortWay(RequestParser):
     """Whether requests may take the short way on this connection."""
     _was_asked = False
     _client_name: str | None = None
+    _overload: str | None = None
+    """Why the request that is being parsed has found no room on the short way."""
 
     @property
     def _answering(self) -> bool:
@@ -106,6 +108,7 @@ class ShortWay(RequestParser):
                 if self._begin(known, data, n_head_bytes):
                     return
         super().data_received(data)
+        self._overload = None
 
     def take_long_way(self) -> None:
         """Parse the request that was on the short way."""
@@ -149,7 +152,10 @@ class ShortWay(RequestParser):
         now_s = monotonic()
         try:
             exchange = Exchange(self, known, data, n_head_bytes, now_s)
-        except ServiceError:
+        except OverloadedError as error:
+            # To be told so on the long way, where it would find room later: all that is too much would go that way,
+            # which takes much more time.
+            self._overload = str(error)
             return False
         self._clocks.received_s = now_s
         self._clocks.begin_message()

@@ -13,6 +13,7 @@ BUFFERS = "tests/service/server/test_buffers.py"
 ROUTES = "tests/service/api/test_routes.py"
 SHORT_WAY = "tests/service/server/test_short_way.py"
 BEHIND = f"{SHORT_WAY}::test_a_request_that_comes_with_the_rest_of_another_is_answered"
+FULL = f"{SHORT_WAY}::test_a_request_without_room_is_refused_though_there_will_be_some"
 ENDING = f"{SHORT_WAY}::test_a_request_that_ends_its_connection_does_so_each_time"
 RELOADED = f"{SHORT_WAY}::test_what_is_known_of_a_head_ends_with_the_model_and_the_keys"
 OTHER_WORK = f"{FAIRNESS}::test_batches_have_a_share_of_the_time_whatever_else_the_loop_does"
@@ -134,7 +135,7 @@ SERVING = (
             Fault("the retry does not wait for a busy worker", "busy_s(monotonic()) if busy_s else 0.0", "0.0"),
             Fault(
                 "connections above the limit score",
-                "extensions is not None and OVER_CONNECTION_LIMIT in extensions",
+                "extensions is not None and OVERLOAD in extensions",
                 "False",
                 f"{ADMISSION}::test_a_connection_too_many_gets_a_503_and_health_is_answered",
             ),
@@ -271,6 +272,7 @@ SERVING = (
             Fault("a client that leaves is not counted", "STATUSES[ClientDisconnectedError], 0)", "200, 0)"),
             Fault("a request behind another one is part of its body", "> known.body_bytes or", "< 0 or", BEHIND),
             Fault("what comes behind a body is part of it", "if len(data) <= exchange.missing_bytes and", "if", BEHIND),
+            Fault("what finds no room goes the long way", "            self._overload = str(error)\n", "", FULL),
             Fault(
                 "nothing is known",
                 "                if self._begin(known, data, n_head_bytes):",

@@ -212,6 +212,27 @@ def test_a_request_that_comes_with_the_rest_of_another_is_answered(models: Model
     asyncio.run(both())
 
 
+def test_a_request_without_room_is_refused_though_there_will_be_some(models: Models) -> None:
+    """Of requests with a known head that come together, as many are scored as there is room for; then all are again."""
+    request = event_request()
+
+    async def ask_together() -> list[list[bytes]]:
+        async with Worker(models.artefacts[0], Settings(max_inflight_events=2)).running() as worker:
+            transports = [worker.connect() for _ in range(3)]
+            await ask(worker, transports[0], request)
+            seen = []
+            for asked in (transports, transports[1:]):
+                before, n_asked = [len(one.sent) for one in transports], worker.n_asked
+                for transport in asked:
+                    transport.receive(request)
+                await settle(*transports)
+                seen.append([bytes(one.sent[n:][9:12]) for one, n in zip(transports, before, strict=True)])
+                assert worker.n_asked - n_asked == seen[-1].count(b"503")
+            return seen
+
+    assert asyncio.run(ask_together()) == [[b"200", b"200", b"503"], [b"", b"200", b"200"]]
+
+
 def test_a_request_that_ends_its_connection_does_so_each_time(models: Models) -> None:
     """Its head is not known, however often it comes."""
     request = event_request("Connection: close")
