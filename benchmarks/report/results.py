@@ -57,14 +57,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return []
 
 
-class Bench(Result, frozen=True, kw_only=True, omit_defaults=True):
+class Bench(Result, frozen=True, kw_only=True):
     """The service beside its ceilings; `in_process` has events/s of each run by the way of calling the runtime."""
 
     wrk: str
     in_process: dict[str, list[float]]
-    flop_per_event: int = 0
+    flop_per_event: int
     """What the graph's matrix products take for an event."""
-    peak_flop_per_s: list[float] = []
+    peak_flop_per_s: list[float]
     """What the runtime reached in a large matrix product, in each run."""
     cases: dict[str, CaseResult]
     beside: list[Beside]
@@ -79,8 +79,7 @@ class Bench(Result, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def share_of_peak(self) -> float:
         """The runtime's rate of floating-point operations over that of a large matrix product on the same core."""
-        peak = statistics.median(self.peak_flop_per_s or [float("nan")])
-        return max(self.in_process_medians().values()) * self.flop_per_event / peak
+        return max(self.in_process_medians().values()) * self.flop_per_event / statistics.median(self.peak_flop_per_s)
 
     def ceiling(self, case: CaseResult, kind: str) -> float | None:
         """Give the requests/s of a ceiling, "bare", "plain" or "in process"; None where the case does not have it."""
@@ -137,7 +136,7 @@ class Peers(Result, frozen=True, kw_only=True):
     """Other ways to serve the model; `peers` by their names in the catalogue, ours among them and first."""
 
     rounds: int
-    seconds: float
+    seconds: int
     peers: dict[str, PeerResult]
 
     def over(self, case: CaseResult | None) -> float | None:
@@ -157,7 +156,8 @@ def file_of(kind: type[Result]) -> Path:
 
 def write(found: Result) -> None:
     """Write results as JSON, rounded to five digits."""
-    document = msgspec.json.format(msgspec.json.encode(_rounded(msgspec.to_builtins(found))), indent=1)
+    floats = msgspec.convert(msgspec.to_builtins(found), type(found))  # also where a whole number was given
+    document = msgspec.json.format(msgspec.json.encode(_rounded(msgspec.to_builtins(floats))), indent=1)
     path = file_of(type(found))
     path.parent.mkdir(exist_ok=True)
     with atomic_write(path) as whole:

@@ -20,7 +20,7 @@ from benchmarks.peers.process import PeerProcess, running
 from benchmarks.report import machine
 from benchmarks.report.measurements import CaseRun, PeerResult
 from benchmarks.report.results import OURS, Peers
-from benchmarks.scenarios.cases import Workload, each_round
+from benchmarks.scenarios.cases import Case, Workload, each_round
 
 CASES = (
     "single-1",
@@ -30,6 +30,8 @@ CASES = (
 START_S = 120
 WARM_UP_S = 1
 """How long each case is loaded before any is measured."""
+LARGE_BODY_BYTES, LARGE_TIMES = 1_000_000, 3
+"""Longer bodies are sent for three times as long: to some peers few would come in a second, or none."""
 
 
 def run(model: str, names: Sequence[str], rounds: int, seconds: int) -> Peers:
@@ -54,6 +56,11 @@ def run(model: str, names: Sequence[str], rounds: int, seconds: int) -> Peers:
         seconds=seconds,
         peers={peer.key: peer.result() for peer in peers},
     )
+
+
+def duration_s(case: Case, seconds: int) -> int:
+    """Give for how long a case is sent."""
+    return seconds * LARGE_TIMES if len(case.request.body) > LARGE_BODY_BYTES else seconds
 
 
 class MeasuredPeer:
@@ -91,7 +98,7 @@ class MeasuredPeer:
         self.server = self._stack.enter_context(running(self.key, self._model, self._core))
         self._wait_until_ready()
         for case in self.cases:
-            case.measure(self.server, WARM_UP_S, self._load_core)
+            case.measure(self.server, duration_s(case, WARM_UP_S), self._load_core)
         self.server.pause()
 
     def measure(self, seconds: int) -> None:
@@ -99,7 +106,7 @@ class MeasuredPeer:
         self.server.proceed()
         self._wait_until_ready()  # the connections between its own parts may have timed out while it was paused
         for case in self.cases:
-            self._runs[case.name].append(case.measure(self.server, seconds, self._load_core))
+            self._runs[case.name].append(case.measure(self.server, duration_s(case, seconds), self._load_core))
         self.server.pause()
 
     def result(self) -> PeerResult:
