@@ -53,8 +53,9 @@ SHOWN_CHARACTERS: Final = 60
 class Write(Protocol):
     """Writes scores (n,), and with a working point which of their events are accepted (n,), as a body."""
 
-    def __call__(self, scores: NDArray[np.float32], accepted: NDArray[np.bool_] | None = None, /) -> bytes:
-        """Write."""
+    def __call__(  # noqa: D102  # what the class says
+        self, scores: NDArray[np.float32], accepted: NDArray[np.bool_] | None = None, /
+    ) -> bytes: ...
 
 
 class RequestHead(NamedTuple):
