@@ -7,6 +7,7 @@ ServiceError
 │   └── NonFiniteScoreError         an event beyond what the model can score
 ├── UnauthorisedError               no API key, or an unknown one
 ├── UnknownRouteError
+├── UnknownModelError               no model, or version, of this name
 ├── MethodNotAllowedError
 ├── NotAcceptableError              no format that the client accepts
 ├── RequestTimeoutError             the request did not arrive in time
@@ -18,6 +19,7 @@ ServiceError
 ├── ClientDisconnectedError         no client is left to read the response
 ├── NotReadyError                   starting, draining or stopped
 │   └── OverloadedError             more work in flight than a worker takes
+├── NotOfferedError                 a part of a protocol that the service does not have
 └── UnsupportedVersionError         another version of HTTP
 """
 
@@ -55,6 +57,10 @@ class UnauthorisedError(ServiceError):
 
 class UnknownRouteError(ServiceError):
     """No route has this path."""
+
+
+class UnknownModelError(ServiceError):
+    """No model is served by this name, or in this version."""
 
 
 class MethodNotAllowedError(ServiceError):
@@ -101,6 +107,10 @@ class OverloadedError(NotReadyError):
     """The worker has as much work in flight as it takes; the request was not read and can be sent again later."""
 
 
+class NotOfferedError(ServiceError):
+    """The protocol has this, and the service does not offer it."""
+
+
 class UnsupportedVersionError(ServiceError):
     """The request is in a version of HTTP that the service does not speak."""
 
@@ -112,6 +122,7 @@ STATUSES: Final[dict[type[Exception], int]] = {
     NonFiniteScoreError: 400,
     UnauthorisedError: 401,
     UnknownRouteError: 404,
+    UnknownModelError: 404,
     MethodNotAllowedError: 405,
     NotAcceptableError: 406,
     RequestTimeoutError: 408,
@@ -123,6 +134,7 @@ STATUSES: Final[dict[type[Exception], int]] = {
     ClientDisconnectedError: 499,  # as in nginx; it appears in metrics and logs alone
     NotReadyError: 503,
     OverloadedError: 503,
+    NotOfferedError: 501,
     UnsupportedVersionError: 505,
 }
 """The status of each error; any other exception is a 500."""

@@ -29,13 +29,16 @@ EVENTS_LABELS = ("1.0", "10.0", "100.0", "1000.0", "10000.0", "100000.0", "1e+06
 ESCAPES = str.maketrans({"\\": r"\\", '"': r"\""})
 """How a label is written."""
 
+PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+"""What is timed of requests by the Open Inference Protocol: those with scores, those with an error, and their parts."""
+
 FILES = ("keys", "certificate", "model")
 IN_FLIGHT = ("requests", "events", "bytes")
 
 MAX_NOTED = 1000
 """The largest number of noted requests before they are folded into the counters."""
 
-MAX_ROUTES: Final = 16
+MAX_ROUTES: Final = 48
 STATUSES: Final = range(100, 600)
 ROW: Final = np.dtype(
     [
@@ -46,6 +49,13 @@ ROW: Final = np.dtype(
         ("batches", "f8", len(EVENTS) + 1),
         ("events", "f8", 1),
         ("log_lines_dropped", "f8", 1),
+        ("loop_lag_s", "f8", 1),
+        ("loop_lags", "f8", 1),
+        ("inferences", "i8", 2),  # with scores, with an error
+        ("inference_ns", "i8", len(PARTS)),
+        ("inference_events", "i8", 1),
+        ("inference_calls", "i8", 1),
+        ("last_inference_ms", "i8", 1),
         # Of the worker of this number, if there is one.
         ("pid", "i8", 1),
         ("worker_requests", "f8", 1),
@@ -69,6 +79,30 @@ class SharedRow(NamedTuple):
 
     path: str
     number: int
+
+
+class Inference(NamedTuple):
+    """A request by the Open Inference Protocol that has ended."""
+
+    succeeded: bool
+    n_events: int
+    n_calls: int
+    """Calls of the runtime, without those that another request has counted."""
+    parts_s: tuple[float, ...]
+    """Seconds by PARTS."""
+
+
+class InferenceTotals(NamedTuple):
+    """All requests by the Open Inference Protocol, of all workers."""
+
+    n_succeeded: int
+    n_failed: int
+    n_events: int
+    n_calls: int
+    last_ms: int
+    """When the last one got its scores, in milliseconds since 1970; 0 before the first."""
+    parts_ns: list[int]
+    """Nanoseconds by PARTS."""
 
 
 def create_rows(n_workers: int) -> str:
@@ -97,10 +131,11 @@ def open_rows(path: str) -> Rows:
 class Metrics:
     """The metrics of one application, which are those of all workers where they share rows."""
 
-    def __init__(self, routes: Iterable[str], shared: SharedRow | None = None) -> None:
+    def __init__(self, routes: Iterable[str], shared: SharedRow | None = None, served_name: str | None = None) -> None:
         """Count requests by route, those to any path that is not in `routes` as OTHER_ROUTE.
 
-        Raises MetricsError where the shared row cannot be opened.
+        The model's name in the metrics of the Open Inference Protocol is `served_name`, or its own. Raises MetricsError
+        where the shared row cannot be opened.
         """
         self._places = {route: number for number, route in enumerate((*routes, OTHER_ROUTE))}
         self._rows = np.zeros(1, ROW) if shared is None else open_rows(shared.path)
@@ -112,6 +147,8 @@ class Metrics:
         self._shared = shared is not None
         self._noted: list[tuple[str, int, float]] = []
         self._noted_events: list[int] = []
+        self._noted_inferences: list[Inference] = []
+        self._served_name = served_name
 
     def use_model(self, identity: str) -> None:
         """Set the model in use."""
@@ -136,6 +173,17 @@ class Metrics:
         if len(self._noted) >= MAX_NOTED:
             self.fold()
 
+    def note_inference(self, inference: Inference) -> None:
+        """Note one request by the Open Inference Protocol, until `fold` counts it."""
+        self._noted_inferences.append(inference)
+        if len(self._noted_inferences) >= MAX_NOTED:
+            self.fold()
+
+    def note_loop_lag(self, seconds: float) -> None:
+        """Note by how much the event loop was late for a timer."""
+        self._row["loop_lag_s"] += seconds
+        self._row["loop_lags"] += 1
+
     def set_inflight(self, n_requests: int, n_events: int, n_bytes: int) -> None:
         """Set how much work is in flight."""
         self._row["in_flight"][:] = n_requests, n_events, n_bytes
@@ -159,6 +207,28 @@ class Metrics:
         if events:
             row["batches"] += _counts(EVENTS, events)
             row["events"] += sum(events)
+        self._fold_inferences()
+
+    def _fold_inferences(self) -> None:
+        noted, self._noted_inferences = self._noted_inferences, []
+        if not noted:
+            return
+        row, succeeded = self._row, [one for one in noted if one.succeeded]
+        row["inferences"] += len(succeeded), len(noted) - len(succeeded)
+        row["inference_ns"] += (np.array([one.parts_s for one in noted]).sum(axis=0) * 1e9).astype(np.int64)
+        row["inference_events"] += sum(one.n_events for one in succeeded)
+        row["inference_calls"] += sum(one.n_calls for one in succeeded)
+        if succeeded:
+            row["last_inference_ms"] = int(time() * 1000)
+
+    def inferences(self) -> InferenceTotals:
+        """Add up the requests by the Open Inference Protocol that all workers have counted."""
+        self.fold()
+        rows = self._rows
+        n_succeeded, n_failed = rows["inferences"].sum(axis=0).tolist()
+        n_events, n_calls = int(rows["inference_events"].sum()), int(rows["inference_calls"].sum())
+        parts_ns = rows["inference_ns"].sum(axis=0).tolist()
+        return InferenceTotals(n_succeeded, n_failed, n_events, n_calls, int(rows["last_inference_ms"].max()), parts_ns)
 
     def render(self) -> bytes:
         """Write the metrics of all workers together in Prometheus' text format.
@@ -166,7 +236,8 @@ class Metrics:
         prometheus_client would take ten times as long, in which nothing is scored.
         """
         self.fold()
-        return "".join([*self._counters(), *self._gauges(self._rows[self._rows["pid"][:, 0] != 0])]).encode()
+        living = self._rows[self._rows["pid"][:, 0] != 0]
+        return "".join([*self._counters(), *self._gauges(living), *self._inference_metrics()]).encode()
 
     def _counters(self) -> Iterator[str]:
         """Add up what all workers have counted, those that have died too."""
@@ -186,6 +257,8 @@ class Metrics:
         yield _family("anomaly_events_scored_total", "counter", "Events scored.", {"": events})
         dropped = {"": rows["log_lines_dropped"].sum()}
         yield _family("anomaly_log_lines_dropped_total", "counter", "Lines of the log that nothing read.", dropped)
+        lags = {"_sum": rows["loop_lag_s"].sum(), "_count": rows["loop_lags"].sum()}
+        yield _family("anomaly_loop_lag_seconds", "summary", "By how much the event loop was late for a timer.", lags)
         batches = _histogram(EVENTS_LABELS, rows["batches"].sum(axis=0).cumsum().tolist(), events)
         yield _family("anomaly_batch_events", "histogram", "Events in a request.", batches)
 
@@ -207,6 +280,28 @@ class Metrics:
         shared = self._shared
         counts = {f'{{pid="{one["pid"][0]}"}}' if shared else "": one["worker_requests"][0] for one in rows}
         yield _family("anomaly_worker_requests", "gauge", "Requests of one worker.", counts)
+
+    def _inference_metrics(self) -> Iterator[str]:
+        """Report requests by the Open Inference Protocol under the names that Triton's dashboards query."""
+        name = self._served_name or bytes(self._row["model"][0]).decode().rpartition("@")[0]
+        if not name:  # there is no model yet
+            return
+        totals, labels = self.inferences(), f'{{model="{name.translate(ESCAPES)}",version="1"}}'
+        us = {part: ns / 1000 for part, ns in zip(PARTS, totals.parts_ns, strict=True)}
+        pending = self._rows["in_flight"].sum(axis=0)[IN_FLIGHT.index("requests")]
+        for metric, kind, meaning, value in (
+            ("request_success", "counter", "Requests with scores.", totals.n_succeeded),
+            ("request_failure", "counter", "Requests with an error.", totals.n_failed),
+            ("count", "counter", "Events scored.", totals.n_events),
+            ("exec_count", "counter", "Calls of the runtime.", totals.n_calls),
+            ("pending_request_count", "gauge", "Requests in flight.", pending),
+            ("request_duration_us", "counter", "Duration of the requests with scores.", us["success"]),
+            ("queue_duration_us", "counter", "From the first byte to the first event that is read.", us["queue"]),
+            ("compute_input_duration_us", "counter", "Reading events.", us["compute_input"]),
+            ("compute_infer_duration_us", "counter", "Scoring, with waits for turns.", us["compute_infer"]),
+            ("compute_output_duration_us", "counter", "Writing responses.", us["compute_output"]),
+        ):
+            yield _family(f"nv_inference_{metric}", kind, meaning, {labels: value})
 
 
 def _family(name: str, kind: str, meaning: str, samples: Mapping[str, float]) -> str:

@@ -37,10 +37,21 @@ class RootPath(click.ParamType[str]):
         return value if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value) else self.fail("no path", param, ctx)
 
 
+class ServedName(click.ParamType[str]):
+    """A name that needs no escapes in a URL."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse all else."""
+        return value if re.fullmatch("[A-Za-z0-9._~-]{1,100}", value) else self.fail("no name", param, ctx)
+
+
 TEXT = click.STRING
 SWITCH = click.BOOL
 DIGEST = Digest()
 ROOT_PATH = RootPath()
+SERVED_NAME = ServedName()
 COUNT = click.IntRange(min=1)
 WORKERS = click.IntRange(0, 1024)
 PORT = click.IntRange(0, 65_535)
@@ -59,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, WORKERS, "Number of worker processes; 0 starts one per usable core."] = 0
     ops_port: Annotated[int | None, PORT, "Port for /health, /metrics and /model, the latter two only there."] = None
     ops_host: Annotated[str | None, TEXT, "Address or host name of --ops-port; by default that of --host."] = None
+    served_name: Annotated[str | None, SERVED_NAME, "Model's name in /v2; by default that in the model file."] = None
     model_sha256: Annotated[str | None, DIGEST, "Required SHA-256 of the model file, in hexadecimal digits."] = None
     max_model_bytes: Annotated[int, COUNT, "Maximum size of the model file in bytes."] = 256 * 2**20
     watch_s: Annotated[int, SECONDS, "Polling interval for changed files in seconds; 0 reloads at SIGHUP alone."] = 0
@@ -181,6 +193,10 @@ def _expected(kind: click.ParamType[Any]) -> str:
             return f"a whole number of at least {kind.min}"
         case click.IntRange():
             return f"a whole number from {kind.min} to {kind.max}"
-    return {SWITCH: "true or false", DIGEST: "64 hexadecimal digits", ROOT_PATH: "a path as /a/b"}.get(
-        kind, "a text that is not empty"
-    )
+    expected = {
+        SWITCH: "true or false",
+        DIGEST: "64 hexadecimal digits",
+        ROOT_PATH: "a path as /a/b",
+        SERVED_NAME: "1 to 100 of the characters A-Z, a-z, 0-9 and ._~-",
+    }
+    return expected.get(kind, "a text that is not empty")

@@ -15,6 +15,8 @@ from service.api.cors import cors
 from service.api.error_responses import exception_handlers
 from service.api.middleware import Middleware
 from service.api.native import NativeApi
+from service.api.open_inference.description import ServedModel
+from service.api.open_inference.statistics import Statistics
 from service.api.operations import OPERATIONS, MetricsText, health, score, score_batch
 from service.formats.table import FORMATS, Formats
 from service.inference.deployment import Deployment
@@ -34,6 +36,10 @@ class Application:
     operations: Litestar | None
     """The application of the operations port, if there is one; it has no lifespan of its own."""
     deployment: Deployment
+    served: ServedModel
+    """The model as the Open Inference Protocol describes it."""
+    statistics: Statistics
+    """The requests by the Open Inference Protocol."""
     keys: KeyRing | None
     document: docs.Document
 
@@ -48,8 +54,10 @@ def create_app(
 ) -> Application:
     """Build the application, whose metrics are in a `row` that is shared, or its own; raises KeysError."""
     routes = (score, score_batch, *OPERATIONS)
-    metrics = Metrics([*(path for route in routes for path in route.paths), docs.DOCS, docs.SCHEMA], row)
+    paths = [*(path for route in routes for path in route.paths), docs.DOCS, docs.SCHEMA]
+    metrics = Metrics(paths, row, settings.served_name)
     deployment = Deployment(settings, metrics)
+    served = ServedModel(deployment, settings.served_name)
     native = NativeApi(deployment, formats, settings.max_body_bytes)
     keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
     root_path = settings.root_path or ""
@@ -101,7 +109,7 @@ def create_app(
     )
     if operations is not None:
         operations.asgi_handler = middleware.stack(operations.asgi_handler, [*access_log, *every_route])
-    return Application(main, operations, deployment, keys, document)
+    return Application(main, operations, deployment, served, Statistics(served), keys, document)
 
 
 def _operations(dependencies: dict[str, Provide]) -> Litestar:

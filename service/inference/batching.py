@@ -54,6 +54,8 @@ class MicroBatch:
         self._filled = self._stale = 0
         self._waiting: list[tuple[Receiver, slice]] = []
         self._scored_s = -math.inf
+        self.n_calls = 0
+        """How often the runtime was called."""
 
     @property
     def in_use(self) -> bool:
@@ -104,6 +106,7 @@ class MicroBatch:
         if not filled:  # the capacity was reached, and these were scored, earlier in the iteration
             return
         self._scored_s = perf_counter()
+        self.n_calls += 1
         try:
             if filled < self._stale:  # rows of an earlier micro-batch, which are of other clients
                 self._rows[filled : self._stale] = 0

@@ -95,7 +95,7 @@ class Server(uvicorn.Server):
         self._operations_state = ServerState()
         self._silent: set[Any] = set()
         """Connections that were closed, and had all that was sent to them, when last looked at."""
-        self._closes_at = math.inf
+        self._closes_at = self._tick_due_s = math.inf
         self._n_dropped = 0
         """How many lines that the log has dropped are counted."""
 
@@ -154,6 +154,8 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is due, ten times a second, and tell whether to close."""
+        now_s = time.monotonic()
+        self._deployment.metrics.note_loop_lag(max(now_s - self._tick_due_s, 0.0))
         self._deployment.metrics.set_inflight(*self._deployment.inflight)
         self._deployment.metrics.fold()
         if StderrHandler.n_dropped > self._n_dropped:
@@ -163,10 +165,11 @@ class Server(uvicorn.Server):
             self._check_timeouts()
         if self._main is not None:
             self._source.tick(self._main.n_starting + len(self.server_state.connections))
-        if time.monotonic() >= self._closes_at:
+        if now_s >= self._closes_at:
             self.should_exit = True
         leave = await super().on_tick(counter)
         self._operations_state.default_headers = self.server_state.default_headers
+        self._tick_due_s = time.monotonic() + 1 / TICKS_S
         return leave
 
     def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:

@@ -66,6 +66,7 @@ WRONG_VALUES = [
     ("ops_port", "65536", "a whole number from 0 to 65535"),
     ("header_s", "0", "a whole number from 1 to 86400"),
     ("model_sha256", "12ab", "64 hexadecimal digits"),
+    ("served_name", "a/b", "1 to 100 of the characters A-Z, a-z, 0-9 and ._~-"),
     ("api_keys", "", "a text that is not empty"),
     ("host", "", "a text that is not empty"),
     ("model", "", "a text that is not empty"),
