@@ -7,8 +7,8 @@ import pytest
 
 from tests.docs.pages import PAGES, name_of, steps
 
-# Their commands are curl alone: torch is not imported.
-FAST = {"docs/serving.md", "docs/examples/README.md"}
+# Their commands import no torch.
+FAST = {"docs/serving.md", "docs/client.md", "docs/examples/README.md"}
 
 pytestmark = pytest.mark.process
 

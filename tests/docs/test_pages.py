@@ -5,11 +5,13 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import yaml
 
 from service import __version__
+from service.client import Options
 from service.settings import settings_table
 from tests.docs.pages import PAGES, ROOT, anchors, links, name_of
 from training.__main__ import COMMANDS
@@ -23,6 +25,13 @@ def test_readme_is_short() -> None:
 def test_every_setting_is_in_the_table() -> None:
     """The table of settings is the one that the code prints."""
     assert settings_table() in (ROOT / "docs" / "serving.md").read_text()
+
+
+def test_every_option_of_the_client_is_in_the_table() -> None:
+    """docs/client.md names the options as the code has them, in the same order."""
+    table = (ROOT / "docs" / "client.md").read_text().partition("| option |")[2]
+    named = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[1:] if "|" in line))
+    assert named == [option.name for option in fields(Options)]
 
 
 def test_every_training_command_is_in_the_table() -> None:

@@ -1,0 +1,47 @@
+"""What can end a call; each message names the server, what it said, the part of the events and the remedy.
+
+ClientError
+├── EventsError         the array cannot be sent
+├── RefusedError        a server refused the request, which no repetition would change
+├── TlsError            a connection cannot be made secure
+├── UnavailableError    no server scored a part within the retries and timeouts
+└── ModelError          the events cannot all be scored by one model, or not by the one that was asked for
+"""
+
+
+class ClientError(Exception):
+    """Anything below: no scores are returned."""
+
+
+class EventsError(ClientError):
+    """The events cannot be sent: a wrong shape or type, a number that is not finite in float32, or none at all."""
+
+
+class RefusedError(ClientError):
+    """A server refused the request: `status` is that of HTTP and `detail` the server's own words."""
+
+    def __init__(self, message: str, status: int, detail: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.detail = detail
+
+
+class TlsError(ClientError):
+    """A connection cannot be made secure: a certificate is not trusted or is missing, or the server speaks no TLS."""
+
+
+class UnavailableError(ClientError):
+    """No server scored a part of the events within the retries and timeouts."""
+
+
+class ModelError(ClientError):
+    """The servers or the fallback score with another model than the one that was asked for, or change it too often."""
+
+
+class RetriableError(Exception):
+    """One request failed, and may succeed at another server, or later; the message is the reason."""
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+        """How long the server asks to wait; None where it does not say."""

@@ -1,0 +1,79 @@
+"""All events of a call are scored by one model, whatever the servers do meanwhile."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.client import Client, ModelError
+from tests.live import LiveService, live_service, wait_until
+from tests.service.client.events import EVENTS, HALF, IN_PARTS, ONE_BY_ONE, check, events_with
+from tests.service.reload.models import Made, make, put
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Made]:
+    """Make two models with scores of their own."""
+    folder = tmp_path_factory.mktemp("models")
+    return [make(folder / f"model{place}.onnx", 4.0**place) for place in range(2)]
+
+
+@pytest.fixture
+def served(models: list[Made], tmp_path: Path) -> Path:
+    """Put the first of them where the service looks."""
+    put(models[0], tmp_path / "served.onnx")
+    return tmp_path / "served.onnx"
+
+
+def reload(service: LiveService, model: Made, served: Path) -> Callable[[], None]:
+    """Give a function that has the service take this model into use."""
+
+    def happens() -> None:
+        put(model, served)
+        service.signal(signal.SIGHUP)
+        wait_until(lambda: service.get("/model").json()["identity"] == model.identity)
+
+    return happens
+
+
+def test_a_model_that_is_replaced_in_the_middle(models: list[Made], served: Path) -> None:
+    """The events that the old model had scored are scored again by the new one."""
+    first, second = models
+    with live_service(served) as service, Client(service.base_url, options=ONE_BY_ONE) as client:
+        result = client.score(events_with(reload(service, second, served)), working_point="loose")
+        check(result, second.path)
+        assert result.counts.rescored == HALF
+        assert client.score(EVENTS, model=second.identity).counts.rescored == 0
+        with pytest.raises(
+            ModelError, match=f"{service.base_url}: its model is {second.identity}, expected {first.identity}"
+        ):
+            client.score(EVENTS, model=first.identity)
+
+
+def test_a_call_keeps_to_its_model_while_a_server_has_it(models: list[Made], served: Path) -> None:
+    """With another server that still has the model of the first part, nothing is scored again."""
+    first, second = models
+    with (
+        live_service(first.path) as old,
+        live_service(served) as service,
+        Client(service.base_url, old.base_url, options=ONE_BY_ONE) as client,
+    ):
+        result = client.score(events_with(reload(service, second, served)))
+        check(result, first.path)
+        assert result.counts.rescored == 0
+        assert result.counts.retries > 0
+
+
+def test_servers_of_different_models(models: list[Made]) -> None:
+    """The first server settles the model, or the call: the answers of the other are never mixed in."""
+    first, second = models
+    with live_service(first.path) as one, live_service(second.path) as other:
+        for urls, model in (((one, other), first), ((other, one), second)):
+            with Client(*(server.base_url for server in urls), options=IN_PARTS) as client:
+                for _ in range(3):
+                    check(client.score(EVENTS), model.path)
+        with Client(one.base_url, other.base_url) as client:
+            check(client.score(EVENTS, model=second.identity), second.path)
