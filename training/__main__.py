@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from service.streams import replace_streams
@@ -37,6 +37,7 @@ COMMANDS = {
     "export": Command("a trained run -> one ONNX file with its working points", "train"),
     "calibrate": Command("an artefact and background -> the same model with new working points", "train"),
     "score": Command("a whole events file through an artefact -> CSV, Parquet or HDF5", "train"),
+    "client": Command("a whole events file through running services -> CSV, Parquet or HDF5", "train", RESUMABLE),
 }
 
 
@@ -54,12 +55,9 @@ def run(module: str, command: Command, arguments: Sequence[str], program: str) -
     try:
         with stoppable():
             # Imported only now, because no command needs the packages of all.
-            from tqdm.contrib.logging import logging_redirect_tqdm
-
             command_main = importlib.import_module(module).main
             raise_if_stopped()
-            # A warning gets a line of its own above a progress bar, unless a program that calls this logs elsewhere.
-            with nullcontext() if logging.getLogger().handlers else logging_redirect_tqdm():
+            with _warnings_above_progress():
                 code = int(command_main(arguments, program))
             sys.stdout.flush()  # here, where a full disk is an error that is explained
             return code
@@ -88,6 +86,18 @@ def run(module: str, command: Command, arguments: Sequence[str], program: str) -
         message = str(error)
     print(f"error: {message}", file=sys.stderr)
     return 1
+
+
+def _warnings_above_progress() -> AbstractContextManager[None]:
+    """Give a warning a line of its own above a progress bar, unless a program that calls this logs elsewhere."""
+    if logging.getLogger().handlers:
+        return nullcontext()
+    try:
+        from tqdm.contrib.logging import logging_redirect_tqdm
+    except ModuleNotFoundError:  # then no command can have such a bar
+        return nullcontext()
+    redirected: AbstractContextManager[None] = logging_redirect_tqdm()
+    return redirected
 
 
 def lhc_anomaly() -> int:

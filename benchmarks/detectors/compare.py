@@ -26,7 +26,8 @@ from training.commands.arguments import add_processes_option, input_file
 from training.detectors.presets import PRESETS
 from training.evaluation.samples import require_different_names
 from training.files import require_folder, write_files
-from training.jobs.parts import make_parts, read_part
+from training.jobs.part_files import read_part
+from training.jobs.parts import make_parts
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("numpy", "pyod", "scikit-learn", "torch")

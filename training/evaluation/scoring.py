@@ -2,7 +2,7 @@
 
 import heapq
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,15 @@ from training.events.writers import Writer
 
 TOP_ANOMALIES = 10
 MODEL = "model"  # attribute or column that names the model
+WORKING_POINT, THRESHOLD, ACCEPTED = "working_point", "threshold", "accepted"  # attributes, and the column of 0 and 1
 
 # What not every format can hold.
 _STORED_AS = {"bool": "int8", "float16": "float32", "float128": "float64"}
 
 _log = logging.getLogger(__name__)
+
+Score = Callable[[int, NDArray[Any]], NDArray[np.float32]]
+"""Takes the first row and the features (n, 14) of consecutive events, and returns their scores (n,)."""
 
 
 @dataclass
@@ -62,15 +66,36 @@ class Statistics:
 
 
 def score_file(scorer: Scorer, file: EventsFile, out: Path, write: Writer, model_column: bool = False) -> Statistics:
+    """Score every event of an open file, and write it as `write_scored` does."""
+
+    def score(_: int, features: NDArray[Any]) -> NDArray[np.float32]:
+        return scorer.score(features.astype(np.float32))
+
+    return write_scored(score, scorer.artefact.identity, file, out, write, model_column)
+
+
+def write_scored(
+    score: Score,
+    identity: str,
+    file: EventsFile,
+    out: Path,
+    write: Writer,
+    model_column: bool = False,
+    working_point: tuple[str, float] | None = None,
+) -> Statistics:
     """Write every event of an open file with its anomaly score; return the statistics of the scores.
 
     The columns are the features, the label as `label` where there is one, all other numeric columns as they are, the
-    score, and with `model_column` the model's identity, which Parquet and HDF5 files have as the attribute `model` as
-    well. What is not kept is said in the log. The events are streamed and the output appears whole or not at all.
+    score, with a working point (name, threshold) whether the score is above it, and with `model_column` the model's
+    identity. Parquet and HDF5 files have model and working point as attributes as well. What is not kept is said in the
+    log. The events are streamed and the output appears whole or not at all.
     Raises EventsError when the events cannot be read, or the format cannot hold their columns.
     """
-    identity, statistics = scorer.artefact.identity, Statistics()
+    statistics, attributes = Statistics(), {MODEL: identity}
     made = {OUTPUT_NAME, *([MODEL] if model_column else []), *([LABEL] if file.has_labels else [])}
+    if working_point is not None:
+        made.add(ACCEPTED)
+        attributes |= {WORKING_POINT: working_point[0], THRESHOLD: str(working_point[1])}
     kept = _kept_columns(file, out, made)
 
     def scored() -> Generator[Mapping[str, Any], None, None]:
@@ -78,16 +103,18 @@ def score_file(scorer: Scorer, file: EventsFile, out: Path, write: Writer, model
             for start in range(0, len(file), ROWS_PER_CHUNK):
                 stop = min(start + ROWS_PER_CHUNK, len(file))
                 features = file.read_features(start, stop)
-                scores = scorer.score(features.astype(np.float32))
+                scores = score(start, features)
                 statistics.add(scores)
                 columns = dict(zip(FEATURE_NAMES, features.T, strict=True)) | _read(file, kept, start, stop)
                 columns[OUTPUT_NAME] = scores
+                if working_point is not None:
+                    columns[ACCEPTED] = (scores.astype(np.float64) > working_point[1]).astype(np.int8)
                 yield {**columns, MODEL: [identity] * len(scores)} if model_column else columns
                 progress.update(len(scores))
 
     with closing(scored()) as chunks:  # a writer that fails leaves the progress bar's line complete
         try:
-            write(out, chunks, {MODEL: identity})
+            write(out, chunks, attributes)
         except ArrowException as error:
             raise EventsError(
                 f"{out}: cannot hold the columns of {file.frame.path}: {error}; choose another format"

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,8 +19,9 @@ from tqdm import tqdm
 from training.errors import PartsError
 from training.events.events import FEATURE_NAMES, LABEL
 from training.events.hdf5_writer import write_frame
-from training.files import atomic_write, require_output
+from training.files import require_output
 from training.jobs.manifest import claimed
+from training.jobs.part_files import read_part, write_part
 from training.jobs.pool import compute, require_main_guard
 
 
@@ -67,17 +67,6 @@ def make_parts(
         _make_missing(folder, parts, processes, unit)
 
 
-def read_part(path: Path, events: int) -> NDArray[np.float32]:
-    """Return the rows of a finished part, (events, ...). Raises PartsError when it is damaged."""
-    try:
-        rows: NDArray[np.float32] = np.load(path)
-    except (ValueError, EOFError) as error:
-        raise PartsError(f"{path} is damaged: {error}. Remove it and repeat the command.") from error
-    if len(rows) != events:
-        raise PartsError(f"{path} has {len(rows)} rows, expected {events}. Remove it and repeat the command.")
-    return rows
-
-
 def _make_missing(folder: Path, parts: Sequence[Part], processes: int, unit: str | None = None) -> None:
     missing = [part for part in parts if not (folder / part.name).exists()]
     total, left = (sum(part.events if unit is None else 1 for part in some) for some in (parts, missing))
@@ -94,10 +83,7 @@ def _make_missing(folder: Path, parts: Sequence[Part], processes: int, unit: str
 
 
 def _make_file(folder: Path, part: Part) -> int:
-    whole = BytesIO()  # in memory first: numpy does not say that a disk is full
-    np.save(whole, part.make())
-    with atomic_write(folder / part.name) as path:
-        path.write_bytes(whole.getbuffer())
+    write_part(folder / part.name, part.make())
     return part.events
 
 

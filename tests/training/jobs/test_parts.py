@@ -16,7 +16,8 @@ from tests.training.jobs.numbers import MANIFEST, Numbers, numbers
 from training.errors import EventsError, PartsError
 from training.events.events import FEATURE_NAMES, read_events
 from training.jobs.manifest import claimed
-from training.jobs.parts import assemble, make_parts, read_part
+from training.jobs.part_files import read_part
+from training.jobs.parts import assemble, make_parts
 
 TIMEOUT_S = 120.0
 

@@ -1,0 +1,128 @@
+"""A whole events file through running services, as `score` does it in this process.
+
+lhc-anomaly client score EVENTS.h5 --url http://localhost:8000 --out scores.csv
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.client import Client, ClientError, Options
+from training.commands.arguments import add_events_options, input_file
+from training.errors import EventsError, TrainingError
+from training.files import require_output, sha256_of
+from training.jobs.part_files import write_part
+from training.jobs.remote import Scored, scored_remotely
+
+ARRAY = ".npy"
+DEFAULTS = Options()
+
+
+def main(argv: Sequence[str] | None = None, program: str = "python -m training client") -> int:
+    """Run `python -m training client`."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    score = commands.add_parser("score", help="score a file; repeat the command to go on after an interruption")
+    _add_arguments(score)
+    args = parser.parse_args(argv)
+    if (args.events.suffix == ARRAY) != (args.out.suffix == ARRAY):
+        score.error(f"--out is {args.out}, expected {ARRAY} for events in {ARRAY}, and another ending for others")
+    require_output(args.out, args.events, args.labels, args.fallback, args.api_key_file)
+    try:
+        with Client(*args.url, options=_options(args)) as client:
+            (_score_array if args.events.suffix == ARRAY else _score_events)(client, args, score)
+    except (ClientError, ValueError) as error:
+        raise TrainingError(str(error)) from error
+    return 0
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("events", type=input_file, metavar="EVENTS", help="events file (.h5) or array (n, 14) (.npy)")
+    parser.add_argument(
+        "--url", action="append", required=True, help="http://, https:// or unix: URL of a service; repeat it for more"
+    )
+    meaning = "scores.csv, scores.parquet or scores.h5; for an array scores.npy"
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help=meaning)
+    add_events_options(parser, "EVENTS")
+    parser.add_argument(
+        "--working-point", metavar="NAME", help="add a column `accepted`, 1 above its threshold, else 0"
+    )
+    parser.add_argument("--api-key-file", type=input_file, metavar="FILE", help="file that holds the API key")
+    meaning = f"requests in flight at once (default {DEFAULTS.in_flight})"
+    parser.add_argument("--in-flight", type=int, default=DEFAULTS.in_flight, metavar="N", help=meaning)
+    meaning = "model file to score with in this process where no service is available"
+    parser.add_argument("--fallback", type=input_file, metavar="MODEL.onnx", help=meaning)
+    parser.add_argument("--tls-ca", type=input_file, metavar="PEM", help="authorities of the services' certificates")
+    parser.add_argument("--tls-certificate", type=input_file, metavar="PEM", help="certificate of this client")
+    parser.add_argument("--tls-key", type=input_file, metavar="PEM", help="its private key")
+
+
+def _options(args: argparse.Namespace) -> Options:
+    return Options(
+        in_flight=args.in_flight,
+        api_key=None if args.api_key_file is None else args.api_key_file.read_text().strip(),
+        ca=args.tls_ca,
+        certificate=args.tls_certificate,
+        key=args.tls_key,
+        fallback=args.fallback,
+    )
+
+
+def _score_events(client: Client, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Write events and scores as `training.commands.score` does."""
+    # Here, because they need the packages of the extra `train`, and an array does not.
+    from training.evaluation.scoring import write_scored
+    from training.events.events import open_events
+    from training.events.writers import WRITERS, writer_of
+
+    write = writer_of(args.out)
+    if write is None:
+        parser.error(f"--out is {args.out}, expected a name that ends in {', '.join(WRITERS)}")
+    with (
+        open_events(args.events, args.key, args.label, args.labels) as file,
+        _scored(client, args, file.read_features, len(file), {"key": file.frame.key}) as scored,
+    ):
+        statistics = write_scored(
+            lambda start, features: scored.read(start, start + len(features)),
+            scored.model,
+            file,
+            args.out,
+            write,
+            working_point=scored.working_point,
+        )
+        print(f"{args.out}: scored by {scored.model}\n{statistics}")
+
+
+def _score_array(client: Client, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Write the scores of an array (n, n_features) as an array (n,)."""
+    if any(value is not None for value in (args.key, args.label, args.labels)):
+        parser.error(f"--key, --label and --labels are for events files, and {args.events} is an array")
+    try:
+        events = np.load(args.events, mmap_mode="r")
+    except ValueError as error:
+        raise EventsError(f"{args.events}: {error}; expected an array (n, n_features) of numbers") from error
+    if events.ndim != 2 or not len(events):
+        raise EventsError(f"{args.events} has shape {events.shape}, expected (n, n_features) with at least one event")
+    with _scored(client, args, lambda start, stop: events[start:stop], len(events), {}) as scored:
+        write_part(args.out, scored.read(0, len(events)))
+        print(f"{args.out}: {len(events):,} events scored by {scored.model}")
+        if scored.working_point is not None:
+            name, threshold = scored.working_point
+            print(f"{name} accepts scores above {threshold:.9g}")
+
+
+def _scored(
+    client: Client,
+    args: argparse.Namespace,
+    read: Callable[[int, int], NDArray[Any]],
+    events: int,
+    manifest: Mapping[str, str],
+) -> AbstractContextManager[Scored]:
+    described = {"file": sha256_of(args.events), **manifest}
+    folder = args.out.with_name(args.out.name + ".parts")
+    return scored_remotely(client, read, events, described, args.working_point, folder)
