@@ -53,7 +53,9 @@ class Listener:
         try:
             if Path(path).is_socket():
                 with socket.socket(socket.AF_UNIX) as client, suppress(ConnectionRefusedError):
-                    client.connect(path)
+                    client.setblocking(False)
+                    with suppress(BlockingIOError):  # so many clients wait that there is no room for another
+                        client.connect(path)
                     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
                 Path(path).unlink()
             listening.bind(path)

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 import trustme
 
 from benchmarks.load.formats import JSON, RAW
+from benchmarks.targets.processes import sockets
+from service.security.api_keys import add_key, remove_keys
 from tests.artefacts import RTOL, oracle, sample_events
-from tests.live import TIMEOUT_S, LiveService, starting_service
+from tests.live import TIMEOUT_S, LiveService, starting_service, wait_until
+from tests.service.reload.models import make, put
 from tests.service.security.certificates import HOST, CertificateFiles, client_context
 
 pytestmark = pytest.mark.process
@@ -76,12 +80,16 @@ def test_a_socket_serves_drains_and_is_removed(model_path: Path, tmp_path: Path,
 
 
 def test_a_path_that_is_taken_is_one_line(model_path: Path, tmp_path: Path) -> None:
-    """A socket on which another process listens, another file and a missing directory are named, and left alone."""
+    """A socket on which another process listens, another file and a missing directory are named, and left alone.
+
+    The other process may accept no connections, and so many clients may wait that there is no room for another.
+    """
     taken, file = tmp_path / "taken", tmp_path / "file"
     file.write_text("text")
-    with socket.socket(socket.AF_UNIX) as other:
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as waiting:
         other.bind(str(taken))
-        other.listen()
+        other.listen(0)
+        waiting.connect(str(taken))
         for path in (taken, file, tmp_path / "missing" / "socket"):
             with starting_service(model_path, "--uds", str(path)) as service:
                 assert service.process.wait(TIMEOUT_S) == 1
@@ -90,6 +98,85 @@ def test_a_path_that_is_taken_is_one_line(model_path: Path, tmp_path: Path) -> N
                 assert line["detail"].endswith("; choose another --uds")
     assert taken.exists()
     assert file.read_text() == "text"
+
+
+def test_limits_hold_on_a_socket(model_path: Path, tmp_path: Path) -> None:
+    """Sizes, events in flight, connections and timeouts have the limits that they have on a port."""
+    path = tmp_path / "socket"
+    limits = ("--max-body-bytes", "4000", "--max-header-bytes", "2000", "--max-inflight-events", "100")
+    times = ("--max-connections", "4", "--header-s", "1", "--stall-s", "3600", "--request-s", "3600")
+    with starting_service(model_path, "--uds", str(path), *limits, *times) as service:
+        wait_until_ready(service, path)
+        raw = {"Content-Type": RAW.media_type}
+        with asking(path) as client, socket.socket(socket.AF_UNIX) as slow, socket.socket(socket.AF_UNIX) as late:
+            assert client.post("/score/batch", content=bytes(4020), headers=raw).status_code == 413
+            assert client.get("/health", headers={"a": "b" * 2000}).status_code == 431
+            for each in (slow, late):
+                each.settimeout(TIMEOUT_S)
+                each.connect(str(path))
+            slow.sendall(b"POST /score/batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n")
+            slow.sendall(b"Content-Length: 4000\r\nExpect: 100-continue\r\n\r\n")
+            assert slow.recv(1000).startswith(b"HTTP/1.1 100 ")
+            refused = client.post("/score/batch", content=EVENTS.tobytes()[:2000], headers=raw)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            late.sendall(b"GET / HTTP/1.1\r\n")
+            assert late.recv(1000).startswith(b"HTTP/1.1 408 ")
+            slow.sendall(EVENTS.tobytes()[:4000])
+            assert slow.recv(1000).startswith(b"HTTP/1.1 200 ")
+        held = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+        try:
+            for each in held:
+                each.settimeout(TIMEOUT_S)
+                each.connect(str(path))
+            with asking(path) as client:  # it takes the place of one without a request
+                assert client.get("/health").status_code == 200
+            wait_until(lambda: sockets(service.pid) < 20)
+        finally:
+            for each in held:
+                each.close()
+
+
+@pytest.mark.slow
+def test_keys_and_models_are_reloaded_on_a_socket(tmp_path: Path) -> None:
+    """Several workers behind a socket take a new model and new keys into use, and refuse requests without a key."""
+    first, second = (make(tmp_path / f"model{place}.onnx", 4.0**place) for place in range(2))
+    path, served, keys = tmp_path / "socket", tmp_path / "served.onnx", tmp_path / "keys"
+    put(first, served)
+    old_key = add_key("old", keys)
+    flags = ("--uds", str(path), "--workers", "2", "--api-keys", str(keys))
+
+    def answers(key: str) -> set[str]:
+        """Ask so often that each worker responds: the models that scored, or the statuses of refusals."""
+        found = set()
+        for _ in range(8):
+            with asking(path) as client:
+                headers = {"Content-Type": RAW.media_type, "Authorization": f"Bearer {key}"}
+                response = client.post("/score/batch", content=EVENTS.tobytes(), headers=headers)
+            found.add(response.headers.get("Model-Version", str(response.status_code)))
+        return found
+
+    with starting_service(served, *flags) as service:
+        wait_until_ready(service, path)
+        assert answers(old_key) == {first.identity}
+        assert answers("other") == {"401"}
+        put(second, served)
+        new_key = add_key("new", keys)
+        remove_keys("old", keys)
+        service.signal(signal.SIGHUP)
+        wait_until(lambda: answers(new_key) == {second.identity})
+        assert answers(old_key) == {"401"}
+
+
+def test_who_may_connect(model_path: Path, tmp_path: Path) -> None:
+    """The umask of the service decides who may connect, beside the permissions of the directory."""
+    path = tmp_path / "socket"
+    before = os.umask(0o007)
+    try:
+        with starting_service(model_path, "--uds", str(path)) as service:
+            wait_until_ready(service, path)
+            assert stat.S_IMODE(path.stat().st_mode) == 0o770
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.slow
