@@ -67,6 +67,12 @@ format: .venv/everything ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+CONTRACT := service/api/open_inference
+
+.PHONY: proto
+proto: .venv/everything ## what the service reads of the messages of gRPC anew from their .proto files
+	cd $(CONTRACT) && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc -I. --descriptor_set_out=contract.binpb inference.proto health.proto
+
 .PHONY: train
 train: .venv/everything ## train on EVENTS= (default: the simulated training sample) into RUN=, from PRESET=
 	$(if $(EVENTS),,$(MAKE) $(TRAIN_EVENTS))
@@ -159,7 +165,7 @@ LOCK = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 
 .PHONY: lock
 lock: $(TOOLS)/ready ## requirements/*.txt anew from pyproject.toml; UPGRADE=1 takes the newest versions (needs a network)
-	$(LOCK) pyproject.toml -o requirements/service.txt
+	$(LOCK) pyproject.toml --extra grpc -o requirements/service.txt
 	$(LOCK) --group tools -o requirements/tools.txt
 
 .PHONY: sbom

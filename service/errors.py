@@ -141,6 +141,18 @@ STATUSES: Final[dict[type[Exception], int]] = {
 
 INTERNAL_ERROR: Final = 500
 
+GRPC_CODES: Final[dict[int, str]] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT",
+    499: "CANCELLED",
+    501: "UNIMPLEMENTED",
+    503: "UNAVAILABLE",
+}
+"""The code of gRPC for each status that its calls can end with; any other is INTERNAL."""
+
 RETRY_AFTER_S: Final = 1
 """Seconds after which a request that got a 503 can be sent again: work in flight takes about as long."""
 

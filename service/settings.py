@@ -70,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, WORKERS, "Number of worker processes; 0 starts one per usable core."] = 0
     ops_port: Annotated[int | None, PORT, "Port for /health, /metrics and /model, the latter two only there."] = None
     ops_host: Annotated[str | None, TEXT, "Address or host name of --ops-port; by default that of --host."] = None
+    grpc_port: Annotated[int | None, PORT, "Port for the Open Inference Protocol over gRPC; needs the extra grpc."] = (
+        None
+    )
     served_name: Annotated[str | None, SERVED_NAME, "Model's name in /v2; by default that in the model file."] = None
     model_sha256: Annotated[str | None, DIGEST, "Required SHA-256 of the model file, in hexadecimal digits."] = None
     max_model_bytes: Annotated[int, COUNT, "Maximum size of the model file in bytes."] = 256 * 2**20

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 CONTAINERFILE = (ROOT / "Containerfile").read_text()
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WANTED = {
-    "service.txt": PYPROJECT["project"]["dependencies"],
+    "service.txt": PYPROJECT["project"]["dependencies"] + PYPROJECT["project"]["optional-dependencies"]["grpc"],
     "tools.txt": PYPROJECT["dependency-groups"]["tools"],
 }
 """What each lock file is made from."""

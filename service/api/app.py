@@ -15,6 +15,7 @@ from service.api.cors import cors
 from service.api.error_responses import exception_handlers
 from service.api.middleware import Middleware
 from service.api.native import NativeApi
+from service.api.open_inference import grpc_calls
 from service.api.open_inference.description import ServedModel
 from service.api.open_inference.statistics import Statistics
 from service.api.operations import OPERATIONS, MetricsText, health, score, score_batch
@@ -54,7 +55,7 @@ def create_app(
 ) -> Application:
     """Build the application, whose metrics are in a `row` that is shared, or its own; raises KeysError."""
     routes = (score, score_batch, *OPERATIONS)
-    paths = [*(path for route in routes for path in route.paths), docs.DOCS, docs.SCHEMA]
+    paths = [*(path for route in routes for path in route.paths), docs.DOCS, docs.SCHEMA, *grpc_calls.PATHS]
     metrics = Metrics(paths, row, settings.served_name)
     deployment = Deployment(settings, metrics)
     served = ServedModel(deployment, settings.served_name)

@@ -113,7 +113,7 @@ def api_keys(keys: KeyRing, metrics: Metrics, app: ASGIApp) -> ASGIApp:
     async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and scope["path"] != PUBLIC_PATH:
             try:
-                scope[CLIENT_NAME] = _client_name(scope["headers"], keys)  # type: ignore[typeddict-unknown-key]
+                scope[CLIENT_NAME] = client_name(scope["headers"], keys)  # type: ignore[typeddict-unknown-key]
             except errors.UnauthorisedError as error:
                 body = errors.describe(error, scope["method"], scope["path"])
                 headers = {**errors.headers(body.status_code), "X-Content-Type-Options": "nosniff"}
@@ -166,7 +166,7 @@ def response_headers(headers: Iterable[Header], app: ASGIApp) -> ASGIApp:
     return handle
 
 
-def _client_name(headers: Iterable[Header], keys: KeyRing) -> str:
+def client_name(headers: Iterable[Header], keys: KeyRing) -> str:
     """Find the owner of the API key in a request's headers; raises UnauthorisedError."""
     values = [value for name, value in headers if name == b"authorization"]
     scheme, _, key = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")

@@ -10,14 +10,17 @@ from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
 from service.reload.snapshot import KEYS, MODEL, Applied, Snapshot
 from service.security.api_keys import KeyRing
-from service.security.tls import server_context
+from service.security.tls import Pem, server_context
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
 class Applier:
-    """Loads what is new in a snapshot: the model by a callback, the keys into their ring, the certificate as `tls`."""
+    """Loads what is new in a snapshot: the model by a callback, the keys into their ring, the certificate as `tls`.
+
+    `pem` is the same certificate for gRPC.
+    """
 
     def __init__(
         self,
@@ -28,7 +31,7 @@ class Applier:
         on_applied: Callable[[Applied], None],
     ) -> None:
         """Begin with the snapshot that the process was started with; raises TlsError."""
-        self.tls = _tls(snapshot.settings)
+        self.tls, self.pem = _tls(snapshot.settings)
         self._metrics = metrics
         self._keys = keys
         self._use_model = use_model
@@ -79,12 +82,12 @@ class Applier:
             assert settings.api_keys is not None
             self._keys.reload(settings.api_keys)
         else:
-            self.tls = await asyncio.to_thread(_tls, settings)
+            self.tls, self.pem = await asyncio.to_thread(_tls, settings)
 
 
 def _scorer(settings: Settings) -> Scorer:
     return Scorer(load_artefact(settings.model, max_bytes=settings.max_model_bytes))
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    return server_context(settings) if settings.tls_certificate else None
+def _tls(settings: Settings) -> tuple[ssl.SSLContext | None, Pem | None]:
+    return (server_context(settings), Pem.read(settings)) if settings.tls_certificate else (None, None)

@@ -2,13 +2,35 @@
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from service.settings import Settings
 
 
 class TlsError(Exception):
     """The files of TLS cannot be used: the message names the file, the fault and the remedy."""
+
+
+class Pem(NamedTuple):
+    """The contents of the files of TLS, for a server that has an OpenSSL of its own."""
+
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None
+
+    @classmethod
+    def read(cls, settings: Settings) -> Self:
+        """Read the files that `settings` name; raises TlsError for one that cannot be read."""
+        assert settings.tls_certificate is not None
+        assert settings.tls_key is not None
+        paths = (settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+        try:
+            certificate, key, client_ca = (None if path is None else Path(path).read_bytes() for path in paths)
+        except OSError as error:
+            raise TlsError(f"{error.filename}: {error.strerror}; give the PEM files of TLS") from error
+        assert certificate is not None
+        assert key is not None
+        return cls(certificate, key, client_ca)
 
 
 def server_context(settings: Settings) -> ssl.SSLContext:

@@ -25,10 +25,16 @@ class Standalone:
     """A process that listens and watches for itself."""
 
     def __init__(
-        self, main: Listener, operations: Listener | None, watcher: Watcher, on_ready: Callable[[], None]
+        self,
+        main: Listener,
+        operations: Listener | None,
+        grpc_address: str | None,
+        watcher: Watcher,
+        on_ready: Callable[[], None],
     ) -> None:
         self.main = main
         self.operations = operations
+        self.grpc_address = grpc_address
         self.row: SharedRow | None = None
         self._watcher = watcher
         self._on_ready = on_ready
@@ -75,6 +81,8 @@ class WorkerEnds(NamedTuple):
     """Its end of the hand-off of connections."""
     operations: socket.socket | None
     """The listening socket of the operations port, which all workers share."""
+    grpc_address: str | None
+    """The address on which each worker listens for gRPC."""
     orders: Connection
     """Snapshots to apply, or None to stop; what was applied is sent back."""
     row: SharedRow
@@ -87,6 +95,7 @@ class Supervised:
     def __init__(self, ends: WorkerEnds) -> None:
         self.main = ConnectionReceiver(ends.main)
         self.operations = None if ends.operations is None else Listener(ends.operations, spare=0)
+        self.grpc_address = ends.grpc_address
         self.row: SharedRow | None = ends.row
         self._orders = ends.orders
 

@@ -17,7 +17,8 @@ from service.security.api_keys import require_keys
 from service.server import worker
 from service.server.cores import usable_cores
 from service.server.descriptors import allow_descriptors
-from service.server.listener import CannotListenError, Listener
+from service.server.grpc_port import GrpcPort, MissingPackageError
+from service.server.listener import Listener
 from service.server.sources import Standalone
 from service.server.supervisor import Supervisor
 from service.server.worker import Server
@@ -32,7 +33,7 @@ WORKER_DESCRIPTORS: Final = 8
 FAULTS: Final[dict[type[Exception], str]] = {
     **worker.FAULTS,
     CopyError: "cannot copy the files",
-    CannotListenError: "cannot listen",
+    MissingPackageError: "cannot serve gRPC",
 }
 """Errors that keep the service from starting, as the log names them."""
 
@@ -74,7 +75,7 @@ def _run(settings: Settings) -> int:
     with ExitStack() as stack:
         main = Listener.open(settings.host, settings.port) if settings.uds is None else Listener.open_unix(settings.uds)
         stack.enter_context(closing(main))
-        operations = None
+        operations = grpc_address = None
         extra = {
             "url": main.url("http" if settings.tls_certificate is None else "https"),
             "model": artefact.identity,
@@ -84,9 +85,13 @@ def _run(settings: Settings) -> int:
             operations = Listener.open(settings.ops_host or settings.host, settings.ops_port, "--ops-port", spare=0)
             stack.enter_context(closing(operations))
             extra["ops_url"] = operations.url("http")
+        if settings.grpc_port is not None:
+            grpc_port = GrpcPort.reserve(settings.host, settings.grpc_port)
+            stack.enter_context(closing(grpc_port))
+            extra["grpc_address"] = grpc_address = grpc_port.address
         watcher = Watcher(settings, states, artefact)
         log_ready = partial(logger.info, "ready", extra=extra)
         if settings.workers > 1:
-            return Supervisor(main, operations, watcher, log_ready).run()
-        Server(watcher.snapshot, artefact, Standalone(main, operations, watcher, log_ready)).run()
+            return Supervisor(main, operations, grpc_address, watcher, log_ready).run()
+        Server(watcher.snapshot, artefact, Standalone(main, operations, grpc_address, watcher, log_ready)).run()
         return 0

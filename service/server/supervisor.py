@@ -34,13 +34,16 @@ LONGEST_PAUSE_S: Final = 30
 class Worker:
     """A worker process; `ready` once it serves."""
 
-    def __init__(self, snapshot: Snapshot, operations: Listener | None, row: SharedRow) -> None:
+    def __init__(
+        self, snapshot: Snapshot, operations: Listener | None, grpc_address: str | None, row: SharedRow
+    ) -> None:
         """Start it with this snapshot; raises OSError where the machine has no more processes or descriptors."""
         # A new interpreter for each: a fork would copy the runtime's locks without its threads.
         spawn = multiprocessing.get_context("spawn")
         self.orders, workers_end = spawn.Pipe()
         self.channel = Channel()
-        ends = WorkerEnds(self.channel.workers_end, operations.socket if operations else None, workers_end, row)
+        shared = operations.socket if operations else None
+        ends = WorkerEnds(self.channel.workers_end, shared, grpc_address, workers_end, row)
         # A daemon, so that no worker outlives an unexpected end of the supervisor.
         self.process: SpawnProcess = spawn.Process(target=work, args=(snapshot, ends), daemon=True)
         self.process.start()
@@ -81,12 +84,17 @@ class Supervisor:
     """Keeps as many workers as the settings say, until it is stopped or none is left and none can start."""
 
     def __init__(
-        self, main: Listener, operations: Listener | None, watcher: Watcher, on_ready: Callable[[], None]
+        self,
+        main: Listener,
+        operations: Listener | None,
+        grpc_address: str | None,
+        watcher: Watcher,
+        on_ready: Callable[[], None],
     ) -> None:
         settings = watcher.snapshot.settings
         self._n_workers, self._drain_s = settings.workers, settings.drain_s
         self._hand_off = HandOff(main)
-        self._operations = operations
+        self._operations, self._grpc_address = operations, grpc_address
         self._watcher = watcher
         self._on_ready = on_ready
         self._rows_path = create_rows(self._n_workers)
@@ -159,7 +167,7 @@ class Supervisor:
         try:
             number = min(set(range(self._n_workers)) - {worker.row for worker in self._workers})
             row = SharedRow(self._rows_path, number)
-            self._workers.append(Worker(self._watcher.snapshot, self._operations, row))
+            self._workers.append(Worker(self._watcher.snapshot, self._operations, self._grpc_address, row))
         except OSError as error:
             self._start_later({"detail": f"{error.strerror}; raise the limits"})
 

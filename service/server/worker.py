@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from uvicorn._types import ASGI3Application
@@ -32,10 +32,14 @@ from service.reload.watcher import HANDLED_SIGNALS
 from service.server.connections import ConnectionServer, all_sent
 from service.server.known_heads import KnownHeads
 from service.server.limits import Limits
+from service.server.listener import CannotListenError
 from service.server.protocol import Protocol, check_timeouts
 from service.server.request_parser import SHUTDOWN_GRACE_S, Shared
 from service.server.sources import Source, Supervised, WorkerEnds
 from service.server.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from service.server.rpc.server import GrpcServer
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +54,11 @@ TIMEOUT_CHECK_S: Final = 1
 TICKS_S: Final = 10
 """Ticks of the server in a second."""
 
-FAULTS: Final[dict[type[Exception], str]] = {**FILE_FAULTS, MetricsError: "cannot keep the metrics"}
+FAULTS: Final[dict[type[Exception], str]] = {
+    **FILE_FAULTS,
+    MetricsError: "cannot keep the metrics",
+    CannotListenError: "cannot listen",
+}
 """Errors that keep a process from serving, as the log names them."""
 
 STOP_SIGNALS: Final = {signal.SIGINT, signal.SIGTERM}
@@ -62,11 +70,10 @@ def work(snapshot: Snapshot, ends: WorkerEnds) -> None:
     configure_logging(settings.log_level)
     try:
         artefact = load_artefact(settings.model, max_bytes=settings.max_model_bytes)
-        server = Server(snapshot, artefact, Supervised(ends))
+        Server(snapshot, artefact, Supervised(ends)).run()
     except tuple(FAULTS) as error:
         logger.error(FAULTS[type(error)], extra={"detail": str(error)})
         sys.exit(1)
-    server.run()
 
 
 class Server(uvicorn.Server):
@@ -93,6 +100,7 @@ class Server(uvicorn.Server):
         # Apart, so that they count for none of the limits, and are not waited for.
         self._operations: ConnectionServer | None = None
         self._operations_state = ServerState()
+        self._grpc: GrpcServer | None = None
         self._silent: set[Any] = set()
         """Connections that were closed, and had all that was sent to them, when last looked at."""
         self._closes_at = self._tick_due_s = math.inf
@@ -123,6 +131,13 @@ class Server(uvicorn.Server):
             self._operations = ConnectionServer(
                 self._source.operations, make, lambda: None, *times_s, self._operations_state.connections
             )
+        if self._source.grpc_address is not None:
+            from service.server.rpc.server import GrpcServer  # needs a package that is not always installed
+
+            self._grpc = GrpcServer(
+                self._application, self._settings, self._source.grpc_address, lambda: self._applier.pem
+            )
+            await self._grpc.start()
         self._source.open(self._applier.submit, self._stop)
         if not self.should_exit:
             self._source.announce(self._applier.applied)
@@ -134,7 +149,10 @@ class Server(uvicorn.Server):
             if self._main is not None:
                 self._main.close()
                 await self._main.wait_started(SHUTDOWN_GRACE_S)
-            await super().shutdown(sockets)
+            closing = [super().shutdown(sockets)]
+            if self._grpc is not None:
+                closing.append(self._grpc.stop(self._settings.shutdown_s, lambda: self.force_exit))
+            await asyncio.gather(*closing)
         finally:
             checking.cancel()
         if self._operations is not None:
@@ -186,6 +204,8 @@ class Server(uvicorn.Server):
             self.should_exit = True
         elif math.isinf(self._closes_at):
             self._deployment.status = "draining"
+            if self._grpc is not None:
+                self._grpc.note_health()
             self._closes_at = time.monotonic() + self._settings.drain_s + self._source.drain()
         elif not self.should_exit:
             self.should_exit = True

@@ -1,0 +1,130 @@
+"""The listening server of gRPC: its limits, its TLS and its life."""
+
+import asyncio
+import logging
+from asyncio import get_running_loop
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Final
+
+import grpc
+from grpc import aio
+
+from service.api.app import Application
+from service.api.open_inference.grpc_calls import MAX_TENSOR_BYTES
+from service.security.tls import Pem
+from service.server.listener import CannotListenError
+from service.server.rpc.handlers import Handlers
+from service.server.rpc.receiving import Receiving
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ENVELOPE_BYTES: Final = 2**16
+"""What a message may have beside its tensor."""
+
+QUIET_S: Final = 0.2
+REFUSING_S: Final = 1.0
+"""How long no call has arrived before the server stops, and how long that is waited for."""
+
+CHECK_S: Final = 0.2
+"""Interval in seconds at which slow messages are counted."""
+
+
+class GrpcServer:
+    """Takes calls on a port of its own, in the event loop of this process."""
+
+    def __init__(
+        self, application: Application, settings: Settings, address: str, pem: Callable[[], Pem | None]
+    ) -> None:
+        """Listen on `address`, `host:port`, with the TLS of the moment; raises CannotListenError."""
+        max_tensor_bytes = min(settings.max_body_bytes, MAX_TENSOR_BYTES)
+        self._receiving = Receiving(max(settings.max_inflight_bytes // max_tensor_bytes, 1))
+        self._handlers = Handlers(application, settings, self._receiving)
+        self._server = aio.server(options=_options(settings, max_tensor_bytes + ENVELOPE_BYTES))
+        self._server.add_generic_rpc_handlers([self._handlers])
+        self._checking: asyncio.Task[None] | None = None
+        try:
+            if (first := pem()) is None:
+                self._server.add_insecure_port(address)
+            else:
+                self._server.add_secure_port(address, _credentials(first, pem))
+        except RuntimeError as error:
+            raise CannotListenError(f"{address}: gRPC cannot listen; choose another --grpc-port") from error
+
+    async def start(self) -> None:
+        """Take calls from now on."""
+        await self._server.start()
+        self._checking = get_running_loop().create_task(self._check())
+
+    def note_health(self) -> None:
+        """Tell those who watch the health that it has changed."""
+        self._handlers.note_health()
+
+    async def stop(self, grace_s: float, at_once: Callable[[], bool]) -> None:
+        """Refuse calls, end streams, and give other calls so many seconds, unless they are to end `at_once`.
+
+        gRPC itself cancels a call that arrives while it stops, which clients take for an end by their own side: so it
+        stops once no call has arrived for a moment, for those that are refused wait a second before another.
+        """
+        self._handlers.stop()
+        refuses_until_s = monotonic() + REFUSING_S
+        while monotonic() < refuses_until_s and self._handlers.quiet_s < QUIET_S and not at_once():
+            await asyncio.sleep(QUIET_S / 10)
+        stopping = get_running_loop().create_task(self._server.stop(grace_s))
+        while not stopping.done():
+            if at_once():
+                await self._server.stop(None)
+            await asyncio.wait([stopping], timeout=CHECK_S)
+        stopping.result()
+        if self._checking is not None:
+            self._checking.cancel()
+
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            self._receiving.check()
+
+
+def _options(settings: Settings, max_message_bytes: int) -> list[tuple[str, Any]]:
+    ms = 1000
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_concurrent_streams", 16),
+        ("grpc.max_metadata_size", 8 * 2**10),
+        ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
+        ("grpc.server_handshake_timeout_ms", settings.header_s * ms),
+        ("grpc.max_connection_idle_ms", max(settings.keep_alive_s, 1) * ms),
+        # A connection stays with its worker: a new one now and then evens them out, and ends what a client left open.
+        ("grpc.max_connection_age_ms", 300 * ms),
+        ("grpc.max_connection_age_grace_ms", settings.request_s * ms),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10 * ms),
+        # What is compressed is inflated in whole before its length is checked.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+        # Else gRPC lets the window of a stream grow with the bandwidth, and a message fills it before it is asked for.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.so_reuseport", 1),
+    ]
+
+
+def _credentials(first: Pem, pem: Callable[[], Pem | None]) -> Any:
+    """Give credentials that take the newest certificate for each new connection."""
+    served = first
+
+    def newest() -> Any:
+        nonlocal served
+        current = pem()
+        if current is None or current is served:
+            return None
+        served = current
+        return _certificate(current)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _certificate(first), newest, require_client_authentication=first.client_ca is not None
+    )
+
+
+def _certificate(pem: Pem) -> Any:
+    return grpc.ssl_server_certificate_configuration([(pem.key, pem.certificate)], root_certificates=pem.client_ca)

@@ -1,0 +1,1 @@
+"""Tests of the listening server of gRPC."""
