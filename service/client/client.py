@@ -113,11 +113,20 @@ class Client:
         self.close()
 
 
+async def _end(client: AsyncClient) -> None:
+    """Cancel the calls that are under way, as one that Ctrl+C has left, and close the connections."""
+    calls = asyncio.all_tasks() - {asyncio.current_task()}
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await client.close()
+
+
 def _stop(client: AsyncClient, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     if threading.current_thread() is thread:  # the garbage collector runs in any thread
         loop.stop()
         return
-    asyncio.run_coroutine_threadsafe(client.close(), loop).result()
+    asyncio.run_coroutine_threadsafe(_end(client), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

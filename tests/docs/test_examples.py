@@ -1,5 +1,6 @@
 """The examples run as they are."""
 
+import os
 import re
 import shutil
 import signal
@@ -42,7 +43,7 @@ def run(new_user: Path, environment: dict[str, str]) -> Run:
 def test_every_example_is_listed() -> None:
     """The page of examples names each file of its folder."""
     page = (EXAMPLES / "README.md").read_text()
-    files = (path for path in EXAMPLES.rglob("*") if path.is_file() and path.suffix in {".py", ".sh", ".yml"})
+    files = (path for path in EXAMPLES.rglob("*") if path.is_file() and path.suffix in {".py", ".sh", ".yml", ".cpp"})
     assert [path.name for path in files if str(path.relative_to(EXAMPLES)) not in page] == []
 
 
@@ -52,6 +53,27 @@ def test_the_python_client(run: Run, url: str) -> None:
     found = re.fullmatch(rf"{load_artefact(MODEL).identity}: \[ *([\d.]+) +([\d.]+) *\]\n", printed)
     assert found is not None
     assert 0 < float(found[1]) < float(found[2])
+
+
+@pytest.mark.slow
+def test_the_client_in_cpp(run: Run, url: str, tmp_path: Path) -> None:
+    """It is compiled without a warning, gives the scores of the offline scorer, and the service's words on an error."""
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler: install g++ or clang")
+    probe = [compiler, "-E", "-x", "c++", "-include", "curl/curl.h", os.devnull]
+    if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
+        pytest.skip("libcurl's headers are missing: install libcurl4-openssl-dev or libcurl-devel")
+    program, events = str(tmp_path / "client"), np.random.default_rng(1).uniform(50, 1500, (300, 14)).astype("<f4")
+    warnings = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
+    run(compiler, *warnings, "docs/examples/client.cpp", "-lcurl", "-o", program)
+    for name, rows in (("good", events.tobytes()), ("bad", bytes(57))):
+        (tmp_path / name).write_bytes(rows)
+    printed = run("bash", "-c", f"{program} {url} < {tmp_path}/good")
+    scores = np.array(printed.split(), np.float32)
+    np.testing.assert_array_equal(scores, Scorer(load_artefact(MODEL)).score(events))
+    printed = run("bash", "-c", f"{program} {url} < {tmp_path}/bad 2>&1", status=1)
+    assert printed.startswith('error: 400: {"status_code":400,"detail":"the body is 57 bytes, not a whole number')
 
 
 def test_curl(run: Run, url: str) -> None:

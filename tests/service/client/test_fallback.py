@@ -63,6 +63,7 @@ def test_a_server_that_dies_in_the_middle(models: list[Made]) -> None:
             assert client.score(EVENTS).counts.local == 0
 
 
+@pytest.mark.slow
 def test_a_fallback_of_another_model(models: list[Made]) -> None:
     """Its scores are mixed neither into a call nor among calls."""
     first, second = models

@@ -53,6 +53,7 @@ def test_a_model_that_is_replaced_in_the_middle(models: list[Made], served: Path
             client.score(EVENTS, model=first.identity)
 
 
+@pytest.mark.slow
 def test_a_call_keeps_to_its_model_while_a_server_has_it(models: list[Made], served: Path) -> None:
     """With another server that still has the model of the first part, nothing is scored again."""
     first, second = models
@@ -67,6 +68,7 @@ def test_a_call_keeps_to_its_model_while_a_server_has_it(models: list[Made], ser
         assert result.counts.retries > 0
 
 
+@pytest.mark.slow
 def test_servers_of_different_models(models: list[Made]) -> None:
     """The first server settles the model, or the call: the answers of the other are never mixed in."""
     first, second = models

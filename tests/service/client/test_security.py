@@ -47,7 +47,8 @@ def test_certificates(model_path: Path, tmp_path: Path) -> None:
             pytest.raises(TlsError, match=r"certificate verify failed.*; check .*ca"),
         ):
             client.score(EVENTS)
-        asked = pytest.raises(UnavailableError, match="a client certificate may be asked for")
+        # The connection may end before the reason is read.
+        asked = pytest.raises((TlsError, UnavailableError), match="certificate")
         with Client(service.base_url, options=Options(ca=ca, retries=1)) as client, asked:
             client.score(EVENTS)
         plain = service.base_url.replace("https:", "http:")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.targets.processes import sockets
 from service import SHIPPED_MODEL
 from service.client import Client
 from service.security.api_keys import add_key
@@ -27,6 +28,9 @@ from training.events.events import write_events
 from training.jobs.remote import PART_EVENTS, scored_remotely
 
 pytestmark = pytest.mark.process
+
+CONNECTED_SOCKETS = 3
+"""Those of an event loop, and that of its connection."""
 
 EVENTS = sample_events(2 * PART_EVENTS + 1000)
 
@@ -112,6 +116,24 @@ def test_it_goes_on_where_it_was_stopped(service: LiveService, tmp_path: Path, n
         np.testing.assert_array_equal(np.load(out)[-1000:], client.score(EVENTS[-1000:]).scores)
     lost = stops * (PART_EVENTS + 1)  # the part under way, and the event that tells which model there is
     assert scored_events(service) - before <= len(EVENTS) + 1 + lost + 1000
+
+
+def test_ctrl_c_while_a_service_does_not_respond(models: list[Made], tmp_path: Path) -> None:
+    """It ends the command at once, which says how to go on."""
+    events = written(tmp_path / "events.npy", EVENTS[:10])
+    with live_service(models[0].path) as hung:
+        hung.signal(signal.SIGSTOP)
+        arguments = ["client", "score", str(events), "--url", hung.base_url, "--out", str(tmp_path / "scores.npy")]
+        command = [sys.executable, "-m", "training", *arguments]
+        try:
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+                wait_until(lambda: sockets(running.pid) >= CONNECTED_SOCKETS)
+                running.send_signal(signal.SIGINT)
+                assert running.stderr is not None
+                assert running.stderr.read() == "interrupted: repeat the same command to go on\n"
+                assert running.wait() == 130
+        finally:
+            hung.signal(signal.SIGCONT)
 
 
 def test_parts_of_other_work(models: list[Made], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
