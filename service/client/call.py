@@ -103,7 +103,7 @@ class Call:
 
     async def _reply(self, rows: NDArray[np.float32], part: Part, settled: asyncio.Future[str]) -> Reply:
         """Have a part scored by the model of the call, which the first part settles."""
-        stale = 0
+        replaced: list[ReplacedError] = []
         for attempt in range(self._retries + 1):
             if self._alone:
                 break
@@ -124,11 +124,13 @@ class Call:
             if reply.model == expected:
                 self._servers.works(index, reply.model)
                 return reply
-            stale += 1
-            replaced = ReplacedError(reply.model, expected)
-            self._servers.fails(index, str(replaced), RELOAD_S)
-            if stale == STALE_REPLIES:
-                raise replaced
+            replaced.append(ReplacedError(reply.model, expected))
+            self._servers.fails(index, str(replaced[-1]), RELOAD_S)
+            if len(replaced) == STALE_REPLIES:
+                break
+        asked_of_fallback = self._fallback is not None and self._asked_model is not None
+        if replaced and not asked_of_fallback:
+            raise replaced[-1]
         return await self._score_here(rows, part, settled)
 
     async def _score_here(self, rows: NDArray[np.float32], part: Part, settled: asyncio.Future[str]) -> Reply:

@@ -1,6 +1,7 @@
 """Scoring in this process, by the code and with the file that the servers have."""
 
 import asyncio
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ class Fallback:
     def __init__(self, path: FilePath) -> None:
         self._path = path
         self._scorer: Scorer | None = None
+        self._loading = Lock()
 
     async def score(self, rows: NDArray[np.float32], model: str | None, working_point: str | None) -> Reply:
         """Score rows (n, n_features) in a thread.
@@ -38,8 +40,9 @@ class Fallback:
         from service.model.artefact import load_artefact
         from service.model.scorer import Scorer
 
-        if self._scorer is None:
-            self._scorer = Scorer(load_artefact(self._path))
+        with self._loading:
+            if self._scorer is None:
+                self._scorer = Scorer(load_artefact(self._path))
         artefact = self._scorer.artefact
         if model not in {None, artefact.identity}:
             raise ModelError(

@@ -193,7 +193,7 @@ OFFLINE = (
         ],
     ),
     Part(
-        "training/jobs/parts.py",
+        "training/jobs/part_files.py",
         "tests/training/jobs/test_parts.py::test_a_damaged_part_is_named",
         [Fault("a part of another length is read", "if len(rows) != events:", "if False:")],
     ),

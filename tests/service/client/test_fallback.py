@@ -64,6 +64,17 @@ def test_a_server_that_dies_in_the_middle(models: list[Made]) -> None:
 
 
 @pytest.mark.slow
+def test_a_model_that_no_server_has(models: list[Made]) -> None:
+    """The fallback scores with the model that was asked for, and only then: else the servers' own model does."""
+    first, second = models
+    with live_service(first.path) as service, Client(service.base_url, options=options(second.path)) as client:
+        result = client.score(EVENTS, model=second.identity)
+        check(result, second.path)
+        assert result.counts.local == len(EVENTS)
+        check(client.score(EVENTS), first.path)
+
+
+@pytest.mark.slow
 def test_a_fallback_of_another_model(models: list[Made]) -> None:
     """Its scores are mixed neither into a call nor among calls."""
     first, second = models
