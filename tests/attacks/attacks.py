@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 from benchmarks.load import attacks
 from benchmarks.scenarios.soak_actions import put, recalibrated
+from service.api.open_inference.grpc_calls import CHECK
 from service.model.artefact import load_artefact
+from tests.attacks import http2
 from tests.attacks.target import Target, target
-from tests.live import wait_until
+from tests.live import TIMEOUT_S, wait_until
 from tests.service.server.processes import running
+from tests.service.server.rpc.client import connect
 
 EACH_S = 0.01
 SPAWNED = b"multiprocessing.spawn"
@@ -40,6 +43,16 @@ class Attack(NamedTuple):
 def by_clients(name: str) -> Attack:
     """Give an attack of clients."""
     return Attack(lambda target: attacks.attacking(name, target.port))
+
+
+@contextmanager
+def on_grpc(name: str, target: Target) -> Iterator[None]:
+    """Attack the port of gRPC, which answers its other clients as soon as that is over."""
+    with http2.attacking(name, target.grpc_address):
+        yield
+    with connect(target.grpc_address) as client:
+        check = client.channel.unary_unary(CHECK)
+        check(b"", timeout=TIMEOUT_S)
 
 
 @contextmanager
@@ -138,6 +151,7 @@ STOPPED_BY_KEYS = (
 ATTACKS: dict[str, Attack] = {
     "nothing": Attack(nothing),
     **PLAIN,
+    **{name: Attack(partial(on_grpc, name), ("--grpc-port=0",)) for name in http2.ATTACKS},
     "TLS silence": Attack(by_clients("silence").during, tls=True),
     "reload storm": Attack(reloads),
     "model storm": Attack(models),

@@ -39,6 +39,11 @@ class Target(NamedTuple):
         return self.service.address[1]
 
     @property
+    def grpc_address(self) -> str:
+        """The address of gRPC, where it has a port."""
+        return str(self.service.wait_for("ready")["grpc_address"])
+
+    @property
     def headers(self) -> dict[str, str]:
         """What a client sends that has a key, where one is needed."""
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}

@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.load.formats import ENCODINGS as ENCODED
 from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW, npy_bytes
 from tests.artefacts import sample_events
+from tests.fuzz import grpc_messages
 
 N_FEATURES = 3
 MEMORY_MB = 2048
@@ -29,7 +30,8 @@ Check = Callable[[bytes], None]
 
 MEDIA_TYPES = {"JSON": JSON.media_type, "MessagePack": MSGPACK.media_type, "npy": NPY.media_type, "raw": RAW.media_type}
 HEADS = "request heads"
-TARGETS = [*(f"{name} {kind}" for name in MEDIA_TYPES for kind in ("batch", "event")), HEADS]
+GRPC = "gRPC messages"
+TARGETS = [*(f"{name} {kind}" for name in MEDIA_TYPES for kind in ("batch", "event")), HEADS, GRPC]
 
 
 def run(target: str, seconds: float, seed: int) -> int:
@@ -73,6 +75,8 @@ def seeds(target: str) -> list[bytes]:
             b"application/octet-stream\ntext/html\nworking_point=t%69ght&working_point=loose",
             b"application/octet-stream\n\nevents=7",
         ]
+    if target == GRPC:
+        return grpc_messages.seeds()
     from tests.service.formats.encodings import ENCODINGS
 
     events = sample_events(4, N_FEATURES)
@@ -97,6 +101,8 @@ def check_of(target: str) -> Check:
 
     if target == HEADS:
         return check_head()
+    if target == GRPC:
+        return grpc_messages.check_message()
     name, kind = target.split()
     media_type = MEDIA_TYPES[name]
     if kind == "event":

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from service.api.open_inference.description import ServedModel, server_metadata
-from service.api.open_inference.grpc_infer import parse
+from service.api.open_inference.grpc_infer import STREAM_INFER, parse
 from service.api.open_inference.messages import message
 from service.api.open_inference.statistics import Statistics
 from service.errors import InvalidRequestError
@@ -15,7 +15,6 @@ SERVICE: Final = "inference.GRPCInferenceService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 INFER: Final = f"/{SERVICE}/ModelInfer"
-STREAM_INFER: Final = f"/{SERVICE}/ModelStreamInfer"
 CHECK: Final = f"/{HEALTH}/Check"
 WATCH: Final = f"/{HEALTH}/Watch"
 

@@ -20,7 +20,7 @@ from service.api.open_inference.parameters import (
     response_parameters,
 )
 from service.api.open_inference.statistics import Statistics, Timer
-from service.errors import BodyTooLargeError, InvalidRequestError, ServiceError, UnknownModelError
+from service.errors import InvalidRequestError, NotReadyError, ServiceError, describe
 from service.formats.format import BLOCK_EVENTS, LITTLE_FLOAT32, WRITTEN_EVENTS
 from service.formats.raw import RAW
 from service.inference.deployment import Model
@@ -28,6 +28,8 @@ from service.model.artefact import INPUT_NAME, WorkingPoint
 
 Limit = Callable[[float], None]
 """Ends a request after so many seconds from now, unless it is to end before."""
+
+STREAM_INFER: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 NUMBERS: Final = "fp32_contents"
 """The field of an input's contents that float32 belong in."""
@@ -62,8 +64,16 @@ class Inference:
         request = parse(self._request, body)
         try:
             response = self._stream_response(infer_response=await self._infer(request, began_s, limit))
-        except (InvalidRequestError, UnknownModelError, BodyTooLargeError) as error:
-            response = self.error_in_stream(error, request.id)
+        except ServiceError as error:
+            if type(error) is NotReadyError:  # the service stops
+                raise
+            return self.error_in_stream(error, request.id)
+        return bytes(response.SerializeToString())
+
+    def error_in_stream(self, error: ServiceError, request_id: str = "") -> bytes:
+        """Say in a stream what is wrong with a request."""
+        response = self._stream_response(error_message=describe(error, "POST", STREAM_INFER).detail)
+        response.infer_response.id = request_id
         return bytes(response.SerializeToString())
 
     async def _infer(self, request: Any, began_s: float, limit: Limit) -> Any:
@@ -91,14 +101,12 @@ class Inference:
         with admission.admit(asked.n_events, n_bytes):
             if n_bytes <= LARGE_PIECE_BYTES:
                 started_s = monotonic()
-                rows = RAW.read_batch(b"".join(_pieces(asked)), names, model.max_events)
+                rows = RAW.read_batch(b"".join(pieces(asked)), names, model.max_events)
                 timer.note_read(started_s)
                 return await model.score(rows)
             batch, reader = model.start_batch(), RAW.open_batch(names, model.max_events)
             blocks = (
-                block
-                for piece in _pieces(asked)
-                for block in reader.feed(piece, reader.n_bytes + len(piece) == n_bytes)
+                block for piece in pieces(asked) for block in reader.feed(piece, reader.n_bytes + len(piece) == n_bytes)
             )
             await batch.add(timer.time_reading(blocks), large=True, last=True)
             return batch.join()
@@ -122,12 +130,6 @@ class Inference:
                 if start:
                     await model.wait()
                 numbers.extend(_values(scores[start : start + WRITTEN_EVENTS], name, point).tolist())
-        return response
-
-    def error_in_stream(self, error: ServiceError, request_id: str = "") -> Any:
-        """Say in a stream what is wrong with a request."""
-        response = self._stream_response(error_message=str(error).encode(errors="backslashreplace").decode())
-        response.infer_response.id = request_id
         return response
 
 
@@ -188,7 +190,7 @@ def _parameter(value: Any) -> object:
     return None if kind is None else getattr(value, kind)
 
 
-def _pieces(asked: Request) -> Iterator[bytes]:
+def pieces(asked: Request) -> Iterator[bytes]:
     """Give the events as little-endian float32, row after row; numbers are converted in pieces."""
     request = asked.message
     if request.raw_input_contents:

@@ -20,12 +20,11 @@ from service.api.open_inference.grpc_calls import (
     INFER,
     MAX_TENSOR_BYTES,
     SERVICE,
-    STREAM_INFER,
     WATCH,
     Descriptions,
     Health,
 )
-from service.api.open_inference.grpc_infer import Inference, Limit
+from service.api.open_inference.grpc_infer import STREAM_INFER, Inference, Limit
 from service.errors import NotOfferedError, NotReadyError, RequestTimeoutError, UnknownModelError
 from service.server.rpc.receiving import Receiving
 from service.settings import Settings
@@ -156,7 +155,11 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         while (body := await self._receiving.read_next(context)) is not None:
             began_s = monotonic()
             answer = partial(self._inference.infer_in_stream, body, began_s)
-            await context.write(await self._limited(answer))
+            try:
+                response = await self._limited(answer)
+            except RequestTimeoutError as error:
+                response = self._inference.error_in_stream(error)
+            await context.write(response)
 
     async def _received(self, context: Any, answer: Callable[[bytes, float, Limit], Awaitable[bytes]]) -> bytes:
         """Receive the message of a call and answer it."""

@@ -3,7 +3,7 @@
 gRPC receives a message as a whole, and does not tell how much of it is there, so a slow one counts as the longest.
 """
 
-from asyncio import CancelledError, Task, current_task
+from asyncio import CancelledError, Task, current_task, sleep
 from collections import Counter
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -12,8 +12,15 @@ from grpc import aio
 
 from service.errors import InvalidRequestError, NotReadyError, OverloadedError, ServiceError
 
-SLOW_S: Final = 1.0
+SLOW_S: Final = 0.5
 """How long a message may arrive before it counts."""
+
+CHECK_S: Final = 0.1
+"""Interval in seconds at which slow messages are to be counted."""
+
+
+CANCELLED_S: Final = 0.05
+"""How long after the end of a call without a message it turns out that it was cancelled."""
 
 
 class _Waiting(NamedTuple):
@@ -34,12 +41,14 @@ class Receiving:
         """Let so many messages arrive slowly."""
         self._most_slow = most_slow
         self._waiting: dict[Task[Any], _Waiting] = {}
+        self._checked_s = monotonic()
         self._ended = False
 
     async def read(self, context: Any) -> bytes:
         """Receive the message of a call; raises ServiceError."""
         message = await self._read(context, in_stream=False)
         if message is None:
+            await sleep(CANCELLED_S)
             raise InvalidRequestError("the call has no message, expected one")
         return message
 
@@ -51,9 +60,10 @@ class Receiving:
 
     def check(self) -> None:
         """End calls where too many messages arrive slowly: the oldest of the client's address that has the most."""
-        slow_since_s = monotonic() - SLOW_S
-        slow = {task: one for task, one in self._waiting.items() if one.since_s < slow_since_s}
-        if len(slow) <= self._most_slow:
+        now_s, checked_s = monotonic(), self._checked_s
+        self._checked_s = now_s
+        slow = {task: one for task, one in self._waiting.items() if one.since_s < now_s - SLOW_S}
+        if len(slow) <= self._most_slow or now_s - checked_s > SLOW_S:  # late, this process is slow, not its clients
             return
         clients = {task: one.client for task, one in slow.items()}
         counts = Counter(clients.values())

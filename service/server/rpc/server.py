@@ -15,7 +15,7 @@ from service.api.open_inference.grpc_calls import MAX_TENSOR_BYTES
 from service.security.tls import Pem
 from service.server.listener import CannotListenError
 from service.server.rpc.handlers import Handlers
-from service.server.rpc.receiving import Receiving
+from service.server.rpc.receiving import CHECK_S, Receiving
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,9 +26,6 @@ ENVELOPE_BYTES: Final = 2**16
 QUIET_S: Final = 0.2
 REFUSING_S: Final = 1.0
 """How long no call has arrived before the server stops, and how long that is waited for."""
-
-CHECK_S: Final = 0.2
-"""Interval in seconds at which slow messages are counted."""
 
 
 class GrpcServer:
@@ -91,6 +88,9 @@ def _options(settings: Settings, max_message_bytes: int) -> list[tuple[str, Any]
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_concurrent_streams", 16),
+        # Else streams count until Python has let go of them, long after the client has its response, and a client that
+        # uses all of its streams is refused.
+        ("grpc.http.overload_protection", 0),
         ("grpc.max_metadata_size", 8 * 2**10),
         ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
         ("grpc.server_handshake_timeout_ms", settings.header_s * ms),

@@ -160,6 +160,11 @@ def test_messages_that_are_none_are_refused(client: Client, subtests: pytest.Sub
             client.send("ModelInfer", body)
         assert caught.value.code() is CODES.INVALID_ARGUMENT
         assert "cannot be parsed, expected a ModelInferRequest" in caught.value.details()
+    call = client.channel.stream_unary(f"/{SERVICE}/ModelInfer")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(iter([]), timeout=TIMEOUT_S)
+    assert caught.value.code() is CODES.INVALID_ARGUMENT
+    assert caught.value.details() == "the call has no message, expected one"
     events = np.zeros((MAX_EVENTS + 1, N_FEATURES), np.float32)
     error = refusal(client, "ModelInfer", **infer_fields(events))
     assert error.code() is CODES.INVALID_ARGUMENT

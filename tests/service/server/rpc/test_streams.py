@@ -49,6 +49,14 @@ def test_a_wrong_request_does_not_end_the_stream(client: Client) -> None:
     assert (good.error_message, good.infer_response.model_name) == ("", NAME)
 
 
+def test_a_timeout_of_a_request_does_not_end_the_stream(client: Client) -> None:
+    """Its response says that it was too long, and the next request is answered."""
+    late = infer_request(sample_events(20_000), parameters={"timeout": {"int64_param": 1}})
+    first, second = client.stream(iter([late, infer_request(sample_events(2))]))
+    assert "took longer than its timeout" in first.error_message
+    assert read_scores(second.infer_response).shape == (2,)
+
+
 def test_a_message_that_is_none_ends_the_stream(client: Client) -> None:
     """As nothing is known of what follows; a stream without a message just ends."""
     call = client.channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
