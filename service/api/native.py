@@ -5,7 +5,7 @@ Requests reach these handlers past Litestar's router, which would cost more than
 
 import re
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache, lru_cache, partial
 from time import monotonic, perf_counter
 from typing import Any, Final, NamedTuple, Protocol
@@ -153,7 +153,7 @@ class NativeApi:
             else:
                 response = await _long_response(model, head, scores)
         self._deployment.metrics.note_events(batch.n_events)
-        if head.announced_bytes <= head.request_format.whole_bytes:
+        if batch.n_events <= WRITTEN_EVENTS:
             _offer_shortcut(scope, lambda: self._batch_shortcut(model, head))
         return response
 
@@ -267,14 +267,21 @@ def _check_body(n_bytes: int, max_bytes: int, *, announced: bool = False) -> Non
 
 def _submit_batch(model: Model, head: RequestHead, body: bytes, receiver: Receiver) -> None:
     """Have a whole body scored; raises ServiceError."""
-    model.submit(partial(_read_batch, model, head, body), receiver, large=len(body) > LARGE_PIECE_BYTES)
-
-
-def _read_batch(model: Model, head: RequestHead, body: bytes) -> NDArray[np.float32]:
-    """Read a whole body as (n, n_features); raises ServiceError."""
+    if len(body) > LARGE_PIECE_BYTES:
+        model.submit_blocks(_read_blocks(model, head, body), receiver)
+        return
     rows = head.request_format.read_batch(body, model.artefact.metadata.feature_names, model.max_events)
     _check_count(head, len(rows))
-    return rows
+    model.submit(rows, receiver)
+
+
+def _read_blocks(model: Model, head: RequestHead, body: bytes) -> Iterator[NDArray[np.float32]]:
+    """Read a whole body of no more events than are written at once, each block (n, n_features); raises ServiceError."""
+    n_events, max_events = 0, min(model.max_events, WRITTEN_EVENTS)
+    for rows in head.request_format.read_blocks(body, model.artefact.metadata.feature_names, max_events):
+        n_events += len(rows)
+        yield rows
+    _check_count(head, n_events)
 
 
 def _check_count(head: RequestHead, n_events: int) -> None:

@@ -50,8 +50,6 @@ class Format(ABC):
     """A format of requests and responses."""
 
     media_type: str
-    whole_bytes: ClassVar[int] = 2**18
-    """A longer body is read in pieces: reading it at once could take more than a few milliseconds."""
     aliases: tuple[str, ...] = ()
     parameters: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """What parameters of the media type may say, in lower case; others are ignored."""
@@ -90,15 +88,19 @@ class Format(ABC):
         """Make a reader for one body of at most `max_events`."""
 
     def read_batch(self, body: bytes, feature_names: Sequence[str], max_events: int) -> Rows:
-        """Read a whole body of at most `max_events`, and `whole_bytes`, as (n, n_features) finite float32.
+        """Read a whole body of at most `max_events` as (n, n_features) finite float32.
 
         Raises InvalidRequestError, and TooManyEventsError where there are more than are read at once.
         """
-        blocks = self.open_batch(feature_names, min(max_events, BLOCK_EVENTS)).feed(body, last=True)
+        blocks = self.read_blocks(body, feature_names, min(max_events, BLOCK_EVENTS))
         rows = next(blocks)
         for _ in blocks:
             pass
         return rows
+
+    def read_blocks(self, body: bytes, feature_names: Sequence[str], max_events: int) -> Iterator[Rows]:
+        """Read a whole body block by block, as the `feed` of a reader does."""
+        return self.open_batch(feature_names, max_events).feed(body, last=True)
 
     @abstractmethod
     def write_score(self, scores: Scores, accepted: Accepted | None = None) -> bytes:

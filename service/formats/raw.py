@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidRequestError
+from service.formats import faults
 from service.formats.format import (
     AT_LEAST_ONE,
+    BLOCK_EVENTS,
     LITTLE_FLOAT32,
-    WRITTEN_EVENTS,
     Accepted,
     BatchReader,
     Content,
@@ -37,7 +38,6 @@ class Raw(Format):
     """Raw rows in, raw scores out; what has no place in them, as `accepted`, is left out."""
 
     media_type = "application/octet-stream"
-    whole_bytes = 2**20
     parameters: ClassVar = {"dtype": ("float32", "<f4"), "byteorder": ("little",)}
 
     def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[np.float32]:
@@ -45,11 +45,22 @@ class Raw(Format):
 
     def read_batch(self, body: bytes, feature_names: Sequence[str], max_events: int) -> Rows:
         """Read a whole body; this is the hot path."""
-        n_events = count_events(len(body), len(feature_names), "the body is")
-        rows = np.frombuffer(body, LITTLE_FLOAT32).reshape(n_events, len(feature_names))
-        if n_events > min(max_events, WRITTEN_EVENTS) or not np.isfinite(rows).all():
+        rows = whole_rows(body, len(feature_names))
+        if len(rows) > max_events or not np.isfinite(rows).all():
             return super().read_batch(body, feature_names, max_events)
         return rows
+
+    def read_blocks(self, body: bytes, feature_names: Sequence[str], max_events: int) -> Iterator[Rows]:
+        """Read a whole body block by block, where it lies; this is the hot path."""
+        rows = whole_rows(body, len(feature_names))
+        if len(rows) > max_events:
+            yield from super().read_blocks(body, feature_names, max_events)  # which raises what is wrong
+            return
+        for start in range(0, len(rows), BLOCK_EVENTS):
+            block = rows[start : start + BLOCK_EVENTS]
+            if not np.isfinite(block).all():
+                raise InvalidRequestError(faults.array_fault(block, block, "events", feature_names, start))
+            yield block
 
     def open_batch(self, feature_names: Sequence[str], max_events: int) -> RawReader:
         """Make a reader for one body."""
@@ -67,6 +78,12 @@ class Raw(Format):
         """Describe the bytes."""
         description = f"Little-endian float32 of shape {content.shape}: `array.astype('<f4').tobytes()`."
         return {"type": "string", "format": "binary", "description": description}
+
+
+def whole_rows(data: bytes, n_features: int) -> Rows:
+    """View a whole body as (n, n_features); raises InvalidRequestError for parts of events or none."""
+    n_events = count_events(len(data), n_features, "the body is")
+    return np.frombuffer(data, LITTLE_FLOAT32).reshape(n_events, n_features)
 
 
 def read_one(data: bytes, n_features: int, found: str) -> NDArray[np.float32]:

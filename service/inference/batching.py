@@ -39,6 +39,16 @@ class Receiver(Protocol):
         """Take the NonFiniteScoreError, or the error of the runtime."""
 
 
+class Turn(Protocol):
+    """Waits for an iteration of the event loop that is free for a piece of a batch; an asyncio Future is one."""
+
+    def done(self) -> bool:
+        """Tell whether the iteration is not wanted any more."""
+
+    def set_result(self, result: None, /) -> None:
+        """Take this iteration. It must not raise."""
+
+
 class MicroBatch:
     """Scores the events that arrive within one iteration of the event loop in one call of the runtime.
 
@@ -52,7 +62,7 @@ class MicroBatch:
         self._rows = np.zeros((self.CAPACITY_EVENTS, scorer.artefact.n_features), np.float32)
         self._bound = scorer.bind(self._rows)
         self._filled = self._stale = 0
-        self._waiting: list[tuple[Receiver, slice]] = []
+        self._waiting: list[tuple[Receiver, int, int]] = []
         self._scored_s = -math.inf
         self.n_calls = 0
         """How often the runtime was called."""
@@ -89,9 +99,10 @@ class MicroBatch:
 
     def _add(self, end: int, receiver: Receiver) -> None:
         """Have the rows up to `end` scored."""
-        if not self._filled:
+        start = self._filled
+        if not start:
             get_running_loop().call_soon(self._flush)
-        self._waiting.append((receiver, slice(self._filled, end)))
+        self._waiting.append((receiver, start, end))
         self._filled = end
 
     def score(self, features: NDArray[np.float32]) -> Future[Scores]:
@@ -113,19 +124,19 @@ class MicroBatch:
             self._stale = filled
             scores = self._bound.score(filled)
         except Exception as error:
-            for receiver, _ in waiting:
+            for receiver, _, _ in waiting:
                 if not receiver.done():
                     receiver.set_exception(error)
             return
-        all_finite = np.isfinite(scores).all()
-        for receiver, place in waiting:
+        all_finite = math.isfinite(scores.dot(scores))  # not so where squares overflow: then each is looked at
+        for receiver, start, end in waiting:
             if receiver.done():  # its request was cancelled
                 continue
             if all_finite:
-                receiver.set_result(scores[place])
+                receiver.set_result(scores[start:end])
                 continue
             try:
-                receiver.set_result(finite_scores(scores[place]))
+                receiver.set_result(finite_scores(scores[start:end]))
             except NonFiniteScoreError as error:
                 receiver.set_exception(error)
 
@@ -145,7 +156,7 @@ class FairScheduler:
 
     def __init__(self, single_events: MicroBatch) -> None:
         self._single_events = single_events
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: deque[Turn] = deque()
         self._taken = False
         self._began_s = self._ended_s = self._ended_thread_s = self._owed_s = 0.0
 
@@ -170,26 +181,29 @@ class FairScheduler:
 
     async def wait(self) -> None:
         """Wait until this iteration of the loop, or a later one, is free for a piece."""
-        if (turn := self.turn()) is not None:
+        turn: Future[None] = get_running_loop().create_future()
+        self.submit(turn)
+        if not turn.done():
             await turn
             self._began_s = perf_counter()
 
-    def turn(self) -> Future[None] | None:
-        """Take this iteration of the loop if it is free for a piece, else give the future of one that will be."""
+    def submit(self, turn: Turn) -> None:
+        """Let `turn` have this iteration of the loop if it is free for a piece, else a later one."""
         if not self._taken and not self._single_events.waiting:
-            self._take()
-            return None
-        turn: Future[None] = get_running_loop().create_future()
+            self._take(turn)
+            return
         self._waiting.append(turn)
         if not self._taken:
             self._take()
-        return turn
 
-    def _take(self, owed_s: float = 0.0) -> None:
+    def _take(self, turn: Turn | None = None, owed_s: float = 0.0) -> None:
+        """Let `turn` have this iteration, or nothing where single events come first."""
         self._taken = True
         self._began_s = perf_counter()
         self._owed_s = owed_s
-        get_running_loop().call_soon(self._end)
+        if turn is not None:
+            turn.set_result(None)
+        get_running_loop().call_soon(self._end)  # after the task that waits for `turn`
 
     def _end(self) -> None:
         self._ended_s, self._ended_thread_s = perf_counter(), thread_time()
@@ -205,9 +219,8 @@ class FairScheduler:
         while self._waiting and not self._taken:
             turn = self._waiting.popleft()
             if not turn.done():  # its request may be cancelled
-                turn.set_result(None)
                 other_s = thread_time() - self._ended_thread_s
-                self._take(owed_s=min(other_s, self.MAX_OWED_S) if other_s > self.MIN_OWED_S else 0.0)
+                self._take(turn, owed_s=min(other_s, self.MAX_OWED_S) if other_s > self.MIN_OWED_S else 0.0)
 
 
 def finite_scores(scores: Scores) -> Scores:

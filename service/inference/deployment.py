@@ -1,7 +1,6 @@
 """What every protocol calls: the model in use, the scores of an array or of a batch in blocks, and the status."""
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 import numpy as np
@@ -57,53 +56,38 @@ class BatchScores:
 
 
 class WholeBatch:
-    """A large batch that has arrived in whole, is read at once and scored in pieces."""
+    """A large batch that has arrived in whole, whose pieces are read and scored in turns of the scheduler."""
 
     def __init__(
-        self,
-        scorer: Scorer,
-        scheduler: FairScheduler,
-        read: Callable[[], NDArray[np.float32]],
-        receiver: Receiver,
+        self, scorer: Scorer, scheduler: FairScheduler, blocks: Iterable[NDArray[np.float32]], receiver: Receiver
     ) -> None:
         self._scorer = scorer
         self._scheduler = scheduler
-        self._read = read
+        self._pieces = (piece for block in blocks for piece in scheduler.pieces(block))
         self._receiver = receiver
-        self._rows: NDArray[np.float32] | None = None
+        self._next: NDArray[np.float32] | None = None
         self._scores: list[Scores] = []
-        self._n_scored = 0
 
-    def score(self) -> None:
-        """Score the next piece, and those after it, when the event loop is free for it."""
-        turn = self._scheduler.turn()
-        if turn is None:
-            self._score_pieces()
-        else:
-            turn.add_done_callback(self._score_pieces)
+    def done(self) -> bool:
+        """Tell whether the scores are not wanted any more."""
+        return self._receiver.done()
 
-    def _score_pieces(self, _: object = None) -> None:
-        if self._receiver.done():
-            return
+    def set_result(self, _: None, /) -> None:
+        """Score the next piece, and those after it while the scheduler lets it go on."""
         try:
-            if self._rows is None:
-                self._rows = self._read()
-            self._score_piece(self._rows)
-            while self._n_scored < len(self._rows) and self._scheduler.goes_on:
-                self._score_piece(self._rows)
-            scores = joined(self._scores) if self._n_scored == len(self._rows) else None
+            self._scores.append(self._scorer.score(next(self._pieces) if self._next is None else self._next))
+            # The next one is read at once, for that tells whether there is one.
+            while (piece := next(self._pieces, None)) is not None and self._scheduler.goes_on:
+                self._scores.append(self._scorer.score(piece))
+            scores = joined(self._scores) if piece is None else None
         except Exception as error:
             self._receiver.set_exception(error)
             return
         if scores is None:
-            self.score()
+            self._next = piece
+            self._scheduler.submit(self)
         else:
             self._receiver.set_result(scores)
-
-    def _score_piece(self, rows: NDArray[np.float32]) -> None:
-        piece = rows[self._n_scored : self._n_scored + self._scheduler.piece_events]
-        self._scores.append(self._scorer.score(piece))
-        self._n_scored += len(piece)
 
 
 def joined(scores: list[Scores]) -> Scores:
@@ -157,19 +141,19 @@ class Model:
         """Wait until the worker is free for work that takes as long as a piece of a batch."""
         await self._scheduler.wait()
 
-    def submit(self, read: Callable[[], NDArray[np.float32]], receiver: Receiver, *, large: bool) -> None:
-        """Score the rows (n, n_features) that `read` gives, finite float32.
+    def submit(self, rows: NDArray[np.float32], receiver: Receiver) -> None:
+        """Score `rows` (n, n_features), finite float32: a few in a micro-batch, more as `submit_blocks` does."""
+        if len(rows) <= SMALL_BATCH_EVENTS:
+            self.micro_batch.submit(rows, receiver)
+        else:
+            self.submit_blocks((rows,), receiver)
 
-        `large` rows are read, and scored in pieces, once this iteration of the event loop, or a later one, is free for
-        that; few are scored in a micro-batch. The receiver gets what `read` raises, if it is not raised here.
+    def submit_blocks(self, blocks: Iterable[NDArray[np.float32]], receiver: Receiver) -> None:
+        """Score blocks of rows (n, n_features), finite float32, at least one, in pieces that are fairly scheduled.
+
+        Each is read from `blocks` when it is to be scored. The receiver gets what reading raises.
         """
-        if not large:
-            rows = read()
-            if len(rows) <= SMALL_BATCH_EVENTS:
-                self.micro_batch.submit(rows, receiver)
-                return
-            read = partial(np.asarray, rows)
-        WholeBatch(self._scorer, self._scheduler, read, receiver).score()
+        self._scheduler.submit(WholeBatch(self._scorer, self._scheduler, blocks, receiver))
 
     def start_batch(self) -> BatchScores:
         """Start a batch whose rows arrive in blocks."""

@@ -20,12 +20,19 @@ from service.server.cycle import connection_headers, write_response
 from service.server.known_heads import KnownHead
 from service.server.request_parser import IDLE, RequestParser
 
+END_OF_LINE: Final = b"\r\n"
 END_OF_HEAD: Final = b"\r\n\r\n"
-WHOLE_BYTES: Final = 2**20
-"""A longer body of any format is read and scored in pieces, while it arrives."""
+WHOLE_BYTES: Final = 2**22
+"""A longer body is read and scored in pieces, while it arrives."""
 
-MAX_PIECES: Final = 64
-"""How many pieces of a body are kept, each of which takes more memory than its bytes."""
+SHORT_PIECE_BYTES: Final = 512
+"""The pieces of a body are kept while they are longer than this on average: shorter ones take more memory than they
+have bytes. A few may be shorter."""
+
+FEW_PIECES: Final = 64
+
+CONTENT_LENGTHS: Final = tuple(b"content-length: %d\r\n" % n_bytes for n_bytes in range(256))
+"""The header of short bodies."""
 
 
 class Exchange(Admitted):
@@ -45,6 +52,23 @@ class Exchange(Admitted):
         self.n_head_bytes = n_head_bytes
         self.missing_bytes = n_head_bytes + known.body_bytes - len(data)
         self.began_s = began_s
+
+    def add(self, data: bytes) -> bool:
+        """Keep a piece of the body, unless it is more than the body, or one short piece too many."""
+        missing_bytes = self.missing_bytes - len(data)
+        n_bytes = self.known.body_bytes - missing_bytes
+        if missing_bytes < 0 or len(self.data) >= FEW_PIECES + n_bytes // SHORT_PIECE_BYTES:
+            return False
+        self.data.append(data)
+        self.missing_bytes = missing_bytes
+        return True
+
+    def body(self) -> bytes:
+        """Give the body, once all of it is there."""
+        first, *others = self.data
+        if not others:
+            return first[self.n_head_bytes :]
+        return b"".join([memoryview(first)[self.n_head_bytes :], *others])
 
     def done(self) -> bool:
         """Tell whether the scores are not wanted any more."""
@@ -85,9 +109,7 @@ class ShortWay(RequestParser):
         """Answer a request with a known head, or parse what arrives."""
         exchange = self._exchange
         if exchange is not None:
-            if len(data) <= exchange.missing_bytes and len(exchange.data) < MAX_PIECES:
-                exchange.data.append(data)
-                exchange.missing_bytes -= len(data)
+            if exchange.add(data):
                 if not exchange.missing_bytes:
                     self._score(exchange)
                 return
@@ -127,8 +149,12 @@ class ShortWay(RequestParser):
         known = exchange.known
         body = known.shortcut.write(scores)
         staying, _ = connection_headers(self.server_state.default_headers)
-        head = b"%bcontent-length: %d\r\n%b\r\n" % (known.response_head, len(body), staying)
-        write_response(self.transport, self.scheme, head, body)
+        if len(body) < len(CONTENT_LENGTHS):
+            parts = known.response_head, CONTENT_LENGTHS[len(body)], staying, END_OF_LINE, body
+            self.transport.write(b"".join(parts))
+        else:
+            head = b"%bcontent-length: %d\r\n%b\r\n" % (known.response_head, len(body), staying)
+            write_response(self.transport, self.scheme, head, body)
         self.server_state.total_requests += 1
         self._note_response(exchange, 200, len(scores))
 
@@ -184,12 +210,7 @@ class ShortWay(RequestParser):
 
     def _score(self, exchange: Exchange) -> None:
         """Have the body scored."""
-        first, *others = exchange.data
-        if others:  # joined without the head, so that a long body is copied once
-            body = b"".join([memoryview(first)[exchange.n_head_bytes :], *others])
-        else:
-            body = first[exchange.n_head_bytes :]
         try:
-            exchange.known.shortcut.submit(body, exchange)
+            exchange.known.shortcut.submit(exchange.body(), exchange)
         except Exception:  # the long way tells what is wrong
             self.take_long_way()

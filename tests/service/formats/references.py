@@ -77,11 +77,19 @@ def outcome(opened: Open, pieces: Sequence[bytes], names: Sequence[str] = NAMES,
 
 
 def whole_outcome(body: bytes, media_type: str, names: Sequence[str] = NAMES, most: int = MANY) -> Outcome:
-    """Read a batch that is there whole to its rows, or to the message of its refusal."""
+    """Read a batch that is there whole to its rows, or to the message of its refusal, at once and block by block."""
+    fmt = FORMATS.of_request(media_type)
+    in_blocks: Outcome
     try:
-        return FORMATS.of_request(media_type).read_batch(body, names, most)
+        in_blocks = np.concatenate([block.copy() for block in fmt.read_blocks(body, names, most)])
+    except (InvalidRequestError, BodyTooLargeError) as error:
+        in_blocks = str(error)
+    try:
+        at_once = fmt.read_batch(body, names, most)
     except (InvalidRequestError, BodyTooLargeError) as error:
         return str(error)
+    assert_same(in_blocks, at_once)
+    return at_once
 
 
 def event_outcome(body: bytes, media_type: str, names: Sequence[str] = NAMES) -> Outcome:

@@ -1,7 +1,7 @@
 """Arrays in, scores out: what a protocol that is no HTTP needs, without one."""
 
 import asyncio
-from functools import partial
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -117,14 +117,14 @@ async def test_bodies_are_read_one_in_each_iteration_where_that_takes_long(model
     events, read, kept = sample_events(SMALL_BATCH_EVENTS + 1), list[int](), [Kept() for _ in range(4)]
     kept[1] = Kept(wanted=False)
 
-    def read_rows(number: int) -> Scores:
+    def read_blocks(number: int) -> Iterator[Scores]:
         read.append(number)
         if number == 2:
             raise InvalidRequestError("no rows")
-        return events
+        yield events
 
     for number, receiver in enumerate(kept):
-        model.submit(partial(read_rows, number), receiver, large=True)
+        model.submit_blocks(read_blocks(number), receiver)
     assert read == [0]
     for _ in range(20):
         n_read = len(read)
@@ -142,12 +142,14 @@ async def test_a_body_of_many_events_is_scored_in_pieces(model: Model) -> None:
     events, read, kept = sample_events(3 * CHUNK_EVENTS + 1), list[int](), [Kept(), Kept(), Kept()]
     beyond = np.concatenate([events, BEYOND])
 
-    def read_rows(number: int) -> Scores:
+    def read_blocks(number: int) -> Iterator[Scores]:
         read.append(number)
-        return beyond if number == 2 else events
+        rows = beyond if number == 2 else events
+        for start in range(0, len(rows), CHUNK_EVENTS):
+            yield rows[start : start + CHUNK_EVENTS]
 
     for number, receiver in enumerate(kept):
-        model.submit(partial(read_rows, number), receiver, large=True)
+        model.submit_blocks(read_blocks(number), receiver)
     n_iterations = 0
     while not kept[2].results:
         if read == [0, 1]:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW, Format
+from service.formats.format import WRITTEN_EVENTS
 from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
 from service.security.api_keys import add_key, remove_keys
@@ -25,7 +26,7 @@ from tests.service.server.memory_connection import Transport, Worker, settle
 
 N_EVENTS = (1, 3, 200, 1500)
 MANY_EVENTS = 15_000
-"""Events that are scored in pieces, and read at once where they are raw."""
+"""Events that are read block by block, and scored in pieces."""
 
 
 class Models(NamedTuple):
@@ -53,11 +54,13 @@ def requests_of(fmt: Format) -> Iterator[tuple[str, bytes]]:
         yield path, body
         yield path, b"\xff" * len(body)
         yield path, body[:-4] + b"\xff\xff\xff\xff"  # NaN in the binary formats
-    if fmt is RAW:
-        yield "/score/batch", fmt.write("events", sample_events(MANY_EVENTS))
 
 
 BODIES = [(fmt, path, body) for fmt in (JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW) for path, body in requests_of(fmt)]
+RIGHT = list(range(0, len(BODIES), 3))
+for fmt in (JSON, RAW):
+    RIGHT.append(len(BODIES))
+    BODIES.append((fmt, "/score/batch", fmt.write("events", sample_events(MANY_EVENTS))))
 HEADERS: list[Sequence[str]] = [
     (),
     ("Accept: application/json",),
@@ -164,7 +167,7 @@ async def ask(worker: Worker, transport: Transport, request: bytes) -> tuple[byt
     return bytes(transport.sent[n_sent:]), worker.n_asked > n_asked
 
 
-@pytest.mark.parametrize("place", range(0, len(BODIES), 3))
+@pytest.mark.parametrize("place", RIGHT)
 def test_a_request_with_a_known_head_never_comes_to_the_application(models: Models, place: int) -> None:
     """The second one with the same head is answered without it, as long as a short body, on any connection."""
     fmt, path, body = BODIES[place]
@@ -182,12 +185,12 @@ def test_a_request_with_a_known_head_never_comes_to_the_application(models: Mode
     asyncio.run(both())
 
 
-def test_long_bodies_that_take_long_to_read_come_to_the_application(models: Models) -> None:
-    """They are read in pieces, however often their head was answered."""
+def test_batches_whose_scores_take_long_to_write_come_to_the_application(models: Models) -> None:
+    """They are written in pieces, however often their head was answered."""
 
     async def ask_twice() -> None:
         async with Worker(models.artefacts[0], Settings()).running() as worker:
-            request = post(JSON.write("events", sample_events(MANY_EVENTS)), path="/score/batch")
+            request = post(RAW.write("events", sample_events(WRITTEN_EVENTS + 1)), fmt=RAW, path="/score/batch")
             for _ in range(2):
                 _, asked = await ask(worker, worker.connect(), request)
                 assert asked
