@@ -117,11 +117,12 @@ def test_limits_hold_on_a_socket(model_path: Path, tmp_path: Path) -> None:
             slow.sendall(b"POST /score/batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n")
             slow.sendall(b"Content-Length: 4000\r\nExpect: 100-continue\r\n\r\n")
             assert slow.recv(1000).startswith(b"HTTP/1.1 100 ")
+            slow.sendall(EVENTS.tobytes()[:2000])  # or it would be too slow for others that want its room
             refused = client.post("/score/batch", content=EVENTS.tobytes()[:2000], headers=raw)
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
             late.sendall(b"GET / HTTP/1.1\r\n")
             assert late.recv(1000).startswith(b"HTTP/1.1 408 ")
-            slow.sendall(EVENTS.tobytes()[:4000])
+            slow.sendall(EVENTS.tobytes()[2000:4000])
             assert slow.recv(1000).startswith(b"HTTP/1.1 200 ")
         held = [socket.socket(socket.AF_UNIX) for _ in range(20)]
         try:
