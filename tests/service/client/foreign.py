@@ -1,7 +1,8 @@
 """A server that is not ours, as a proxy in front of the service: it gives responses that a test writes."""
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -16,16 +17,24 @@ class Answer(NamedTuple):
     body: bytes = b""
 
 
+class Foreign(NamedTuple):
+    """Where the server listens, and when each request had arrived, on the monotonic clock."""
+
+    url: str
+    arrivals_s: list[float]
+
+
 @contextmanager
-def foreign_server(answers: Sequence[Answer]) -> Iterator[str]:
-    """Give these responses one after the other, and the last again and again; the block has the URL."""
-    left = list(answers)
+def foreign_server(*answers: Answer) -> Iterator[Foreign]:
+    """Give these responses one after the other, and the last again and again."""
+    left, arrivals_s = list(answers), list[float]()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:  # so called by http.server
             self.rfile.read(int(self.headers["Content-Length"]))
+            arrivals_s.append(time.monotonic())
             answer = left.pop(0) if len(left) > 1 else left[0]
             self.send_response(answer.status)
             for name, value in (*answer.headers.items(), ("Content-Length", str(len(answer.body)))):
@@ -41,7 +50,7 @@ def foreign_server(answers: Sequence[Answer]) -> Iterator[str]:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield Foreign(f"http://127.0.0.1:{server.server_port}", arrivals_s)
         finally:
             server.shutdown()
             thread.join()
