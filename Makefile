@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TOOLS := build/tools
+CLIENTS := build/clients
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 # What the shipped models are made of: seeds, so that anyone can make them again.
@@ -43,7 +44,7 @@ test: .venv/everything ## run the tests that every change must pass, three minut
 	$(PYTEST) $(PARALLEL) -m "not slow" $(if $(COVERAGE),--cov)
 
 .PHONY: test-slow
-test-slow: .venv/everything ## run the slow tests: kills, full disks, fuzzing, simulation, installation
+test-slow: .venv/everything $(CLIENTS)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
 	$(PYTEST) $(PARALLEL) -m "slow and not serial"
 	$(PYTEST) -m serial --override-ini faulthandler_timeout=2400
 
@@ -203,6 +204,13 @@ clean: ## remove the environments, caches and what is built; data and runs stay
 $(TOOLS)/ready: requirements/tools.txt
 	$(PYTHON) -m venv --clear $(TOOLS)
 	$(TOOLS)/bin/$(INSTALL) --require-hashes --no-deps -r requirements/tools.txt
+	@touch $@
+
+# Clients of other projects, which ask for older packages than ours.
+$(CLIENTS)/ready: Makefile
+	@echo "installing clients of Triton and KServe into $(CLIENTS): a few minutes"
+	$(PYTHON) -m venv --clear $(CLIENTS)
+	$(CLIENTS)/bin/$(INSTALL) 'kserve==0.21.*' 'tritonclient[grpc,http]==2.73.*'
 	@touch $@
 
 build/sbom.json: pyproject.toml requirements/service.txt $(TOOLS)/ready

@@ -115,10 +115,7 @@ class Inference:
         request, model, point = asked.message, asked.model, asked.parameters.point
         response = self._response(model_name=request.model_name, model_version=VERSION, id=request.id)
         for name, value in response_parameters(model, point).items():
-            if isinstance(value, str):
-                response.parameters[name].string_param = value
-            else:
-                response.parameters[name].double_param = value
+            response.parameters[name].string_param = str(value)  # KServe's client knows no parameter with a fraction
         for name in asked.outputs:
             datatype = BOOLEAN if name == ACCEPTED_NAME else FLOAT
             output = response.outputs.add(name=name, datatype=datatype, shape=[len(scores), 1])
