@@ -63,12 +63,13 @@ class Exchange(Admitted):
         self.missing_bytes = missing_bytes
         return True
 
-    def body(self) -> bytes:
-        """Give the body, once all of it is there."""
+    def join(self) -> bytes:
+        """Give the body, once all of it is there; its pieces are kept no longer."""
         first, *others = self.data
-        if not others:
-            return first[self.n_head_bytes :]
-        return b"".join([memoryview(first)[self.n_head_bytes :], *others])
+        head = first[: self.n_head_bytes]
+        body = b"".join([memoryview(first)[self.n_head_bytes :], *others]) if others else first[self.n_head_bytes :]
+        self.data = [head, body]
+        return body
 
     def done(self) -> bool:
         """Tell whether the scores are not wanted any more."""
@@ -211,6 +212,6 @@ class ShortWay(RequestParser):
     def _score(self, exchange: Exchange) -> None:
         """Have the body scored."""
         try:
-            exchange.known.shortcut.submit(exchange.body(), exchange)
+            exchange.known.shortcut.submit(exchange.join(), exchange)
         except Exception:  # the long way tells what is wrong
             self.take_long_way()

@@ -1,7 +1,6 @@
 """One process that serves: uvicorn's server, until a signal."""
 
 import asyncio
-import gc
 import logging
 import math
 import multiprocessing
@@ -29,6 +28,7 @@ from service.model.scorer import Scorer
 from service.reload.applier import Applier
 from service.reload.snapshot import FILE_FAULTS, Snapshot
 from service.reload.watcher import HANDLED_SIGNALS
+from service.server import memory
 from service.server.connections import ConnectionServer, all_sent
 from service.server.known_heads import KnownHeads
 from service.server.limits import Limits
@@ -43,13 +43,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KEPT_BYTES: Final = 2**24
-
-GARBAGE_OBJECTS: Final = 50_000
-"""New objects, less those gone again, before a search for cycles; thirty requests at once make the default of 700."""
-
 TIMEOUT_CHECK_S: Final = 1
 """Interval in seconds at which timeouts are checked."""
+
+RELEASE_S: Final = 30
+"""Interval in seconds at which freed memory is given back."""
 
 TICKS_S: Final = 10
 """Ticks of the server in a second."""
@@ -112,8 +110,8 @@ class Server(uvicorn.Server):
         if self.should_exit:
             return
         await super().startup(sockets or [])
-        keep_freed_memory()
-        collect_garbage_rarely()
+        memory.keep_freed()
+        memory.collect_garbage_rarely()
         times_s = (self._settings.header_s, self._settings.request_s)
         make = partial(self._make_protocol, self.server_state, None)
         self._main = ConnectionServer(
@@ -181,6 +179,8 @@ class Server(uvicorn.Server):
             self._n_dropped = StderrHandler.n_dropped
         if counter % (TIMEOUT_CHECK_S * TICKS_S) == 0:
             self._check_timeouts()
+        if counter % (RELEASE_S * TICKS_S) == 0:
+            memory.release_freed()
         if self._main is not None:
             self._source.tick(self._main.n_starting + len(self.server_state.connections))
         if now_s >= self._closes_at:
@@ -264,23 +264,7 @@ class Server(uvicorn.Server):
     def _use_model(self, scorer: Scorer) -> None:
         """Score the requests that begin from now on with another model."""
         self._application.use_model(scorer)
-        collect_garbage_rarely()
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep what pieces of bodies leave, instead of asking the system for it again and again.
-
-    It takes the largest block that was ever mapped and freed for what is worth keeping: without one, raw batches took
-    a tenth more time, in page faults.
-    """
-    bytearray(KEPT_BYTES)
-
-
-def collect_garbage_rarely() -> None:
-    """Spare requests the search for cycles among what lives as long as the process, and among each other's objects."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_OBJECTS)
+        memory.collect_garbage_rarely()
 
 
 def _config(application: Application, snapshot: Snapshot) -> uvicorn.Config:
