@@ -140,6 +140,10 @@ soak: .venv/everything ## load, faults, reloads and bad input at once, 20 minute
 bench: .venv/everything ## the service beside its ceilings, three minutes, every response checked (needs wrk)
 	$(BIN)/python -m benchmarks bench $(if $(MODEL),--model $(MODEL))
 
+.PHONY: bench-grpc
+bench-grpc: .venv/everything ## calls of gRPC beside HTTP, a minute, every response checked (needs wrk, h2load)
+	$(BIN)/python -m benchmarks grpc $(if $(MODEL),--model $(MODEL))
+
 .PHONY: bench-peers
 bench-peers: .venv/everything ## other ways to serve the same model beside this one, each in its own environment, half an hour (needs wrk, npm)
 	$(BIN)/python -m benchmarks peers

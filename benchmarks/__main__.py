@@ -31,6 +31,10 @@ SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
         "Measure the service beside its ceilings.",
         [option("--rounds", 7, "Runs of each case with a goal.", COUNT)],
     ),
+    "grpc": (
+        "Measure calls of gRPC beside requests over HTTP.",
+        [option("--rounds", 5, "Runs of each case.", COUNT)],
+    ),
     "load": (
         "Run Locust against a service.",
         [option("--users", 8, "Concurrent clients.", COUNT), option("--seconds", 30, "Duration.", COUNT)],

@@ -40,8 +40,7 @@ def seeds() -> list[bytes]:
 def check_message() -> Callable[[bytes], None]:
     """Make the check of a message."""
     from service.api.app import create_app
-    from service.api.open_inference.grpc_infer import parse, pieces, read_request
-    from service.api.open_inference.messages import message
+    from service.api.open_inference.grpc_request import Requests
     from service.errors import ServiceError
     from service.formats.raw import RAW
     from service.model.artefact import parse_artefact
@@ -51,16 +50,18 @@ def check_message() -> Callable[[bytes], None]:
     artefact = parse_artefact(model().SerializeToString())
     application = create_app(Settings(), artefact)
     application.deployment.open(Scorer(artefact))
-    names, request = artefact.metadata.feature_names, message("inference.ModelInferRequest")
+    names, requests = artefact.metadata.feature_names, Requests(application.served)
 
     def check(data: bytes) -> None:
         try:
-            asked = read_request(parse(request, data), application.served)
-            rows = RAW.read_batch(b"".join(pieces(asked)), names, MAX_EVENTS)
+            request = requests.read(requests.parse(data))
+            rows = RAW.read_batch(b"".join(request.pieces()), names, MAX_EVENTS)
         except ServiceError:
             return
-        assert rows.shape == (asked.n_events, len(names))
+        assert rows.shape == (request.asked.n_events, len(names))
         assert np.isfinite(rows).all()
-        assert set(asked.outputs) <= {"anomaly_score", "accepted"}
+        assert set(request.asked.outputs) <= {"anomaly_score", "accepted"}
+        anew = Requests(application.served).read(requests.parse(data))
+        assert anew.asked == request.asked  # a known request means what it meant
 
     return check

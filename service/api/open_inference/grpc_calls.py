@@ -6,7 +6,8 @@ from typing import Any, Final
 import msgspec
 
 from service.api.open_inference.description import ServedModel, server_metadata
-from service.api.open_inference.grpc_infer import STREAM_INFER, parse
+from service.api.open_inference.grpc_infer import STREAM_INFER
+from service.api.open_inference.grpc_request import parse
 from service.api.open_inference.messages import message
 from service.api.open_inference.statistics import Statistics
 from service.errors import InvalidRequestError

@@ -1,74 +1,57 @@
-"""ModelInfer: a message with events as bytes, or as numbers, becomes one with scores."""
+"""ModelInfer, in a call and in a stream: bytes of a message in, bytes of a message out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from service.api.native import LARGE_PIECE_BYTES
-from service.api.open_inference.description import ACCEPTED_NAME, BOOLEAN, FLOAT, VERSION, ServedModel
+from service.api.open_inference.description import ACCEPTED_NAME, ServedModel
+from service.api.open_inference.grpc_request import Asked, Request, Requests
 from service.api.open_inference.messages import message
-from service.api.open_inference.parameters import (
-    US,
-    Parameters,
-    check_input,
-    check_outputs,
-    read_parameters,
-    response_parameters,
-)
+from service.api.open_inference.parameters import US
 from service.api.open_inference.statistics import Statistics, Timer
-from service.errors import InvalidRequestError, NotReadyError, ServiceError, describe
-from service.formats.format import BLOCK_EVENTS, LITTLE_FLOAT32, WRITTEN_EVENTS
+from service.errors import NotReadyError, ServiceError, describe
+from service.formats.format import LITTLE_FLOAT32, WRITTEN_EVENTS
 from service.formats.raw import RAW
-from service.inference.deployment import Model
-from service.model.artefact import INPUT_NAME, WorkingPoint
 
 Limit = Callable[[float], None]
 """Ends a request after so many seconds from now, unless it is to end before."""
 
 STREAM_INFER: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
 
-NUMBERS: Final = "fp32_contents"
-"""The field of an input's contents that float32 belong in."""
-
-
-class Request(NamedTuple):
-    """What a message asks for."""
-
-    message: Any
-    model: Model
-    parameters: Parameters
-    outputs: tuple[str, ...]
-    n_events: int
+ID, CONTENTS = b"\x1a", b"\x32"
+"""The tags of these fields in ModelInferResponse: its other fields are written before."""
+RESPONSE = b"\x12"
+"""The tag of the response in ModelStreamInferResponse."""
 
 
 class Inference:
     """The call ModelInfer, and its form in a stream."""
 
     def __init__(self, served: ServedModel, statistics: Statistics) -> None:
-        self._served = served
+        self._deployment = served.deployment
         self._statistics = statistics
-        self._request = message("inference.ModelInferRequest")
+        self._requests = Requests(served)
         self._response = message("inference.ModelInferResponse")
         self._stream_response = message("inference.ModelStreamInferResponse")
 
     async def infer(self, body: bytes, began_s: float, limit: Limit) -> bytes:
         """Score the events of a message that began to arrive at a monotonic time; raises ServiceError."""
-        return bytes((await self._infer(parse(self._request, body), began_s, limit)).SerializeToString())
+        return await self._infer(self._requests.parse(body), began_s, limit)
 
     async def infer_in_stream(self, body: bytes, began_s: float, limit: Limit) -> bytes:
         """Score as `infer` does; what is wrong with a message that can be parsed is said in the response."""
-        request = parse(self._request, body)
+        given = self._requests.parse(body)
+        request_id = given.id
         try:
-            response = self._stream_response(infer_response=await self._infer(request, began_s, limit))
+            return _field(RESPONSE, await self._infer(given, began_s, limit))
         except ServiceError as error:
             if type(error) is NotReadyError:  # the service stops
                 raise
-            return self.error_in_stream(error, request.id)
-        return bytes(response.SerializeToString())
+            return self.error_in_stream(error, request_id)
 
     def error_in_stream(self, error: ServiceError, request_id: str = "") -> bytes:
         """Say in a stream what is wrong with a request."""
@@ -76,134 +59,80 @@ class Inference:
         response.infer_response.id = request_id
         return bytes(response.SerializeToString())
 
-    async def _infer(self, request: Any, began_s: float, limit: Limit) -> Any:
+    async def _infer(self, given: Any, began_s: float, limit: Limit) -> bytes:
         timer = Timer(began_s)
         try:
-            asked = read_request(request, self._served)
+            request = self._requests.read(given)
+            asked = request.asked
             if asked.parameters.timeout_us:
                 limit(began_s + asked.parameters.timeout_us * US - monotonic())
-            scores = await self._score(asked, timer)
+            scores = await self._score(request, timer)
             timer.note_scored()
-            response = await self._write(asked, scores)
+            if request.raw is not None:
+                response = _write_raw(request, scores)
+            else:
+                response = await self._write_numbers(request, scores)
         except BaseException:
             self._statistics.note_failure(timer)
             raise
         self._statistics.note_success(timer, asked.model, asked.n_events)
-        self._served.deployment.metrics.note_events(asked.n_events)
+        self._deployment.metrics.note_events(asked.n_events)
         return response
 
-    async def _score(self, asked: Request, timer: Timer) -> NDArray[np.float32]:
+    async def _score(self, request: Request, timer: Timer) -> NDArray[np.float32]:
         """Score the events as (n_events,)."""
-        model, deployment = asked.model, self._served.deployment
+        asked, deployment = request.asked, self._deployment
+        model, n_bytes = asked.model, asked.n_events * asked.model.event_bytes
         names = model.artefact.metadata.feature_names
-        n_bytes = asked.n_events * model.event_bytes
         admission = deployment.event_admission if asked.n_events == 1 else deployment.admission
         with admission.admit(asked.n_events, n_bytes):
             if n_bytes <= LARGE_PIECE_BYTES:
                 started_s = monotonic()
-                rows = RAW.read_batch(b"".join(pieces(asked)), names, model.max_events)
+                rows = RAW.read_batch(b"".join(request.pieces()), names, model.max_events)
                 timer.note_read(started_s)
                 return await model.score(rows)
             batch, reader = model.start_batch(), RAW.open_batch(names, model.max_events)
             blocks = (
-                block for piece in pieces(asked) for block in reader.feed(piece, reader.n_bytes + len(piece) == n_bytes)
+                block
+                for piece in request.pieces()
+                for block in reader.feed(piece, reader.n_bytes + len(piece) == n_bytes)
             )
             await batch.add(timer.time_reading(blocks), large=True, last=True)
             return batch.join()
 
-    async def _write(self, asked: Request, scores: NDArray[np.float32]) -> Any:
-        request, model, point = asked.message, asked.model, asked.parameters.point
-        response = self._response(model_name=request.model_name, model_version=VERSION, id=request.id)
-        for name, value in response_parameters(model, point).items():
-            response.parameters[name].string_param = str(value)  # KServe's client knows no parameter with a fraction
-        for name in asked.outputs:
-            datatype = BOOLEAN if name == ACCEPTED_NAME else FLOAT
-            output = response.outputs.add(name=name, datatype=datatype, shape=[len(scores), 1])
-            if request.raw_input_contents:
-                response.raw_output_contents.append(_bytes(scores, name, point))
-                continue
-            numbers = output.contents.bool_contents if name == ACCEPTED_NAME else output.contents.fp32_contents
+    async def _write_numbers(self, request: Request, scores: NDArray[np.float32]) -> bytes:
+        """Write the response to a request with numbers, in pieces, fairly scheduled beside other work."""
+        asked = request.asked
+        response = self._response.FromString(asked.head)
+        response.id = request.id
+        for output in response.outputs:
+            numbers = output.contents.bool_contents if output.name == ACCEPTED_NAME else output.contents.fp32_contents
             for start in range(0, len(scores), WRITTEN_EVENTS):
                 if start:
-                    await model.wait()
-                numbers.extend(_values(scores[start : start + WRITTEN_EVENTS], name, point).tolist())
-        return response
+                    await asked.model.wait()
+                numbers.extend(_values(asked, output.name, scores[start : start + WRITTEN_EVENTS]).tolist())
+        return bytes(response.SerializeToString())
 
 
-def parse(kind: Any, body: bytes) -> Any:
-    """Parse a message; raises InvalidRequestError."""
-    try:
-        return kind.FromString(body)
-    except DecodeError as error:
-        name = kind.DESCRIPTOR.name
-        raise InvalidRequestError(f"the message cannot be parsed, expected a {name} of the public contract") from error
+def _write_raw(request: Request, scores: NDArray[np.float32]) -> bytes:
+    """Write the response to a request with bytes: fields of a message may come one after the other in any order."""
+    contents = [_field(CONTENTS, _values(request.asked, name, scores).tobytes()) for name in request.asked.outputs]
+    identifier = _field(ID, request.id.encode()) if request.id else b""
+    return b"".join([request.asked.head, identifier, *contents])
 
 
-def read_request(request: Any, served: ServedModel) -> Request:
-    """Check what a message asks for, but the numbers of its events.
-
-    Raises InvalidRequestError, UnknownModelError and NotReadyError.
-    """
-    model = served.find(request.model_name, request.model_version)
-    given = {name: _parameter(value) for name, value in request.parameters.items()}
-    parameters = read_parameters(given, model)
-    if len(request.inputs) != 1:
-        raise InvalidRequestError(f"the request has {len(request.inputs)} inputs, expected one, {INPUT_NAME!r}")
-    tensor = request.inputs[0]
-    n_features = model.artefact.n_features
-    n_events = check_input(tensor.name, tensor.datatype, tensor.shape, n_features)
-    outputs = check_outputs([output.name for output in request.outputs], parameters.point)
-    _check_length(request, n_events, n_features)
-    return Request(request, model, parameters, outputs, n_events)
-
-
-def _check_length(request: Any, n_events: int, n_features: int) -> None:
-    """Require as many numbers as the shape says, as bytes or in the field of their type, and in one of the two only."""
-    contents, raw = request.inputs[0].contents, request.raw_input_contents
-    filled = {field.name: len(value) for field, value in contents.ListFields()}
-    expected = f"{n_events * n_features} as the shape [{n_events}, {n_features}] says"
-    if raw:
-        if len(raw) != 1:
-            raise InvalidRequestError(f"raw_input_contents has {len(raw)} entries, expected one for the one input")
-        if filled:
-            raise InvalidRequestError(
-                f"the request has raw_input_contents and {next(iter(filled))}, expected one of them"
-            )
-        if len(raw[0]) != n_events * n_features * LITTLE_FLOAT32.itemsize:
-            raise InvalidRequestError(
-                f"raw_input_contents[0] has {len(raw[0])} bytes, expected 4 for each of {expected}"
-            )
-        return
-    others = [name for name in filled if name != NUMBERS]
-    if others:
-        raise InvalidRequestError(f"input {INPUT_NAME!r} has {others[0]}, expected {NUMBERS} or raw_input_contents")
-    if filled.get(NUMBERS, 0) != n_events * n_features:
-        found = filled.get(NUMBERS, 0)
-        raise InvalidRequestError(f"input {INPUT_NAME!r} has {found} numbers in {NUMBERS}, expected {expected}")
-
-
-def _parameter(value: Any) -> object:
-    kind = value.WhichOneof("parameter_choice")
-    return None if kind is None else getattr(value, kind)
-
-
-def pieces(asked: Request) -> Iterator[bytes]:
-    """Give the events as little-endian float32, row after row; numbers are converted in pieces."""
-    request = asked.message
-    if request.raw_input_contents:
-        yield request.raw_input_contents[0]
-        return
-    numbers = request.inputs[0].contents.fp32_contents
-    n_numbers = BLOCK_EVENTS * asked.model.artefact.n_features
-    for start in range(0, len(numbers), n_numbers):
-        yield np.array(numbers[start : start + n_numbers], LITTLE_FLOAT32).tobytes()
-
-
-def _values(scores: NDArray[np.float32], name: str, point: WorkingPoint | None) -> NDArray[np.generic]:
+def _values(asked: Asked, output: str, scores: NDArray[np.float32]) -> NDArray[Any]:
     """Give the output of that name."""
-    return point.accepts(scores) if name == ACCEPTED_NAME and point is not None else scores
+    if output == ACCEPTED_NAME and asked.parameters.point is not None:
+        return asked.parameters.point.accepts(scores)
+    return scores.astype(LITTLE_FLOAT32, copy=False)
 
 
-def _bytes(scores: NDArray[np.float32], name: str, point: WorkingPoint | None) -> bytes:
-    values = _values(scores, name, point)
-    return (values if name == ACCEPTED_NAME else values.astype(LITTLE_FLOAT32, copy=False)).tobytes()
+def _field(tag: bytes, content: bytes) -> bytes:
+    """Write a field of protobuf: its tag, its length as a number of 7-bit digits, and its bytes."""
+    digits, left = bytearray(), len(content)
+    while left > 0x7F:
+        digits.append(left & 0x7F | 0x80)
+        left >>= 7
+    digits.append(left)
+    return b"".join([tag, digits, content])

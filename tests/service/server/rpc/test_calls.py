@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from benchmarks.load.formats import RAW
 from service.api.open_inference.grpc_calls import SERVICE
 from service.api.open_inference.messages import message
-from tests.artefacts import N_FEATURES, sample_events
+from tests.artefacts import N_FEATURES, RTOL, oracle, sample_events
 from tests.live import TIMEOUT_S
 from tests.service.api.bad_input import INWARD
 from tests.service.server.rpc.client import CODES, NAME, Client, connect, infer_fields, read_scores
@@ -56,7 +56,7 @@ WRONG = [
     Wrong("has the shape [], expected", {"inputs": tensor(shape=[])}),
     Wrong("has the shape [0, 5], expected", {"inputs": tensor(shape=[0, N_FEATURES]), "raw_input_contents": []}),
     Wrong("has the shape [-1, 5], expected", {"inputs": tensor(shape=[-1, N_FEATURES])}),
-    Wrong("expected 4 for each of", {"inputs": tensor(shape=[2**62, N_FEATURES])}),
+    Wrong("expected 4 for each number of the shape", {"inputs": tensor(shape=[2**62, N_FEATURES])}),
     Wrong("has 0 inputs, expected one", {"inputs": []}),
     Wrong("has 2 inputs, expected one", {"inputs": tensor() * 2}),
     Wrong("raw_input_contents has 2 entries", {"raw_input_contents": [b"", b""]}),
@@ -133,6 +133,20 @@ def test_a_working_point_tells_which_events_it_accepts(live_grpc: Live, client: 
     chosen = client.infer(events, parameters=point, outputs=[{"name": "accepted"}])
     assert [output.name for output in chosen.outputs] == ["accepted"]
     assert len(chosen.raw_output_contents) == 1
+
+
+def test_a_known_request_is_checked_as_the_first_was(client: Client) -> None:
+    """Its events and identifier are its own; what is wrong with another that differs in little is said."""
+    for seed in range(3):
+        events = sample_events(2, seed=seed)
+        response = client.infer(events, id=str(seed))
+        assert response.id == str(seed)
+        np.testing.assert_allclose(read_scores(response), oracle(events), rtol=RTOL)
+        for wrong in (bytes(39), bytes(80), events_with(np.inf)):
+            fields = {**infer_fields(events), "raw_input_contents": [wrong]}
+            assert refusal(client, "ModelInfer", **fields).code() is CODES.INVALID_ARGUMENT
+    for number in range(200):  # more than are known
+        assert client.infer(EVENT, parameters={str(number): {"int64_param": number}}).model_name == NAME
 
 
 def test_unknown_parameters_are_ignored(client: Client) -> None:
