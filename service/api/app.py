@@ -17,8 +17,11 @@ from service.api.middleware import Middleware
 from service.api.native import NativeApi
 from service.api.open_inference import grpc_calls
 from service.api.open_inference.description import ServedModel
+from service.api.open_inference.http import Infer
+from service.api.open_inference.routes import documented_paths, open_inference_router
 from service.api.open_inference.statistics import Statistics
 from service.api.operations import OPERATIONS, MetricsText, health, score, score_batch
+from service.api.unrouted import Handler, before_router
 from service.formats.table import FORMATS, Formats
 from service.inference.deployment import Deployment
 from service.metrics import Metrics, SharedRow
@@ -54,19 +57,25 @@ def create_app(
     settings: Settings, artefact: Artefact, formats: Formats = FORMATS, row: SharedRow | None = None
 ) -> Application:
     """Build the application, whose metrics are in a `row` that is shared, or its own; raises KeysError."""
-    routes = (score, score_batch, *OPERATIONS)
-    paths = [*(path for route in routes for path in route.paths), docs.DOCS, docs.SCHEMA, *grpc_calls.PATHS]
+    v2 = open_inference_router()
+    http_paths = [path for route in (score, score_batch, *OPERATIONS) for path in route.paths]
+    paths = [*http_paths, *documented_paths(v2), docs.DOCS, docs.SCHEMA, *grpc_calls.PATHS]
     metrics = Metrics(paths, row, settings.served_name)
     deployment = Deployment(settings, metrics)
     served = ServedModel(deployment, settings.served_name)
+    statistics = Statistics(served)
     native = NativeApi(deployment, formats, settings.max_body_bytes)
+    infer = Infer(served, statistics, settings.max_body_bytes)
     keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
     root_path = settings.root_path or ""
     metrics_text = MetricsText(metrics)
-    document, page = docs.Document(formats, root_path), docs.page(root_path)
+    document, page = docs.Document(formats, root_path, settings.served_name), docs.page(root_path)
     dependencies = {
         "deployment": Provide(lambda: deployment, sync_to_thread=False),
         "native": Provide(lambda: native, sync_to_thread=False),
+        "served": Provide(lambda: served, sync_to_thread=False),
+        "statistics": Provide(lambda: statistics, sync_to_thread=False),
+        "infer": Provide(lambda: infer, sync_to_thread=False),
         "metrics_text": Provide(lambda: metrics_text, sync_to_thread=False),
     }
 
@@ -79,7 +88,7 @@ def create_app(
 
     main = Litestar(
         route_handlers=[
-            *(score, score_batch, page, docs.assets),
+            *(score, score_batch, v2, page, docs.assets),
             *(OPERATIONS if settings.ops_port is None else [health]),
         ],
         dependencies=dependencies,
@@ -103,14 +112,19 @@ def create_app(
         partial(middleware.response_headers, (*middleware.RESPONSE_HEADERS, *https)),
         middleware.server_options,
     ]
+
+    def find(path: str) -> tuple[str, Handler] | None:
+        handler = native.handlers.get(path)
+        return infer.find(path) if handler is None else (path, handler)
+
     # The outermost first: the log has the 401s too, keys are checked before a body is read, and requests to score go
-    # no further than `native.first`, since what follows costs more than a score.
+    # no further than `before_router`, since what follows costs more than a score.
     main.asgi_handler = middleware.stack(
-        main.asgi_handler, [*access_log, *cross_origin, *api_keys, native.first, *every_route]
+        main.asgi_handler, [*access_log, *cross_origin, *api_keys, partial(before_router, find, metrics), *every_route]
     )
     if operations is not None:
         operations.asgi_handler = middleware.stack(operations.asgi_handler, [*access_log, *every_route])
-    return Application(main, operations, deployment, served, Statistics(served), keys, document)
+    return Application(main, operations, deployment, served, statistics, keys, document)
 
 
 def _operations(dependencies: dict[str, Provide]) -> Litestar:

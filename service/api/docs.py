@@ -49,15 +49,16 @@ PAGE: Final = """<!DOCTYPE html>
 class Document(JsonRenderPlugin):
     """The OpenAPI document of the model in use; Litestar would keep the first that it has written."""
 
-    def __init__(self, formats: Formats, root_path: str) -> None:
+    def __init__(self, formats: Formats, root_path: str, served_name: str | None) -> None:
         super().__init__(path=["/", "/openapi.json"])
         self._formats = formats
         self._root_path = root_path
+        self._served_name = served_name
         self._json = b""
 
     def describe(self, api: OpenAPI, artefact: Artefact) -> None:
         """Write the document for another model."""
-        document = openapi.describe(api.to_schema(), artefact, self._formats)
+        document = openapi.describe(api.to_schema(), artefact, self._formats, self._served_name)
         if self._root_path:
             document["servers"] = [{"url": self._root_path}]
         self._json = encode_json(document)

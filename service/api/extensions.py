@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,23 @@ OVERLOAD: Final = "lhc_anomaly.overload"
 BUSY_S: Final = "lhc_anomaly.busy_s"
 """A function that tells for how many seconds from a monotonic time the server is busy with refused requests."""
 
+BEGAN_S: Final = "lhc_anomaly.began_s"
+"""The monotonic time of the request's first byte."""
+
 SHORTCUT: Final = "lhc_anomaly.shortcut"
 """Where the server asks for it, the application puts the request's Shortcut here before it responds with scores."""
+
+
+class ShortRequest(Receiver, Protocol):
+    """A request that is answered by a Shortcut, and receives its scores."""
+
+    began_s: float
+    """The monotonic time at which it began to arrive."""
+    write: Callable[[NDArray[np.float32]], tuple[Headers, bytes]] | None
+    """Writes scores (n,) as the headers and the body of the response; None for what the Shortcut says.
+
+    It is to be set before the request is submitted, if at all.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +56,7 @@ class Shortcut:
     n_events: int
     n_bytes: int
     """The events and bytes to be admitted."""
-    submit: Callable[[bytes, Receiver], None]
+    submit: Callable[[bytes, ShortRequest], None]
     """Has a body scored; raises ServiceError."""
-    write: Callable[[NDArray[np.float32]], bytes]
-    """Writes scores (n,) as the body of the response."""
+    write: Callable[[NDArray[np.float32]], bytes] | None = None
+    """Writes scores (n,) as the body of a response with the headers of the first; None where each has its own."""

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Any, Final
 
-import msgspec
 from litestar.enums import HttpMethod, ScopeType
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service import errors
+from service.api.error_responses import write_error
 from service.api.extensions import SEND_RESPONSE, Headers
 from service.metrics import Metrics
 from service.security.api_keys import KeyRing
@@ -23,8 +23,8 @@ Header = tuple[bytes, bytes]
 CLIENT_NAME: Final = "lhc_anomaly.client_name"
 """The key in a scope of the client's name, from its API key or its certificate."""
 
-PUBLIC_PATH: Final = "/health"
-"""The path that needs no API key."""
+PUBLIC_PATHS: Final = ("/health", "/v2/health/live", "/v2/health/ready")
+"""The paths that need no API key."""
 
 METHODS: Final = (HttpMethod.GET, HttpMethod.HEAD, HttpMethod.OPTIONS, HttpMethod.POST)
 """The methods of all routes."""
@@ -103,21 +103,27 @@ def forwarded_client(app: ASGIApp) -> ASGIApp:
 
 def request_metrics(metrics: Metrics, app: ASGIApp) -> ASGIApp:
     """Count and time each request by its route."""
-    # By the router's path, for which /score/ is /score.
-    return observe(lambda scope, _, status, seconds: metrics.note_request(scope["path"], status, seconds), app)
+
+    def note(scope: HTTPScope, _: str, status: int, seconds: float) -> None:
+        # As the router knows it, for which /score/ is /score; there is none for a wrong method.
+        route: Any = scope.get("path_template", scope["path"])
+        metrics.note_request(route, status, seconds)
+
+    return observe(note, app)
 
 
 def api_keys(keys: KeyRing, metrics: Metrics, app: ASGIApp) -> ASGIApp:
     """Require a known API key; other requests get a 401 before their bodies are read."""
 
     async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and scope["path"] != PUBLIC_PATH:
+        if scope["type"] == ScopeType.HTTP and scope["path"] not in PUBLIC_PATHS:
             try:
                 scope[CLIENT_NAME] = client_name(scope["headers"], keys)  # type: ignore[typeddict-unknown-key]
             except errors.UnauthorisedError as error:
                 body = errors.describe(error, scope["method"], scope["path"])
                 headers = {**errors.headers(body.status_code), "X-Content-Type-Options": "nosniff"}
-                refusal = ASGIResponse(body=msgspec.json.encode(body), status_code=body.status_code, headers=headers)
+                content = write_error(body, scope["path"])
+                refusal = ASGIResponse(body=content, status_code=body.status_code, headers=headers)
                 await request_metrics(metrics, refusal)(scope, receive, send)
                 return
         await app(scope, receive, send)

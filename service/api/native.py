@@ -1,36 +1,21 @@
-"""The native HTTP API: `POST /score` and `POST /score/batch`.
-
-Requests reach these handlers past Litestar's router, which would cost more than a score.
-"""
+"""The native HTTP API: `POST /score` and `POST /score/batch`."""
 
 import re
-from asyncio import CancelledError
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache, partial
-from time import monotonic, perf_counter
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
-import msgspec
 import numpy as np
-from litestar.enums import HttpMethod, ScopeType
-from litestar.response.base import ASGIResponse
-from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+from litestar.types import HTTPScope, Receive
 from numpy.typing import NDArray
 
-from service import errors
-from service.api.extensions import BUSY_S, OVERLOAD, SEND_RESPONSE, SHORTCUT, Headers, Shortcut
-from service.errors import (
-    BodyTooLargeError,
-    ClientDisconnectedError,
-    InvalidRequestError,
-    OverloadedError,
-    UnsupportedMediaTypeError,
-)
+from service.api.bodies import pieces, whole
+from service.api.extensions import Shortcut
+from service.api.unrouted import Handler, Response, check_overload, offer_shortcut, version_header
+from service.errors import InvalidRequestError, UnsupportedMediaTypeError
 from service.formats.format import WRITTEN_EVENTS, Format, longest_event
-from service.formats.json import JSON
 from service.formats.table import Formats
-from service.inference.admission import Admitted, cancellation_error
 from service.inference.batching import Receiver
 from service.inference.deployment import Deployment, Model
 from service.model.artefact import WorkingPoint
@@ -70,18 +55,6 @@ class RequestHead(NamedTuple):
     """How many events the client says that the batch has."""
 
 
-class Response(NamedTuple):
-    """A response, with its headers except Content-Length."""
-
-    status: int
-    headers: Headers
-    body: bytes | bytearray
-
-    def to_litestar(self) -> ASGIResponse:
-        """Convert it for Litestar to send."""
-        return ASGIResponse(body=bytes(self.body), status_code=self.status, encoded_headers=self.headers, media_type="")
-
-
 class NativeApi:
     """The handlers of both routes."""
 
@@ -89,34 +62,9 @@ class NativeApi:
         self._deployment = deployment
         self._formats = formats
         self._max_body_bytes = max_body_bytes
+        self.handlers: dict[str, Handler] = {SCORE: self.score, SCORE_BATCH: self.score_batch}
+        """By path."""
         self._max_event_bytes = cache(lambda n_features: min(max_body_bytes, longest_event(n_features)))
-
-    def first(self, app: ASGIApp) -> ASGIApp:
-        """Wrap `app` so that requests to score pass by its router, its exception handlers and its responses."""
-        handlers = {SCORE: self.score, SCORE_BATCH: self.score_batch}
-
-        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-            try:
-                if (
-                    scope["type"] != ScopeType.HTTP
-                    or scope["method"] != HttpMethod.POST
-                    or scope["path"] not in handlers
-                ):
-                    await app(scope, receive, send)
-                    return
-                started, path = perf_counter(), scope["path"]
-                try:
-                    response = await handlers[path](scope, receive)
-                except Exception as error:
-                    response = _error_response(error, scope)
-                if not _send_at_once(response, scope):
-                    await _send(response, send)
-                self._deployment.metrics.note_request(path, response.status, perf_counter() - started)
-            except CancelledError as error:
-                if not isinstance(cancellation_error(error), ClientDisconnectedError):
-                    raise
-
-        return handle
 
     async def score(self, scope: HTTPScope, receive: Receive) -> Response:
         """Score one event; raises ServiceError."""
@@ -124,14 +72,14 @@ class NativeApi:
         head = _head(scope, model, self._formats, (WORKING_POINT,))
         names = model.artefact.metadata.feature_names
         with self._deployment.event_admission.admit(1, 0) as admitted:
-            body = await _whole(receive, head.announced_bytes, self._max_event_bytes(len(names)), admitted)
+            body = await whole(receive, head.announced_bytes, self._max_event_bytes(len(names)), admitted)
             if len(body) > LARGE_EVENT_BYTES:
                 await model.wait()
             scores = await model.micro_batch.score(head.request_format.read_event(body, names))
         response = _response(model, head, scores, head.response_format.write_score)
         self._deployment.metrics.note_events(1)
         if len(body) <= LARGE_EVENT_BYTES:
-            _offer_shortcut(scope, lambda: self._event_shortcut(model, head))
+            offer_shortcut(scope, lambda: self._event_shortcut(model, head))
         return response
 
     async def score_batch(self, scope: HTTPScope, receive: Receive) -> Response:
@@ -143,7 +91,7 @@ class NativeApi:
         # Until it is read, as many events as its length would hold in the shortest format.
         announced_events = head.announced_bytes // model.event_bytes
         with self._deployment.admission.admit(announced_events, head.announced_bytes) as admitted:
-            async for piece, last in _pieces(receive, head.announced_bytes, self._max_body_bytes):
+            async for piece, last in pieces(receive, head.announced_bytes, self._max_body_bytes):
                 await batch.add(reader.feed(piece, last), large=len(piece) > LARGE_PIECE_BYTES, last=last)
                 admitted.grow(max(batch.n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
             _check_count(head, batch.n_events)
@@ -154,7 +102,7 @@ class NativeApi:
                 response = await _long_response(model, head, scores)
         self._deployment.metrics.note_events(batch.n_events)
         if batch.n_events <= WRITTEN_EVENTS:
-            _offer_shortcut(scope, lambda: self._batch_shortcut(model, head))
+            offer_shortcut(scope, lambda: self._batch_shortcut(model, head))
         return response
 
     def _event_shortcut(self, model: Model, head: RequestHead) -> Shortcut:
@@ -172,9 +120,7 @@ class NativeApi:
 
 def _head(scope: HTTPScope, model: Model, formats: Formats, known: tuple[str, ...]) -> RequestHead:
     """Read what the head of a request asks for, by query parameters that are `known`; raises ServiceError."""
-    extensions = scope.get("extensions")
-    if extensions is not None and OVERLOAD in extensions:
-        raise OverloadedError(str(extensions[OVERLOAD]))
+    check_overload(scope)
     content_types, accepts, announced_bytes = [], [], 0
     for name, value in scope["headers"]:
         if name == b"content-type":
@@ -225,46 +171,6 @@ def _parameters(query: bytes, known: tuple[str, ...]) -> tuple[str | None, int |
     return given.get(WORKING_POINT), None if events is None else int(events)
 
 
-async def _pieces(receive: Receive, announced_bytes: int, max_bytes: int) -> AsyncIterator[tuple[bytes, bool]]:
-    """Give each piece of the body as it arrives, and whether it is the last.
-
-    Raises BodyTooLargeError as soon as the limit is exceeded, by Content-Length or by what has arrived, and
-    ClientDisconnectedError.
-    """
-    _check_body(announced_bytes, max_bytes, announced=True)
-    n_bytes, last = 0, False
-    while not last:
-        piece, last = await _next_piece(receive)
-        n_bytes += len(piece)
-        _check_body(n_bytes, max_bytes)
-        yield piece, last
-
-
-async def _whole(receive: Receive, announced_bytes: int, max_bytes: int, admitted: Admitted) -> bytes:
-    """Give the whole body, of which what waits for the rest is counted; raises as `_pieces`."""
-    _check_body(announced_bytes, max_bytes, announced=True)
-    body, last = await _next_piece(receive)
-    while not last and len(body) <= max_bytes:
-        admitted.grow(1, len(body))
-        piece, last = await _next_piece(receive)
-        body += piece
-    _check_body(len(body), max_bytes)
-    return body
-
-
-async def _next_piece(receive: Receive) -> tuple[bytes, bool]:
-    message = await receive()
-    if message["type"] != "http.request":
-        raise ClientDisconnectedError("the client left before its request had arrived")
-    return message["body"], not message["more_body"]
-
-
-def _check_body(n_bytes: int, max_bytes: int, *, announced: bool = False) -> None:
-    if n_bytes > max_bytes:
-        found = f"{n_bytes} bytes" if announced else f"longer than {max_bytes} bytes"
-        raise BodyTooLargeError(f"the body is {found}, expected at most {max_bytes}: send smaller batches")
-
-
 def _submit_batch(model: Model, head: RequestHead, body: bytes, receiver: Receiver) -> None:
     """Have a whole body scored; raises ServiceError."""
     if len(body) > LARGE_PIECE_BYTES:
@@ -295,13 +201,6 @@ def _writer(point: WorkingPoint | None, write: Write) -> Callable[[NDArray[np.fl
     return write if point is None else lambda scores: write(scores, point.accepts(scores))
 
 
-def _offer_shortcut(scope: HTTPScope, make: Callable[[], Shortcut]) -> None:
-    """Tell the server, where it asks, how other requests with this head are answered."""
-    extensions: dict[str, Any] = scope.get("extensions") or {}
-    if SHORTCUT in extensions:
-        extensions[SHORTCUT] = make()
-
-
 def _response(model: Model, head: RequestHead, scores: NDArray[np.float32], write: Write) -> Response:
     return _with_headers(model, head, _writer(head.point, write)(scores))
 
@@ -318,38 +217,12 @@ async def _long_response(model: Model, head: RequestHead, scores: NDArray[np.flo
 
 def _with_headers(model: Model, head: RequestHead, body: bytes | bytearray) -> Response:
     point = head.point
-    version, content_type = _version_header(model.identity), head.response_format.content_type_header
+    version, content_type = version_header(model.identity), head.response_format.content_type_header
     if point is None:
         return Response(200, (version, content_type), body)
     return Response(200, (version, _threshold_header(point), content_type), body)
 
 
-@lru_cache(maxsize=8)
-def _version_header(identity: str) -> tuple[bytes, bytes]:
-    return (b"model-version", identity.encode())
-
-
 @lru_cache(maxsize=64)
 def _threshold_header(point: WorkingPoint) -> tuple[bytes, bytes]:
     return (b"score-threshold", repr(point.sent_threshold).encode())
-
-
-def _error_response(error: Exception, scope: HTTPScope) -> Response:
-    body = errors.describe(error, scope["method"], scope["path"])
-    busy_s = (scope.get("extensions") or {}).get(BUSY_S)
-    given = errors.headers(body.status_code, busy_s(monotonic()) if busy_s else 0.0)  # type: ignore[operator]
-    headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
-    return Response(body.status_code, (*headers, JSON.content_type_header), msgspec.json.encode(body))
-
-
-def _send_at_once(response: Response, scope: HTTPScope) -> bool:
-    """Send a response in one write, where the server can do it now."""
-    send_response = (scope.get("extensions") or {}).get(SEND_RESPONSE)
-    return send_response is not None and send_response(*response)  # type: ignore[operator]
-
-
-async def _send(response: Response, send: Send) -> None:
-    """Send a response as any ASGI application does."""
-    headers = (*response.headers, (b"content-length", b"%d" % len(response.body)))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": bytes(response.body), "more_body": False})

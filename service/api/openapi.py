@@ -1,11 +1,15 @@
 """The API's description: OpenAPI, with the formats in use, and the sizes, names and examples of the model in use."""
 
+import json
 from typing import Any, Final
 
 from service import errors
-from service.api.middleware import PUBLIC_PATH
+from service.api.error_responses import OPEN_INFERENCE, write_error
+from service.api.middleware import PUBLIC_PATHS
+from service.api.open_inference import openapi as open_inference
 from service.errors import (
     BodyTooLargeError,
+    ErrorBody,
     HeadersTooLargeError,
     InvalidRequestError,
     MalformedRequestError,
@@ -14,6 +18,7 @@ from service.errors import (
     OverloadedError,
     RequestTimeoutError,
     UnauthorisedError,
+    UnknownModelError,
     UnsupportedMediaTypeError,
     UriTooLongError,
 )
@@ -38,6 +43,7 @@ ERRORS: Final[dict[type[Exception], tuple[str, str]]] = {
     MalformedRequestError: ("The request is not HTTP.", "the request is not valid HTTP"),
     InvalidRequestError: ("`detail` names what is wrong with the request.", "events[3] has 13 features, expected 14"),
     UnauthorisedError: ("The API key is missing or unknown.", "the API key is not known; ask the operator for one"),
+    UnknownModelError: ("No model has this name or version.", "Request for unknown model: 'x' is not found"),
     NotAcceptableError: ("`Accept` allows none of the formats.", 'Accept is "text/html", expected one of {}'),
     RequestTimeoutError: ("The request took too long to arrive.", "the request's head took longer than 10 s"),
     BodyTooLargeError: ("The body is too long, or has too many events.", "the body is longer than 67108864 bytes"),
@@ -59,10 +65,10 @@ ROUTES: Final = {
     "/model": (*ANY_ROUTE, NotReadyError),
     "/metrics": (*ANY_ROUTE, OverloadedError),
 }
-"""The errors of each route."""
+"""The errors of each route of the native API."""
 
 
-def describe(document: Json, artefact: Artefact, formats: Formats) -> Json:
+def describe(document: Json, artefact: Artefact, formats: Formats, served_name: str | None) -> Json:
     """Complete the `document` that Litestar derives from the handlers with the bodies and errors of every route."""
     schemas: Json = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["ErrorBody"] = _object({"status_code": {"type": "integer"}, "detail": {"type": "string"}})
@@ -82,14 +88,16 @@ def describe(document: Json, artefact: Artefact, formats: Formats) -> Json:
             },
             "content": _in_every_format(returned, formats, schemas),
         }
+    open_inference.describe(document, artefact, served_name or artefact.metadata.model_name)
     with_keys = bool(document.get("security"))
-    for path, kinds in ROUTES.items():
+    for path, kinds in (ROUTES | {path: _v2_errors(path) for path in open_inference.paths(document)}).items():
         for operation in document["paths"].get(path, {}).values():  # none if it is on the operations port alone
-            keyed = [UnauthorisedError] if with_keys and path != PUBLIC_PATH else []
-            described = dict(_error(kind, formats) for kind in (*kinds, *keyed))
+            keyed = [UnauthorisedError] if with_keys and path not in PUBLIC_PATHS else []
+            described = dict(_error(kind, formats, path) for kind in (*kinds, *keyed))
             operation["responses"] = {"200": operation["responses"]["200"], **described}
     if with_keys:
-        document["paths"][PUBLIC_PATH]["get"]["security"] = []
+        for path in PUBLIC_PATHS:
+            document["paths"][path]["get"]["security"] = []
     return document
 
 
@@ -127,12 +135,31 @@ def _in_every_format(content: Content, formats: Formats, schemas: Json) -> Json:
     return described
 
 
-def _error(kind: type[Exception], formats: Formats) -> tuple[str, Json]:
-    """Give the status and the description of an error."""
+def _v2_errors(path: str) -> tuple[type[Exception], ...]:
+    """Give the errors of a route of the Open Inference Protocol."""
+    if path.endswith("/infer"):
+        return (
+            *ANY_ROUTE,
+            InvalidRequestError,
+            BodyTooLargeError,
+            UnsupportedMediaTypeError,
+            UnknownModelError,
+            OverloadedError,
+        )
+    if "{name}" in path:
+        return (*ANY_ROUTE, UnknownModelError, NotReadyError)
+    return (*ANY_ROUTE, NotReadyError)
+
+
+def _error(kind: type[Exception], formats: Formats, path: str) -> tuple[str, Json]:
+    """Give the status and the description of an error of a route."""
     status = errors.STATUSES.get(kind, errors.INTERNAL_ERROR)
     description, detail = ERRORS[kind]
-    example = {"status_code": status, "detail": detail.format(formats.media_types)}
-    content = {"application/json": {"schema": _reference("ErrorBody"), "examples": {"error": {"value": example}}}}
+    body = ErrorBody(status, detail.format(formats.media_types))
+    name, example = "ErrorBody", json.loads(write_error(body, path))
+    if path.startswith(OPEN_INFERENCE):
+        name = "OpenInferenceError"
+    content = {"application/json": {"schema": _reference(name), "examples": {"error": {"value": example}}}}
     given = errors.headers(status).items()
     headers = {name: _header(f"As in {value!r}.") for name, value in given if name != "Cache-Control"}
     return str(status), {"description": description, "content": content, **({"headers": headers} if headers else {})}

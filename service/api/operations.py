@@ -64,7 +64,7 @@ class MetricsText:
 
 
 # Litestar routes other spellings of the two paths here, as /score/, and answers other methods with a 405. Requests to
-# the paths themselves pass by the router (`NativeApi.first`).
+# the paths themselves pass by the router (`unrouted`).
 @post(SCORE, status_code=200, operation_id="score", summary="Score one event", tags=["scoring"])
 async def score(request: AnyRequest, native: NamedDependency[NativeApi]) -> ASGIResponse:
     """Score one event."""

@@ -67,7 +67,7 @@ def decode_fault(error: Exception, data: bytes, source: Source) -> str | None:
     if wrong := WRONG_TYPE.match(text):
         return _type_fault(wrong, source)
     if beyond := OUT_OF_RANGE.match(text):
-        place = _named(source.place + beyond[1], int(beyond[2]), source.feature_names)
+        place = named(source.place + beyond[1], int(beyond[2]), source.feature_names)
         # Only numbers are before it.
         number = data[data.index(b"[") + 1 :].split(b",", int(beyond[2]))[-1]
         written = WRITTEN.match(number)
@@ -90,7 +90,7 @@ def _type_fault(wrong: re.Match[str], source: Source) -> str:
         return f'the body is {found}, expected an object with the key "{source.key}"'
     if expected == "float":
         place, _, column = place.removesuffix("]").rpartition("[")
-        return f"{_named(place, int(column), source.feature_names)} is {found}, expected a number"
+        return f"{named(place, int(column), source.feature_names)} is {found}, expected a number"
     wanted = f"a list of {'events' if place == 'events' else f'{n_features} numbers'}"
     if found == "a string" and source.language == "MessagePack" and place == source.key:
         wanted += (
@@ -104,7 +104,7 @@ def _syntax_fault(reason: str, start: int, data: bytes, source: Source) -> str |
         return None  # it may be a number that is cut, or not show yet
     if (word := NOT_FINITE.match(data, start)) and b"[" in data[:start]:
         found = float(b"-" * data.endswith(b"-", 0, start) + word[0])
-        place = _named(source.place or source.key, data.count(b",", 0, start), source.feature_names)
+        place = named(source.place or source.key, data.count(b",", 0, start), source.feature_names)
         return number_fault(found, place)
     return f"the body is not valid {source.language}: {reason} at byte {source.offset + start}"
 
@@ -131,7 +131,7 @@ def row_fault(decode: Callable[[bytes], list[float]], data: bytes, source: Sourc
         return count_fault(source.place, row, source.feature_names)
     for column, value in enumerate(row):
         if not -FLOAT32_END < value < FLOAT32_END:
-            return number_fault(value, _named(source.place, column, source.feature_names))
+            return number_fault(value, named(source.place, column, source.feature_names))
     return None if end == len(data) else _syntax_fault("expected ',' or ']'", end, data, source)
 
 
@@ -164,7 +164,7 @@ def array_fault(
     `first` is the number of the first row.
     """
     row, column = np.argwhere(~np.isfinite(features))[0]
-    place = _named("features" if key == "features" else f"events[{first + row}]", column, names)
+    place = named("features" if key == "features" else f"events[{first + row}]", column, names)
     return number_fault(given.reshape(features.shape)[row, column].item(), place)
 
 
@@ -188,7 +188,7 @@ def cut(text: str, most: int = SHOWN_CHARACTERS) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
-def _named(place: str, column: int, feature_names: Sequence[str]) -> str:
+def named(place: str, column: int, feature_names: Sequence[str]) -> str:
     """Name a feature of a row."""
     name = f" ({feature_names[column]})" if column < len(feature_names) else ""
     return f"{place}[{column}]{name}"

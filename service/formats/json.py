@@ -88,7 +88,8 @@ def read_event_slowly(data: bytes, start: int, block: Rows, place: int) -> int:
 
 
 try:
-    from service.formats._json_rows import read_event, read_rows
+    from service.formats._json_rows import read_event as read_event
+    from service.formats._json_rows import read_rows as read_rows
 except ImportError:  # there was no compiler when the service was installed
     read_event, read_rows = read_event_slowly, read_rows_slowly
 
@@ -115,6 +116,10 @@ class JsonReader(DocumentReader):
                 self._refuse(data, last)
                 return
             self._started, start = True, head.end()
+        yield from self._list(data, start, last)
+
+    def _list(self, data: bytes, start: int, last: bool) -> Iterator[NDArray[Any]]:
+        """Give the rows in data[start:], which is in the list of rows, or behind it."""
         self._state = self._state if self._state == END else FULL
         while self._state == FULL:
             n_rows, start, self._state = self.read_rows(data, start, self._parsed, 0)
@@ -207,10 +212,10 @@ class Json(DocumentFormat):
     def write_pieces(self, scores: Scores, accepted: Accepted | None = None) -> Iterator[bytes]:
         """Write an object with a list of scores in pieces."""
         yield b'{"anomaly_scores":['
-        yield from _items(scores)
+        yield from write_items(scores)
         if accepted is not None:
             yield b'],"accepted":['
-            yield from _items(accepted)
+            yield from write_items(accepted)
         yield b"]}"
 
 
@@ -220,8 +225,8 @@ def event_layout(n_features: int) -> tuple[Callable[..., bytes], int]:
     return struct.Struct(f"<{n_features}f").pack, EVENT_BYTES_PER_FEATURE * n_features
 
 
-def _items(values: Scores | Accepted) -> Iterator[bytes]:
-    """Write what stands between the brackets of a list."""
+def write_items(values: Scores | Accepted) -> Iterator[bytes]:
+    """Write what stands between the brackets of a list, in pieces."""
     comma = b""
     for few in slices(values):
         yield comma + orjson.dumps(few, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]

@@ -12,12 +12,12 @@ from time import monotonic
 from typing import Any, Final
 from weakref import ref
 
-import msgspec
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from service.api.extensions import BUSY_S, OVERLOAD, SEND_RESPONSE, SendResponse
+from service.api.error_responses import write_error
+from service.api.extensions import BEGAN_S, BUSY_S, OVERLOAD, SEND_RESPONSE, SendResponse
 from service.api.middleware import CLIENT_NAME
 from service.errors import ClientDisconnectedError, ServiceError, describe, headers
 from service.security import tls
@@ -263,7 +263,11 @@ class Protocol(ShortWay):
         self._clocks.request_s = self._clocks.message_s if cycle is self.cycle else monotonic()
         # Weakly, for the cycle holds the scope: together they would wait for the garbage collection.
         send: SendResponse = partial(send_response, ref(cycle))
-        extensions: dict[str, Any] = {SEND_RESPONSE: send, BUSY_S: self._shared.discard_rate.busy_s}
+        extensions: dict[str, Any] = {
+            SEND_RESPONSE: send,
+            BUSY_S: self._shared.discard_rate.busy_s,
+            BEGAN_S: self._clocks.request_s,
+        }
         if self._over_limit:
             cycle.keep_alive = False
             extensions[OVERLOAD] = "this worker has as many connections as it takes: connect again in a second"
@@ -307,7 +311,7 @@ class Protocol(ShortWay):
     def _send_refusal(self) -> None:
         assert self._refusal is not None
         body = describe(self._refusal, "", "")
-        content = msgspec.json.encode(body)
+        content = write_error(body, (self.url or b"").partition(b"?")[0].decode("latin-1"))
         given = {
             **{name: value for name, value in self.server_state.default_headers if name != KEEP_ALIVE},
             b"content-type": b"application/json",

@@ -5,6 +5,7 @@ such a head arrives on a connection on which nothing else is going on, only its 
 goes wrong, takes the long way with the same bytes: the short way writes nothing but scores.
 """
 
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -12,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.extensions import SHORTCUT
+from service.api.extensions import SHORTCUT, Headers
 from service.errors import STATUSES, ClientDisconnectedError, OverloadedError
 from service.inference.admission import Admitted
 from service.server.buffers import SLICE_BYTES
-from service.server.cycle import connection_headers, write_response
+from service.server.cycle import connection_headers, response_head, write_response
 from service.server.known_heads import KnownHead
 from service.server.request_parser import IDLE, RequestParser
 
@@ -38,7 +39,7 @@ CONTENT_LENGTHS: Final = tuple(b"content-length: %d\r\n" % n_bytes for n_bytes i
 class Exchange(Admitted):
     """A request on the short way, which receives its scores."""
 
-    __slots__ = ("began_s", "connection", "data", "known", "missing_bytes", "n_head_bytes")
+    __slots__ = ("began_s", "connection", "data", "known", "missing_bytes", "n_head_bytes", "write")
 
     def __init__(
         self, connection: "ShortWay", known: KnownHead, data: bytes, n_head_bytes: int, began_s: float
@@ -52,6 +53,7 @@ class Exchange(Admitted):
         self.n_head_bytes = n_head_bytes
         self.missing_bytes = n_head_bytes + known.body_bytes - len(data)
         self.began_s = began_s
+        self.write: Callable[[NDArray[np.float32]], tuple[Headers, bytes]] | None = None
 
     def add(self, data: bytes) -> bool:
         """Keep a piece of the body, unless it is more than the body, or one short piece too many."""
@@ -147,14 +149,19 @@ class ShortWay(RequestParser):
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         exchange.end()
-        known = exchange.known
-        body = known.shortcut.write(scores)
+        head, write = exchange.known.response_head, exchange.known.shortcut.write
+        if write is not None:
+            body = write(scores)
+        else:
+            assert exchange.write is not None
+            headers, body = exchange.write(scores)
+            head = response_head(200, headers)
         staying, _ = connection_headers(self.server_state.default_headers)
         if len(body) < len(CONTENT_LENGTHS):
-            parts = known.response_head, CONTENT_LENGTHS[len(body)], staying, END_OF_LINE, body
+            parts = head, CONTENT_LENGTHS[len(body)], staying, END_OF_LINE, body
             self.transport.write(b"".join(parts))
         else:
-            head = b"%bcontent-length: %d\r\n%b\r\n" % (known.response_head, len(body), staying)
+            head = b"%bcontent-length: %d\r\n%b\r\n" % (head, len(body), staying)
             write_response(self.transport, self.scheme, head, body)
         self.server_state.total_requests += 1
         self._note_response(exchange, 200, len(scores))

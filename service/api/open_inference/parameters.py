@@ -13,6 +13,8 @@ WORKING_POINT: Final = "working_point"
 TIMEOUT: Final = "timeout"
 """The request's timeout in microseconds; 0 is none."""
 
+SEQUENCE: Final = "sequence_id"
+
 MODEL_IDENTITY: Final = "model_identity"
 """The parameter of a response with the model's `name@sha12`."""
 SCORE_THRESHOLD: Final = "score_threshold"
@@ -44,6 +46,8 @@ def read_parameters(given: Mapping[str, object], model: Model) -> Parameters:
         raise InvalidRequestError(f"parameter {WORKING_POINT} is {_shown(name)}, expected the name of one")
     if type(timeout_us) is not int or timeout_us < 0:  # no boolean either
         raise InvalidRequestError(f"parameter {TIMEOUT} is {_shown(timeout_us)}, expected a whole number of us")
+    if given.get(SEQUENCE):
+        raise InvalidRequestError(f"parameter {SEQUENCE} is {_shown(given[SEQUENCE])}: sequences are not offered")
     return Parameters(None if name is None else model.working_point(name), timeout_us)
 
 

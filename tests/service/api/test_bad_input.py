@@ -20,6 +20,7 @@ from tests.service.api.bad_input import (
     MAX_URL_BYTES,
     Case,
 )
+from tests.service.api.open_inference import bad_infer
 from tests.service.formats import bad_arrays, bad_documents, bad_json, bad_msgpack
 from tests.service.server import bad_heads
 from tests.service.server.exchange import Connection, Response
@@ -30,6 +31,7 @@ TABLES = {
     "msgpack": bad_msgpack.CASES,
     "arrays": bad_arrays.CASES,
     "heads": bad_heads.CASES,
+    "open inference": bad_infer.CASES,
 }
 
 pytestmark = pytest.mark.process
@@ -94,6 +96,7 @@ def check_refusal(response: Response, case: Case) -> None:
     assert 0 < len(detail) <= LONGEST_DETAIL
     assert not INWARD.search(detail.replace(case.detail, "")), detail
     assert response.headers["cache-control"] == "no-store"
+    assert response.body.startswith(b'{"error":') == case.path.startswith("/v2")
 
 
 def in_pieces(case: Case) -> list[bytes]:

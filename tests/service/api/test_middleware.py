@@ -299,5 +299,5 @@ def test_no_secret_and_no_content_reaches_the_log(guarded: LiveService, http: ht
 def test_without_keys_and_access_log_scoring_comes_first(artefact: Artefact) -> None:
     """Requests to score pass through no middleware where both are off."""
     app = create_app(Settings(), artefact)
-    assert app.main.asgi_handler.__qualname__.startswith("NativeApi.first")
+    assert app.main.asgi_handler.__qualname__.startswith("before_router")
     assert app.keys is None

@@ -43,10 +43,17 @@ def references(node: Any) -> list[dict[str, str]]:
 
 
 def test_every_route_is_documented(schema: dict[str, Any]) -> None:
-    """The description holds the five routes with their methods, each with a summary and a description."""
+    """The description holds all routes with their methods, each with a summary and a description."""
     routes = {(path, method) for path, item in schema["paths"].items() for method in item}
     read = {(path, "get") for path in ("/health", "/model", "/metrics")}
-    assert routes == {("/score", "post"), ("/score/batch", "post"), *read}
+    of_models = {
+        (f"/v2/models/{{name}}{version}{end}", "post" if end == "/infer" else "get")
+        for version in ("", "/versions/{version}")
+        for end in ("", "/config", "/ready", "/stats", "/infer")
+    }
+    others = {(f"/v2{end}", "get") for end in ("", "/health/live", "/health/ready", "/models", "/models/stats")}
+    v2 = {*of_models, *others, ("/v2/repository/index", "post")}
+    assert routes == {("/score", "post"), ("/score/batch", "post"), *read, *v2}
     for path, method in routes:
         operation = schema["paths"][path][method]
         assert operation["summary"]

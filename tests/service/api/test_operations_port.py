@@ -37,7 +37,8 @@ def test_with_an_operations_port_operations_move_there(artefact: Artefact) -> No
     with TestClient(app.main) as client:
         statuses = {path: client.get(path).status_code for path in ("/health", "/model", "/metrics", "/docs")}
         assert statuses == {"/health": 200, "/model": 404, "/metrics": 404, "/docs": 200}
-        assert set(client.get("/schema").json()["paths"]) == {"/score", "/score/batch", "/health"}
+        documented = {path for path in client.get("/schema").json()["paths"] if not path.startswith("/v2")}
+        assert documented == {"/score", "/score/batch", "/health"}
         client.post("/score", content=b"")
         assert operations.get("/health").status_code == operations.head("/health").status_code == 200
         assert operations.post("/model").status_code == 405

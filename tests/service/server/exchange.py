@@ -35,6 +35,9 @@ class Response(NamedTuple):
         """Give the message of an error, whose form is checked."""
         assert self.headers["content-type"] == "application/json"
         error = json.loads(self.body)
+        if error.keys() == {"error"}:  # of the Open Inference Protocol
+            assert isinstance(error["error"], str)
+            return error["error"]
         assert error.keys() == {"status_code", "detail"}
         assert error["status_code"] == self.status
         assert isinstance(error["detail"], str)
@@ -135,7 +138,8 @@ class Connection:
 
 def post(body: bytes, *lines: str, fmt: Format = JSON, path: str = "/score", version: str = "1.1") -> bytes:
     """Write a POST request with these further headers."""
-    head = [f"POST {path} HTTP/{version}", "Host: a", f"Content-Type: {fmt.media_type}", *lines]
+    more = [f"{name}: {value}" for name, value in fmt.headers]
+    head = [f"POST {path} HTTP/{version}", "Host: a", f"Content-Type: {fmt.media_type}", *more, *lines]
     return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 

@@ -123,7 +123,7 @@ class Worker:
         metrics.set_inflight(*self.application.deployment.inflight)
         counted = samples(metrics.render().decode())
         timed = ("anomaly_request_seconds_bucket", "anomaly_request_seconds_sum", "anomaly_last_reload_seconds")
-        return {name: value for name, value in counted.items() if not name.startswith(timed)}
+        return {name: n for name, n in counted.items() if not name.startswith(timed) and "_duration_us" not in name}
 
     def _note(self, path: str, status: int, seconds: float, n_events: int = 0, *_: object) -> None:
         if n_events:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import count, cycle, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +20,7 @@ from service.server.known_heads import MAX_HEADS
 from service.settings import Settings
 from tests.artefacts import sample_events
 from tests.live import live_service
+from tests.service.api.open_inference.infer_bodies import INFER, PADDED_BYTES, alone, binary, flat, nested
 from tests.service.reload.models import make
 from tests.service.server.exchange import Connection, event_request, post
 from tests.service.server.memory_connection import Transport, Worker, settle
@@ -56,11 +57,29 @@ def requests_of(fmt: Format) -> Iterator[tuple[str, bytes]]:
         yield path, body[:-4] + b"\xff\xff\xff\xff"  # NaN in the binary formats
 
 
+def infer_requests() -> Iterator[tuple[Format, str, bytes]]:
+    """Give requests to infer: right ones, some of one length and with other events or other wishes, and wrong ones."""
+    ask: dict[str, Any] = {"id": "a", "parameters": {"working_point": "loose"}}
+    wishes: list[dict[str, Any]] = [{}, ask, {**ask, "id": "b"}, {"parameters": {}}]
+    for n_events in N_EVENTS:
+        events = sample_events(n_events)
+        bodies = [nested(events), flat(events), alone(events)]
+        bodies += [binary(events, PADDED_BYTES, **keys) for keys in wishes]
+        bodies += [binary(sample_events(n_events, seed=7), PADDED_BYTES)]
+        bodies += [nested(events, id=name) for name in "ab"] if n_events == 1 else []
+        for body, headers in bodies:
+            fmt = JSON._replace(headers=tuple(headers.items()))
+            yield fmt, INFER, body
+            yield fmt, INFER, body[:-4] + b"\xff\xff\xff\xff"
+
+
 BODIES = [(fmt, path, body) for fmt in (JSON, MSGPACK, MSGPACK_BINARY, NPY, RAW) for path, body in requests_of(fmt)]
 RIGHT = list(range(0, len(BODIES), 3))
 for fmt in (JSON, RAW):
     RIGHT.append(len(BODIES))
     BODIES.append((fmt, "/score/batch", fmt.write("events", sample_events(MANY_EVENTS))))
+RIGHT += range(len(BODIES), len(BODIES) + len(list(infer_requests())), 2)
+BODIES += infer_requests()
 HEADERS: list[Sequence[str]] = [
     (),
     ("Accept: application/json",),

@@ -78,7 +78,7 @@ def test_the_served_name_is_a_setting(artefact: Artefact) -> None:
 
 def test_known_parameters_are_read_and_others_ignored(model: Model, subtests: pytest.Subtests) -> None:
     """A working point is named, a timeout is a whole number of microseconds, and anything else may be anything."""
-    given = parameters.read_parameters({"working_point": "tight", "timeout": 5, "sequence_id": [1]}, model)
+    given = parameters.read_parameters({"working_point": "tight", "timeout": 5, "sequence_id": 0, "x": [1]}, model)
     assert given.point is not None
     assert (given.point.name, given.timeout_us) == ("tight", 5)
     assert parameters.read_parameters({"x": None}, model) == parameters.NO_PARAMETERS
@@ -92,6 +92,7 @@ def test_known_parameters_are_read_and_others_ignored(model: Model, subtests: py
         ({"timeout": -1}, "parameter timeout is -1, expected a whole number of us"),
         ({"timeout": True}, "parameter timeout is True"),
         ({"timeout": "1"}, "parameter timeout is '1'"),
+        ({"sequence_id": 7}, "parameter sequence_id is 7: sequences are not offered"),
         ({"timeout": 1e9}, "parameter timeout is 1000000000.0"),
     ):
         with subtests.test(msg=str(wrong)), pytest.raises(InvalidRequestError, match=message):
