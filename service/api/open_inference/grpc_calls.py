@@ -32,7 +32,10 @@ DESCRIPTIONS: Final = (
 PATHS: Final = (INFER, STREAM_INFER, CHECK, WATCH, *(f"/{SERVICE}/{name}" for name in DESCRIPTIONS))
 """The paths of all calls that are offered."""
 
-EXTENSIONS: Final = ("model_configuration", "model_repository", "parameters", "statistics")
+PUBLIC_PATHS: Final = (CHECK, WATCH, f"/{SERVICE}/ServerLive", f"/{SERVICE}/ServerReady")
+"""The paths that need no API key."""
+
+EXTENSIONS: Final = ("model_configuration", "model_repository", "statistics")
 
 MAX_TENSOR_BYTES: Final = 16 * 2**20
 """The longest input, of 299 k events with 14 features: a message is received as a whole."""

@@ -19,6 +19,7 @@ from service.api.open_inference.grpc_calls import (
     HEALTH,
     INFER,
     MAX_TENSOR_BYTES,
+    PUBLIC_PATHS,
     SERVICE,
     WATCH,
     Descriptions,
@@ -93,14 +94,13 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def _observed(self, path: str, handle: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
         """Check the key of a call, handle it, end it with a status where that fails, and note it."""
-        public = path in {CHECK, WATCH}
 
         async def observed(_: Any, context: Any) -> Any:
             started_s, status, name = perf_counter(), CLIENT_CANCELLED, None
             try:
-                if self._stopping and not public:
+                if self._stopping and path not in {CHECK, WATCH}:
                     raise NotReadyError("the service stops: send the request again")
-                if self._keys is not None and not public:
+                if self._keys is not None and path not in PUBLIC_PATHS:
                     name = client_name(_authorization(context), self._keys)
                 response = await handle(context)
                 status = 200

@@ -39,18 +39,20 @@ def code(client: Client, name: str, *metadata: tuple[str, str]) -> grpc.StatusCo
 
 
 def test_calls_need_a_key(model_path: Path, tmp_path: Path) -> None:
-    """All but the health checks do; a key that is removed is refused after the reload, and the log has its owner."""
+    """All but the checks of health do; one that is removed is refused after the reload; the log has its owner."""
     keys = tmp_path / "keys"
     key = add_key("atlas", keys)
     with (
         grpc_service(model_path, "--api-keys", str(keys), "--access-log") as (service, address),
         connect(address) as client,
     ):
-        for name in ("ServerLive", "RepositoryIndex", "ModelInfer", "RepositoryModelLoad"):
-            wrong = (), bearer("wrong"), bearer(""), (("authorization", key),), (*bearer(key), *bearer(key))
-            assert {code(client, "ServerLive", *metadata) for metadata in wrong} == {CODES.UNAUTHENTICATED}, name
+        wrong = (), bearer("wrong"), bearer(""), (("authorization", key),), (*bearer(key), *bearer(key))
+        for name in ("ServerMetadata", "RepositoryIndex", "ModelInfer"):
+            assert {code(client, name, *metadata) for metadata in wrong} == {CODES.UNAUTHENTICATED}, name
         for lower in ("bearer", "Bearer"):
-            assert code(client, "ServerLive", ("authorization", f"{lower} {key}")) is CODES.OK
+            assert code(client, "ServerMetadata", ("authorization", f"{lower} {key}")) is CODES.OK
+        for name in ("ServerLive", "ServerReady"):
+            assert code(client, name) is CODES.OK
         health = health_pb2_grpc.HealthStub(client.channel)
         assert health.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S).status == 1
         wait_until(lambda: any(line.get("client_name") == "atlas" for line in service.events("request")))
@@ -60,7 +62,7 @@ def test_calls_need_a_key(model_path: Path, tmp_path: Path) -> None:
         add_key("cms", keys)
         assert remove_keys("atlas", keys) == 1
         service.signal(signal.SIGHUP)
-        wait_until(lambda: code(client, "ServerLive", *bearer(key)) is CODES.UNAUTHENTICATED)
+        wait_until(lambda: code(client, "ServerMetadata", *bearer(key)) is CODES.UNAUTHENTICATED)
 
 
 @pytest.fixture(scope="module")
