@@ -117,8 +117,8 @@ FILES = (
         [
             Fault(
                 "paths that start like the public one need no key",
-                'scope["path"] != PUBLIC_PATH',
-                'not scope["path"].startswith(PUBLIC_PATH)',
+                'scope["path"] not in PUBLIC_PATHS',
+                'not scope["path"].startswith(PUBLIC_PATHS)',
             ),
             Fault("an unknown key is let in", "    if owner is None:", "    if False:"),
         ],

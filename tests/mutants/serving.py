@@ -120,6 +120,12 @@ SERVING = (
                 "grow(0",
                 f"{ADMISSION}::test_a_body_in_chunks_is_admitted_as_it_grows",
             ),
+        ],
+    ),
+    Part(
+        "service/api/bodies.py",
+        ROUTES,
+        [
             Fault(
                 "bytes of a single event in chunks do not count",
                 "admitted.grow(1, len(body))",
@@ -128,10 +134,16 @@ SERVING = (
             ),
             Fault(
                 "a body in chunks has no limit",
-                "_check_body(n_bytes, max_bytes)\n        yield",
+                "check_body(n_bytes, max_bytes)\n        yield",
                 "yield",
                 "tests/service/server/test_bad_http.py::test_behind_a_body_that_is_too_long_is_the_next_request",
             ),
+        ],
+    ),
+    Part(
+        "service/api/unrouted.py",
+        ROUTES,
+        [
             Fault("the retry does not wait for a busy worker", "busy_s(monotonic()) if busy_s else 0.0", "0.0"),
             Fault(
                 "connections above the limit score",
@@ -139,6 +151,45 @@ SERVING = (
                 "False",
                 f"{ADMISSION}::test_a_connection_too_many_gets_a_503_and_health_is_answered",
             ),
+        ],
+    ),
+    Part(
+        "service/api/open_inference/http.py",
+        "tests/service/api/open_inference/test_infer.py",
+        [
+            Fault("what a body is inflated to has no limit", "check_body(n_bytes, self.max_body_bytes)", "pass"),
+            Fault("the shape of the input is not compared with its numbers", "reader.check_count()", "pass"),
+        ],
+    ),
+    Part(
+        "service/api/open_inference/short_requests.py",
+        SHORT_WAY,
+        [
+            Fault(
+                "the text around an event is that of the one before",
+                "known.text.read(body, rows, place)",
+                "known.text.read(known.text.before + body[len(known.text.before) :], rows, place)",
+            ),
+        ],
+    ),
+    Part(
+        "service/formats/open_inference.py",
+        "tests/service/formats/test_infer_bodies.py",
+        [
+            Fault("any list called data is the input", "if tensors and bytes(tensors[-1].data) == PLACE:", "if True:"),
+            Fault(
+                "text behind the numbers is not bounded",
+                'if len(data) > TEXT_BYTES:\n            raise InvalidRequestError(f"{TEXT_BYTES} bytes or',
+                'if False:\n            raise InvalidRequestError(f"{TEXT_BYTES} bytes or',
+            ),
+        ],
+    ),
+    Part(
+        "service/formats/compression.py",
+        "tests/service/formats/test_compression.py",
+        [
+            Fault("bytes behind a compressed body are ignored", "if self._stream.unused_data:", "if False:"),
+            Fault("a compressed body may end early", "if last and not self._stream.eof:", "if False:"),
         ],
     ),
     Part(

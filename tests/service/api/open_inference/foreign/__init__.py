@@ -1,0 +1,1 @@
+"""Clients of other projects, run by an interpreter that has their packages."""
