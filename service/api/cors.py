@@ -15,10 +15,16 @@ ANY: Final = b"*"
 
 PREFLIGHT_HEADERS: Final[Headers] = (
     (b"access-control-allow-methods", b"GET, HEAD, POST"),
-    (b"access-control-allow-headers", b"Accept, Authorization, Content-Type"),
+    (
+        b"access-control-allow-headers",
+        b"Accept, Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length",
+    ),
     (b"access-control-max-age", b"3600"),
 )
-EXPOSED: Final = (b"access-control-expose-headers", b"Model-Version, Score-Threshold, Retry-After")
+EXPOSED: Final = (
+    b"access-control-expose-headers",
+    b"Model-Version, Score-Threshold, Retry-After, Inference-Header-Content-Length",
+)
 
 
 def cors(origins: Collection[bytes], metrics: Metrics, app: ASGIApp) -> ASGIApp:

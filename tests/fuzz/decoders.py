@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.load.formats import ENCODINGS as ENCODED
 from benchmarks.load.formats import JSON, MSGPACK, NPY, RAW, npy_bytes
 from tests.artefacts import sample_events
-from tests.fuzz import grpc_messages
+from tests.fuzz import grpc_messages, infer_requests
 
 N_FEATURES = 3
 MEMORY_MB = 2048
@@ -31,7 +31,8 @@ Check = Callable[[bytes], None]
 MEDIA_TYPES = {"JSON": JSON.media_type, "MessagePack": MSGPACK.media_type, "npy": NPY.media_type, "raw": RAW.media_type}
 HEADS = "request heads"
 GRPC = "gRPC messages"
-TARGETS = [*(f"{name} {kind}" for name in MEDIA_TYPES for kind in ("batch", "event")), HEADS, GRPC]
+INFER = "requests to infer"
+TARGETS = [*(f"{name} {kind}" for name in MEDIA_TYPES for kind in ("batch", "event")), HEADS, GRPC, INFER]
 
 
 def run(target: str, seconds: float, seed: int) -> int:
@@ -77,6 +78,8 @@ def seeds(target: str) -> list[bytes]:
         ]
     if target == GRPC:
         return grpc_messages.seeds()
+    if target == INFER:
+        return infer_requests.seeds()
     from tests.service.formats.encodings import ENCODINGS
 
     events = sample_events(4, N_FEATURES)
@@ -103,6 +106,8 @@ def check_of(target: str) -> Check:
         return check_head()
     if target == GRPC:
         return grpc_messages.check_message()
+    if target == INFER:
+        return infer_requests.check_request()
     name, kind = target.split()
     media_type = MEDIA_TYPES[name]
     if kind == "event":
