@@ -8,6 +8,14 @@ ClientError
 └── ModelError          the events cannot all be scored by one model, or not by the one that was asked for
 """
 
+from typing import Final
+
+REMEDIES: Final = {
+    400: "correct the events, or the name of the working point",
+    401: "give an API key that the server knows",
+    413: "lower request_events or request_bytes",
+}
+
 
 class ClientError(Exception):
     """Anything below: no scores are returned."""
@@ -20,8 +28,9 @@ class EventsError(ClientError):
 class RefusedError(ClientError):
     """A server refused the request: `status` is that of HTTP and `detail` the server's own words."""
 
-    def __init__(self, message: str, status: int, detail: str) -> None:
-        super().__init__(message)
+    def __init__(self, url: str, part: str, status: int, detail: str) -> None:
+        remedy = REMEDIES.get(status, "check that the URL is that of the service")
+        super().__init__(f"{url} refused {part}: {status}: {detail}; {remedy}")
         self.status = status
         self.detail = detail
 

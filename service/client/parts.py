@@ -21,6 +21,11 @@ class Part(NamedTuple):
     def __str__(self) -> str:
         return f"events[{self.start}:{self.stop}]"
 
+    @property
+    def as_sent(self) -> str:
+        """The part, and how a server counts its events."""
+        return f"{self}, where {self.start} is its events[0]" if self.start else str(self)
+
 
 def cut(n_events: int, row_bytes: int, max_events: int, max_bytes: int) -> Iterator[Part]:
     """Cut events into parts in their order, each of at least one event and else within both limits."""

@@ -23,11 +23,6 @@ KEEP_ALIVE_S: Final = 60
 RETRIED_STATUSES: Final = {408, 429, 500, 502, 503, 504}
 """Statuses that tell of time, load or a proxy, and not of the request."""
 
-REMEDIES: Final = {
-    400: "correct the events, or the name of the working point",
-    401: "give an API key that the server knows",
-    413: "lower request_events or request_bytes",
-}
 SHOWN_CHARACTERS: Final = 300
 
 
@@ -44,15 +39,22 @@ class Server(Protocol):
 
 
 def connect(url: str, options: Options) -> Server:
-    """Return the server at an `http:`, `https:` or `unix:` URL; a connection is opened with the first request.
+    """Return the server at an `http:`, `https:`, `unix:`, `grpc:` or `grpcs:` URL, connected with the first request.
 
-    Raises ValueError for another URL, and TlsError for certificates that cannot be read.
+    Raises ValueError for another URL, and where gRPC is not installed, and TlsError for certificates that cannot be
+    read.
     """
     parts = urlsplit(url)
-    is_tcp = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0  # raises for what is no port
-    if is_tcp or (parts.scheme == "unix" and parts.path and not parts.netloc):
+    is_tcp = bool(parts.hostname) and parts.port != 0  # raises for what is no port
+    if is_tcp and parts.scheme in {"grpc", "grpcs"}:
+        try:
+            from service.client.open_inference import GrpcServer
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{url} needs the package {error.name}: pip install 'lhc-anomaly[grpc]'") from error
+        return GrpcServer(url, options)
+    if (is_tcp and parts.scheme in {"http", "https"}) or (parts.scheme == "unix" and parts.path and not parts.netloc):
         return HttpServer(url, options)
-    raise ValueError(f"{url!r} is no server, expected http://HOST:PORT, https://HOST:PORT or unix:PATH")
+    raise ValueError(f"{url!r} is no server, expected http(s)://HOST:PORT, grpc(s)://HOST:PORT or unix:PATH")
 
 
 class HttpServer:
@@ -106,7 +108,7 @@ class HttpServer:
         if response.status_code in RETRIED_STATUSES:
             raise RetriableError(f"{response.status_code}: {_detail(response)}", _retry_after_s(response))
         if response.status_code != HTTPStatus.OK:
-            raise self._refused(response, part)
+            raise RefusedError(self.url, part.as_sent, response.status_code, _detail(response))
         return self._read(response, part, working_point)
 
     async def close(self) -> None:
@@ -123,12 +125,6 @@ class HttpServer:
             )
         scores = np.frombuffer(response.content, ROW)
         return Reply(scores, model, None if threshold is None else float(threshold))
-
-    def _refused(self, response: httpx.Response, part: Part) -> RefusedError:
-        status, detail = response.status_code, _detail(response)
-        counted = f", where {part.start} is its events[0]" if part.start else ""
-        remedy = REMEDIES.get(status, "check that the URL is that of the service")
-        return RefusedError(f"{self.url} refused {part}{counted}: {status}: {detail}; {remedy}", status, detail)
 
 
 def _tls(options: Options) -> ssl.SSLContext:

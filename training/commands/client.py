@@ -44,7 +44,10 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("events", type=input_file, metavar="EVENTS", help="events file (.h5) or array (n, 14) (.npy)")
     parser.add_argument(
-        "--url", action="append", required=True, help="http://, https:// or unix: URL of a service; repeat it for more"
+        "--url",
+        action="append",
+        required=True,
+        help="http(s)://, grpc(s):// or unix: URL of a service; repeat it for more",
     )
     meaning = "scores.csv, scores.parquet or scores.h5; for an array scores.npy"
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help=meaning)

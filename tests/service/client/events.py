@@ -1,5 +1,6 @@
 """Events for tests of the client: their scores, and what happens while a call reads them."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from service.client import Options, Result
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
 from tests.artefacts import RTOL, sample_events
+from tests.live import LiveService, wait_until
+from tests.service.reload.models import Made, put
 
 PART_EVENTS = 100
 N_PARTS = 20
@@ -48,3 +51,14 @@ def events_with(happens: Callable[[], object]) -> Watched:
     watched = EVENTS.view(Watched)
     watched.happens = happens
     return watched
+
+
+def reload(service: LiveService, model: Made, served: Path) -> Callable[[], None]:
+    """Give a function that has the service take this model into use."""
+
+    def happens() -> None:
+        put(model, served)
+        service.signal(signal.SIGHUP)
+        wait_until(lambda: service.get("/model").json()["identity"] == model.identity)
+
+    return happens

@@ -1,6 +1,7 @@
 """Scores of a live service: those of the offline scorer, in the order of the events, however they are cut."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -186,3 +187,11 @@ def test_what_no_client_can_be_made_of(subtests: pytest.Subtests) -> None:
     client.close()
     with pytest.raises(RuntimeError, match="closed"):
         client.score(EVENTS)
+
+
+def test_grpc_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not installed, its URL is named with what to install."""
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    monkeypatch.delitem(sys.modules, "service.client.open_inference", raising=False)
+    with pytest.raises(ValueError, match=r"grpc://a:1 needs the package grpc: pip install 'lhc-anomaly\[grpc\]'"):
+        Client("grpc://a:1")

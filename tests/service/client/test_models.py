@@ -1,14 +1,12 @@
 """All events of a call are scored by one model, whatever the servers do meanwhile."""
 
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from service.client import Client, ModelError
-from tests.live import LiveService, live_service, wait_until
-from tests.service.client.events import EVENTS, HALF, IN_PARTS, ONE_BY_ONE, check, events_with
+from tests.live import live_service
+from tests.service.client.events import EVENTS, HALF, IN_PARTS, ONE_BY_ONE, check, events_with, reload
 from tests.service.reload.models import Made, make, put
 
 pytestmark = pytest.mark.process
@@ -28,28 +26,23 @@ def served(models: list[Made], tmp_path: Path) -> Path:
     return tmp_path / "served.onnx"
 
 
-def reload(service: LiveService, model: Made, served: Path) -> Callable[[], None]:
-    """Give a function that has the service take this model into use."""
-
-    def happens() -> None:
-        put(model, served)
-        service.signal(signal.SIGHUP)
-        wait_until(lambda: service.get("/model").json()["identity"] == model.identity)
-
-    return happens
-
-
 def test_a_model_that_is_replaced_in_the_middle(models: list[Made], served: Path) -> None:
     """The events that the old model had scored are scored again by the new one."""
-    first, second = models
+    second = models[1]
     with live_service(served) as service, Client(service.base_url, options=ONE_BY_ONE) as client:
         result = client.score(events_with(reload(service, second, served)), working_point="loose")
         check(result, second.path)
         assert result.counts.rescored == HALF
         assert client.score(EVENTS, model=second.identity).counts.rescored == 0
-        with pytest.raises(
-            ModelError, match=f"{service.base_url}: its model is {second.identity}, expected {first.identity}"
-        ):
+
+
+@pytest.mark.slow
+def test_a_model_that_no_server_has(models: list[Made]) -> None:
+    """A call that asks for it is an error, which names what each server has instead, and what to do."""
+    first, second = models
+    with live_service(second.path) as service, Client(service.base_url) as client:
+        words = f"{service.base_url}: its model is {second.identity}, expected {first.identity}; ask for a model"
+        with pytest.raises(ModelError, match=words):
             client.score(EVENTS, model=first.identity)
 
 
