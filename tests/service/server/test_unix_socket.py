@@ -104,7 +104,7 @@ def test_limits_hold_on_a_socket(model_path: Path, tmp_path: Path) -> None:
     """Sizes, events in flight, connections and timeouts have the limits that they have on a port."""
     path = tmp_path / "socket"
     limits = ("--max-body-bytes", "4000", "--max-header-bytes", "2000", "--max-inflight-events", "100")
-    times = ("--max-connections", "4", "--header-s", "1", "--stall-s", "3600", "--request-s", "3600")
+    times = ("--max-connections", "4", "--header-s", "3", "--stall-s", "3600", "--request-s", "3600")
     with starting_service(model_path, "--uds", str(path), *limits, *times) as service:
         wait_until_ready(service, path)
         raw = {"Content-Type": RAW.media_type}
@@ -113,13 +113,14 @@ def test_limits_hold_on_a_socket(model_path: Path, tmp_path: Path) -> None:
             assert client.get("/health", headers={"a": "b" * 2000}).status_code == 431
             for each in (slow, late):
                 each.settimeout(TIMEOUT_S)
-                each.connect(str(path))
+            slow.connect(str(path))
             slow.sendall(b"POST /score/batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n")
             slow.sendall(b"Content-Length: 4000\r\nExpect: 100-continue\r\n\r\n")
             assert slow.recv(1000).startswith(b"HTTP/1.1 100 ")
             slow.sendall(EVENTS.tobytes()[:2000])  # or it would be too slow for others that want its room
             refused = client.post("/score/batch", content=EVENTS.tobytes()[:2000], headers=raw)
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            late.connect(str(path))
             late.sendall(b"GET / HTTP/1.1\r\n")
             assert late.recv(1000).startswith(b"HTTP/1.1 408 ")
             slow.sendall(EVENTS.tobytes()[2000:4000])
