@@ -272,14 +272,31 @@ static inline const char *read_row(Task *task, float *row)
     return p == NULL || *p == ',' || *p == ']' ? p : stop(task, p);
 }
 
+/* Read the numbers of a row from a list of numbers; returns where the `,` or `]` is that comes after them. */
+static inline const char *read_flat_row(Task *task, float *row)
+{
+    const char *p = task->start;
+    for (Py_ssize_t i = 0;; p++) {
+        p = read_number(task, skip_space(p), row + i);
+        if (p == NULL)
+            return NULL;
+        p = skip_space(p);
+        if (++i == task->n_features)
+            return *p == ',' || *p == ']' ? p : stop(task, p);
+        if (*p != ',')
+            return stop(task, p);
+    }
+}
+
 /* Read rows until one of the four states; returns their number, and moves the start past them. */
-static Py_ssize_t read_all(Task *task, int *state)
+static Py_ssize_t read_all(Task *task, bool flat, int *state)
 {
     for (Py_ssize_t n_read = 0;; n_read++) {
         *state = FULL;
         if (n_read == task->n_free)
             return n_read;
-        const char *after = read_row(task, task->rows + n_read * task->n_features);
+        float *row = task->rows + n_read * task->n_features;
+        const char *after = flat ? read_flat_row(task, row) : read_row(task, row);
         if (after == NULL) {
             *state = task->fault == task->end ? MORE : ODD;
             return n_read;
@@ -308,12 +325,12 @@ static bool check(const Py_buffer *block, Py_ssize_t start, Py_ssize_t length, P
     return false;
 }
 
-static PyObject *read_rows(PyObject *Py_UNUSED(module), PyObject *args)
+static PyObject *read_into(PyObject *args, bool flat)
 {
     PyObject *data, *array;
     Py_ssize_t start, filled;
     Py_buffer block;
-    if (!PyArg_ParseTuple(args, "SnOn:read_rows", &data, &start, &array, &filled)
+    if (!PyArg_ParseTuple(args, "SnOn", &data, &start, &array, &filled)
         || PyObject_GetBuffer(array, &block, PyBUF_RECORDS_RO) < 0) /* what it may be is checked below */
         return NULL;
     PyObject *answer = NULL;
@@ -324,12 +341,22 @@ static PyObject *read_rows(PyObject *Py_UNUSED(module), PyObject *args)
         Task task = {text + start, text + length, NULL, (float *)block.buf + filled * n_features, n_features,
                      block.shape[0] - filled};
         int state;
-        Py_ssize_t n_read = read_all(&task, &state);
+        Py_ssize_t n_read = read_all(&task, flat, &state);
         if (!PyErr_Occurred())
             answer = Py_BuildValue("nni", n_read, task.start - text, state);
     }
     PyBuffer_Release(&block);
     return answer;
+}
+
+static PyObject *read_rows(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    return read_into(args, false);
+}
+
+static PyObject *read_flat_rows(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    return read_into(args, true);
 }
 
 static PyObject *read_event(PyObject *Py_UNUSED(module), PyObject *args)
@@ -356,6 +383,7 @@ static PyObject *read_event(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef methods[] = {
     {"read_event", read_event, METH_VARARGS, "Read a list of JSON numbers into a float32 row: see _json_rows.pyi."},
+    {"read_flat_rows", read_flat_rows, METH_VARARGS, "Read JSON numbers into a float32 block: see _json_rows.pyi."},
     {"read_rows", read_rows, METH_VARARGS, "Read rows of JSON numbers into a float32 block: see _json_rows.pyi."},
     {NULL, NULL, 0, NULL},
 };

@@ -22,6 +22,9 @@ def read_rows(data: bytes, start: int, block: NDArray[np.float32], filled: int, 
     A number becomes what `np.float32(float(text))` is. Raises ValueError or TypeError for arguments that do not fit.
     """
 
+def read_flat_rows(data: bytes, start: int, block: NDArray[np.float32], filled: int, /) -> tuple[int, int, int]:
+    """Read rows as `read_rows` does from one list of numbers without brackets between the rows, after its first one."""
+
 def read_event(data: bytes, start: int, block: NDArray[np.float32], place: int, /) -> int:
     """Read a list of numbers at data[start:] into the row block[place], which may be written over in any case.
 

@@ -87,11 +87,17 @@ def read_event_slowly(data: bytes, start: int, block: Rows, place: int) -> int:
     return -1 if written is None or not read or read[2] != END else written.end()
 
 
+def read_no_flat_rows(_data: bytes, start: int, _block: Rows, _filled: int) -> tuple[int, int, int]:
+    """Leave a list of numbers, which _json_rows.c reads, to others."""
+    return 0, start, ODD
+
+
 try:
     from service.formats._json_rows import read_event as read_event
+    from service.formats._json_rows import read_flat_rows as read_flat_rows
     from service.formats._json_rows import read_rows as read_rows
 except ImportError:  # there was no compiler when the service was installed
-    read_event, read_rows = read_event_slowly, read_rows_slowly
+    read_event, read_flat_rows, read_rows = read_event_slowly, read_no_flat_rows, read_rows_slowly
 
 
 class JsonReader(DocumentReader):

@@ -20,7 +20,7 @@ from service.errors import InvalidRequestError
 from service.formats import faults
 from service.formats.faults import Source
 from service.formats.format import AT_LEAST_ONE, BLOCK_EVENTS, LITTLE_FLOAT32, Rows, longest_event
-from service.formats.json import END, SPACE, JsonReader, read_event, read_rows
+from service.formats.json import END, FULL, MORE, ODD, SPACE, JsonReader, read_event, read_flat_rows, read_rows
 from service.formats.raw import count_events
 
 TEXT_BYTES: Final = 65_536
@@ -97,6 +97,8 @@ _decode_numbers = msgspec.json.Decoder(list[float]).decode
 
 class InferReader(JsonReader):
     """Reads a request to infer piece by piece; its rows are those of a batch, and `request` is the rest of it."""
+
+    read_flat_rows: Callable[[bytes, int, Rows, int], tuple[int, int, int]] = staticmethod(read_flat_rows)
 
     def __init__(
         self, feature_names: Sequence[str], max_events: int, json_bytes: int | None, check_input: CheckInput
@@ -193,7 +195,20 @@ class InferReader(JsonReader):
 
     def _flat_rows(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
         """Give the rows of a list of numbers, of which `data` is what was not read yet."""
-        start = 0
+        start, state = 0, ODD if self._numbers else FULL
+        while state == FULL:
+            n_rows, start, state = self.read_flat_rows(data, start, self._parsed, 0)
+            yield self._parsed[:n_rows]
+        if state == END:
+            self._read_end(data[start:], last)
+            return
+        if state == MORE and not last and len(data) - start <= longest_event(len(self._names)):
+            self._rest = data[start:]
+            return
+        yield from self._numbers_between_commas(data, start, last)
+
+    def _numbers_between_commas(self, data: bytes, start: int, last: bool) -> Iterator[NDArray[Any]]:
+        """Give the rows of data[start:] by msgspec, which says what is wrong with them."""
         while True:
             end = data.find(b"]", start, start + FLAT_BYTES)
             if ended := end >= 0:
@@ -396,24 +411,11 @@ def _read_text(body: bytes, n_features: int, _: int, check_input: CheckInput) ->
 
 def _read_list(body: bytes, begin: re.Match[bytes], n_features: int) -> tuple[Rows, int] | None:
     """Read the list that begins there as finite rows (n, n_features), and give its end; None if it is no such list."""
-    start, first = begin.end(), begin.start(1)
-    if body[start : start + 1] == b"[":
-        block = np.empty((min(BLOCK_EVENTS, len(body) // (2 * n_features)), n_features), np.float32)
-        n_events, end, state = read_rows(body, start, block, 0)
-        return (block[:n_events], end) if state == END else None
-    row = np.empty((1, n_features), np.float32)
-    if (end := read_event(body, first, row, 0)) > 0:
-        return row, end
-    try:
-        end = body.index(b"]", start) + 1
-        numbers = np.array(_decode_numbers(body[first:end]))
-    except ValueError:
-        return None
-    if not len(numbers) or len(numbers) % n_features:
-        return None
-    with np.errstate(over="ignore"):  # what becomes infinite is refused
-        rows = numbers.astype(np.float32).reshape(-1, n_features)
-    return (rows, end) if np.isfinite(rows).all() else None
+    start = begin.end()
+    read = read_rows if body[start : start + 1] == b"[" else read_flat_rows
+    block = np.empty((min(BLOCK_EVENTS, len(body) // (2 * n_features)), n_features), np.float32)
+    n_events, end, state = read(body, start, block, 0)
+    return (block[:n_events], end) if state == END else None
 
 
 def find_data(text: bytes) -> re.Match[bytes] | None:

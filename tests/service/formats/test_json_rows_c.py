@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 try:
-    from service.formats._json_rows import END, FULL, MORE, ODD, read_event, read_rows
+    from service.formats._json_rows import END, FULL, MORE, ODD, read_event, read_flat_rows, read_rows
 except ImportError:
     pytest.skip("_json_rows.c was not built: it needs a C compiler and Python.h", allow_module_level=True)
 
@@ -100,6 +100,32 @@ def test_reading_starts_and_ends_where_it_is_told() -> None:
     assert read_rows(data, 0, empty_block(0, 2), 0) == (0, 0, FULL)
     assert read_rows(b"[1]]", 4, empty_block(1, 1), 0) == (0, 4, MORE)
     assert read_rows(b"", 0, empty_block(1, 1), 0) == (0, 0, MORE)
+
+
+def test_flat_rows_have_the_numbers_of_rows() -> None:
+    """Cut anywhere, the whole rows are read, and reading goes on at the first that was not."""
+    for shape, draw in SHAPES.items():
+        random = Random(shape)
+        texts = [draw(random) for _ in range(12)]
+        expected = to_float32([float(text) for text in texts]).reshape(-1, 3)
+        data = f"{texts[0]} ,\n{' , '.join(texts[1:])} ]".encode()
+        for end in range(len(data) + 1):
+            block = empty_block(4, 3)
+            n_rows, start, state = read_flat_rows(data[:end], 0, block, 0)
+            assert state == (END if end == len(data) else FULL if n_rows == 4 else MORE)
+            assert n_rows == data[:end].count(b",") // 3 + (state == END)
+            if state == MORE:
+                assert read_flat_rows(data, start, block, n_rows) == (4 - n_rows, len(data), END)
+            np.testing.assert_array_equal(block.view(np.uint32), expected.view(np.uint32))
+
+
+def test_what_is_no_list_of_whole_flat_rows_is_odd(subtests: pytest.Subtests) -> None:
+    """The offset is that of the row; the rows before it are read."""
+    for odd in (*filter(None, ODD_VALUES), "1]", "]", ",1,2]", "1,,2]", "1 2]", "1,2}", "[1,2]", "1,2;"):
+        with subtests.test(repr(odd[:40])):
+            for before in ("", "-2.5, 3,"):
+                data = f"{before}{odd}".encode() + b" " * 40
+                assert read_flat_rows(data, 0, empty_block(3, 2), 0) == (len(before) > 0, len(before), ODD)
 
 
 def test_a_value_that_is_no_finite_number_is_odd_wherever_it_is(subtests: pytest.Subtests) -> None:
