@@ -140,10 +140,6 @@ soak: .venv/everything ## load, faults, reloads and bad input at once, 20 minute
 bench: .venv/everything ## the service beside its ceilings, three minutes, every response checked (needs wrk)
 	$(BIN)/python -m benchmarks bench $(if $(MODEL),--model $(MODEL))
 
-.PHONY: bench-grpc
-bench-grpc: .venv/everything ## calls of gRPC beside HTTP, a minute, every response checked (needs wrk, h2load)
-	$(BIN)/python -m benchmarks grpc $(if $(MODEL),--model $(MODEL))
-
 .PHONY: bench-peers
 bench-peers: .venv/everything ## other ways to serve the same model beside this one, each in its own environment, half an hour (needs wrk, npm)
 	$(BIN)/python -m benchmarks peers
@@ -151,6 +147,10 @@ bench-peers: .venv/everything ## other ways to serve the same model beside this 
 .PHONY: bench-memory
 bench-memory: .venv/everything ## memory under the largest bodies of every format, ten minutes (MINUTES=)
 	$(BIN)/python -m benchmarks memory $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MODEL),--model $(MODEL))
+
+.PHONY: bench-protocols
+bench-protocols: .venv/everything ## native HTTP, /v2 and gRPC beside each other, three minutes, every response checked (needs wrk, h2load)
+	$(BIN)/python -m benchmarks protocols $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-overload
 bench-overload: .venv/everything ## four times as many clients as there is room for, three minutes, every response checked

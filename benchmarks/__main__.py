@@ -31,10 +31,6 @@ SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
         "Measure the service beside its ceilings.",
         [option("--rounds", 7, "Runs of each case with a goal.", COUNT)],
     ),
-    "grpc": (
-        "Measure calls of gRPC beside requests over HTTP.",
-        [option("--rounds", 5, "Runs of each case.", COUNT)],
-    ),
     "load": (
         "Run Locust against a service.",
         [option("--users", 8, "Concurrent clients.", COUNT), option("--seconds", 30, "Duration.", COUNT)],
@@ -61,6 +57,10 @@ SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
             click.Argument(["case"], default="json-10k"),
             option("--out", Path("profile.svg"), "An .svg, or .json for speedscope.", click.Path(path_type=Path)),
         ],
+    ),
+    "protocols": (
+        "Measure the same events over each protocol of the service.",
+        [option("--rounds", 7, "Runs of each case.", COUNT)],
     ),
     "soak": (
         "Load, reload, overload and kill the service, and count every request; exit status 1 after any fault.",

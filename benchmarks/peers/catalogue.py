@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from benchmarks.load.formats import JSON, RAW, Route
+from benchmarks.load.tensors import MODEL
 from benchmarks.peers.environment import BUN
-from benchmarks.peers.formats import BASE64, KSERVE, MODEL, OPEN_INFERENCE
+from benchmarks.peers.formats import BASE64, KSERVE, OPEN_INFERENCE
 from benchmarks.report.results import OURS
 
 

@@ -5,7 +5,19 @@ from typing import Any, NamedTuple
 
 from benchmarks.report.markdown import number, rate, table
 from benchmarks.report.measurements import AFTER_RETRY_AFTER, CAPACITY, CaseResult
-from benchmarks.report.results import OURS, Bench, Memory, Overload, Peers, Result
+from benchmarks.report.results import (
+    BINARY_INFER,
+    GRPC,
+    JSON_INFER,
+    NATIVE,
+    OURS,
+    Bench,
+    Memory,
+    Overload,
+    Peers,
+    Protocols,
+    Result,
+)
 
 
 class Goal(NamedTuple):
@@ -112,11 +124,30 @@ def overload_goals(found: Overload) -> Iterator[Goal]:
             yield Goal(what, after.refused_p99_ms, f"{after.refused_per_s:.0f}/s refused", 100, 10, " ms", at_most=True)
 
 
+def protocol_goals(found: Protocols) -> Iterator[Goal]:
+    """Compare each protocol with the native one."""
+    single, large = found.medians("single-32"), found.medians("raw-10k")
+    for what, medians, protocol, need, aim in (
+        ("single events over /v2 in JSON", single, JSON_INFER, 1.4, 1.2),
+        ("single events over /v2 in binary", single, BINARY_INFER, 1.4, 1.2),
+        ("batches of 10 k over /v2 in binary", large, BINARY_INFER, 1.1, 1.05),
+    ):
+        cost, native = medians[protocol].cpu_us_per_request, medians[NATIVE].cpu_us_per_request
+        shown = f"{number(cost)} µs a request to {number(native)}"
+        yield Goal(f"{what}: processor time over native", cost / native, shown, need, aim, at_most=True)
+    calls = single[GRPC].requests_per_s
+    yield Goal("single events over gRPC, 32 streams", calls / 1e3, "one core", 4, 6, " k/s")
+    calls, native = large[GRPC].requests_per_s, large[NATIVE].requests_per_s
+    shown = f"{number(calls)} calls/s to {number(native)}"
+    yield Goal("batches of 10 k over gRPC: rate over native raw", calls / native, shown, 0.8, 0.9)
+
+
 GOALS: dict[type[Result], Callable[[Any], Iterator[Goal]]] = {
     Bench: speed_goals,
     Memory: memory_goals,
     Peers: peer_goals,
     Overload: overload_goals,
+    Protocols: protocol_goals,
 }
 
 

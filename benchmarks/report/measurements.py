@@ -215,6 +215,13 @@ class Overloaded(msgspec.Struct, frozen=True):
         return statistics.median(run.accepted_events_per_s / full.accepted_events_per_s for run, full in pairs)
 
 
+class ProtocolRun(msgspec.Struct, frozen=True):
+    """The requests that one run over a protocol got answered."""
+
+    requests_per_s: float
+    cpu_us_per_request: float
+
+
 class PeerResult(msgspec.Struct, frozen=True):
     """A peer's cases by name, of which there are none if it failed."""
 

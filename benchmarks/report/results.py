@@ -18,6 +18,7 @@ from benchmarks.report.measurements import (
     Overloaded,
     PeerResult,
     ProcessSample,
+    ProtocolRun,
     Second,
     Shares,
 )
@@ -26,6 +27,8 @@ from training.files import atomic_write
 FOLDER = Path(__file__).parents[1] / "results"
 OURS = "ours"
 """The name of our own service among the peers."""
+NATIVE, JSON_INFER, BINARY_INFER, GRPC = "native HTTP", "/v2, JSON", "/v2, binary", "gRPC"
+"""The protocols of the service."""
 
 R = TypeVar("R", bound="Result")
 
@@ -147,6 +150,24 @@ class Peers(Result, frozen=True, kw_only=True):
     def errors(self) -> list[str]:
         """List why peers were not measured."""
         return [f"{peer.name}: {peer.failure}" for peer in self.peers.values() if peer.failure]
+
+
+class Protocols(Result, frozen=True, kw_only=True):
+    """The same events over each protocol: the runs by case and protocol."""
+
+    rounds: int
+    seconds: int
+    cases: dict[str, dict[str, list[ProtocolRun]]]
+
+    def medians(self, case: str) -> dict[str, ProtocolRun]:
+        """Give the median of each protocol."""
+        return {
+            protocol: ProtocolRun(
+                statistics.median(run.requests_per_s for run in runs),
+                statistics.median(run.cpu_us_per_request for run in runs),
+            )
+            for protocol, runs in self.cases[case].items()
+        }
 
 
 def file_of(kind: type[Result]) -> Path:

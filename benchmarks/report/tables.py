@@ -9,7 +9,7 @@ from benchmarks.report.figures import draw
 from benchmarks.report.goals import goal_table
 from benchmarks.report.markdown import fill, number, table
 from benchmarks.report.measurements import CaseResult, CaseRun, Latency, median_of
-from benchmarks.report.results import OURS, Bench, Memory, Overload, Peers, Result, Soak
+from benchmarks.report.results import NATIVE, OURS, Bench, Memory, Overload, Peers, Protocols, Result, Soak
 
 ROOT = Path(__file__).parents[2]
 SHORT_PAGE = ROOT / "docs" / "performance.md"
@@ -279,10 +279,29 @@ def winners(found: Peers) -> str:
     return f"Where a peer does better: {'; '.join(better)}." if better else "No peer did better."
 
 
+def protocols_parts(found: Protocols) -> dict[str, str]:
+    """Write a row for each protocol in each case."""
+    rows = []
+    for name in found.cases:
+        medians = found.medians(name)
+        native = medians[NATIVE]
+        for protocol, one in medians.items():
+            over = (one.requests_per_s / native.requests_per_s, one.cpu_us_per_request / native.cpu_us_per_request)
+            cells = (one.requests_per_s, one.cpu_us_per_request, *over)
+            rows.append([name, protocol, *map(number, cells)])
+    head = ["case", "protocol", "requests/s", "CPU µs / request", "rate over native", "CPU over native"]
+    note = (
+        f"One worker on one core; wrk, and h2load for gRPC, on another. Medians over {found.rounds} runs of "
+        f"{found.seconds} s, in which the protocols alternate; all scores are compared with the model's."
+    )
+    return {"Protocols": f"{table(head, rows, 'llrrrr')}\n\n{note}"}
+
+
 SECTIONS: dict[type[Result], Callable[[Any], dict[str, str]]] = {
     Bench: bench_parts,
     Memory: memory_parts,
     Overload: overload_parts,
     Soak: soak_parts,
     Peers: peers_parts,
+    Protocols: protocols_parts,
 }

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from benchmarks.load.scoring import ScoringRequest
+from benchmarks.load.tensors import BINARY_TENSOR, HEAD_BYTES, TENSOR
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environment import BUN, install, installed_versions
-from benchmarks.peers.formats import BASE64, BINARY_TENSOR, HEAD_BYTES, INSTANCES, OTHER_RAW, TENSOR
+from benchmarks.peers.formats import BASE64, INSTANCES, OTHER_RAW
 from benchmarks.peers.process import PORTS, is_stopped, reserve_ports
 from benchmarks.report import results
 from benchmarks.report.measurements import CaseResult, CaseRun, PeerResult
