@@ -14,6 +14,7 @@ ROUTES = "tests/service/api/test_routes.py"
 SHORT_WAY = "tests/service/server/test_short_way.py"
 BEHIND = f"{SHORT_WAY}::test_a_request_that_comes_with_the_rest_of_another_is_answered"
 FULL = f"{SHORT_WAY}::test_a_request_without_room_is_refused_though_there_will_be_some"
+PIECES = f"{SHORT_WAY}::test_a_body_in_many_short_pieces_comes_to_the_application"
 ENDING = f"{SHORT_WAY}::test_a_request_that_ends_its_connection_does_so_each_time"
 RELOADED = f"{SHORT_WAY}::test_what_is_known_of_a_head_ends_with_the_model_and_the_keys"
 OTHER_WORK = f"{FAIRNESS}::test_batches_have_a_share_of_the_time_whatever_else_the_loop_does"
@@ -67,12 +68,17 @@ SERVING = (
                 "been submitted.\n        get_running_loop().call_soon(self._next)",
                 "been submitted.\n        self._next()",
             ),
-            Fault("a cancelled batch is scheduled", "if not turn.done():", "if True:", BATCHING),
+            Fault(
+                "a cancelled batch is scheduled",
+                "if not turn.done():  # its request",
+                "if True:  # its request",
+                BATCHING,
+            ),
             Fault("rows of other clients fill a call", "self._rows[filled : self._stale] = 0", "pass", BATCHING),
             Fault("a cancelled event gets its score", "if receiver.done():", "if False:", BATCHING),
             Fault(
                 "one event without a score fails all",
-                "finite_scores(scores[place])",
+                "finite_scores(scores[start:end])",
                 "finite_scores(scores)",
                 DEPLOYMENT,
             ),
@@ -322,12 +328,15 @@ SERVING = (
             Fault("the room of a request is not given back", "        self.release()\n", "        pass\n"),
             Fault("a client that leaves is not counted", "STATUSES[ClientDisconnectedError], 0)", "200, 0)"),
             Fault("a request behind another one is part of its body", "> known.body_bytes or", "< 0 or", BEHIND),
-            Fault("what comes behind a body is part of it", "if len(data) <= exchange.missing_bytes and", "if", BEHIND),
+            Fault("what comes behind a body is part of it", "if missing_bytes < 0 or", "if", BEHIND),
             Fault("what finds no room goes the long way", "            self._overload = str(error)\n", "", FULL),
             Fault(
                 "nothing is known",
                 "                if self._begin(known, data, n_head_bytes):",
                 "                if False:",
+            ),
+            Fault(
+                "short pieces are kept", " or len(self.data) >= FEW_PIECES + n_bytes // SHORT_PIECE_BYTES", "", PIECES
             ),
             Fault("events of the short way are not counted", "(exchange, 200, len(scores))", "(exchange, 200, 0)"),
         ],

@@ -234,6 +234,27 @@ def test_a_request_that_comes_with_the_rest_of_another_is_answered(models: Model
     asyncio.run(both())
 
 
+def test_a_body_in_many_short_pieces_comes_to_the_application(models: Models) -> None:
+    """To keep its pieces would take more memory than it has bytes; longer pieces are kept, however many."""
+    request = post(JSON.write("events", sample_events(1500)), path="/score/batch")
+
+    async def ask_in_pieces() -> list[bool]:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            transport = worker.connect()
+            response, _ = await ask(worker, transport, request)
+            taken = []
+            for n_bytes in (600, 1):
+                ends = range(1000, len(request), n_bytes)[:200]
+                for start, end in pairwise((0, *ends)):
+                    transport.receive(request[start:end])
+                last, asked = await ask(worker, transport, request[ends[-1] :])
+                assert last == response
+                taken.append(asked)
+            return taken
+
+    assert asyncio.run(ask_in_pieces()) == [False, True]
+
+
 def test_a_request_without_room_is_refused_though_there_will_be_some(models: Models) -> None:
     """Of requests with a known head that come together, as many are scored as there is room for; then all are again."""
     request = event_request()
