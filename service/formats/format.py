@@ -170,7 +170,7 @@ class BatchReader(ABC):
         self._check_count(self._read + len(given))
         start = 0
         while start < len(given):
-            taken = min(len(given) - start, BLOCK_EVENTS - self._filled)
+            taken = min(len(given) - start, len(self._block) - self._filled)
             rows, place = given[start : start + taken], self._block[self._filled : self._filled + taken]
             with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused, as NaN is
                 np.copyto(place, rows, casting="unsafe")
@@ -179,7 +179,7 @@ class BatchReader(ABC):
             start += taken
             self._read += taken
             self._filled += taken
-            if self._filled == BLOCK_EVENTS:
+            if self._filled == len(self._block):
                 yield self._block
                 self._filled = 0
 

@@ -23,11 +23,14 @@ from service.formats.format import AT_LEAST_ONE, BLOCK_EVENTS, LITTLE_FLOAT32, R
 from service.formats.json import END, FULL, MORE, ODD, SPACE, JsonReader, read_event, read_flat_rows, read_rows
 from service.formats.raw import count_events
 
-TEXT_BYTES: Final = 65_536
+TEXT_BYTES: Final = 32_768
 """The JSON around the numbers is no longer than this, before and after them."""
 
-FLAT_BYTES: Final = 65_536
-"""So much of a list of numbers is read at once."""
+FLAT_BYTES: Final = 16_384
+"""So much of a list of numbers is read at once, in two milliseconds at most."""
+
+FLAT_EVENTS: Final = 1024
+"""Events of such a list in a block: they take longer to read than rows, which C reads."""
 
 MAX_KEYS: Final = 16
 """How many lists called "data" are looked at for the one of the input."""
@@ -35,12 +38,15 @@ MAX_KEYS: Final = 16
 DATA: Final = re.compile(rb'(?<!\\)"data"[ \t\n\r]*:[ \t\n\r]*(\[)[ \t\n\r]*')
 """The start of a list called "data", and its bracket: in valid JSON, no string has these characters."""
 
+SEPARATOR: Final = re.compile(rb"[],]")
+
 PLACE: Final = b"1234567890123456789e-32"
 """Stands for the numbers in the JSON around them."""
 
 NO_DATA: Final = msgspec.Raw(b"null")
 
 WRONG_TYPE: Final = re.compile(r"Expected `([a-z]+).*`, got `(.+?)`(?: - at `(?:key in )?\$\.?(.*)`)?$")
+NUMBER: Final = re.compile(r"`\$\[(\d+)\]`$")
 MISSING: Final = re.compile(r"Object missing required field `(.+?)`(?: - at `\$\.?(.*)`)?$")
 EXPECTED: Final = {"array": "a list", "int": "a whole number", "object": "an object", "str": "a string"}
 
@@ -182,6 +188,8 @@ class InferReader(JsonReader):
             if not data and not last:
                 return
             self._flat = not data.startswith(b"[")
+            if self._flat:
+                self._block = self._block[:FLAT_EVENTS]
         if self._flat:
             yield from self._flat_rows(data, last)
         else:
@@ -211,12 +219,13 @@ class InferReader(JsonReader):
         """Give the rows of data[start:] by msgspec, which says what is wrong with them."""
         while True:
             end = data.find(b"]", start, start + FLAT_BYTES)
-            if ended := end >= 0:
-                self._after = True
-            else:
+            if end < 0:
                 end = data.rfind(b",", start, start + FLAT_BYTES)
+            if end < 0:  # one number is longer, or the spaces around it are
+                end = found.start() if (found := SEPARATOR.search(data, start + FLAT_BYTES)) else -1
             if end < 0:
                 break
+            ended = data[end : end + 1] == b"]"
             yield self._read_numbers(data[start:end], ended)
             start = end + 1
             if ended:
@@ -236,7 +245,7 @@ class InferReader(JsonReader):
             if not numbers and (self._read or self._numbers or not ended):
                 raise ValueError("no number")
         except ValueError as error:
-            raise InvalidRequestError(self._numbers_fault(text)) from error
+            raise InvalidRequestError(self._numbers_fault(error, text)) from error
         if ended and not numbers:
             raise InvalidRequestError(f"events is empty, {AT_LEAST_ONE}")
         numbers = self._numbers + numbers if self._numbers else numbers
@@ -249,26 +258,27 @@ class InferReader(JsonReader):
             )
         return np.array(numbers[:n_whole]).reshape(-1, n_features)
 
-    def _numbers_fault(self, text: bytes) -> str:
-        """Find what is wrong with numbers that were refused, row by row."""
+    def _numbers_fault(self, error: Exception, text: bytes) -> str:
+        """Find what is wrong with numbers that were refused, in the row that the error is about."""
         n_features = len(self._names)
         parts = [b"0"] * len(self._numbers) + text.split(b",")
-        for place in range(0, len(parts), n_features):
-            row = b",".join(parts[place : place + n_features])
-            source = Source("JSON", "events", self._names, f"events[{self._read + place // n_features}]")
-            try:
-                _decode_numbers(b"[" + row + b"]")
-            except ValueError as error:
-                fault = faults.decode_fault(error, b"[" + row + b"]", source)
-                if fault is None or fault.startswith("the body"):
-                    for column, part in enumerate(row.split(b",")):
-                        if part.strip(SPACE).startswith(b'"'):
-                            return f"{faults.named(source.place, column, self._names)} is a string, expected a number"
-                    return f"{source.place} is not valid JSON: {faults.shown(row.decode(errors='replace'))}"
-                return fault
-            if not row.strip(SPACE):
-                break
-        return f"the data of inputs[0] has no number after a comma, in events[{self._read + len(parts) // n_features}]"
+        number = len(self._numbers) + _wrong_number(error, text)
+        start = number - number % n_features
+        row = b",".join(parts[start : start + n_features])
+        source = Source("JSON", "events", self._names, f"events[{self._read + start // n_features}]")
+        if not row.strip(SPACE):
+            return f"the data of inputs[0] has no number after a comma, in {source.place}"
+        try:
+            _decode_numbers(b"[" + row + b"]")
+            fault = None
+        except ValueError as of_row:
+            fault = faults.decode_fault(of_row, b"[" + row + b"]", source)
+        if fault is not None and not fault.startswith("the body"):
+            return fault
+        for column, part in enumerate(row.split(b",")):
+            if part.strip(SPACE).startswith(b'"'):
+                return f"{faults.named(source.place, column, self._names)} is a string, expected a number"
+        return f"{source.place} is not valid JSON: {faults.shown(row.decode(errors='replace'))}"
 
     def _read_end(self, data: bytes, last: bool) -> None:
         """Read what follows the numbers: the rest of the JSON."""
@@ -482,6 +492,16 @@ def check_binary(tensor: InputTensor, json_bytes: int | None, n_events: int, n_f
 
 def _short_json(json_bytes: int, n_bytes: int) -> str:
     return f"Inference-Header-Content-Length is {json_bytes}, expected at most the length of the body, {n_bytes}"
+
+
+def _wrong_number(error: Exception, text: bytes) -> int:
+    """Tell which of the numbers in `text` an error of msgspec about their list is about."""
+    if by_place := NUMBER.search(str(error)):
+        return int(by_place[1])
+    if by_byte := faults.MALFORMED.search(str(error)):
+        return text.count(b",", 0, max(int(by_byte[2]) - 1, 0))
+    quote = text.find(b'"')  # of a text that does not end before the bracket
+    return text.count(b",", 0, quote if quote >= 0 else len(text))
 
 
 def _fault(error: Exception, left_out: int, left_out_at: int) -> str:

@@ -129,3 +129,18 @@ def test_what_surrounds_the_numbers_is_bounded() -> None:
     assert "more than" in str(outcome([many.encode()], None))
     few = many.replace('{"data": [1]},', "", 1)
     assert not isinstance(outcome([few.encode()], None), str)
+
+
+@pytest.mark.parametrize("end", [",", "]"])
+def test_spaces_among_numbers_are_no_fault(end: str) -> None:
+    """As many as an event may be long, before a comma or the end of the list."""
+    numbers = ["0.5"] * (2 * N)
+    numbers[-1 if end == "]" else 1] += " " * (3 * FLAT_BYTES)
+    text = (
+        '{"inputs": [{"name": "features", "shape": [2, 3], "datatype": "FP32", "data": [' + ",".join(numbers) + "]}]}"
+    )
+    body = text.encode()
+    for pieces in ([body], cut(body, [len(body) // 3]), cut(body, range(0, len(body), 5000))):
+        read = outcome(pieces, None)
+        assert not isinstance(read, str), read
+        np.testing.assert_array_equal(read[1], np.full((2, N), 0.5))

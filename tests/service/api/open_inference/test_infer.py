@@ -1,5 +1,6 @@
 """Scores by the Open Inference Protocol over HTTP are those of the native API, however they are asked for."""
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -32,6 +33,8 @@ from tests.service.api.open_inference.infer_bodies import (
     outputs,
     tensor,
 )
+from tests.service.server.exchange import post
+from tests.service.server.memory_connection import Worker, settle
 
 Client = TestClient[Litestar]
 N_EVENTS = (1, 3, 128, 129, 5000, 18_000)
@@ -310,3 +313,48 @@ def test_a_slash_behind_infer_changes_nothing(client: Client) -> None:
     """It comes to the same handler by the router."""
     expected, _ = infer(client, nested(sample_events(1)))
     assert infer(client, nested(sample_events(1)), f"{INFER}/")[0] == expected
+
+
+def test_overload_is_told_in_the_protocols_form(artefact: Artefact) -> None:
+    """A request for which others leave no room gets a 503 and when to come again, before its body is read."""
+    body, headers = alone(sample_events(1000))
+    request = post(body, *[f"{name}: {value}" for name, value in headers.items()], path=INFER)
+
+    async def ask_both() -> tuple[bytes, bytes, dict[str, float]]:
+        async with Worker(artefact, Settings(max_inflight_events=1500)).running() as worker:
+            first, second = worker.connect(), worker.connect()
+            first.receive(request[:-1])
+            await settle(first)
+            second.receive(request[: -len(body)])
+            await settle(second)
+            first.receive(request[-1:])
+            await settle(first)
+            return bytes(first.sent), bytes(second.sent), worker.metrics()
+
+    scored, refused, metrics = asyncio.run(ask_both())
+    assert scored.startswith(b"HTTP/1.1 200 ")
+    assert refused.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in refused
+    assert b'\r\n\r\n{"error":"this worker has 1000 events' in refused
+    assert metrics["nv_inference_request_failure_total model=sphere version=1"] == 1
+    assert metrics["anomaly_inflight_events"] == 0
+
+
+def test_refusals_of_the_parser_have_the_protocols_form(artefact: Artefact) -> None:
+    """As far as the path is known by then."""
+
+    async def ask(request: bytes) -> bytes:
+        async with Worker(artefact, Settings(max_url_bytes=100)).running() as worker:
+            transport = worker.connect()
+            transport.receive(request)
+            await settle(transport)
+            return bytes(transport.sent)
+
+    for path, status, form in (
+        ("/v2/models/" + "x" * 200, b"414", b'{"error":'),
+        ("/v2?" + "x" * 200, b"414", b'{"error":'),
+        ("/v2x/" + "x" * 200, b"414", b'{"status_code":414,'),
+    ):
+        sent = asyncio.run(ask(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()))
+        assert sent.startswith(b"HTTP/1.1 " + status)
+        assert sent.split(b"\r\n\r\n")[1].startswith(form)
