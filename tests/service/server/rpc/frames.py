@@ -63,10 +63,10 @@ class Connection:
         self._receiving = asyncio.get_running_loop().create_task(self._receive())
 
     @classmethod
-    async def open(cls, address: str) -> "Connection":
-        """Connect and exchange settings."""
+    async def open(cls, address: str, source: str = "127.0.0.1") -> "Connection":
+        """Connect from an address of this machine and exchange settings."""
         host, port = address.split(":")
-        connection = cls(*await asyncio.open_connection(host, int(port)))
+        connection = cls(*await asyncio.open_connection(host, int(port), local_addr=(source, 0)))
         connection._windows[0] = WINDOW_BYTES
         await connection.send(PREFACE, frame(SETTINGS))
         return connection

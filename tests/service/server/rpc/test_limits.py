@@ -109,6 +109,27 @@ def test_a_client_that_leaves_stops_costing_work(live_grpc: Live) -> None:
     assert counted()["anomaly_inflight_requests"] == 0
 
 
+def test_clients_that_leave_while_they_are_scored_count_as_that(live_grpc: Live) -> None:
+    """Whatever was being done for them ends with an error of its own, which nobody receives."""
+    events = sample_events(20_000)
+    statuses = [f"anomaly_requests_total route={INFER} status={status}" for status in (200, 499, 503)]
+
+    def counted() -> list[int]:
+        metrics = live_grpc.service.metrics()
+        return [int(metrics.get(status, 0)) for status in statuses]
+
+    before = counted()
+    with connect(live_grpc.address) as client:
+        call = client.channel.unary_unary(INFER, lambda request: request.SerializeToString())
+        futures = [call.future(infer_request(events, typed=True), timeout=TIMEOUT_S) for _ in range(16)]
+        futures[0].result()
+        for future in futures:
+            future.cancel()
+    wait_until(lambda: sum(counted()[:2]) - sum(before[:2]) == len(futures))
+    assert counted()[1] > before[1]
+    assert counted()[2] == before[2]
+
+
 @pytest.mark.slow
 def test_a_message_that_never_comes_is_given_up(live_grpc: Live) -> None:
     """After --request-s, which is 5 here."""
@@ -126,9 +147,11 @@ def test_a_message_that_never_comes_is_given_up(live_grpc: Live) -> None:
     assert b"grpc-status\x014" in trailers  # DEADLINE_EXCEEDED
 
 
-async def hold(address: str, n_connections: int, n_streams: int, n_bytes: int) -> list[Connection]:
+async def hold(
+    address: str, n_connections: int, n_streams: int, n_bytes: int, source: str = "127.0.0.1"
+) -> list[Connection]:
     """Open connections whose streams each send so many bytes of the longest message, and no more."""
-    connections = [await Connection.open(address) for _ in range(n_connections)]
+    connections = [await Connection.open(address, source) for _ in range(n_connections)]
     for connection in connections:
         for _ in range(n_streams):
             connection.unsent[await connection.begin(INFER, MESSAGE_BYTES)] = n_bytes
@@ -147,12 +170,13 @@ async def hold(address: str, n_connections: int, n_streams: int, n_bytes: int) -
 
 
 def test_slow_messages_are_counted_and_the_clients_with_most_lose_theirs(model_path: Path) -> None:
-    """As many may be slow as have room; the oldest of more are UNAVAILABLE, and other calls are answered."""
+    """As many may be slow as have room; the oldest of more are UNAVAILABLE, but not those of another address."""
     limit = ("--max-inflight-bytes", str(4 * MESSAGE_BYTES))
     with grpc_service(model_path, *limit) as (_, address), connect(address) as client:
 
         async def attack() -> Counter[bool]:
-            connections = await hold(address, 2, 5, 20_000)
+            connections = await hold(address, 1, 2, 20_000, source="127.0.0.2")
+            connections += await hold(address, 2, 4, 20_000)
             await asyncio.sleep(2 * SLOW_S + 2 * CHECK_S)
             async with asyncio.timeout(TIMEOUT_S):
                 while sum(len(one.ended) for one in connections) < 6:
@@ -160,6 +184,7 @@ def test_slow_messages_are_counted_and_the_clients_with_most_lose_theirs(model_p
             assert code(client, 100) is CODES.OK
             refusals = [one for connection in connections for one in connection.received if one.kind == HEADERS]
             assert all(UNAVAILABLE in one.payload or one.payload[:1] == b"\x88" for one in refusals)
+            assert not connections[0].ended
             ended = Counter(stream in one.ended for one in connections for stream in one.unsent)
             for one in connections:
                 await one.close()
