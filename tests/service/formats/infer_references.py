@@ -10,6 +10,7 @@ import numpy as np
 from service.api.open_inference.parameters import check_input
 from service.errors import BodyTooLargeError, InvalidRequestError
 from service.formats.format import Rows
+from service.formats.json import read_no_flat_rows, read_rows_slowly
 from service.formats.open_inference import InferReader, InferRequest, read_infer
 from tests.service.formats.references import FLOAT32_END, MANY, NAMES, WrongError, no_constant
 
@@ -21,9 +22,18 @@ Outcome = tuple[InferRequest, Rows] | str
 CHECK: Final = partial(check_input, n_features=N)
 
 
-def outcome(pieces: Sequence[bytes], json_bytes: int | None, most: int = MANY) -> Outcome:
+class SlowInferReader(InferReader):
+    """Reads as where there is no compiler."""
+
+    read_rows = staticmethod(read_rows_slowly)
+    read_flat_rows = staticmethod(read_no_flat_rows)
+
+
+def outcome(
+    pieces: Sequence[bytes], json_bytes: int | None, most: int = MANY, kind: type[InferReader] = InferReader
+) -> Outcome:
     """Read a body in these pieces."""
-    reader, last = InferReader(NAMES, most, json_bytes, CHECK), len(pieces) - 1
+    reader, last = kind(NAMES, most, json_bytes, CHECK), len(pieces) - 1
     try:
         rows = [block.copy() for place, piece in enumerate(pieces) for block in reader.feed(piece, last=place == last)]
         reader.check_count()
@@ -86,9 +96,10 @@ def reference(body: bytes, json_bytes: int | None) -> tuple[dict[str, Any], Rows
 def check(body: bytes, pieces: Sequence[bytes], json_bytes: int | None) -> None:
     """Check a body of any bytes: what is taken is what the reference has, and the same whole and in pieces."""
     whole, parts, at_once = outcome([body], json_bytes), outcome(pieces, json_bytes), whole_outcome(body, json_bytes)
-    blocks = blocks_outcome(body, json_bytes)
-    assert len({isinstance(one, str) for one in (whole, parts, at_once, blocks)}) == 1, (whole, parts, at_once, blocks)
-    for given in (whole, parts, at_once, blocks):
+    blocks, slow = blocks_outcome(body, json_bytes), outcome(pieces, json_bytes, kind=SlowInferReader)
+    all_ways = (whole, parts, at_once, blocks, slow)
+    assert len({isinstance(one, str) for one in all_ways}) == 1, all_ways
+    for given in all_ways:
         if isinstance(given, str):
             assert 0 < len(given) < 1000, given
             assert " object at 0x" not in given, given

@@ -10,9 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.formats.format import BLOCK_EVENTS
-from service.formats.open_inference import FLAT_BYTES, MAX_KEYS, TEXT_BYTES
+from service.formats.open_inference import FLAT_BYTES, MAX_KEYS, TEXT_BYTES, InferReader
 from tests.artefacts import sample_events
-from tests.service.formats.infer_references import N, blocks_outcome, check, outcome, reference, whole_outcome
+from tests.service.formats.infer_references import (
+    N,
+    SlowInferReader,
+    blocks_outcome,
+    check,
+    outcome,
+    reference,
+    whole_outcome,
+)
 from tests.service.formats.references import cut, pieces_of
 
 NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-(10**20), 10**20)
@@ -98,9 +106,10 @@ def test_long_requests_are_read_in_any_pieces(layout: str, n_events: int) -> Non
     body, json_bytes = (text + events.tobytes(), len(text)) if binary else (text, None)
     places = random.Random(n_events)
     for cuts in ([], [FLAT_BYTES - 1], [FLAT_BYTES, FLAT_BYTES + 1], [places.randrange(len(body)) for _ in range(40)]):
-        read = outcome(cut(body, [place for place in cuts if place < len(body)]), json_bytes)
-        assert not isinstance(read, str), read
-        np.testing.assert_array_equal(read[1], events)
+        for kind in (InferReader, SlowInferReader):
+            read = outcome(cut(body, [place for place in cuts if place < len(body)]), json_bytes, kind=kind)
+            assert not isinstance(read, str), read
+            np.testing.assert_array_equal(read[1], events)
     blocks = blocks_outcome(body, json_bytes)
     assert not isinstance(blocks, str), blocks
     np.testing.assert_array_equal(blocks[1], events)
