@@ -201,9 +201,11 @@ class FairScheduler:
         self._taken = True
         self._began_s = perf_counter()
         self._owed_s = owed_s
-        if turn is not None:
-            turn.set_result(None)
-        get_running_loop().call_soon(self._end)  # after the task that waits for `turn`
+        try:
+            if turn is not None:
+                turn.set_result(None)
+        finally:
+            get_running_loop().call_soon(self._end)  # after the task that waits for `turn`
 
     def _end(self) -> None:
         self._ended_s, self._ended_thread_s = perf_counter(), thread_time()
