@@ -78,7 +78,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_model_bytes: Annotated[int, COUNT, "Maximum size of the model file in bytes."] = 256 * 2**20
     watch_s: Annotated[int, SECONDS, "Polling interval for changed files in seconds; 0 reloads at SIGHUP alone."] = 0
     reload_any_model: Annotated[bool, SWITCH, "Reload models with other features or missing working points."] = False
-    api_keys: Annotated[str | None, TEXT, "File of hashed API keys, then required on all routes but /health."] = None
+    api_keys: Annotated[
+        str | None, TEXT, "File of hashed API keys, then required on all routes but those of health."
+    ] = None
     tls_certificate: Annotated[str | None, TEXT, "PEM file of the certificate chain; enables HTTPS."] = None
     tls_key: Annotated[str | None, TEXT, "PEM file of the certificate's private key."] = None
     tls_client_ca: Annotated[str | None, TEXT, "PEM file of the CAs that client certificates must come from."] = None

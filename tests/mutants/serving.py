@@ -179,10 +179,16 @@ SERVING = (
         ],
     ),
     Part(
-        "service/formats/open_inference.py",
+        "service/formats/infer_documents.py",
         "tests/service/formats/test_infer_bodies.py",
         [
             Fault("any list called data is the input", "if tensors and bytes(tensors[-1].data) == PLACE:", "if True:"),
+        ],
+    ),
+    Part(
+        "service/formats/infer_reader.py",
+        "tests/service/formats/test_infer_bodies.py",
+        [
             Fault(
                 "text behind the numbers is not bounded",
                 'if len(data) > TEXT_BYTES:\n            raise InvalidRequestError(f"{TEXT_BYTES} bytes or',

@@ -19,7 +19,7 @@ from service.api.open_inference.statistics import Statistics, Timer
 from service.api.unrouted import Handler, Response, offer_shortcut
 from service.formats.compression import Inflater, compress
 from service.formats.format import WRITTEN_EVENTS
-from service.formats.open_inference import InferReader
+from service.formats.infer_reader import InferReader
 from service.inference.admission import Admission
 from service.inference.batching import Scores
 from service.inference.deployment import Model

@@ -19,9 +19,9 @@ from service.api.open_inference.parameters import (
 from service.api.unrouted import version_header
 from service.errors import InvalidRequestError
 from service.formats import faults
+from service.formats.infer_documents import CheckInput, InferRequest
 from service.formats.infer_responses import OutputTensor, write_start, write_text
 from service.formats.json import JSON
-from service.formats.open_inference import CheckInput, InferRequest
 from service.formats.raw import RAW
 from service.inference.deployment import Model
 

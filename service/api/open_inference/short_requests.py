@@ -14,8 +14,9 @@ from service.api.open_inference.plans import Plan, input_check, make_plan, respo
 from service.api.open_inference.statistics import Statistics, Timer
 from service.errors import InvalidRequestError
 from service.formats.format import WRITTEN_EVENTS
+from service.formats.infer_bodies import EventText, find_event, read_infer
+from service.formats.infer_reader import InferReader
 from service.formats.infer_responses import score_start, write_score
-from service.formats.open_inference import EventText, InferReader, find_event, read_infer
 from service.inference.deployment import Model
 from service.model.artefact import OUTPUT_NAME
 

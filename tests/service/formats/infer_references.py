@@ -10,8 +10,10 @@ import numpy as np
 from service.api.open_inference.parameters import check_input
 from service.errors import BodyTooLargeError, InvalidRequestError
 from service.formats.format import Rows
+from service.formats.infer_bodies import read_infer
+from service.formats.infer_documents import InferRequest
+from service.formats.infer_reader import InferReader
 from service.formats.json import read_no_flat_rows, read_rows_slowly
-from service.formats.open_inference import InferReader, InferRequest, read_infer
 from tests.service.formats.references import FLOAT32_END, MANY, NAMES, WrongError, no_constant
 
 N: Final = len(NAMES)

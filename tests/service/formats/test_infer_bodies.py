@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.formats.format import BLOCK_EVENTS
-from service.formats.open_inference import FLAT_BYTES, MAX_KEYS, TEXT_BYTES, InferReader
+from service.formats.infer_documents import MAX_KEYS, TEXT_BYTES
+from service.formats.infer_numbers import FLAT_BYTES
+from service.formats.infer_reader import InferReader
 from tests.artefacts import sample_events
 from tests.service.formats.infer_references import (
     N,

@@ -2,7 +2,7 @@
 
 from benchmarks.load.formats import JSON
 from service.formats.format import EVENT_BYTES
-from service.formats.open_inference import TEXT_BYTES
+from service.formats.infer_documents import TEXT_BYTES
 from tests.service.api.open_inference.infer_bodies import INFER
 from tests.service.formats.long_bodies import ROW, TEXT_ROW, LongBody, filled
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from benchmarks.load.formats import RAW
 from service.api.app import create_app
 from service.model.artefact import Artefact
 from service.model.scorer import Scorer
+from service.security.api_keys import add_key
 from service.settings import Settings
 from tests.artefacts import sample_events
 from tests.live import samples
@@ -358,3 +360,15 @@ def test_refusals_of_the_parser_have_the_protocols_form(artefact: Artefact) -> N
         sent = asyncio.run(ask(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()))
         assert sent.startswith(b"HTTP/1.1 " + status)
         assert sent.split(b"\r\n\r\n")[1].startswith(form)
+
+
+def test_keys_are_needed_for_all_but_health(artefact: Artefact, tmp_path: Path) -> None:
+    """Probes have none; a refusal has the protocol's form, and nothing of the request is read."""
+    headers = {"Authorization": f"Bearer {add_key('a', tmp_path / 'keys')}"}
+    with TestClient(create_app(Settings(api_keys=str(tmp_path / "keys")), artefact).main) as client:
+        for path in ("/v2/health/live", "/v2/health/ready"):
+            assert client.get(path).status_code == 200
+        for response in (client.get("/v2"), client.get("/v2/health"), client.post(INFER, content=b"{}")):
+            assert response.status_code == 401
+            assert response.json().keys() == {"error"}
+        assert client.post(INFER, content=nested(sample_events(1)).body, headers=headers).status_code == 200
