@@ -164,7 +164,12 @@ SERVING = (
         "tests/service/api/open_inference/test_infer.py",
         [
             Fault("what a body is inflated to has no limit", "check_body(n_bytes, self.max_body_bytes)", "pass"),
-            Fault("the shape of the input is not compared with its numbers", "reader.check_count()", "pass"),
+            Fault(
+                "the shape of the input is not compared with its numbers",
+                "reader.check_count()",
+                "pass",
+                "tests/service/api/test_bad_input.py",
+            ),
         ],
     ),
     Part(
@@ -201,7 +206,12 @@ SERVING = (
         "tests/service/formats/test_compression.py",
         [
             Fault("bytes behind a compressed body are ignored", "if self._stream.unused_data:", "if False:"),
-            Fault("a compressed body may end early", "if last and not self._stream.eof:", "if False:"),
+            Fault(
+                "a compressed body may end early",
+                "if last and not self._stream.eof:",
+                "if False:",
+                "tests/service/api/open_inference/test_infer.py",
+            ),
         ],
     ),
     Part(
