@@ -18,7 +18,7 @@ from tests.service.client.events import EVENTS, IN_PARTS, N_PARTS, ONE_BY_ONE, P
 from tests.service.client.foreign import Answer, closed_url, foreign_server
 from tests.service.server.exchange import LONG_TIMEOUTS, Connection, begin
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 SCORED = "anomaly_events_scored_total"
 FEW_EVENTS = ("--max-inflight-events", str(PART_EVENTS), *LONG_TIMEOUTS)
 """Settings of a service that refuses a part while another request is in flight."""

@@ -12,7 +12,7 @@ from tests.service.client.events import EVENTS, HALF, PART_EVENTS, check, events
 from tests.service.client.foreign import closed_url
 from tests.service.reload.models import Made, make
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from tests.service.security.certificates import CertificateFiles
 from tests.service.server.exchange import LONG_TIMEOUTS, Connection, begin
 from tests.service.server.rpc.client import grpc_service
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def test_scores_of_both_protocols_beside_each_other(live: LiveService, model_path: Path) -> None:

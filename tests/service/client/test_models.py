@@ -9,7 +9,7 @@ from tests.live import live_service
 from tests.service.client.events import EVENTS, HALF, IN_PARTS, ONE_BY_ONE, check, events_with, reload
 from tests.service.reload.models import Made, make, put
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.live import live_service
 from tests.service.client.events import EVENTS, IN_PARTS, check
 from tests.service.security.certificates import CertificateFiles
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def test_an_api_key_over_a_unix_domain_socket(model_path: Path, tmp_path: Path) -> None:

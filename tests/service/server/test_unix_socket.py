@@ -79,6 +79,7 @@ def test_a_socket_serves_drains_and_is_removed(model_path: Path, tmp_path: Path,
         assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_path_that_is_taken_is_one_line(model_path: Path, tmp_path: Path) -> None:
     """A socket on which another process listens, another file and a missing directory are named, and left alone.
 
@@ -100,6 +101,7 @@ def test_a_path_that_is_taken_is_one_line(model_path: Path, tmp_path: Path) -> N
     assert file.read_text() == "text"
 
 
+@pytest.mark.slow
 def test_limits_hold_on_a_socket(model_path: Path, tmp_path: Path) -> None:
     """Sizes, events in flight, connections and timeouts have the limits that they have on a port."""
     path = tmp_path / "socket"

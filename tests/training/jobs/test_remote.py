@@ -27,7 +27,7 @@ from training.errors import PartsError
 from training.events.events import write_events
 from training.jobs.remote import PART_EVENTS, scored_remotely
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 CONNECTED_SOCKETS = 3
 """Those of an event loop, and that of its connection."""

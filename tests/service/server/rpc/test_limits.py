@@ -22,7 +22,7 @@ from tests.service.server.rpc.client import CODES, Client, connect, grpc_service
 from tests.service.server.rpc.conftest import Live
 from tests.service.server.rpc.frames import END_STREAM, HEADERS, Connection
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 MESSAGE_BYTES = 16 * 2**20
 UNAVAILABLE = b"grpc-status\x0214"

@@ -18,7 +18,7 @@ from tests.live import TIMEOUT_S, LiveService, wait_until
 from tests.service.security.certificates import CertificateFiles
 from tests.service.server.rpc.client import CODES, Client, connect, grpc_service
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 EVENTS = sample_events(3)
 

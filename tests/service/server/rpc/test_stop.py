@@ -19,7 +19,7 @@ from tests.live import TIMEOUT_S, live_service, starting_service, wait_until
 from tests.service.server.processes import children
 from tests.service.server.rpc.client import CODES, Client, connect, grpc_service, infer_request
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 SERVING, NOT_SERVING = 1, 2
 
