@@ -164,7 +164,7 @@ async def outcome(models: Models, steps: list[Step], *, twice: bool, known: bool
         return Outcome([(bytes(one.sent), one.ended, one.closing) for one in transports], worker.metrics())
 
 
-@pytest.mark.parametrize("n_examples", [15, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_examples", [15, pytest.param(200, marks=pytest.mark.slow)])
 def test_both_ways_give_the_same(models: Models, n_examples: int) -> None:
     """Whatever is sent and happens, the bytes and the metrics are those of heads that are new each time."""
 
