@@ -46,7 +46,7 @@ GRPC = (
         [
             Fault("keys are not checked", "if self._keys is not None and path", "if False and path", SECURITY),
             Fault("streams hold the stop up", "self._receiving.end_streams()", "pass"),
-            Fault("those who watch are not told", "self._health_changed.set()", "pass"),
+            Fault("Watch does not report a change", "self._health_changed.set()", "pass"),
             Fault("a client that left counts as an error", "if _cancelled():", "if False:", LIMITS),
         ],
     ),

@@ -82,7 +82,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         return monotonic() - self._last_call_s
 
     def note_health(self) -> None:
-        """Tell those who watch that the health may have changed."""
+        """Have calls of Watch look at the health again."""
         self._health_changed.set()
         self._health_changed = asyncio.Event()
 

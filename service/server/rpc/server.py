@@ -55,7 +55,7 @@ class GrpcServer:
         self._checking = get_running_loop().create_task(self._check())
 
     def note_health(self) -> None:
-        """Tell those who watch the health that it has changed."""
+        """Have calls of Watch report that the health has changed."""
         self._handlers.note_health()
 
     async def stop(self, grace_s: float, at_once: Callable[[], bool]) -> None:

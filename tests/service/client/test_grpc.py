@@ -90,7 +90,7 @@ def test_an_overloaded_server_is_asked_again(model_path: Path) -> None:
 
 
 def test_no_server_and_one_that_hangs(model_path: Path) -> None:
-    """Nobody listens, or nobody answers: the error says which."""
+    """No server listens, or one does not respond: the error says which."""
     absent = closed_url().replace("http:", "grpc:")
     with Client(absent, options=Options(retries=1)) as client, pytest.raises(UnavailableError, match="UNAVAILABLE: "):
         client.score(EVENTS)

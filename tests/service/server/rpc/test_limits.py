@@ -110,7 +110,7 @@ def test_a_client_that_leaves_stops_costing_work(live_grpc: Live) -> None:
 
 
 def test_clients_that_leave_while_they_are_scored_count_as_that(live_grpc: Live) -> None:
-    """Whatever was being done for them ends with an error of its own, which nobody receives."""
+    """Their work ends with an error, which is sent to no client."""
     events = sample_events(20_000)
     statuses = [f"anomaly_requests_total route={INFER} status={status}" for status in (200, 499, 503)]
 
