@@ -26,6 +26,7 @@ from training.commands.arguments import add_processes_option, input_file
 from training.detectors.presets import PRESETS
 from training.evaluation.samples import require_different_names
 from training.files import require_folder, write_files
+from training.jobs.engines.local import Local
 from training.jobs.part_files import read_part
 from training.jobs.parts import make_parts
 
@@ -85,7 +86,7 @@ def compare(events: ComparisonEvents, files: Files, seeds: int, processes: int, 
     manifest = {"sha256": files.sha256(), "versions": {library: version(library) for library in LIBRARIES}}
     parts = folder / "parts"
     needed = dict.fromkeys(part for *_, some in planned for part in some)  # samples share parts
-    make_parts(parts, list(needed), manifest, processes, unit="detectors")
+    make_parts(parts, list(needed), manifest, Local(processes), unit="detectors")
 
     def load(part: Scores) -> NDArray[np.float64]:
         return read_part(parts / part.name, part.events).astype(np.float64)

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 from training.files import require_folder
+from training.jobs.engines.engine import Engine
+from training.jobs.engines.local import MAX_PROCESSES, Local, usable_cores
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -47,7 +49,6 @@ def add_events_options(parser: argparse.ArgumentParser, files: str, several: boo
 
 def add_processes_option(parser: argparse.ArgumentParser) -> None:
     """Add --processes: how many share the work, by default one for each usable core."""
-    from training.jobs.pool import MAX_PROCESSES, usable_cores
 
     def processes(text: str) -> int:
         if not text.isdecimal() or not 1 <= int(text) <= MAX_PROCESSES:
@@ -56,6 +57,16 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
 
     meaning = "processes that share the work (default: the usable cores)"
     parser.add_argument("--processes", type=processes, default=usable_cores(), metavar="P", help=meaning)
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the work is done, --processes among them; see `engine_of`."""
+    add_processes_option(parser)
+
+
+def engine_of(args: argparse.Namespace) -> Engine:
+    """Return the engine that the options of `add_engine_options` choose."""
+    return Local(args.processes)
 
 
 def check_samples(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Path] | list[None]:

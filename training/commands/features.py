@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.commands.arguments import add_processes_option, input_file
+from training.commands.arguments import add_engine_options, engine_of, input_file
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training features") -> int:
@@ -16,10 +16,10 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training f
     parser.add_argument("raw", type=input_file, metavar="RAW.h5", help="particle-level file in the published layout")
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
     parser.add_argument("--key", help="group in RAW.h5, where it holds several")
-    add_processes_option(parser)
+    add_engine_options(parser)
     args = parser.parse_args(argv)
 
     from training.simulation.particles import make_features
 
-    make_features(args.raw, args.out, args.key, args.processes)
+    make_features(args.raw, args.out, args.key, engine_of(args))
     return 0

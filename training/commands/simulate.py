@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.commands.arguments import add_processes_option
+from training.commands.arguments import add_engine_options, engine_of
 from training.simulation.cocktail import REPORTED_ON, Signal
 from training.simulation.collisions import BLOCK_EVENTS, MAX_EVENTS, blocks, cocktail, simulate
 from training.simulation.generator import (
@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
         "--other-shower", action="store_true", help="background with the shower settings of black box 3: a drift"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same events (default 1)")
-    add_processes_option(parser)
+    add_engine_options(parser)
     args = parser.parse_args(argv)
+    engine = engine_of(args)
     for name, (least, most) in RANGES.items():
         if not least <= getattr(args, name) <= most:
             parser.error(f"--{name} is {getattr(args, name)}, expected {least} to {most}")
@@ -64,5 +65,5 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
         *blocks(DRIFTED_BACKGROUND if args.other_shower else BACKGROUND, args.background, args.seed),
         *(cocktail(args.signal, args.seed) if args.cocktail else blocks(signal.process(), args.signal, args.seed)),
     )
-    simulate(parts, args.seed, args.processes, args.out)
+    simulate(parts, args.seed, engine, args.out)
     return 0

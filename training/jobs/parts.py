@@ -1,7 +1,7 @@
 """Long work in parts, each computed once and kept in a file, so that it survives an interruption.
 
-A part is a pure function of its own fields: the same parts give the same result, whatever the number of processes and
-the interruptions. To repeat a call is to resume it.
+A part is a pure function of its own fields: the same parts give the same result, whatever the engine, the number of
+processes and the interruptions. To repeat a call is to resume it.
 """
 
 import shutil
@@ -20,9 +20,11 @@ from training.errors import PartsError
 from training.events.events import FEATURE_NAMES, LABEL
 from training.events.hdf5_writer import write_frame
 from training.files import require_output
+from training.jobs.engines.engine import Engine
+from training.jobs.engines.local import require_main_guard
 from training.jobs.manifest import claimed
 from training.jobs.part_files import read_part, write_part
-from training.jobs.pool import compute, require_main_guard
+from training.jobs.pool import compute
 
 
 class Part(Protocol):
@@ -40,13 +42,13 @@ class Part(Protocol):
         """Return its rows: for an events file (events, 14) features, or (events, 15) with the label last."""
 
 
-def assemble(out: Path, parts: Sequence[Part], manifest: Mapping[str, Any], processes: int) -> None:
+def assemble(out: Path, parts: Sequence[Part], manifest: Mapping[str, Any], engine: Engine) -> None:
     """Make the missing parts in OUT.h5.parts/, as `make_parts` does, then write the events file and remove them."""
     require_output(out)
     require_main_guard()
     folder = out.with_name(out.name + ".parts")
     with claimed(folder, manifest):
-        _make_missing(folder, parts, processes)
+        _make_missing(folder, parts, engine)
         write_frame(out, (_columns(read_part(folder / part.name, part.events)) for part in parts))
         for path in folder.glob("*.npy"):  # before the manifest, without which they could be of any work
             path.unlink()
@@ -54,25 +56,25 @@ def assemble(out: Path, parts: Sequence[Part], manifest: Mapping[str, Any], proc
 
 
 def make_parts(
-    folder: Path, parts: Sequence[Part], manifest: Mapping[str, Any], processes: int, unit: str | None = None
+    folder: Path, parts: Sequence[Part], manifest: Mapping[str, Any], engine: Engine, unit: str | None = None
 ) -> None:
     """Make the parts that are missing in a folder; a progress bar counts their events, or the parts by that unit.
 
     `manifest` tells the parts of one work from those of another. Raises PartsError when the folder holds parts with
-    another manifest or a process is killed, PoolError when no process can start, and OSError when another call uses the
-    folder. An interruption loses the parts under way at most.
+    another manifest or a process is killed, PoolError when no worker can start or too many are lost, and OSError when
+    another call uses the folder. An interruption loses the parts under way at most.
     """
     require_main_guard()
     with claimed(folder, manifest):
-        _make_missing(folder, parts, processes, unit)
+        _make_missing(folder, parts, engine, unit)
 
 
-def _make_missing(folder: Path, parts: Sequence[Part], processes: int, unit: str | None = None) -> None:
+def _make_missing(folder: Path, parts: Sequence[Part], engine: Engine, unit: str | None = None) -> None:
     missing = [part for part in parts if not (folder / part.name).exists()]
     total, left = (sum(part.events if unit is None else 1 for part in some) for some in (parts, missing))
     with tqdm(total=total, initial=total - left, unit=f" {unit or 'events'}", smoothing=0.05) as progress:
         try:
-            with closing(compute(partial(_make_file, folder), missing, processes)) as made:
+            with closing(compute(partial(_make_file, folder.absolute()), missing, engine)) as made:
                 for events in made:
                     progress.update(events if unit is None else 1)
         except BrokenProcessPool as error:

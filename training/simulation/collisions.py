@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.jobs.engines.engine import Engine
 from training.jobs.parts import assemble
 from training.simulation.cocktail import draw
 from training.simulation.detector import reconstruct
@@ -67,7 +68,7 @@ def _blocks(process: Callable[[int], Process], events: int, seed: int) -> Iterat
         yield Block(process(index), index, min(BLOCK_EVENTS, events - start), seed)
 
 
-def simulate(parts: Sequence[Block], seed: int, processes: int, out: Path) -> None:
+def simulate(parts: Sequence[Block], seed: int, engine: Engine, out: Path) -> None:
     """Write the events of all blocks, in their order, to `out`.
 
     Raises PartsError when `out` was begun with another seed, other physics or other versions.
@@ -79,4 +80,4 @@ def simulate(parts: Sequence[Block], seed: int, processes: int, out: Path) -> No
         "blocks": {"events": BLOCK_EVENTS, "batch_collisions": BATCH_COLLISIONS},
         "versions": {package: version(package) for package in ("pythia8mc", "fastjet", "numpy")},
     }
-    assemble(out, parts, manifest, processes)
+    assemble(out, parts, manifest, engine)

@@ -10,6 +10,7 @@ from training.errors import EventsError
 from training.events.hdf5 import Frame, open_frame
 from training.events.labels import EXPECTED_LABEL, invalid_labels
 from training.files import require_output, sha256_of
+from training.jobs.engines.engine import Engine
 from training.jobs.parts import assemble
 from training.simulation.jets import Objects, jet_features
 
@@ -53,7 +54,7 @@ class Slice:
         return np.hstack([features, label]).astype(np.float32)
 
 
-def make_features(raw: Path, out: Path, key: str | None, processes: int) -> None:
+def make_features(raw: Path, out: Path, key: str | None, engine: Engine) -> None:
     """Write the features of every event of a particle-level file, in its order, with its labels if it has them.
 
     The layout is the published one: pT, eta, phi of massless objects in turn, zero-padded, then a label or nothing.
@@ -63,9 +64,9 @@ def make_features(raw: Path, out: Path, key: str | None, processes: int) -> None
     with open_frame(raw, key) as frame:
         _check_layout(frame)
         starts = range(0, frame.rows, SLICE_EVENTS)
-        slices = [Slice(raw, frame.key, start, min(start + SLICE_EVENTS, frame.rows)) for start in starts]
+        slices = [Slice(raw.absolute(), frame.key, start, min(start + SLICE_EVENTS, frame.rows)) for start in starts]
     manifest = {"raw_sha256": sha256_of(raw), "key": frame.key, "slice_events": SLICE_EVENTS}
-    assemble(out, slices, manifest, processes)
+    assemble(out, slices, manifest, engine)
 
 
 def _check_layout(frame: Frame) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from training.errors import EventsError, Terminated
 from training.interrupts import stoppable
+from training.jobs.engines.local import Local
 from training.jobs.parts import assemble
 
 MANIFEST = {"seed": 1, "settings": ("a", "b"), "versions": {"numpy": "2"}}
@@ -80,6 +81,6 @@ if __name__ == "__main__":
     target = Path(sys.argv[1])
     try:
         with stoppable():
-            assemble(target / "events.h5", numbers(target, failing=2, failure="endless"), MANIFEST, 1)
+            assemble(target / "events.h5", numbers(target, failing=2, failure="endless"), MANIFEST, Local(1))
     except (KeyboardInterrupt, Terminated) as stopped:
         sys.exit(f"{type(stopped).__name__}")

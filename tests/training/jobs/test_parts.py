@@ -15,6 +15,7 @@ import pytest
 from tests.training.jobs.numbers import MANIFEST, Numbers, numbers
 from training.errors import EventsError, PartsError
 from training.events.events import FEATURE_NAMES, read_events
+from training.jobs.engines.local import Local
 from training.jobs.manifest import claimed
 from training.jobs.part_files import read_part
 from training.jobs.parts import assemble, make_parts
@@ -44,7 +45,7 @@ def test_the_file_does_not_depend_on_the_number_of_processes(tmp_path: Path, lab
     for processes in (1, 3) if labelled else (2,):
         out = tmp_path / f"{processes}.h5"
         out.write_text("old")
-        assemble(out, parts, MANIFEST, processes)
+        assemble(out, parts, MANIFEST, Local(processes))
         assert_assembled(out, parts)
         assert len({path.read_bytes() for path in tmp_path.glob("*.h5")}) == 1
 
@@ -60,10 +61,10 @@ def test_a_failure_keeps_the_finished_parts(tmp_path: Path, failure: str, error:
     out, parts = tmp_path / "events.h5", numbers(tmp_path, failing=3, failure=failure)
     out.write_text("old")
     with pytest.raises(error, match=message):
-        assemble(out, parts, MANIFEST, 1)
+        assemble(out, parts, MANIFEST, Local(1))
     assert out.read_text() == "old"
     (tmp_path / "events.h5.parts" / ".numbers-4.part.npy").write_bytes(b"half")
-    assemble(out, parts, MANIFEST, 1)
+    assemble(out, parts, MANIFEST, Local(1))
     assert_assembled(out, parts)
     assert [part.times_made for part in parts[:4]] == [1, 1, 1, 2]
 
@@ -91,7 +92,7 @@ def test_a_stopped_command_leaves_no_process_and_is_resumed(tmp_path: Path, numb
     assert started.returncode != 0
     assert "Traceback" not in errors
     assert not out.exists()
-    assemble(out, parts, MANIFEST, 1)
+    assemble(out, parts, MANIFEST, Local(1))
     assert_assembled(out, parts)
     assert [part.times_made for part in parts] == [1, 1, 2, 1, 1]
 
@@ -103,7 +104,7 @@ def test_the_bar_counts_events_or_parts(
     """The bar counts rows, or parts by the name of what they are; finished parts stay for the next call."""
     parts = numbers(tmp_path, 3)
     for _ in range(2):
-        make_parts(tmp_path / "parts", parts, MANIFEST, 2, unit)
+        make_parts(tmp_path / "parts", parts, MANIFEST, Local(2), unit)
         bar = capsys.readouterr().err
         assert counted in bar
         assert f" {unit or 'events'}/s" in bar or f"s/ {unit or 'events'}" in bar
@@ -128,7 +129,7 @@ def test_a_damaged_part_is_named(tmp_path: Path, subtests: pytest.Subtests) -> N
         with subtests.test(reason, length=len(content)):
             path.write_bytes(content)
             with pytest.raises(PartsError, match="Remove it and repeat the command") as caught:
-                assemble(tmp_path / "events.h5", [part], MANIFEST, 1)
+                assemble(tmp_path / "events.h5", [part], MANIFEST, Local(1))
             assert str(caught.value).startswith(reason)
 
 
@@ -137,5 +138,5 @@ def test_an_impossible_output_is_refused_before_the_work(tmp_path: Path) -> None
     parts = numbers(tmp_path, 2)
     (tmp_path / "events.h5").mkdir()
     with pytest.raises(OSError, match="Not a regular file"):
-        assemble(tmp_path / "events.h5", parts, MANIFEST, 1)
+        assemble(tmp_path / "events.h5", parts, MANIFEST, Local(1))
     assert [part.times_made for part in parts] == [0, 0]

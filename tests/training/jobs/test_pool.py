@@ -1,5 +1,6 @@
 """Tasks run on several processes, which end with the work, whatever ends that."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -12,15 +13,17 @@ from pathlib import Path
 import pytest
 
 from training.interrupts import stoppable
-from training.jobs.pool import compute, usable_cores
+from training.jobs.engines.local import Local, usable_cores
+from training.jobs.pool import MIN_WAITING, compute
 
 TIMEOUT_S = 60.0
 
 UNGUARDED = """
-from training.jobs.pool import compute, require_main_guard
+from training.jobs.engines.local import Local, require_main_guard
+from training.jobs.pool import compute
 
 require_main_guard()
-print(list(compute(abs, [-1, -2], 2)))
+print(list(compute(abs, [-1, -2], Local(2))))
 """
 
 
@@ -48,25 +51,34 @@ def assert_ended(process: int) -> None:
 def test_every_result_comes_once() -> None:
     """Results come in any order, and those of tasks do not depend on how many processes there are."""
     for processes in (1, 2):
-        assert sorted(compute(abs, range(-20, 0), processes)) == list(range(1, 21))
-    assert list(compute(abs, [], 2)) == []
+        assert sorted(compute(abs, range(-200, 0), Local(processes))) == list(range(1, 201))
+    assert list(compute(abs, [], Local(2))) == []
+
+
+def test_arguments_are_read_as_the_work_proceeds() -> None:
+    """Any number of arguments needs no more memory: those of the tasks in flight are read, and no others."""
+    arguments = itertools.count()
+    with closing(compute(abs, arguments, Local(1))) as results:
+        taken = list(itertools.islice(results, 3 * MIN_WAITING))
+    assert len(set(taken)) == len(taken)
+    assert next(arguments) <= len(taken) + MIN_WAITING
 
 
 def test_what_a_task_raises_is_raised_here() -> None:
     """The error arrives as it was raised."""
-    with pytest.raises(ZeroDivisionError), closing(compute((1).__truediv__, [0], 1)) as results:
+    with pytest.raises(ZeroDivisionError), closing(compute((1).__truediv__, [0], Local(1))) as results:
         list(results)
 
 
 def test_a_killed_process_is_an_error() -> None:
     """A process that the system kills, as for want of memory, ends the work with an error."""
-    with pytest.raises(BrokenProcessPool), closing(compute(kill, [0, 1], 1)) as results:
+    with pytest.raises(BrokenProcessPool), closing(compute(kill, [0, 1], Local(1))) as results:
         list(results)
 
 
 def test_processes_end_with_the_iterator() -> None:
     """To leave the iterator early ends the tasks under way at once."""
-    with closing(compute(process_of, [0, 10 * TIMEOUT_S], 1)) as results:
+    with closing(compute(process_of, [0, 10 * TIMEOUT_S], Local(1))) as results:
         process = next(results)
     assert_ended(process)
 
@@ -80,7 +92,7 @@ def test_an_interrupt_that_python_drops_ends_the_work(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     seen: list[object] = []
-    with pytest.raises(KeyboardInterrupt), stoppable(), closing(compute(abs, range(100), 1)) as results:
+    with pytest.raises(KeyboardInterrupt), stoppable(), closing(compute(abs, range(100), Local(1))) as results:
         seen.extend((result, repr(Interrupting())) for result in results)
     assert len(seen) == 1
 
