@@ -26,6 +26,7 @@ class Command(NamedTuple):
 
 
 RESUMABLE = "repeat the same command to go on"
+FINISHED = "what is finished is whole; repeat the same command for the rest"
 
 COMMANDS = {
     "simulate": Command("collisions, detector and jets: events from nothing", "simulate", RESUMABLE),
@@ -36,7 +37,7 @@ COMMANDS = {
     "report": Command("an artefact on many samples -> one page of tables and figures", "train"),
     "export": Command("a trained run -> one ONNX file with its working points", "train"),
     "calibrate": Command("an artefact and background -> the same model with new working points", "train"),
-    "score": Command("a whole events file through an artefact -> CSV, Parquet or HDF5", "train"),
+    "score": Command("events files through an artefact -> CSV, Parquet or HDF5", "train", FINISHED),
     "client": Command("a whole events file through running services -> CSV, Parquet or HDF5", "train", RESUMABLE),
 }
 

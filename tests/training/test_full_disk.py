@@ -98,6 +98,17 @@ def test_without_room_the_old_files_stay(
 
 
 @pytest.mark.slow
+def test_many_files_end_with_the_first_that_finds_no_room(disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A full disk ends the command, for it would fail every file; no output and no sidecar is half there."""
+    before = contents(disk)
+    with small_files(16 << 10):
+        assert main(["score", SAMPLE, "--model", MODEL, "--out", f"{disk}/", "--processes", "1"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f"error: File too large, {REMEDY}{disk / 'sample.parquet'}"
+    assert contents(disk) == before
+
+
+@pytest.mark.slow
 def test_a_run_and_its_model_find_no_room(disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A checkpoint that finds no room is named and leaves the last one, to go on from; so does a model."""
     run, out = tmp_path / "run", disk / "model.onnx"

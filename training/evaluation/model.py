@@ -27,6 +27,15 @@ def open_scorer(path: str | Path) -> Scorer:
     return scorer
 
 
+def threshold(artefact: Artefact, working_point: str) -> tuple[str, float]:
+    """Return a working point's name and threshold, as clients get it. Raises EventsError when there is none."""
+    points = {point.name: point.sent_threshold for point in artefact.metadata.working_points}
+    if working_point not in points:
+        known = ", ".join(points) or "none"
+        raise EventsError(f"{artefact.identity} has no working point '{working_point}', expected one of {known}")
+    return working_point, points[working_point]
+
+
 def facts(artefact: Artefact) -> dict[str, str]:
     """Return the facts about a model, from its metadata, as short texts by name."""
     metadata = artefact.metadata

@@ -3,7 +3,7 @@
 import heapq
 import logging
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,20 @@ class Statistics:
         return "\n".join([*lines, *(f"{-row:>12}  {score:.6g}" for score, row in self.top)])
 
 
-def score_file(scorer: Scorer, file: EventsFile, out: Path, write: Writer, model_column: bool = False) -> Statistics:
+def score_file(
+    scorer: Scorer,
+    file: EventsFile,
+    out: Path,
+    write: Writer,
+    model_column: bool = False,
+    working_point: tuple[str, float] | None = None,
+) -> Statistics:
     """Score every event of an open file, and write it as `write_scored` does."""
 
     def score(_: int, features: NDArray[Any]) -> NDArray[np.float32]:
         return scorer.score(features.astype(np.float32))
 
-    return write_scored(score, scorer.artefact.identity, file, out, write, model_column)
+    return write_scored(score, scorer.artefact.identity, file, out, write, model_column, working_point)
 
 
 def write_scored(
@@ -82,13 +89,14 @@ def write_scored(
     write: Writer,
     model_column: bool = False,
     working_point: tuple[str, float] | None = None,
+    progress: bool = True,
 ) -> Statistics:
     """Write every event of an open file with its anomaly score; return the statistics of the scores.
 
     The columns are the features, the label as `label` where there is one, all other numeric columns as they are, the
     score, with a working point (name, threshold) whether the score is above it, and with `model_column` the model's
     identity. Parquet and HDF5 files have model and working point as attributes as well. What is not kept is said in the
-    log. The events are streamed and the output appears whole or not at all.
+    log. The events are streamed, with a `progress` bar, and the output appears whole or not at all.
     Raises EventsError when the events cannot be read, or the format cannot hold their columns.
     """
     statistics, attributes = Statistics(), {MODEL: identity}
@@ -99,7 +107,7 @@ def write_scored(
     kept = _kept_columns(file, out, made)
 
     def scored() -> Generator[Mapping[str, Any], None, None]:
-        with tqdm(total=len(file), unit=" events", unit_scale=True) as progress:
+        with tqdm(total=len(file), unit=" events", unit_scale=True) if progress else nullcontext() as bar:
             for start in range(0, len(file), ROWS_PER_CHUNK):
                 stop = min(start + ROWS_PER_CHUNK, len(file))
                 features = file.read_features(start, stop)
@@ -110,7 +118,8 @@ def write_scored(
                 if working_point is not None:
                     columns[ACCEPTED] = (scores.astype(np.float64) > working_point[1]).astype(np.int8)
                 yield {**columns, MODEL: [identity] * len(scores)} if model_column else columns
-                progress.update(len(scores))
+                if bar is not None:
+                    bar.update(len(scores))
 
     with closing(scored()) as chunks:  # a writer that fails leaves the progress bar's line complete
         try:

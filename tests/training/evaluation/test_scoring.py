@@ -131,7 +131,7 @@ def test_mistakes_in_the_command_are_said_before_anything_is_read(
     """An unknown ending, and a column for the model in a format that has an attribute, end with exit code 2."""
     endings = "expected a name that ends in .csv, .csv.gz, .parquet, .pq, .h5, .hdf5"
     for name, flags, reason in (
-        *((name, [], endings) for name in ("scores.txt", "scores", "scores.h5.bak", "scores.gz")),
+        *((name, [], endings) for name in ("scores.txt", "scores.h5.bak", "scores.gz")),
         ("scores.h5", ["--model-column"], "--model-column is for CSV"),
     ):
         with subtests.test(name):

@@ -1,0 +1,169 @@
+"""Many files of events scored into a folder, on any engine, and the manifest of that folder."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from training.errors import EventsError, PartsError, explained
+from training.files import atomic_write
+from training.jobs.engines.engine import Engine
+from training.jobs.engines.local import require_main_guard
+from training.jobs.file_scoring import Outcome, Work, score_file, score_part
+from training.jobs.pool import compute
+from training.jobs.sidecars import FOLDER, Failure, Sidecar, failure_of, read_record, sidecar_of
+
+MANIFEST = "_manifest.json"
+SCORED, FAILED = "scored", "failed"  # outcomes
+
+_log = logging.getLogger(__name__)
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def score_files(work: Work, files: Sequence[Path], engine: Engine) -> dict[Path, str]:
+    """Score each file that is not finished, with a progress bar in events; return why, for each that failed.
+
+    Files of different stems only. What is finished is kept, whatever happens. Raises PartsError when a process is
+    killed or the model is replaced, PoolError as the engine does, OSError when the disk is full.
+    """
+    require_main_guard()
+    (work.folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    with _progress(work, len(files)) as progress:
+        with _computed(partial(score_file, work), files, engine) as outcomes:
+            for outcome in outcomes:
+                progress.add(outcome)
+        if long := progress.long:
+            parts = ((outcome.file, index) for outcome in long for index in range(outcome.parts))
+            with _computed(partial(score_part, work), parts, engine) as scored:
+                for rows in scored:
+                    progress.bar.update(rows)
+            with _computed(partial(score_file, work, whole=True), [one.file for one in long], engine) as outcomes:
+                for outcome in outcomes:
+                    progress.end(outcome)
+    return progress.failures
+
+
+class _Progress:
+    """A bar that counts events; how many there will be is estimated from the files seen so far."""
+
+    def __init__(self, work: Work, files: int, bar: Any) -> None:
+        self._work, self._files, self.bar = work, files, bar
+        self._warnings: set[str] = set()
+        self.long: list[Outcome] = []
+        self.failures: dict[Path, str] = {}
+        self._seen = self._rows = self._ended = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a file: with its events, or as one that has parts to score first."""
+        self._seen, self._rows = self._seen + 1, self._rows + outcome.rows
+        self.bar.total = round(self._rows / self._seen * self._files)
+        if outcome.parts:
+            self.long.append(outcome)
+            return
+        if outcome.is_new:
+            self.bar.update(outcome.rows)
+        else:  # which says nothing about the rate
+            for count in ("initial", "n", "last_print_n"):
+                setattr(self.bar, count, getattr(self.bar, count) + outcome.rows)
+        self.end(outcome)
+
+    def end(self, outcome: Outcome) -> None:
+        """Count a file as done or failed, and log what was not said of a file before."""
+        self._ended += 1
+        for warning in outcome.warnings:
+            said = warning.replace(str(self._work.output(outcome.file)), "")
+            if said not in self._warnings:
+                self._warnings.add(said)
+                _log.warning("%s: %s (the first such file)", outcome.file, warning)
+        if outcome.failure is not None:
+            self.failures[outcome.file] = outcome.failure
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        self.bar.set_postfix_str(f"{self._ended}/{self._files} files{failed}", refresh=False)
+
+
+@contextmanager
+def _progress(work: Work, files: int) -> Iterator[_Progress]:
+    with tqdm(unit=" events", unit_scale=True, smoothing=0.05) as bar:
+        yield _Progress(work, files, bar)
+
+
+@contextmanager
+def _computed(
+    task: Callable[[Argument], Result], arguments: Iterable[Argument], engine: Engine
+) -> Iterator[Iterator[Result]]:
+    try:
+        with closing(compute(task, arguments, engine)) as results:
+            yield results
+    except BrokenProcessPool as error:
+        raise PartsError(
+            "A process was killed while it scored a file, perhaps because memory ran out; what is finished is kept. "
+            "Repeat the same command to go on, with fewer --processes if it happens again."
+        ) from error
+
+
+def write_manifest(work: Work, files: Sequence[Path], facts: Mapping[str, Any]) -> dict[Path, str]:
+    """Check the output of each file, write the folder's manifest, and return why, for each that is not scored.
+
+    The manifest is JSON with `facts`, and a line for each file in the order given.
+    """
+    failures: dict[Path, str] = {}
+    work.folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(work.folder / MANIFEST) as path, path.open("w", encoding="utf-8") as manifest:
+        manifest.write("{\n" + "".join(f'  "{name}": {json.dumps(value)},\n' for name, value in facts.items()))
+        manifest.write('  "files": [\n')
+        rows, separator = 0, ""
+        for file in files:
+            found = _checked(work, file)
+            if isinstance(found, str):
+                failures[file] = found
+                entry = {"input": str(file), "outcome": FAILED, "reason": found}
+            else:
+                rows += found.rows
+                entry = _entry(file, found)
+            manifest.write(f"{separator}    {json.dumps(entry)}")
+            separator = ",\n"
+        counts = {SCORED: len(files) - len(failures), FAILED: len(failures), "events": rows}
+        manifest.write("\n  ]" + "".join(f',\n  "{name}": {count}' for name, count in counts.items()) + "\n}\n")
+    return failures
+
+
+def _checked(work: Work, file: Path) -> Sidecar | str:
+    """Return the sidecar of a file that is finished, or why it is not."""
+    output = work.output(file)
+    try:
+        origin = work.origin(file)
+    except (EventsError, OSError) as error:
+        reason = explained(error) if isinstance(error, OSError) else str(error)
+        return reason.removeprefix(f"{work.base / file}: ")
+    if (finished := work.finished(file, origin)) is not None:
+        return finished
+    if (failure := read_record(failure_of(output), Failure)) is not None:
+        return failure.reason
+    if (sidecar := read_record(sidecar_of(output), Sidecar)) is None:
+        return "not scored yet"
+    if sidecar.origin != origin:
+        return origin.difference(sidecar.origin)
+    return f"its output {output.name} is missing, or not as it was written"
+
+
+def _entry(file: Path, sidecar: Sidecar) -> dict[str, Any]:
+    """Return a file's line in the manifest."""
+    entry = {
+        "input": str(file),
+        "outcome": SCORED,
+        "rows": sidecar.rows,
+        "output": sidecar.output,
+        "sha256": sidecar.output_sha256,
+        "input_bytes": sidecar.origin.input_bytes,
+        "input_modified_ns": sidecar.origin.input_modified_ns,
+        "seconds": sidecar.seconds,
+    }
+    return {**entry, "warnings": sidecar.warnings} if sidecar.warnings else entry
