@@ -62,6 +62,13 @@ SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
         "Measure the same events over each protocol of the service.",
         [option("--rounds", 7, "Runs of each case.", COUNT)],
     ),
+    "scale": (
+        "Score many files into a folder by one process, by all cores and by engines.",
+        [
+            option("--files", 16, "Files of events.", COUNT),
+            option("--events", 1_310_720, "Events in each file.", COUNT),
+        ],
+    ),
     "soak": (
         "Load, reload, overload and kill the service, and count every request; exit status 1 after any fault.",
         [option("--minutes", 20.0, "Duration.", MINUTES)],

@@ -22,9 +22,10 @@ def family(pid: int) -> list[int]:
     """Give the process and all its descendants, the process first."""
     found = [pid]
     for one in found:  # grows as it is read
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            with suppress(OSError):  # the thread has ended
-                found += map(int, children.read_text().split())
+        with suppress(OSError):  # the process has ended
+            for children in Path(f"/proc/{one}/task").glob("*/children"):
+                with suppress(OSError):  # the thread has ended
+                    found += map(int, children.read_text().split())
     return found
 
 
