@@ -142,7 +142,7 @@ bench: .venv/everything ## the service beside its ceilings, three minutes, every
 	$(BIN)/python -m benchmarks bench $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-peers
-bench-peers: .venv/everything ## other ways to serve the same model beside this one, each in its own environment, half an hour (needs wrk, npm)
+bench-peers: .venv/everything ## other ways to serve the same model beside this one, each in its own environment, half an hour (needs wrk, h2load, npm)
 	$(BIN)/python -m benchmarks peers
 
 .PHONY: bench-memory

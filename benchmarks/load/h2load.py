@@ -5,63 +5,74 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Final
 
-FINISHED: Final = re.compile(r"finished in ([0-9.]+)(s|ms), ([0-9.]+) req/s")
+import numpy as np
+
+from benchmarks.report.measurements import LoadRun
+
 REQUESTS: Final = re.compile(r"(\d+) done, (\d+) succeeded, (\d+) failed")
 DATA: Final = re.compile(r"\((\d+)\) data$", re.MULTILINE)
-HEAD_BYTES: Final = 5
+PREFIX_BYTES: Final = 5
 """What stands before each message."""
 
 
-class Run(NamedTuple):
-    """What one run of h2load saw."""
-
-    requests_per_s: float
-    requests: int
-
-
 def fire(
-    address: str,
-    path: str,
-    message: bytes,
-    response_bytes: int,
-    *,
-    connections: int,
-    streams: int,
-    seconds: int,
-    core: int,
-) -> Run:
+    address: str, path: str, message: bytes, *, connections: int, streams: int, seconds: int, core: int
+) -> LoadRun:
     """Call `path` with `message` for `seconds` from processor `core`, on some streams of each connection.
 
-    Raises RuntimeError without h2load, if it fails, and where the responses have not `response_bytes` each.
+    Raises RuntimeError without h2load, and with its words if it fails.
     """
-    program = shutil.which("h2load")
-    if program is None:
-        raise RuntimeError("h2load is not installed; on Debian: apt-get install nghttp2-client")
-    with tempfile.NamedTemporaryFile(prefix="h2load-message-") as file:
-        file.write(struct.pack(">BI", 0, len(message)) + message)
-        file.flush()
+    program = find_program()
+    with tempfile.TemporaryDirectory(prefix="h2load-") as folder:
+        file, log = Path(folder, "message"), Path(folder, "log")
+        file.write_bytes(struct.pack(">BI", 0, len(message)) + message)
         ended = subprocess.run(
             [
                 *("taskset", "--cpu-list", str(core), program, "--clients", str(connections)),
-                *("--max-concurrent-streams", str(streams), "--duration", str(seconds), "--data", file.name),
-                *("--header", "content-type: application/grpc", "--header", "te: trailers", f"http://{address}{path}"),
+                *("--max-concurrent-streams", str(streams), "--duration", str(seconds), "--data", str(file)),
+                *("--header", "content-type: application/grpc", "--header", "te: trailers"),
+                *("--log-file", str(log), f"http://{address}{path}"),
             ],
             capture_output=True,
             text=True,
             check=False,
         )
-    finished, requests, data = (found.search(ended.stdout) for found in (FINISHED, REQUESTS, DATA))
-    if ended.returncode or not (finished and requests and data):
-        raise RuntimeError(f"h2load failed with status {ended.returncode}: {ended.stdout}{ended.stderr}")
+        if ended.returncode:
+            raise RuntimeError(f"h2load failed with status {ended.returncode}: {ended.stdout}{ended.stderr}")
+        return read_printed(ended.stdout, log.read_text(), seconds)
+
+
+def find_program() -> str:
+    """Find h2load; raises RuntimeError that says how to get it."""
+    program = shutil.which("h2load")
+    if program is None:
+        raise RuntimeError("h2load is not installed; on Debian: apt-get install nghttp2-client")
+    return program
+
+
+def read_printed(output: str, log: str, seconds: float) -> LoadRun:
+    """Read the counts that h2load printed, and its log with the status and the microseconds of each call.
+
+    Raises RuntimeError with the output where it has no counts.
+    """
+    requests, data = REQUESTS.search(output), DATA.search(output)
+    if not (requests and data):
+        raise RuntimeError(f"h2load printed no result: {output}")
     done, succeeded, failed = map(int, requests.groups())
-    beyond = int(data[1]) - done * (HEAD_BYTES + response_bytes)
-    if (
-        not done
-        or succeeded != done
-        or failed
-        or not 0 <= beyond <= connections * streams * (HEAD_BYTES + response_bytes)
-    ):
-        raise RuntimeError(f"not every call got a response of {response_bytes} bytes: {ended.stdout}")
-    return Run(float(finished[3]), done)
+    ended = [line.split("\t") for line in log.splitlines()]
+    latencies_ms = np.array([int(elapsed) / 1e3 for _, status, elapsed, *_ in ended if status == "200"] or [0])
+    p50_ms, p99_ms, p999_ms, max_ms = map(float, np.percentile(latencies_ms, (50, 99, 99.9, 100)))
+    return LoadRun(
+        requests=done,
+        seconds=seconds,
+        p50_ms=p50_ms,
+        p99_ms=p99_ms,
+        p999_ms=p999_ms,
+        max_ms=max_ms,
+        non_2xx=done - succeeded - failed,
+        errors=failed,
+        bytes_read=int(data[1]),
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.report.measurements import WrkRun
+from benchmarks.report.measurements import LoadRun
 
 SCRIPT = Path(__file__).with_name("post.lua")
 TIMEOUT_S = 20
@@ -16,7 +16,7 @@ TIMEOUT_S = 20
 
 def fire(
     url: str, path: str, headers: dict[str, str], body: bytes, *, connections: int, seconds: int, core: int | None
-) -> WrkRun:
+) -> LoadRun:
     """Post `body` to `url` + `path` for `seconds` from processor `core`, or any for None.
 
     Raises RuntimeError without wrk, and with wrk's words if it fails.
@@ -56,9 +56,9 @@ def version() -> str:
     return printed.partition(" [")[0].strip()
 
 
-def read_printed(output: str) -> WrkRun:
+def read_printed(output: str) -> LoadRun:
     """Find the line of post.lua in wrk's output; raises RuntimeError with the output where there is none."""
     lines = [line for line in output.splitlines() if line.startswith("result ")]
     if not lines:
         raise RuntimeError(f"wrk printed no result: {output}")
-    return msgspec.json.decode(lines[-1].removeprefix("result "), type=WrkRun)
+    return msgspec.json.decode(lines[-1].removeprefix("result "), type=LoadRun)

@@ -1,7 +1,7 @@
 """The catalogue: how each peer is installed and started, where it takes which format, and what its readers should know.
 
 To add a peer, write its server in `servers/` and an entry here. A server has one worker, and serves the graph at a path
-on a port of 127.0.0.1 until SIGINT; the two ports after that are its own too.
+on a port of 127.0.0.1 until SIGINT; the two ports after that are its own too, and gRPC is on the first of them.
 """
 
 import sys
@@ -22,7 +22,7 @@ class Peer(NamedTuple):
     notes: str
     """How it is configured, and what its protocol does not allow: a sentence or two for the reader of the table."""
     arguments: str
-    """What its interpreter runs, with {model} and {port}."""
+    """What its interpreter runs, with {model}, {port} and {grpc_port}."""
     packages: tuple[str, ...] = ()
     """What pip or npm installs for it, pinned; a peer without packages runs in this environment."""
     interpreter: str = sys.executable
@@ -31,6 +31,8 @@ class Peer(NamedTuple):
     """Its variables, with {model}."""
     routes: Mapping[str, Route] = {}
     """Where it takes single events, batches in JSON, and batches in its fastest binary format."""
+    speaks_grpc: bool = False
+    """Whether it takes the calls of the Open Inference Protocol."""
 
 
 def routes(single: str, json: str, raw: str) -> dict[str, Route]:
@@ -54,9 +56,10 @@ LITSERVE_ROUTES: Final = {**routes("/score", "/score", "/score"), "binary": Rout
 PEERS: Final = {
     OURS: Peer(
         "this service",
-        "Its defaults.",
-        "-m service --model {model} --port {port} --workers 1",
+        "Its defaults, and gRPC.",
+        f"-m service --model {{model}} --port {{port}} --workers 1 --grpc-port {{grpc_port}} --served-name {MODEL}",
         routes=routes("/score", "/score/batch", "/score/batch"),
+        speaks_grpc=True,
     ),
     "fastapi_onnx": Peer(
         "FastAPI + ONNX Runtime",
@@ -113,16 +116,17 @@ PEERS: Final = {
     ),
     "kserve": Peer(
         "KServe",
-        "Its Python server with a model of ours, uvloop, no gRPC, no log of latencies. Version 1 of its protocol: a "
+        "Its Python server with a model of ours, uvloop, no log of latencies. Over HTTP, version 1 of its protocol: a "
         "single event is a batch of one. Its responses with binary tensors have no Content-Length, which our client "
         "needs: raw float32 goes through version 1 too, which passes on bodies that are not JSON.",
         server(
             "kserve_server",
-            "--http_port {port} --enable_grpc false --configure_logging false --enable_latency_logging false "
+            "--http_port {port} --grpc_port {grpc_port} --configure_logging false --enable_latency_logging false "
             f"{MODEL} {{model}}",
         ),
         packages=("kserve==0.21.0", *HTTP, *ONNX),
         routes=KSERVE,
+        speaks_grpc=True,
     ),
     "litserve": Peer(
         "LitServe",
@@ -156,6 +160,7 @@ PEERS: Final = {
         server("mlserver_server", f"{MODEL} {{model}} {{port}}"),
         packages=("mlserver==1.7.1", *ONNX),
         routes={**OPEN_INFERENCE, "binary": Route(RAW, "/raw")},
+        speaks_grpc=True,
     ),
     "ray_serve": Peer(
         "Ray Serve",
@@ -178,5 +183,6 @@ PEERS: Final = {
         packages=("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1", "numpy==1.26.4"),
         interpreter="/usr/bin/python3",  # Triton's Python backend needs the shared library of the system's Python
         routes=OPEN_INFERENCE,
+        speaks_grpc=True,
     ),
 }

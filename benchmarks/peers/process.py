@@ -91,10 +91,11 @@ def running(key: str, model: str, core: int) -> Iterator[PeerProcess]:
             "RAY_TMPDIR": folder,
             MARK: mark,
         }
-        command = [str(program), *peer.arguments.format(model=model, port=port).split()]
+        command = [str(program), *peer.arguments.format(model=model, port=port, grpc_port=port + 1).split()]
         with starting(command, cores=[core], env=environment, log=ENVIRONMENTS / f"{key}.log") as server:
             started = PeerProcess(server.process, server.log)
-            started.base_url, started.mark, started.core = f"http://127.0.0.1:{port}", mark, core
+            started.base_url, started.grpc_address = f"http://127.0.0.1:{port}", f"127.0.0.1:{port + 1}"
+            started.mark, started.core = mark, core
             try:
                 yield started
             finally:

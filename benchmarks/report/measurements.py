@@ -18,8 +18,8 @@ def median_of(runs: Sequence[S]) -> S:
     return type(runs[0])(*(None if None in column else statistics.median(column) for column in columns))
 
 
-class WrkRun(msgspec.Struct, frozen=True):
-    """What one run of wrk saw; the bytes are those of heads and bodies together.
+class LoadRun(msgspec.Struct, frozen=True):
+    """What one run of wrk or h2load saw; the bytes are those of heads and bodies together, with h2load those of bodies.
 
     wrk adds to the latencies the requests that a stalled connection could not send (coordinated omission).
     """
@@ -39,15 +39,15 @@ class WrkRun(msgspec.Struct, frozen=True):
         """The rate of responses."""
         return self.requests / self.seconds
 
-    def fault(self, response_bytes: int | None, connections: int) -> str | None:
-        """Say what is wrong with the run, or None; each response has `response_bytes`, head included, if known."""
+    def fault(self, response_bytes: int | None, in_flight: int) -> str | None:
+        """Say what is wrong with the run, or None; each response has `response_bytes` of those counted, if known."""
         if self.non_2xx or self.errors:
             return f"{self.non_2xx} responses were not 2xx, {self.errors} socket errors"
         if not self.requests:
             return f"no response came in {self.seconds:.1f} s"
         if response_bytes is not None:
             beyond = self.bytes_read - self.requests * response_bytes
-            if not 0 <= beyond <= connections * response_bytes:  # at the end each connection may be within a response
+            if not 0 <= beyond <= in_flight * response_bytes:  # at the end each may be within its response
                 return f"{self.bytes_read} bytes in {self.requests} responses, expected {response_bytes} bytes in each"
         return None
 

@@ -9,7 +9,7 @@ from benchmarks.report.figures import draw
 from benchmarks.report.goals import goal_table
 from benchmarks.report.markdown import fill, number, table
 from benchmarks.report.measurements import CaseResult, CaseRun, Latency, median_of
-from benchmarks.report.results import NATIVE, OURS, Bench, Memory, Overload, Peers, Protocols, Result, Soak
+from benchmarks.report.results import GRPC, NATIVE, OURS, Bench, Memory, Overload, Peers, Protocols, Result, Soak
 
 ROOT = Path(__file__).parents[2]
 SHORT_PAGE = ROOT / "docs" / "performance.md"
@@ -222,17 +222,21 @@ def peers_parts(found: Peers) -> dict[str, str]:
         *(f"**{case_title(case)}**\n\n{peer_table(found, name)}" for name, case in cases.items()),
         "\n".join(f"- Not measured: {error}" for error in found.errors()),
         "\n".join(f"- **{one.name}**: {one.notes} ({versions(one.versions)})" for one in found.peers.values()),
-        f"One worker on one core, wrk on another. Medians over {found.rounds} runs of {found.seconds:g} s, in which "
-        "the peers alternate; every peer's scores are compared with the scorer's own before and after each run, and a "
-        "response that is not 2xx fails the peer.",
+        f"One worker on one core; wrk, and h2load for gRPC, on another. Medians over {found.rounds} runs of "
+        f"{found.seconds:g} s, in which the peers alternate; every peer's scores are compared with the scorer's own "
+        "before and after each run, and a response that is not 2xx fails the peer.",
     ]
     return {"Peers": "\n\n".join(filter(None, sections))}
 
 
 def case_title(case: CaseResult) -> str:
-    """Say what is asked on how many connections."""
-    asked = "Single events" if case.events == 1 else f"Batches of {case.events:,} in {case.name.partition('-')[0]}"
-    return f"{asked.replace('json', 'JSON')}, {case.connections} connection{'s' * (case.connections > 1)}"
+    """Say what is asked on how many connections, or by how many calls at once."""
+    asked = "Single events" if case.events == 1 else f"Batches of {case.events:,}"
+    several = "s" * (case.connections > 1)
+    if case.fmt == GRPC:
+        return f"{asked} over gRPC, {case.connections} call{several} at once"
+    fmt = "" if case.events == 1 else f" in {case.name.partition('-')[0].replace('json', 'JSON')}"
+    return f"{asked}{fmt}, {case.connections} connection{several}"
 
 
 def overview(found: Peers, names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 A name says it all: `single-32` is one event on 32 connections, `raw-10k` a batch of 10 000 events in raw float32.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
@@ -15,7 +15,7 @@ from benchmarks.load.background import Exchange
 from benchmarks.load.connection import Response
 from benchmarks.load.formats import JSON, MSGPACK, MSGPACK_BINARY, RAW, Route
 from benchmarks.load.scoring import ScoringRequest, WrongAnswerError, read_sample
-from benchmarks.report.measurements import CaseResult, CaseRun
+from benchmarks.report.measurements import CaseResult, CaseRun, LoadRun
 from benchmarks.targets.processes import cpu_seconds, forget_peak, peak_mb
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
@@ -49,6 +49,7 @@ class Target(Protocol):
     """A server that is measured."""
 
     base_url: str
+    grpc_address: str
 
     def processes(self) -> list[int]:
         """Give the numbers of all its processes."""
@@ -68,6 +69,11 @@ class Case:
     target: TargetName = "service"
     same_size: bool = True
 
+    @property
+    def body(self) -> bytes:
+        """What each request sends."""
+        return self.request.body
+
     def check(self, url: str) -> Response:
         """Ask once and give the response; raises WrongAnswerError if its scores are not the model's."""
         return self.request.ask(url, self.scores)
@@ -81,31 +87,45 @@ class Case:
 
         Raises WrongAnswerError for a response before, during or after that is not the right one.
         """
-        url, pids, body = target.base_url, target.processes(), self.request.body
+        url, request = target.base_url, self.request
         size = self.check(url).size
-        forget_peak(pids)
-        before_s = cpu_seconds(pids)
-        run = wrk.fire(
-            url, self.request.path, self.request.headers, body, connections=self.connections, seconds=seconds, core=core
-        )
-        used_s = cpu_seconds(pids) - before_s
-        if fault := run.fault(size if self.same_size else None, self.connections):
-            raise WrongAnswerError(f"{self.name}, {self.connections} connections: {fault}")
+
+        def fire() -> LoadRun:
+            run = wrk.fire(
+                *(url, request.path, request.headers, request.body),
+                connections=self.connections,
+                seconds=seconds,
+                core=core,
+            )
+            if fault := run.fault(size if self.same_size else None, self.connections):
+                raise WrongAnswerError(f"{self.name}, {self.connections} connections: {fault}")
+            return run
+
+        measured = measure_load(target, fire, len(self.scores))
         self.check(url)
-        n_events = len(self.scores)
-        return CaseRun(
-            requests_per_s=run.requests_per_s,
-            events_per_s=run.requests_per_s * n_events,
-            p50_ms=run.p50_ms,
-            p99_ms=run.p99_ms,
-            p999_ms=run.p999_ms,
-            cpu_s_per_million_events=used_s / (run.requests * n_events) * 1e6,
-            peak_mb=peak_mb(pids),
-        )
+        return measured
 
     def result(self, server: str, runs: list[CaseRun]) -> CaseResult:
         """Put its runs on a server together."""
         return CaseResult(self.name, server, self.request.fmt.name, len(self.scores), self.connections, runs)
+
+
+def measure_load(target: Target, fire: Callable[[], LoadRun], n_events: int) -> CaseRun:
+    """Run a load of `n_events` a request, and give it with the processor time and the memory of the target."""
+    pids = target.processes()
+    forget_peak(pids)
+    before_s = cpu_seconds(pids)
+    run = fire()
+    used_s = cpu_seconds(pids) - before_s
+    return CaseRun(
+        requests_per_s=run.requests_per_s,
+        events_per_s=run.requests_per_s * n_events,
+        p50_ms=run.p50_ms,
+        p99_ms=run.p99_ms,
+        p999_ms=run.p999_ms,
+        cpu_s_per_million_events=used_s / (run.requests * n_events) * 1e6,
+        peak_mb=peak_mb(pids),
+    )
 
 
 class Workload:

@@ -1,7 +1,8 @@
 """Other ways to serve the same model beside our own, under the same load in one run of about half an hour.
 
-Each peer gets an environment of its own, one worker and one core; wrk has the other core. All run at first, and are
-paused but for the one that is measured. Every score is checked before and after a run, and every status during it.
+Each peer gets an environment of its own, one worker and one core; the load generator has the other core: wrk, and
+h2load for those that speak gRPC. All run at first, and are paused but for the one that is measured. Every score is
+checked before and after a run, and every status during it.
 """
 
 import sys
@@ -12,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.load import wrk
+from benchmarks.load import h2load, wrk
 from benchmarks.load.scoring import WrongAnswerError
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environment import install, installed_versions
@@ -21,12 +22,14 @@ from benchmarks.report import machine
 from benchmarks.report.measurements import CaseRun, PeerResult
 from benchmarks.report.results import OURS, Peers
 from benchmarks.scenarios.cases import Case, Workload, each_round
+from benchmarks.scenarios.grpc_cases import GrpcCase
 
 CASES = (
     "single-1",
     "single-32",
     *(f"{kind}-{size}" for kind in ("json", "binary") for size in ("10", "100", "1k", "10k")),
 )
+GRPC_CASES = ("grpc-single-1", "grpc-single-32", "grpc-10k")
 START_S = 120
 WARM_UP_S = 1
 """How long each case is loaded before any is measured."""
@@ -38,6 +41,7 @@ def run(model: str, names: Sequence[str], rounds: int, seconds: int) -> Peers:
     """Measure the peers of these names, or all, and our own service in alternation."""
     provenance = machine.provenance()
     wrk.find_program()
+    h2load.find_program()
     cores = machine.split_cores()
     workload = Workload(str(Path(model).resolve()))
     with ExitStack() as stack:
@@ -58,9 +62,9 @@ def run(model: str, names: Sequence[str], rounds: int, seconds: int) -> Peers:
     )
 
 
-def duration_s(case: Case, seconds: int) -> int:
+def duration_s(case: Case | GrpcCase, seconds: int) -> int:
     """Give for how long a case is sent."""
-    return seconds * LARGE_TIMES if len(case.request.body) > LARGE_BODY_BYTES else seconds
+    return seconds * LARGE_TIMES if len(case.body) > LARGE_BODY_BYTES else seconds
 
 
 class MeasuredPeer:
@@ -73,8 +77,11 @@ class MeasuredPeer:
         self.peer = PEERS[key]
         self.failure: str | None = None
         # Sizes of heads differ, as where a response has an identifier of its own.
-        self.cases = [replace(workload.case(name, self.peer.routes), same_size=False) for name in CASES]
-        self._runs: dict[str, list[CaseRun]] = {name: [] for name in CASES}
+        http = [replace(workload.case(name, self.peer.routes), same_size=False) for name in CASES]
+        calls = [GrpcCase.of(workload, name) for name in GRPC_CASES if self.peer.speaks_grpc]
+        self.cases: list[Case | GrpcCase] = [*http, *calls]
+        self._runs: dict[str, list[CaseRun]] = {case.name: [] for case in self.cases}
+        self._first = http[0]
         self._versions: dict[str, str] = {}
         self._model = workload.model
         self._core, self._load_core = cores
@@ -119,7 +126,7 @@ class MeasuredPeer:
         while True:
             self.server.require_running()
             try:
-                self.cases[0].check(self.server.base_url)
+                self._first.check(self.server.base_url)
                 return
             except (WrongAnswerError, OSError) as error:
                 if time.monotonic() > deadline:

@@ -4,22 +4,15 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-import grpc
-import numpy as np
-
-from benchmarks.load import h2load
 from benchmarks.load.formats import JSON, RAW, Route
-from benchmarks.load.scoring import WrongAnswerError
 from benchmarks.load.tensors import BINARY_TENSOR, INFER, MODEL, TENSOR
 from benchmarks.report import machine
 from benchmarks.report.measurements import ProtocolRun
 from benchmarks.report.results import BINARY_INFER, GRPC, JSON_INFER, NATIVE, Protocols
 from benchmarks.scenarios.cases import Case, Workload, each_round
+from benchmarks.scenarios.grpc_cases import GrpcCase
 from benchmarks.targets.launcher import Server
-from benchmarks.targets.processes import cpu_seconds
 from benchmarks.targets.service import service
-from service.api.open_inference.grpc_calls import INFER as CALL
-from service.api.open_inference.messages import message
 from service.settings import Settings
 
 SECONDS: Final = 2
@@ -28,8 +21,8 @@ CASES: Final = {
     "single-32": {NATIVE: Route(JSON, "/score"), **OPEN_INFERENCE},
     "raw-10k": {NATIVE: Route(RAW, "/score/batch"), **OPEN_INFERENCE},
 }
-STREAMS: Final = {"single-32": (2, 16), "raw-10k": (4, 1)}
-"""On how many connections, and streams of each, gRPC has a case: as many calls at once as over HTTP."""
+CALLS: Final = {"single-32": "grpc-single-32", "raw-10k": "grpc-10k"}
+"""The case over gRPC, with as many calls at once as there are connections over HTTP."""
 
 Measure = Callable[[], ProtocolRun]
 
@@ -44,9 +37,11 @@ def run(model: str, rounds: int) -> Protocols:
         measures: dict[str, dict[str, Measure]] = {}
         for name, routes in CASES.items():
             kind = name.partition("-")[0]
-            cases = {protocol: workload.case(name, {kind: route}) for protocol, route in routes.items()}
-            measures[name] = {protocol: over_http(case, server, load_core) for protocol, case in cases.items()}
-            measures[name][GRPC] = over_grpc(cases[NATIVE], server, load_core)
+            cases: dict[str, Case | GrpcCase] = {
+                protocol: workload.case(name, {kind: route}) for protocol, route in routes.items()
+            }
+            cases[GRPC] = GrpcCase.of(workload, CALLS[name])
+            measures[name] = {protocol: measure_of(case, server, load_core) for protocol, case in cases.items()}
         runs: dict[str, dict[str, list[ProtocolRun]]] = {
             name: {protocol: [] for protocol in protocols} for name, protocols in measures.items()
         }
@@ -57,37 +52,12 @@ def run(model: str, rounds: int) -> Protocols:
     return Protocols(**provenance, model=workload.artefact.identity, rounds=rounds, seconds=SECONDS, cases=runs)
 
 
-def over_http(case: Case, server: Server, core: int) -> Measure:
-    """Load a case with wrk."""
+def measure_of(case: Case | GrpcCase, server: Server, core: int) -> Measure:
+    """Make what loads the server with a case once; it raises WrongAnswerError for a wrong response."""
 
     def measure() -> ProtocolRun:
         found = case.measure(server, SECONDS, core)
         used_us = found.cpu_s_per_million_events or math.nan
         return ProtocolRun(found.requests_per_s, used_us * len(case.scores))
-
-    return measure
-
-
-def over_grpc(case: Case, server: Server, core: int) -> Measure:
-    """Load a case with h2load; raises WrongAnswerError where its scores are not the model's."""
-    address = server.wait_for("ready")["grpc_address"]
-    events = case.request.events.astype(np.float32)
-    request = message("inference.ModelInferRequest")(model_name=MODEL, raw_input_contents=[events.tobytes()])
-    request.inputs.add(name="features", datatype="FP32", shape=events.shape)
-    body = request.SerializeToString()
-    with grpc.insecure_channel(address) as channel:
-        content = channel.unary_unary(CALL)(body)
-    response = message("inference.ModelInferResponse").FromString(content)
-    if not np.array_equal(np.frombuffer(response.raw_output_contents[0], "<f4"), case.scores):
-        raise WrongAnswerError(f"{case.name}: other scores over gRPC, expected those of the model")
-    connections, streams = STREAMS[case.name]
-
-    def measure() -> ProtocolRun:
-        pids = server.processes()
-        before_s = cpu_seconds(pids)
-        found = h2load.fire(
-            address, CALL, body, len(content), connections=connections, streams=streams, seconds=SECONDS, core=core
-        )
-        return ProtocolRun(found.requests_per_s, (cpu_seconds(pids) - before_s) / found.requests * 1e6)
 
     return measure

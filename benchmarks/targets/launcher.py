@@ -26,7 +26,7 @@ class Server:
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
-        self.base_url = ""
+        self.base_url = self.grpc_address = ""
         self.log = log
 
     @property
@@ -117,7 +117,8 @@ def serving(module: str, *arguments: str, cores: Collection[int], under: Sequenc
     status than 0. What it has logged beyond information is written to stderr.
     """
     with starting([*under, sys.executable, "-m", module, *arguments], cores=cores) as server:
-        server.base_url = server.wait_for("ready")["url"]
+        ready = server.wait_for("ready")
+        server.base_url, server.grpc_address = ready["url"], ready.get("grpc_address", "")
         try:
             yield server
         finally:

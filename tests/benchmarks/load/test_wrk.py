@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.load.connection import get
 from benchmarks.load.wrk import fire, read_printed
-from benchmarks.report.measurements import WrkRun
+from benchmarks.report.measurements import LoadRun
 from benchmarks.targets.launcher import Server
 
-RUN = WrkRun(
+RUN = LoadRun(
     requests=100, seconds=2.0, p50_ms=1, p99_ms=2, p999_ms=3, max_ms=4, non_2xx=0, errors=0, bytes_read=100 * 181 + 50
 )
 
@@ -38,7 +38,7 @@ def test_wrk_that_prints_no_result_is_an_error() -> None:
 def test_a_run_of_right_responses_has_no_fault() -> None:
     """At the end some connections may be within a response."""
     assert RUN.requests_per_s == 50
-    assert RUN.fault(response_bytes=181, connections=1) is None
+    assert RUN.fault(response_bytes=181, in_flight=1) is None
 
 
 def test_wrong_responses_are_a_fault(subtests: pytest.Subtests) -> None:
@@ -51,7 +51,7 @@ def test_wrong_responses_are_a_fault(subtests: pytest.Subtests) -> None:
         ({"requests": 0, "bytes_read": 0}, "no response came in 2.0 s"),
     ):
         with subtests.test(msg=words):
-            assert words in (msgspec.structs.replace(RUN, **change).fault(response_bytes=181, connections=1) or "")
+            assert words in (msgspec.structs.replace(RUN, **change).fault(response_bytes=181, in_flight=1) or "")
 
 
 def test_a_machine_without_wrk_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from benchmarks.report import results
 from benchmarks.report.measurements import CaseResult, CaseRun, median_of
 from benchmarks.report.results import Bench
 from benchmarks.scenarios.cases import Workload, bare, plain
+from benchmarks.scenarios.grpc_cases import GrpcCase
+from benchmarks.scenarios.peers import GRPC_CASES
 from tests.artefacts import N_FEATURES
 
 RUN = CaseRun(100.0, 1000.0, 1.0, 2.0, 3.0, None, 120.0)
@@ -25,6 +27,15 @@ def test_cases_are_what_their_names_say(model: Path) -> None:
     # The bare server finds its response by the name of the service's case.
     assert (bare(batch).request.path, bare(batch).target) == ("/raw-1k", "bare")
     assert (plain(batch).request.path, plain(batch).name) == ("/score/batch", "plain-raw-1k")
+
+
+def test_cases_over_grpc_have_as_many_calls_at_once_as_over_http(model: Path) -> None:
+    """Single events are on streams of few connections, none of which has more than the service allows."""
+    workload = Workload(str(model))
+    cases = [GrpcCase.of(workload, name) for name in GRPC_CASES]
+    assert [(len(case.scores), case.in_flight) for case in cases] == [(1, 1), (1, 32), (10_000, 4)]
+    assert max(case.streams for case in cases) == 16
+    assert len(cases[-1].body) == pytest.approx(10_000 * N_FEATURES * 4, abs=100)
 
 
 def test_a_median_is_of_each_number() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from benchmarks.report.measurements import CaseResult, CaseRun, PeerResult
 from benchmarks.report.results import OURS, Peers
 from benchmarks.report.tables import page
 from benchmarks.scenarios.cases import Workload
-from benchmarks.scenarios.peers import CASES, MeasuredPeer
+from benchmarks.scenarios.peers import CASES, GRPC_CASES, MeasuredPeer
 
 EVENTS = np.arange(28, dtype=np.float32).reshape(2, 14) / np.float32(3)
 SCORES = np.array([0.1, 20.5], np.float32)
@@ -47,6 +48,15 @@ def test_every_peer_has_a_server_pinned_packages_and_a_route_for_each_case(subte
                 request = ScoringRequest.of(peer.routes[kind].fmt, events, single=single, path=peer.routes[kind].path)
                 numbers = [float(text) for text in re.findall(rb"\d+\.\d+", request.body)]
                 np.testing.assert_array_equal(np.array(numbers, np.float32), events.ravel())
+
+
+def test_only_what_speaks_grpc_is_called(model: Path) -> None:
+    """A table of calls has our own service and the three servers of that protocol."""
+    assert [key for key, peer in PEERS.items() if peer.speaks_grpc] == [OURS, "kserve", "mlserver", "pytriton"]
+    workload = Workload(str(model.resolve()))
+    for key, calls in (("kserve", GRPC_CASES), ("bun", ())):
+        names = [case.name for case in MeasuredPeer(key, workload, (0, 1)).cases]
+        assert names == [*CASES, *calls]
 
 
 def test_formats_of_peers_are_read_as_scores(subtests: pytest.Subtests) -> None:
@@ -174,6 +184,8 @@ def test_ports_are_given_once() -> None:
 def test_a_peer_is_right_paused_between_runs_and_gone_at_the_end(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer's server gives the scorer's scores on one core, stands still when paused, and leaves no process."""
     monkeypatch.setattr("benchmarks.scenarios.peers.CASES", ("single-1", "json-10", "binary-10"))
+    calls = GRPC_CASES if shutil.which("h2load") else ()
+    monkeypatch.setattr("benchmarks.scenarios.peers.GRPC_CASES", calls)
     peer = MeasuredPeer(OURS, Workload(str(model.resolve())), (0, 1))
     try:
         peer.attempt(peer.start)
@@ -183,7 +195,7 @@ def test_a_peer_is_right_paused_between_runs_and_gone_at_the_end(model: Path, mo
         peer.attempt(partial(peer.measure, 1))
         assert peer.failure is None
         cases = peer.result().cases
-        assert cases.keys() == {"single-1", "json-10", "binary-10"}
+        assert cases.keys() == {"single-1", "json-10", "binary-10", *calls}
         assert all((run.cpu_s_per_million_events or 0) > 0 for case in cases.values() for run in case.runs)
         peer.cases = [replace(case, scores=2 * case.scores) for case in peer.cases]
         monkeypatch.setattr("benchmarks.scenarios.peers.START_S", 0)
