@@ -154,7 +154,7 @@ bench-protocols: .venv/everything ## native HTTP, /v2 and gRPC beside each other
 	$(BIN)/python -m benchmarks protocols $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-overload
-bench-overload: .venv/everything ## four times as many clients as there is room for, three minutes, every response checked
+bench-overload: .venv/everything ## four times as many clients as there is room for, four minutes, every response checked
 	$(BIN)/python -m benchmarks overload $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-tables

@@ -9,10 +9,11 @@ import random
 import select
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 from benchmarks.load.connection import TIMEOUT_S, Connection, LostError, Request, Response
 from benchmarks.load.outcomes import Outcome, Record, Report
@@ -23,40 +24,19 @@ TICK_S: Final = 0.1
 """The longest wait between two looks at whether to stop."""
 
 
-class ClosedLoop:
-    """Clients that send the requests in turn during a `with` block, each to its last response, and their outcomes.
+class Load(ABC):
+    """Clients in a thread of their own during a `with` block, each until its last response, and their outcomes.
 
-    A client waits for `pause_s` after each response, or with `obey_retry_after` after a refusal for as long as it says
-    and up to a second more, and opens a new connection after `per_connection` requests. Clients begin evenly over
-    `begin_within_s`. The end of the block raises RuntimeError if an outcome is missing, and what stopped the clients.
+    The end of the block raises RuntimeError if an outcome is missing, and what stopped the clients.
     """
 
-    def __init__(
-        self,
-        url: str,
-        requests: Sequence[Request],
-        *,
-        clients: int = 4,
-        pause_s: float = 0.0,
-        per_connection: int | None = None,
-        obey_retry_after: bool = False,
-        begin_within_s: float = 0.0,
-    ) -> None:
-        self.requests = requests
-        self.pause_s = pause_s
-        self.per_connection = per_connection
-        self.obey_retry_after = obey_retry_after
-        # Each begins elsewhere, or all would ask the same at the same time.
-        self.clients = [
-            _Client(self, Connection(url), place * len(requests) // clients, begin_within_s * place / clients)
-            for place in range(clients)
-        ]
+    def __init__(self) -> None:
         self.record = Record()
         self._stopping = threading.Event()
         self._crash: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> "ClosedLoop":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -89,11 +69,49 @@ class ClosedLoop:
         goal = self.report().outcomes[Outcome.ANSWERED] + count
         return self.wait_for(lambda report: report.outcomes[Outcome.ANSWERED] >= goal)
 
+    @abstractmethod
+    def _ask(self) -> None:
+        """Let the clients send requests until `_stopping` is set, then wait for the responses to those in flight."""
+
     def _run(self) -> None:
         try:
-            drive([self], lambda: not self._stopping.is_set())
+            self._ask()
         except BaseException as error:
             self._crash = error
+
+
+class ClosedLoop(Load):
+    """Clients that send the requests in turn during a `with` block.
+
+    A client waits for `pause_s` after each response, or with `obey_retry_after` after a refusal for as long as it says
+    and up to a second more, and opens a new connection after `per_connection` requests. Clients begin evenly over
+    `begin_within_s`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        requests: Sequence[Request],
+        *,
+        clients: int = 4,
+        pause_s: float = 0.0,
+        per_connection: int | None = None,
+        obey_retry_after: bool = False,
+        begin_within_s: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.requests = requests
+        self.pause_s = pause_s
+        self.per_connection = per_connection
+        self.obey_retry_after = obey_retry_after
+        # Each begins elsewhere, or all would ask the same at the same time.
+        self.clients = [
+            _Client(self, Connection(url), place * len(requests) // clients, begin_within_s * place / clients)
+            for place in range(clients)
+        ]
+
+    def _ask(self) -> None:
+        drive([self], lambda: not self._stopping.is_set())
 
 
 def drive(loops: Sequence[ClosedLoop], running: Callable[[], bool]) -> None:

@@ -4,23 +4,29 @@ One worker runs on one core, all clients on another; every response is checked.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
-from benchmarks.load.closed_loop import ClosedLoop, drive
+from benchmarks.load.closed_calls import Call, ClosedCalls
+from benchmarks.load.closed_loop import ClosedLoop, Load, drive
 from benchmarks.load.connection import Request, encode, get
+from benchmarks.load.formats import Route
 from benchmarks.load.open_loop import undisturbed
 from benchmarks.load.outcomes import Outcome
 from benchmarks.load.scoring import WrongAnswerError
+from benchmarks.load.tensors import BINARY_TENSOR, INFER, MODEL
 from benchmarks.report import machine
 from benchmarks.report.measurements import AFTER_RETRY_AFTER, AT_ONCE, CAPACITY, Overloaded, OverloadRun
 from benchmarks.report.results import Overload
-from benchmarks.scenarios.cases import Case, Workload, each_round
+from benchmarks.scenarios.cases import ROUTES, Case, Workload, each_round
+from benchmarks.scenarios.grpc_cases import GrpcCase
 from benchmarks.targets.launcher import Server
 from benchmarks.targets.processes import cpu_seconds
 from benchmarks.targets.service import service
@@ -30,8 +36,17 @@ from service.settings import Settings
 TIMES: Final = 4
 RUN_S: Final = {CAPACITY: (0.25, 0.8), AT_ONCE: (0.25, 0.8), AFTER_RETRY_AFTER: (2 * RETRY_AFTER_S, 1.0)}
 """Seconds to warm up, and seconds that count. Clients that wait for Retry-After have been refused before."""
-ROOM: Final = {"raw-10k": 10, "json-1k": 40, "json-10k": 5, "single-32": 32}
-"""How many requests of a case are admitted together: 20 ms of work, and of single events 1 ms."""
+ROOM: Final = {
+    "raw-10k": 10,
+    "json-1k": 40,
+    "json-10k": 5,
+    "single-32": 32,
+    "v2-10k": 10,
+    "grpc-10k": 10,
+    "grpc-single-32": 32,
+}
+"""How many requests of a case are admitted together: 20 ms of work, and of single events 1 ms over HTTP."""
+V2: Final = Route(BINARY_TENSOR, INFER)
 CONNECTIONS: Final = 16_384
 """More than the service takes by default: it is to refuse requests, not connections."""
 PROBES: Final = 2
@@ -41,15 +56,16 @@ SETTLE_S: Final = 0.1
 
 @dataclass(frozen=True)
 class Setting:
-    """A case, the service that has room for so many of its requests, and what its clients and the probes send."""
+    """A case, the service that has room for so many of its requests, and what the probes beside its clients send."""
 
-    case: Case
+    case: Case | GrpcCase
     server: Server
     room: int
     max_inflight_events: int
-    request: Request
-    single: Request
-    health: Request
+    clients: Callable[..., ClosedLoop | ClosedCalls]
+    """Makes clients of the case."""
+    probes: Sequence[Request]
+    """One event, and /health."""
 
 
 def run(model: str, rounds: int) -> Overload:
@@ -69,17 +85,28 @@ def run(model: str, rounds: int) -> Overload:
 
 def prepare(stack: ExitStack, workload: Workload, name: str, core: int) -> Setting:
     """Start a service with room for the case's requests, and half of one more that small ones beside may have."""
-    case, room = workload.case(name), ROOM[name]
+    over_grpc, room = name.startswith("grpc"), ROOM[name]
+    case = GrpcCase.of(workload, name) if over_grpc else workload.case(name, {**ROUTES, "v2": V2})
     n_events = len(case.scores)
-    if not case.request.single:  # the service counts a batch by its size before it has read it
-        n_events = max(n_events, len(case.request.body) // (4 * workload.artefact.n_features))
+    if isinstance(case, Case) and n_events > 1:  # the service counts a batch by its size before it has read it
+        n_events = max(n_events, len(case.body) // (4 * workload.artefact.n_features))
     limit = room * n_events + n_events // 2
-    settings = Settings(workers=1, max_inflight_events=limit, max_connections=CONNECTIONS)
+    settings = Settings(workers=1, max_inflight_events=limit, max_connections=CONNECTIONS, served_name=MODEL)
+    if over_grpc:
+        settings = structs.replace(settings, grpc_port=0)
     server = stack.enter_context(service(workload.model, cores=[core], settings=settings))
     url = server.base_url
     single = workload.case("single-1").exchange(url).request
     health = Request.exact("health", encode(url, "GET", "/health"), get(url, "/health").body)
-    return Setting(case, server, room, limit, case.exchange(url).request, single, health)
+    return Setting(case, server, room, limit, clients_of(case, server), (single, health))
+
+
+def clients_of(case: Case | GrpcCase, server: Server) -> Callable[..., ClosedLoop | ClosedCalls]:
+    """Check the response to a case once, and give what makes its clients."""
+    if isinstance(case, Case):
+        return partial(ClosedLoop, server.base_url, [case.exchange(server.base_url).request])
+    call = Call(case.name, case.body, case.check(server.grpc_address))
+    return partial(ClosedCalls, server.grpc_address, call)
 
 
 def measure_behaviours(setting: Setting) -> Iterator[tuple[str, OverloadRun]]:
@@ -87,7 +114,7 @@ def measure_behaviours(setting: Setting) -> Iterator[tuple[str, OverloadRun]]:
     capacity = measure(setting, CAPACITY, setting.room)
     yield CAPACITY, capacity
     yield AT_ONCE, measure(setting, AT_ONCE, TIMES * setting.room)
-    if not setting.case.request.single:
+    if len(setting.case.scores) > 1:
         per_s = capacity.accepted_events_per_s / len(setting.case.scores)
         resting = round((TIMES - 1) * per_s * RETRY_AFTER_S)
         yield AFTER_RETRY_AFTER, measure(setting, AFTER_RETRY_AFTER, setting.room + resting)
@@ -95,25 +122,21 @@ def measure_behaviours(setting: Setting) -> Iterator[tuple[str, OverloadRun]]:
 
 def measure(setting: Setting, behaviour: str, connections: int) -> OverloadRun:
     """Let so many clients ask for a while, with a few beside them that ask for health and for one event."""
-    url, waits = setting.server.base_url, behaviour == AFTER_RETRY_AFTER
-    batches = ClosedLoop(
-        url,
-        [setting.request],
-        clients=connections,
-        obey_retry_after=waits,
-        begin_within_s=RETRY_AFTER_S if waits else 0,
+    waits = behaviour == AFTER_RETRY_AFTER
+    begin_within_s = RETRY_AFTER_S if waits else 0
+    batches = setting.clients(clients=connections, obey_retry_after=waits, begin_within_s=begin_within_s)
+    single, health = (
+        ClosedLoop(setting.server.base_url, [probe], clients=PROBES, pause_s=PROBE_PAUSE_S) for probe in setting.probes
     )
-    probes = [setting.single, setting.health]
-    single, health = (ClosedLoop(url, [one], clients=PROBES, pause_s=PROBE_PAUSE_S) for one in probes)
     warming_s, seconds = RUN_S[behaviour]
     with undisturbed():
         busy_s, started = time.process_time(), time.perf_counter()
-        drive([batches, single, health], lambda: time.perf_counter() < started + warming_s + seconds)
+        drive_together(batches, [single, health], warming_s + seconds)
         busy = (time.process_time() - busy_s) / (time.perf_counter() - started)
     settle(setting.server)
     require_right(batches, single, health)
 
-    def latencies(loop: ClosedLoop, outcome: Outcome = Outcome.ANSWERED) -> NDArray[np.float64]:
+    def latencies(loop: Load, outcome: Outcome = Outcome.ANSWERED) -> NDArray[np.float64]:
         return loop.record.latencies_ms(outcome, warming_s, warming_s + seconds)
 
     accepted, refused = latencies(batches), latencies(batches, Outcome.REFUSED)
@@ -133,7 +156,17 @@ def measure(setting: Setting, behaviour: str, connections: int) -> OverloadRun:
     )
 
 
-def require_right(*loops: ClosedLoop) -> None:
+def drive_together(clients: ClosedLoop | ClosedCalls, probes: Sequence[ClosedLoop], seconds: float) -> None:
+    """Let clients of a case and probes ask for some seconds."""
+    ends_s = time.perf_counter() + seconds
+    if isinstance(clients, ClosedLoop):
+        drive([clients, *probes], lambda: time.perf_counter() < ends_s)
+    else:
+        with clients:
+            drive(probes, lambda: time.perf_counter() < ends_s)
+
+
+def require_right(*loops: Load) -> None:
     """Raise WrongAnswerError unless each request was answered rightly or refused with Retry-After."""
     for loop in loops:
         report = loop.report()
