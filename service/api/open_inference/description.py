@@ -139,9 +139,9 @@ class ServedModel:
             output=[ConfigTensor(OUTPUT_NAME, f"TYPE_{FLOAT}", [1])],
         )
 
-    def index(self) -> list[IndexEntry]:
-        """List the models: one, or none before there is one."""
-        if self.deployment.current is None:
+    def index(self, *, ready: bool = False) -> list[IndexEntry]:
+        """List the models, or those that are `ready`: one, or none."""
+        if self.deployment.current is None or (ready and not self.ready):
             return []
         state, reason = ("READY", "") if self.ready else ("UNAVAILABLE", self.deployment.status)
         return [IndexEntry(self.name, VERSION, state, reason)]

@@ -81,8 +81,7 @@ class Descriptions:
     def _index(self, asked: Any) -> dict[str, object]:
         if asked.repository_name:
             raise InvalidRequestError("repository_name is given, expected none: there is one repository without a name")
-        models = [msgspec.to_builtins(entry) for entry in self._served.index()]
-        return {"models": [entry for entry in models if entry["state"] == "READY" or not asked.ready]}
+        return {"models": msgspec.to_builtins(self._served.index(ready=asked.ready))}
 
 
 class Health:

@@ -9,6 +9,7 @@ from litestar.enums import HttpMethod
 from litestar.response.base import ASGIResponse
 from litestar.routes import HTTPRoute
 
+from service.api.bodies import pieces
 from service.api.error_responses import OPEN_INFERENCE
 from service.api.open_inference.description import (
     IndexEntry,
@@ -20,7 +21,7 @@ from service.api.open_inference.description import (
 )
 from service.api.open_inference.http import Infer
 from service.api.open_inference.statistics import ModelStatistics, Statistics
-from service.errors import NotOfferedError, NotReadyError
+from service.errors import InvalidRequestError, NotOfferedError, NotReadyError
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -49,6 +50,8 @@ NOT_OFFERED: Final = {
 }
 """What the protocol has and the service has not, and why."""
 
+MAX_INDEX_BYTES: Final = 1024
+
 TAGS: Final = ["Open Inference Protocol"]
 
 
@@ -62,6 +65,13 @@ class Ready(msgspec.Struct, frozen=True):
     """Whether the service takes requests."""
 
     ready: bool
+
+
+class IndexRequest(msgspec.Struct, frozen=True):
+    """Which models to list."""
+
+    ready: bool = False
+    """Only those that take requests."""
 
 
 class ModelReady(msgspec.Struct, frozen=True):
@@ -113,9 +123,14 @@ async def models(served: NamedDependency[ServedModel]) -> ModelNames:
 
 
 @post("/repository/index", status_code=200, summary="The models and their states", tags=TAGS)
-async def index(served: NamedDependency[ServedModel]) -> list[IndexEntry]:
-    """List the models and their states."""
-    return served.index()
+async def index(request: AnyRequest, served: NamedDependency[ServedModel]) -> list[IndexEntry]:
+    """List the models and their states; a body is not needed."""
+    body = b"".join([piece async for piece, _ in pieces(request.receive, 0, MAX_INDEX_BYTES)])
+    try:
+        asked = msgspec.json.decode(body or b"{}", type=IndexRequest)
+    except msgspec.DecodeError as error:
+        raise InvalidRequestError(f'the body is {body[:60]!r}, expected none or {{"ready": true}}: {error}') from error
+    return served.index(ready=asked.ready)
 
 
 @get(list(MODEL), summary="The model", tags=TAGS)

@@ -285,7 +285,31 @@ def test_it_is_ready_while_it_takes_requests(artefact: Artefact) -> None:
             assert (response.status_code, response.json()) == (503, {**body, "ready": False})
         assert client.get("/v2/health/live").status_code == 200
         assert client.post("/v2/repository/index").json()[0]["state"] == "UNAVAILABLE"
+        assert client.post("/v2/repository/index", content=b'{"ready": true}').json() == []
         infer(client, nested(sample_events(1)))
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 200),
+        (b"{}", 200),
+        (b'{"ready": true, "x": [1]}', 200),
+        (b'{"ready": 1}', 400),
+        (b"[]", 400),
+        (b'{"ready": true', 400),
+        (b"\xff", 400),
+        (b" " * 2000, 413),
+    ],
+)
+def test_the_index_takes_a_filter_or_no_body(fresh: Client, body: bytes, status: int) -> None:
+    """A body that is neither is an error; other keys are ignored."""
+    response = fresh.post("/v2/repository/index", content=body)
+    assert response.status_code == status
+    if status == 200:
+        assert [entry["state"] for entry in response.json()] == ["READY"]
+    else:
+        assert response.json().keys() == {"error"}
 
 
 def test_a_new_model_answers_from_its_first_request_on(artefact: Artefact) -> None:
