@@ -183,6 +183,14 @@ audit: $(TOOLS)/ready ## ask PyPI for known vulnerabilities of the locked versio
 	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/service.txt
 	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/tools.txt
 
+.PHONY: image
+image: ## the container image without a registry, on Debian's packages (as root; needs buildah, mmdebstrap, a network)
+	deploy/image/build.sh
+
+.PHONY: image-check
+image-check: .venv/everything ## build the image so, run it as its user on a root that is not written to, and ask it
+	$(PYTEST) tests/deploy/test_image.py
+
 .PHONY: clean
 clean: ## remove the environments, caches and what is built; data and runs stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache service/formats/*.so
