@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.live import LiveService, starting
+from benchmarks.targets.launcher import starting
+from tests.live import LiveService
 
 ROOT: Final = Path(__file__).parents[2]
 STORE: Final = ROOT / "build" / "image"
