@@ -158,6 +158,10 @@ bench-protocols: .venv/everything ## native HTTP, /v2 and gRPC beside each other
 bench-overload: .venv/everything ## four times as many clients as there is room for, four minutes, every response checked
 	$(BIN)/python -m benchmarks overload $(if $(MODEL),--model $(MODEL))
 
+.PHONY: bench-balancers
+bench-balancers: .venv/everything $(BALANCERS)/ready ## HAProxy and Envoy in front of a fast and a slow server, two minutes, every response checked (needs wrk, haproxy)
+	$(BIN)/python -m benchmarks balancers $(if $(MODEL),--model $(MODEL))
+
 .PHONY: bench-tables
 bench-tables: .venv/everything ## write the benchmarks' tables anew from their results
 	$(BIN)/python -m benchmarks tables

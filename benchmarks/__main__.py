@@ -27,6 +27,10 @@ COUNT = click.IntRange(min=1)
 MINUTES = click.FloatRange(min=0, min_open=True)
 OTHERS = click.Choice([name for name in PEERS if name != OURS])
 SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
+    "balancers": (
+        "Measure balancers in front of a fast and a slow server.",
+        [option("--rounds", 3, "Runs of each case.", COUNT)],
+    ),
     "bench": (
         "Measure the service beside its ceilings.",
         [option("--rounds", 7, "Runs of each case with a goal.", COUNT)],

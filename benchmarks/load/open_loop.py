@@ -52,10 +52,15 @@ def offer(url: str, request: Request, *, connections: int, requests_per_s: float
                 connection = idle.popleft()
                 due_s[connection] = waiting.popleft()
                 connection.begin(request.data)
+                if connection.unsent:  # more than the system takes at once
+                    poll.modify(connection, select.EPOLLIN | select.EPOLLOUT)
             wait_s = max(0.0, due - now - SPIN_S) if n_due < n_requests else end_s - now
             for descriptor, _ in poll.poll(wait_s):
                 connection = by_descriptor[descriptor]
-                if (response := connection.proceed()) is None:
+                sending, response = connection.unsent, connection.proceed()
+                if sending and not connection.unsent:
+                    poll.modify(connection, select.EPOLLIN)
+                if response is None:
                     continue
                 latencies.append(perf_counter() - due_s[connection])
                 _require_right(request, response)

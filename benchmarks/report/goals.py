@@ -9,8 +9,11 @@ from benchmarks.report.results import (
     BINARY_INFER,
     GRPC,
     JSON_INFER,
+    LEAST_REQUESTS,
     NATIVE,
     OURS,
+    ROUND_ROBIN,
+    Balancers,
     Bench,
     Memory,
     Overload,
@@ -142,12 +145,23 @@ def protocol_goals(found: Protocols) -> Iterator[Goal]:
     yield Goal("batches of 10 k over gRPC: rate over native raw", calls / native, shown, 0.8, 0.9)
 
 
+def balancer_goals(found: Balancers) -> Iterator[Goal]:
+    """Compare the latencies by requests in progress with those of one server after the other, at the higher load."""
+    for balancer, loads in found.runs.items():
+        load = max(loads, key=float)
+        medians = found.medians(balancer, load)
+        least, robin = medians[LEAST_REQUESTS].p99_ms, medians[ROUND_ROBIN].p99_ms
+        what = f"{balancer}, one of two servers slower: 99 % by least requests over round robin"
+        yield Goal(what, least / robin, f"{number(least)} ms to {number(robin)}", 0.5, 0.25, at_most=True)
+
+
 GOALS: dict[type[Result], Callable[[Any], Iterator[Goal]]] = {
     Bench: speed_goals,
     Memory: memory_goals,
     Peers: peer_goals,
     Overload: overload_goals,
     Protocols: protocol_goals,
+    Balancers: balancer_goals,
 }
 
 

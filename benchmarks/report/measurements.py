@@ -222,6 +222,15 @@ class ProtocolRun(msgspec.Struct, frozen=True):
     cpu_us_per_request: float
 
 
+class BalancedRun(msgspec.Struct, frozen=True):
+    """The latencies of one run through a balancer, and the fraction of requests that the slow server got."""
+
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    slow_share: float
+
+
 class PeerResult(msgspec.Struct, frozen=True):
     """A peer's cases by name, of which there are none if it failed."""
 

@@ -8,6 +8,7 @@ import msgspec
 
 from benchmarks.report.machine import Machine
 from benchmarks.report.measurements import (
+    BalancedRun,
     Beside,
     CaseResult,
     Counts,
@@ -21,6 +22,7 @@ from benchmarks.report.measurements import (
     ProtocolRun,
     Second,
     Shares,
+    median_of,
 )
 from training.files import atomic_write
 
@@ -29,6 +31,8 @@ OURS = "ours"
 """The name of our own service among the peers."""
 NATIVE, JSON_INFER, BINARY_INFER, GRPC = "native HTTP", "/v2, JSON", "/v2, binary", "gRPC"
 """The protocols of the service."""
+LEAST_REQUESTS, ROUND_ROBIN = "least requests", "round robin"
+"""How balancers choose a server."""
 
 R = TypeVar("R", bound="Result")
 
@@ -168,6 +172,25 @@ class Protocols(Result, frozen=True, kw_only=True):
             )
             for protocol, runs in self.cases[case].items()
         }
+
+
+class Balancers(Result, frozen=True, kw_only=True):
+    """A fast and a slow server behind each balancer: the runs by balancer, load and how it chooses.
+
+    A load is a fraction of what `fast_per_s` has for the round, the requests/s that the fast server alone can do.
+    `costs` are those of the balancer alone.
+    """
+
+    rounds: int
+    seconds: int
+    fast_per_s: list[float]
+    slow_per_s: list[float]
+    runs: dict[str, dict[str, dict[str, list[BalancedRun]]]]
+    costs: dict[str, list[CaseResult]]
+
+    def medians(self, balancer: str, load: str) -> dict[str, BalancedRun]:
+        """Give the median of each way to choose."""
+        return {policy: median_of(runs) for policy, runs in self.runs[balancer][load].items()}
 
 
 def file_of(kind: type[Result]) -> Path:

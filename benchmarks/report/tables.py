@@ -1,5 +1,6 @@
 """Tables of the results: a short one for users, all of them for developers."""
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,19 @@ from benchmarks.report.figures import draw
 from benchmarks.report.goals import goal_table
 from benchmarks.report.markdown import fill, number, table
 from benchmarks.report.measurements import CaseResult, CaseRun, Latency, median_of
-from benchmarks.report.results import GRPC, NATIVE, OURS, Bench, Memory, Overload, Peers, Protocols, Result, Soak
+from benchmarks.report.results import (
+    GRPC,
+    NATIVE,
+    OURS,
+    Balancers,
+    Bench,
+    Memory,
+    Overload,
+    Peers,
+    Protocols,
+    Result,
+    Soak,
+)
 
 ROOT = Path(__file__).parents[2]
 SHORT_PAGE = ROOT / "docs" / "performance.md"
@@ -301,6 +314,30 @@ def protocols_parts(found: Protocols) -> dict[str, str]:
     return {"Protocols": f"{table(head, rows, 'llrrrr')}\n\n{note}"}
 
 
+def balancers_parts(found: Balancers) -> dict[str, str]:
+    """Write the latencies of each way to choose, and what a request costs the balancer."""
+    rows = [
+        [balancer, load, policy, *map(number, (run.p50_ms, run.p99_ms, run.max_ms, run.slow_share))]
+        for balancer, loads in found.runs.items()
+        for load in loads
+        for policy, run in found.medians(balancer, load).items()
+    ]
+    head = ["balancer", "load", "choice", "p50 ms", "p99 ms", "longest ms", "sent to the slow server"]
+    costs = [
+        [balancer, case.name, number(case.cpu_us_per_request)]
+        for balancer, cases in found.costs.items()
+        for case in cases
+    ]
+    fast, slow = (number(statistics.median(per_s)) for per_s in (found.fast_per_s, found.slow_per_s))
+    note = (
+        f"Raw batches of 10 k at even intervals, to one server with {fast} requests/s and one with {slow}; the load is "
+        f"a fraction of what the faster alone can do. {found.seconds} s each, medians over {found.rounds} rounds in "
+        "which both ways to choose alternate."
+    )
+    parts = [note, table(head, rows, "lllrrrr"), table(["balancer", "case", "its CPU µs / request"], costs, "llr")]
+    return {"Balancers": "\n\n".join(parts)}
+
+
 SECTIONS: dict[type[Result], Callable[[Any], dict[str, str]]] = {
     Bench: bench_parts,
     Memory: memory_parts,
@@ -308,4 +345,5 @@ SECTIONS: dict[type[Result], Callable[[Any], dict[str, str]]] = {
     Soak: soak_parts,
     Peers: peers_parts,
     Protocols: protocols_parts,
+    Balancers: balancers_parts,
 }

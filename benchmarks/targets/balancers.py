@@ -170,8 +170,8 @@ def find_site() -> Site:
     return Site(balancer, (servers[0], servers[1]), http, grpc, operations)
 
 
-def configuration(kind: Kind, site: Site) -> str:
-    """Write the file of a balancer for a site."""
+def configuration(kind: Kind, site: Site, replaced: Mapping[str, str]) -> str:
+    """Write the file of a balancer for a site, with some texts replaced."""
     here = {
         **dict(zip(PLACEHOLDERS, site.servers, strict=True)),
         "8000": str(site.http),
@@ -181,7 +181,10 @@ def configuration(kind: Kind, site: Site) -> str:
         "0.0.0.0": site.balancer,
         "127.0.0.1": site.balancer,
     }
-    return re.sub("|".join(map(re.escape, here)), lambda found: here[found[0]], kind.file.read_text())
+    text = re.sub("|".join(map(re.escape, here)), lambda found: here[found[0]], kind.file.read_text())
+    for old, new in replaced.items():
+        text = text.replace(old, new)
+    return text
 
 
 @contextmanager
@@ -190,15 +193,12 @@ def balancing(
 ) -> Iterator[Balancer]:
     """Run a balancer until the end of the block, at whose start it uses both servers.
 
-    Its file may have some texts replaced. Raises RuntimeError where it is not installed, or does not start.
+    Raises RuntimeError where it is not installed, or does not start.
     """
     program = require_program(kind)
-    text = configuration(kind, site)
-    for old, new in (replaced or {}).items():
-        text = text.replace(old, new)
     with tempfile.TemporaryDirectory(prefix=f"{kind.program}-") as folder:
         file = Path(folder, kind.file.name)
-        file.write_text(text)
+        file.write_text(configuration(kind, site, replaced or {}))
         with starting([program, *kind.serve, str(file)], cores=cores, log=Path(folder, "log")) as server:
             balancer = Balancer(kind, site, server)
             balancer.wait_for(len(site.servers))

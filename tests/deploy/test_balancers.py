@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from benchmarks.load.formats import RAW
-from benchmarks.targets.balancers import ENVOY, HAPROXY, KINDS, PLACEHOLDERS, Kind, find_program
+from benchmarks.targets.balancers import (
+    ENVOY,
+    HAPROXY,
+    KINDS,
+    PLACEHOLDERS,
+    Kind,
+    configuration,
+    find_program,
+    find_site,
+)
 from service.api.open_inference.grpc_calls import INFER
 from service.api.open_inference.messages import message
 from service.client import Options
@@ -58,7 +67,7 @@ def scorers(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fa
     """Serve the shipped model twice behind the balancer."""
     folder = tmp_path_factory.mktemp("served")
     served = [Path(shutil.copy(MODELS[0], folder / f"{place}.onnx")) for place in range(2)]
-    with farm(kind, *served, flags=("--drain-s", "2", "--served-name", "anomaly")) as found:
+    with farm(kind, *served, flags=("--drain-s", "5", "--served-name", "anomaly")) as found:
         yield found
 
 
@@ -83,6 +92,16 @@ def test_the_file_is_valid_and_a_misspelt_word_is_not(kind: Kind, right: str, wr
     good = subprocess.run([*command, kind.file], capture_output=True, text=True, check=True)
     assert "warning" not in (good.stdout + good.stderr).lower()
     assert subprocess.run([*command, changed], capture_output=True, check=False).returncode != 0
+
+
+def test_the_file_of_the_benchmark_is_valid(kind: Kind, tmp_path: Path) -> None:
+    """One server after the other, on addresses of this process."""
+    text = configuration(kind, find_site(), kind.round_robin)
+    assert not any(address in text for address in PLACEHOLDERS)
+    assert "least" not in "".join(line.partition("#")[0] for line in text.splitlines())
+    changed = tmp_path / kind.file.name
+    changed.write_text(text)
+    subprocess.run([installed(kind), *kind.check, changed], capture_output=True, check=True)
 
 
 def check(load: Load) -> None:

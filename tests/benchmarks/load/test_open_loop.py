@@ -5,6 +5,7 @@ import pytest
 from benchmarks.load.connection import LostError, Request, encode
 from benchmarks.load.open_loop import offer
 from benchmarks.targets.launcher import Server
+from tests.benchmarks.conftest import BODY
 
 pytestmark = pytest.mark.process
 
@@ -16,6 +17,13 @@ def test_every_request_is_answered_once(bare: Server, three: Request, subtests: 
             found = offer(bare.base_url, three, connections=connections, requests_per_s=2_000, seconds=0.1)
             assert found.requests == 200
             assert 0 < found.p50_ms <= found.p99_ms <= found.p999_ms <= found.max_ms
+
+
+def test_bodies_may_be_longer_than_what_the_system_takes_at_once(bare: Server) -> None:
+    """The rest is sent while the responses to others are awaited."""
+    body = b"x" * 4_000_000
+    long = Request.exact("long", encode(bare.base_url, "POST", "/three", body=body), BODY)
+    assert offer(bare.base_url, long, connections=4, requests_per_s=100, seconds=0.1).requests == 10
 
 
 def test_another_response_fails(bare: Server, three: Request) -> None:
