@@ -197,4 +197,29 @@ OFFLINE = (
         "tests/training/jobs/test_parts.py::test_a_damaged_part_is_named",
         [Fault("a part of another length is read", "if len(rows) != events:", "if False:")],
     ),
+    Part(
+        "training/jobs/file_scoring.py",
+        "tests/training/jobs/test_scored_folder.py",
+        [
+            Fault("outputs of another model or file count as done", "found.origin == origin and found.is", "found.is"),
+            Fault("damaged outputs count as done", " and found.is_intact(output)", ""),
+            Fault("long files have the scores of a part's first rows", "scores[first : first + len", "scores[0 : len"),
+            Fault("parts of another model are used", "self.model_sha256, self.key, self.rows_per_part)", "self.key)"),
+            Fault("a file may be scored by a model of later", "if scorer.artefact.sha256 != sha256:", "if False:"),
+            Fault(
+                "a full disk fails every file",
+                "PartsError | ArtefactError) or (isinstance(error, OSError) and error.errno in NO_SPACE)",
+                "PartsError | ArtefactError)",
+                "tests/training/test_full_disk.py::test_many_files_end_with_the_first_that_finds_no_room",
+            ),
+        ],
+    ),
+    Part(
+        "training/jobs/named_files.py",
+        "tests/training/jobs/test_named_files.py",
+        [
+            Fault("two files have one output", "if other is not file:", "if False:"),
+            Fault("a shard is none of them", "if match is None or not int", "if match is None or int"),
+        ],
+    ),
 )

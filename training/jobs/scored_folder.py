@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from training.errors import EventsError, PartsError, explained
 from training.files import atomic_write
 from training.jobs.engines.engine import Engine
 from training.jobs.engines.local import require_main_guard
-from training.jobs.file_scoring import Outcome, Work, score_file, score_part
+from training.jobs.file_scoring import PARTS, Outcome, Work, score_file, score_part
 from training.jobs.pool import compute
 from training.jobs.sidecars import FOLDER, Failure, Sidecar, failure_of, read_record, sidecar_of
 
@@ -48,6 +48,8 @@ def score_files(work: Work, files: Sequence[Path], engine: Engine) -> dict[Path,
             with _computed(partial(score_file, work, whole=True), [one.file for one in long], engine) as outcomes:
                 for outcome in outcomes:
                     progress.end(outcome)
+            with suppress(OSError):  # it has parts of a file that failed
+                (work.folder / PARTS).rmdir()
     return progress.failures
 
 

@@ -118,23 +118,31 @@ def test_outputs_are_those_of_single_files(artefact: Path, tmp_path: Path, endin
 
 def test_a_long_file_is_scored_in_parts_to_the_same_bytes(artefact: Path, tmp_path: Path) -> None:
     """Parts that are there are used, those that are missing are scored, and none is left."""
-    events = 2 * ROWS_PER_CHUNK + 1000
+    events = 3 * ROWS_PER_CHUNK + 1000
     (file,) = some_files(tmp_path / "events", 1, events)
     whole, parts = (
         work_of(artefact, tmp_path / name, rows_per_part=rows)
-        for name, rows in (("whole", events), ("parts", ROWS_PER_CHUNK))
+        for name, rows in (("whole", events), ("parts", 2 * ROWS_PER_CHUNK))
     )
     assert score_files(whole, [file], HERE) == {}
-    assert score_part(parts, (file, 1)) == ROWS_PER_CHUNK
-    first = parts.part(file, parts.origin(file), 1)
+    assert score_part(parts, (file, 1)) == ROWS_PER_CHUNK + 1000
     before = touched(parts.folder)
-    assert score_part(parts, (file, 1)) == ROWS_PER_CHUNK
+    assert [name.endswith("part-000001.npy") for name in before] == [True]
+    assert score_part(parts, (file, 1)) == ROWS_PER_CHUNK + 1000
     assert changed(before, parts.folder) == set()
-    assert score_part(parts, (file, 2)) == 1000
-    assert np.load(first).shape == (ROWS_PER_CHUNK,)
     assert score_files(parts, [file], HERE) == {}
     assert contents(parts.folder) == contents(whole.folder)
-    assert not parts.parts(file).exists()
+    assert {path.name for path in parts.folder.iterdir()} == {"0.parquet", FOLDER}
+
+
+def test_parts_are_of_one_file_and_one_model(artefact: Path, tmp_path: Path) -> None:
+    """A file that was changed, another model, key or length of the parts has parts of other names."""
+    (file,) = some_files(tmp_path / "events", 1)
+    work = work_of(artefact, tmp_path / "scored")
+    others = [replace(work, **change) for change in ({"model_sha256": "0" * 64}, {"key": "df"}, {"rows_per_part": 1})]
+    names = {one.part(file, one.origin(file), 0) for one in (work, *others)}
+    os.utime(file, ns=(0, 0))
+    assert len(names | {work.part(file, work.origin(file), 0)}) == 5
 
 
 def test_a_bad_row_of_a_long_file_is_named(artefact: Path, tmp_path: Path) -> None:
