@@ -191,4 +191,4 @@ def test_a_refusal_is_neither_repeated_nor_held_against_the_server(kind: Kind, t
                 assert response.headers["Retry-After"]
             assert sum(service.metrics()[refused] for service in scorers.services) == REFUSALS
             assert scorers.balancer.retries() == {"http": 0, "grpc": 0}
-            scorers.balancer.wait_for(2)
+            assert scorers.balancer.healthy() == {"http": 2, "grpc": 2}
