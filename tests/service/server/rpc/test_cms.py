@@ -54,7 +54,7 @@ def test_the_sequence_of_cms_gets_the_scores_of_the_raw_route(program: Path) -> 
         closed.close()
         expected = service.post("/score/batch", RAW.write("", events), RAW.media_type).content
         for n_requests in (1, 40):
-            command = [program, "cms", str(n_requests), down, address]
+            command = [str(program), "cms", str(n_requests), down, address]
             done = subprocess.run(command, input=events.tobytes(), capture_output=True, check=False, timeout=120)
             assert done.returncode == 0, done.stderr
             assert done.stderr.startswith(f"skipped {down}: ".encode())
