@@ -32,6 +32,9 @@ ESCAPES = str.maketrans({"\\": r"\\", '"': r"\""})
 PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 """What is timed of requests by the Open Inference Protocol: those with scores, those with an error, and their parts."""
 
+WAITED = [PARTS.index("success"), PARTS.index("queue")]
+"""What waits count as that no request can time itself."""
+
 FILES = ("keys", "certificate", "model")
 IN_FLIGHT = ("requests", "events", "bytes")
 
@@ -148,6 +151,7 @@ class Metrics:
         self._noted: list[tuple[str, int, float]] = []
         self._noted_events: list[int] = []
         self._noted_inferences: list[Inference] = []
+        self._loop_lag_s = 0.0
         self._served_name = served_name
 
     def use_model(self, identity: str) -> None:
@@ -179,8 +183,13 @@ class Metrics:
         if len(self._noted_inferences) >= MAX_NOTED:
             self.fold()
 
+    def note_waits(self, seconds: float) -> None:
+        """Note for how long requests by the Open Inference Protocol have waited in all before they were seen."""
+        self._row["inference_ns"][WAITED] += int(seconds * 1e9)
+
     def note_loop_lag(self, seconds: float) -> None:
         """Note by how much the event loop was late for a timer."""
+        self._loop_lag_s = seconds
         self._row["loop_lag_s"] += seconds
         self._row["loop_lags"] += 1
 
@@ -218,6 +227,8 @@ class Metrics:
         row["inference_ns"] += (np.array([one.parts_s for one in noted]).sum(axis=0) * 1e9).astype(np.int64)
         row["inference_events"] += sum(one.n_events for one in succeeded)
         row["inference_calls"] += sum(one.n_calls for one in succeeded)
+        # Before the first byte of a request is read, it waits for the event loop, on average as long as a timer.
+        self.note_waits(len(succeeded) * self._loop_lag_s)
         if succeeded:
             row["last_inference_ms"] = int(time() * 1000)
 
@@ -296,7 +307,7 @@ class Metrics:
             ("exec_count", "counter", "Calls of the runtime.", totals.n_calls),
             ("pending_request_count", "gauge", "Requests in flight.", pending),
             ("request_duration_us", "counter", "Duration of the requests with scores.", us["success"]),
-            ("queue_duration_us", "counter", "From the first byte to the first event that is read.", us["queue"]),
+            ("queue_duration_us", "counter", "Until the first event is read.", us["queue"]),
             ("compute_input_duration_us", "counter", "Reading events.", us["compute_input"]),
             ("compute_infer_duration_us", "counter", "Scoring, with waits for turns.", us["compute_infer"]),
             ("compute_output_duration_us", "counter", "Writing responses.", us["compute_output"]),

@@ -123,6 +123,19 @@ def test_probes_ask_for_what_there_is() -> None:
     assert command == "healthcheck"
 
 
+def test_the_memory_is_enough() -> None:
+    """The limit is more than clients can make a worker hold, with TLS too, as docs/reliability.md has it."""
+    one = container(read("base/deployment.yaml"))
+    runtime = container(read("overlays/kserve/servingruntime.yaml"))
+    assert one["resources"] == runtime["resources"]
+    assert one["resources"]["limits"] == {"memory": SUPERSONIC["triton"]["resources"]["limits"]["memory"]}
+    limit_bytes = int(one["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
+    plain, tls = base_settings(), parse_settings([], component_settings())
+    for settings, connection_bytes in ((plain, 115e3), (tls, 0.6e6)):
+        held = 1.5 * settings.max_inflight_bytes + 24 * settings.max_inflight_events
+        assert 115e6 + held + connection_bytes * settings.max_connections < limit_bytes
+
+
 def test_a_pod_is_killed_late_and_unready_early() -> None:
     """A pod without responses is given up after a quarter of a minute, and killed after a whole one."""
     for manifest in (read("base/deployment.yaml"), read("overlays/kserve/servingruntime.yaml")):

@@ -51,6 +51,20 @@ GRPC = (
         ],
     ),
     Part(
+        "service/server/rpc/backlog.py",
+        "tests/service/server/rpc/test_backlog.py",
+        [
+            Fault(
+                "calls that never begin wait for ever",
+                "self._least, math.inf, now_s",
+                "self._least, self._least, now_s",
+            ),
+            Fault(
+                "calls that never begin are forgotten at once", "min(self._least, self._least_before)", "self._least"
+            ),
+        ],
+    ),
+    Part(
         "service/server/rpc/receiving.py",
         SLOW,
         [

@@ -2,7 +2,7 @@
 
 The time of a request is cut into four: it waits from its first byte (queue) until its events are read (compute_input);
 it is scored, in which a long one also waits for its turns and for the rest of its body (compute_infer); its response is
-written (compute_output).
+written (compute_output). What it waits before its first byte is seen is added to the queue by `Metrics`.
 """
 
 from collections.abc import Iterable, Iterator

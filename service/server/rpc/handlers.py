@@ -56,6 +56,8 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._health_changed = asyncio.Event()
         self._stopping = False
         self._last_call_s = -math.inf
+        self.n_begun = 0
+        """How many calls gRPC has handed over."""
         unary, stream = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         self._handlers = {
             INFER: unary(self._observed(INFER, self._infer)),
@@ -72,6 +74,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         """Give the handler of a call."""
         path = handler_call_details.method
         self._last_call_s = monotonic()
+        self.n_begun += 1
         if path.startswith((f"/{SERVICE}/", f"/{HEALTH}/")):
             return self._handlers.get(path, self._not_offered)
         return None

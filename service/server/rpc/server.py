@@ -14,6 +14,7 @@ from service.api.app import Application
 from service.api.open_inference.grpc_calls import MAX_TENSOR_BYTES
 from service.security.tls import Pem
 from service.server.listener import CannotListenError
+from service.server.rpc.backlog import Backlog, calls_received
 from service.server.rpc.handlers import Handlers
 from service.server.rpc.receiving import CHECK_S, Receiving
 from service.settings import Settings
@@ -27,6 +28,9 @@ QUIET_S: Final = 0.2
 REFUSING_S: Final = 1.0
 """How long no call has arrived before the server stops, and how long that is waited for."""
 
+COUNT_S: Final = 1.0
+"""Interval in seconds at which the calls that wait are counted."""
+
 
 class GrpcServer:
     """Takes calls on a port of its own, in the event loop of this process."""
@@ -37,6 +41,7 @@ class GrpcServer:
         """Listen on `address`, `host:port`, with the TLS of the moment; raises CannotListenError."""
         max_tensor_bytes = min(settings.max_body_bytes, MAX_TENSOR_BYTES)
         self._receiving = Receiving(max(settings.max_inflight_bytes // max_tensor_bytes, 1))
+        self._metrics = application.deployment.metrics
         self._handlers = Handlers(application, settings, self._receiving)
         self._server = aio.server(options=_options(settings, max_tensor_bytes + ENVELOPE_BYTES))
         self._server.add_generic_rpc_handlers([self._handlers])
@@ -78,9 +83,14 @@ class GrpcServer:
             self._checking.cancel()
 
     async def _check(self) -> None:
+        backlog, counted_s = Backlog(), monotonic()
         while True:
             await asyncio.sleep(CHECK_S)
             self._receiving.check()
+            if (elapsed_s := monotonic() - counted_s) >= COUNT_S:
+                counted_s += elapsed_s
+                n_waiting = backlog.count(calls_received(), self._handlers.n_begun, counted_s)
+                self._metrics.note_waits(n_waiting * elapsed_s)
 
 
 def _options(settings: Settings, max_message_bytes: int) -> list[tuple[str, Any]]:
@@ -106,6 +116,7 @@ def _options(settings: Settings, max_message_bytes: int) -> list[tuple[str, Any]
         ("grpc.http2.bdp_probe", 0),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.so_reuseport", 1),
+        ("grpc.enable_channelz", 1),  # counts calls
     ]
 
 

@@ -12,7 +12,7 @@ from service.api.open_inference.description import BOOLEAN, server_metadata
 from service.api.open_inference.statistics import Timer
 from service.errors import InvalidRequestError, NotReadyError, OverloadedError, UnknownModelError
 from service.inference.deployment import SMALL_BATCH_EVENTS, Model
-from service.metrics import Metrics, SharedRow, create_rows
+from service.metrics import PARTS, Inference, Metrics, SharedRow, create_rows
 from service.model.artefact import Artefact
 from service.settings import Settings
 from tests.artefacts import N_FEATURES
@@ -155,6 +155,25 @@ def test_the_parts_of_a_request_add_up(application: Application, model: Model) -
     whole = parts.queue.ns + parts.compute_input.ns + parts.compute_infer.ns + parts.compute_output.ns
     assert whole == pytest.approx(parts.success.ns, rel=1e-6)
     assert abs(report.last_inference / 1000 - time()) < 60
+
+
+def test_waits_that_no_request_can_time_are_in_the_queue() -> None:
+    """A request has waited for the event loop as long as a timer; what gRPC held back is noted by itself."""
+    metrics = Metrics([])
+    metrics.note_loop_lag(0.25)
+    for _ in range(3):
+        metrics.note_inference(Inference(True, 10, 1, (1.0, 0.0, 0.125, 0.25, 0.5, 0.125)))
+    metrics.note_inference(Inference(False, 0, 0, (0.0, 1.0, 0.0, 0.0, 0.0, 0.0)))
+    metrics.note_waits(2.0)
+    totals = metrics.inferences()
+    assert dict(zip(PARTS, totals.parts_ns, strict=True)) == {
+        "success": 3 * 1_250_000_000 + 2_000_000_000,
+        "fail": 1_000_000_000,
+        "queue": 3 * 375_000_000 + 2_000_000_000,
+        "compute_input": 750_000_000,
+        "compute_infer": 1_500_000_000,
+        "compute_output": 375_000_000,
+    }
 
 
 def test_workers_report_together_under_the_names_that_dashboards_query() -> None:
