@@ -8,6 +8,7 @@ CLIENTS := build/clients
 BALANCERS := build/balancers
 RAY_SERVE := build/ray-serve
 DEPLOY := build/deploy
+ENGINES := build/engines
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 # What the shipped models are made of: seeds, so that anyone can make them again.
@@ -47,7 +48,7 @@ test: .venv/everything ## run the tests that every change must pass, three minut
 	$(PYTEST) $(PARALLEL) -m "not slow" $(if $(COVERAGE),--cov)
 
 .PHONY: test-slow
-test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(RAY_SERVE)/ready $(DEPLOY)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
+test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(RAY_SERVE)/ready $(DEPLOY)/ready $(ENGINES)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
 	$(PYTEST) $(PARALLEL) -m "slow and not serial"
 	$(PYTEST) -m serial --override-ini faulthandler_timeout=2400
 
@@ -155,6 +156,10 @@ bench-memory: .venv/everything ## memory under the largest bodies of every forma
 bench-protocols: .venv/everything ## native HTTP, /v2 and gRPC beside each other, three minutes, every response checked (needs wrk, h2load)
 	$(BIN)/python -m benchmarks protocols $(if $(MODEL),--model $(MODEL))
 
+.PHONY: bench-scale
+bench-scale: .venv/everything $(ENGINES)/ready ## many files by one process, all cores, Dask and Ray, ten minutes, every output compared
+	$(BIN)/python -m benchmarks scale $(if $(MODEL),--model $(MODEL))
+
 .PHONY: bench-overload
 bench-overload: .venv/everything ## four times as many clients as there is room for, four minutes, every response checked
 	$(BIN)/python -m benchmarks overload $(if $(MODEL),--model $(MODEL))
@@ -258,6 +263,15 @@ $(RAY_SERVE)/ready: requirements/service.txt Makefile
 	$(PYTHON) -m venv --clear $(RAY_SERVE)
 	$(RAY_SERVE)/bin/$(INSTALL) --require-hashes --no-deps -r requirements/service.txt
 	$(RAY_SERVE)/bin/$(INSTALL) 'ray[serve]==2.60.*'
+	@touch $@
+
+# Dask, Ray, and HTCondor's parser of submit files, on top of the packages of .venv.
+$(ENGINES)/ready: pyproject.toml .venv/everything
+	@echo "installing Dask and Ray into $(ENGINES): a minute"
+	$(BIN)/python -m venv --clear $(ENGINES)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$($(ENGINES)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/everything.pth
+	$(ENGINES)/bin/$(INSTALL) --editable '.[dask,ray]' 'htcondor==25.*'
 	@touch $@
 
 build/sbom.json: pyproject.toml requirements/service.txt $(TOOLS)/ready

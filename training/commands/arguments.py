@@ -4,6 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
+from training.errors import PoolError
 from training.files import require_folder
 from training.jobs.engines.engine import Engine
 from training.jobs.engines.local import MAX_PROCESSES, Local, usable_cores
@@ -62,10 +63,34 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where the work is done, --processes among them; see `engine_of`."""
     add_processes_option(parser)
+    meaning = "what shares the work: processes of this machine (the default), or workers of Dask or Ray"
+    parser.add_argument("--engine", choices=("local", "dask", "ray"), default="local", help=meaning)
+    meaning = "Dask's scheduler, such as tcp://head:8786 (default: a cluster of --processes workers on this machine)"
+    parser.add_argument("--scheduler", metavar="ADDRESS", help=meaning)
+    meaning = "Ray's head, such as head:6379 (default: a cluster of --processes workers on this machine)"
+    parser.add_argument("--address", metavar="ADDRESS", help=meaning)
 
 
 def engine_of(args: argparse.Namespace) -> Engine:
-    """Return the engine that the options of `add_engine_options` choose."""
+    """Return the engine that the options of `add_engine_options` choose.
+
+    Raises PoolError when its package is missing, and for the address of another engine.
+    """
+    for option, engine in (("scheduler", "dask"), ("address", "ray")):
+        if getattr(args, option) is not None and args.engine != engine:
+            raise PoolError(f"--{option} is for --engine {engine}, and --engine is {args.engine}.")
+    try:
+        if args.engine == "dask":
+            from training.jobs.engines.dask import Dask
+
+            return Dask(args.scheduler, args.processes)
+        if args.engine == "ray":
+            from training.jobs.engines.ray import Ray
+
+            return Ray(args.address, args.processes)
+    except ModuleNotFoundError as error:
+        remedy = f"pip install 'lhc-anomaly[{args.engine}]'"
+        raise PoolError(f"--engine {args.engine} needs the package {error.name}: {remedy}") from error
     return Local(args.processes)
 
 

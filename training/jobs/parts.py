@@ -85,7 +85,9 @@ def _make_missing(folder: Path, parts: Sequence[Part], engine: Engine, unit: str
 
 
 def _make_file(folder: Path, part: Part) -> int:
-    write_part(folder / part.name, part.make())
+    path = folder / part.name
+    if not path.exists():  # a cluster runs a task again whose result was lost with its worker
+        write_part(path, part.make())
     return part.events
 
 

@@ -9,11 +9,6 @@ from typing import TypeVar
 from training.interrupts import raise_if_stopped
 from training.jobs.engines.engine import Engine
 
-WAITING_PER_WORKER = 4
-"""Tasks submitted for each that can run: enough that no worker waits, few enough for any number of arguments."""
-MIN_WAITING = 64
-"""Tasks submitted in any case: a cluster that grows with the work begins without workers."""
-
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
@@ -31,9 +26,9 @@ def compute(
     waiting = iter(arguments)
     done: SimpleQueue[Future[Result]] = SimpleQueue()
     submitted = 0
-    with engine.start() as (executor, width):
+    with engine.start() as (executor, window):
         while True:
-            for argument in islice(waiting, max(MIN_WAITING, WAITING_PER_WORKER * width()) - submitted):
+            for argument in islice(waiting, window - submitted):
                 executor.submit(task, argument).add_done_callback(done.put)
                 submitted += 1
             if not submitted:

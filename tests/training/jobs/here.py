@@ -17,7 +17,7 @@ class Here:
     @contextmanager
     def start(self) -> Iterator[Workers]:
         """Have the worker."""
-        yield Workers(_Executor(), lambda: 1)
+        yield Workers(_Executor(), 1)
 
 
 class _Executor(Executor):

@@ -3,19 +3,22 @@
 python -m tests.training.jobs.numbers FOLDER    assembles FOLDER/events.h5; its third part never ends the first time
 """
 
+import argparse
 import os
 import signal
 import sys
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.errors import EventsError, Terminated
-from training.interrupts import stoppable
-from training.jobs.engines.local import Local
+from training.__main__ import RESUMABLE, Command, run
+from training.commands.arguments import add_engine_options, engine_of
+from training.errors import EventsError
+from training.events.events import FEATURE_NAMES, read_events
 from training.jobs.parts import assemble
 
 MANIFEST = {"seed": 1, "settings": ("a", "b"), "versions": {"numpy": "2"}}
@@ -50,7 +53,9 @@ class Numbers:
     def make(self) -> NDArray[np.float32]:
         """Log that it is made, fail if this is the first time, and return the rows."""
         with self._log.open("a") as log:
-            log.write("made\n")
+            log.write(f"{os.getpid()}\n")
+        if self.failure == "always kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.times_made == 1:
             match self.failure:
                 case "error":
@@ -64,23 +69,49 @@ class Numbers:
     @property
     def times_made(self) -> int:
         """Number of times that it was begun."""
-        return self._log.read_text().count("\n") if self._log.exists() else 0
+        return len(self.made_by)
+
+    @property
+    def made_by(self) -> list[int]:
+        """The process that made it, each time."""
+        return [int(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
 
     @property
     def _log(self) -> Path:
         return self.folder / f"{self.name}.log"
 
 
-def numbers(folder: Path, count: int = 5, failing: int | None = None, failure: str = "") -> list[Numbers]:
-    """Return parts, one of which fails the first time."""
+def numbers(folder: Path, count: int = 5, failing: Collection[int] = (), failure: str = "") -> list[Numbers]:
+    """Return parts, some of which fail the first time."""
     parts = [Numbers(folder, index) for index in range(count)]
-    return [replace(part, failure=failure) if part.index == failing else part for part in parts]
+    return [replace(part, failure=failure) if part.index in failing else part for part in parts]
+
+
+def assert_assembled(out: Path, parts: Sequence[Numbers]) -> None:
+    """Require the file to hold the rows of all parts in their order, and the folder of parts to be gone."""
+    events = read_events(out)
+    rows = np.concatenate([part.rows() for part in parts])
+    np.testing.assert_array_equal(events.features, rows[:, : len(FEATURE_NAMES)])
+    if events.labels is None:
+        assert not parts[0].labelled
+    else:
+        np.testing.assert_array_equal(events.labels, rows[:, -1])
+    assert not out.with_name(out.name + ".parts").exists()
+
+
+def main(argv: Sequence[str] | None = None, program: str = "numbers") -> int:
+    """Assemble an events file by an engine."""
+    parser = argparse.ArgumentParser(prog=program)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=5)
+    parser.add_argument("--failing", type=int, nargs="*", default=[2])
+    parser.add_argument("--failure", default="endless")
+    add_engine_options(parser)
+    args = parser.parse_args(argv)
+    parts = numbers(args.folder, args.count, args.failing, args.failure)
+    assemble(args.folder / "events.h5", parts, MANIFEST, engine_of(args))
+    return 0
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    try:
-        with stoppable():
-            assemble(target / "events.h5", numbers(target, failing=2, failure="endless"), MANIFEST, Local(1))
-    except (KeyboardInterrupt, Terminated) as stopped:
-        sys.exit(f"{type(stopped).__name__}")
+    sys.exit(run("tests.training.jobs.numbers", Command("", "train", RESUMABLE), sys.argv[1:], "numbers"))

@@ -5,34 +5,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.training.jobs.numbers import MANIFEST, Numbers, numbers
+from tests.training.jobs.numbers import MANIFEST, assert_assembled, numbers
 from training.errors import EventsError, PartsError
-from training.events.events import FEATURE_NAMES, read_events
 from training.jobs.engines.local import Local
 from training.jobs.manifest import claimed
 from training.jobs.part_files import read_part
 from training.jobs.parts import assemble, make_parts
 
 TIMEOUT_S = 120.0
-
-
-def assert_assembled(out: Path, parts: Sequence[Numbers]) -> None:
-    """Require the file to hold the rows of all parts in their order, and the folder of parts to be gone."""
-    events = read_events(out)
-    rows = np.concatenate([part.rows() for part in parts])
-    np.testing.assert_array_equal(events.features, rows[:, : len(FEATURE_NAMES)])
-    if events.labels is None:
-        assert not parts[0].labelled
-    else:
-        np.testing.assert_array_equal(events.labels, rows[:, -1])
-    assert not out.with_name(out.name + ".parts").exists()
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -58,7 +44,7 @@ KILLED = r"events\.h5\.parts: a process was killed .* same command to go on, wit
 )
 def test_a_failure_keeps_the_finished_parts(tmp_path: Path, failure: str, error: type[Exception], message: str) -> None:
     """The cause is named, the old file stays, and the same call then makes the missing parts alone."""
-    out, parts = tmp_path / "events.h5", numbers(tmp_path, failing=3, failure=failure)
+    out, parts = tmp_path / "events.h5", numbers(tmp_path, failing=[3], failure=failure)
     out.write_text("old")
     with pytest.raises(error, match=message):
         assemble(out, parts, MANIFEST, Local(1))
@@ -77,7 +63,7 @@ def test_a_failure_keeps_the_finished_parts(tmp_path: Path, failure: str, error:
 def test_a_stopped_command_leaves_no_process_and_is_resumed(tmp_path: Path, number: signal.Signals) -> None:
     """After Ctrl-C, SIGTERM or SIGKILL all processes end, and the same call makes the missing parts alone."""
     out, parts = tmp_path / "events.h5", numbers(tmp_path)
-    command = [sys.executable, "-m", "tests.training.jobs.numbers", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.training.jobs.numbers", str(tmp_path), "--processes", "1"]
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     with started:
         deadline = time.monotonic() + TIMEOUT_S

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from training.interrupts import stoppable
-from training.jobs.engines.local import Local, usable_cores
-from training.jobs.pool import MIN_WAITING, compute
+from training.jobs.engines.local import TASKS_PER_PROCESS, Local, usable_cores
+from training.jobs.pool import compute
 
 TIMEOUT_S = 60.0
 
@@ -59,9 +59,9 @@ def test_arguments_are_read_as_the_work_proceeds() -> None:
     """Any number of arguments needs no more memory: those of the tasks in flight are read, and no others."""
     arguments = itertools.count()
     with closing(compute(abs, arguments, Local(1))) as results:
-        taken = list(itertools.islice(results, 3 * MIN_WAITING))
+        taken = list(itertools.islice(results, 100))
     assert len(set(taken)) == len(taken)
-    assert next(arguments) <= len(taken) + MIN_WAITING
+    assert next(arguments) <= len(taken) + TASKS_PER_PROCESS
 
 
 def test_what_a_task_raises_is_raised_here() -> None:

@@ -4,20 +4,22 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
+CLUSTER_WINDOW = 4096
+"""Of a cluster that may grow with the tasks that wait: some for each of a thousand cores, at a kilobyte each."""
 LOCKED_FOR_S = 60.0
 """How long a file stays locked at most by a worker that its engine takes for lost."""
 
-Argument = TypeVar("Argument")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 class Workers(NamedTuple):
-    """An executor, and how many tasks it runs at the same time: in a cluster that changes, and 0 is possible."""
+    """An executor, and how many tasks are submitted at the same time: so many that no worker waits for the next one."""
 
     executor: Executor
-    width: Callable[[], int]
+    window: int
 
 
 class Engine(Protocol):
@@ -30,12 +32,12 @@ class Engine(Protocol):
         """
 
 
-def run_on_worker(task: Callable[[Argument], Result], argument: Argument) -> Result:
+def run_on_worker(task: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
     """Run a task whose output a worker may still have locked: an engine repeats what it believes to be lost."""
     deadline = time.monotonic() + LOCKED_FOR_S
     while True:
         try:
-            return task(argument)
+            return task(*args, **kwargs)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise

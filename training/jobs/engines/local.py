@@ -17,6 +17,7 @@ from training.errors import PoolError
 from training.jobs.engines.engine import Workers
 
 MAX_PROCESSES = 1024
+TASKS_PER_PROCESS = 4  # at the same time, one of them under way
 GUARD = """put the call under `if __name__ == "__main__":`, because every process that it starts imports the script"""
 
 Arguments = ParamSpec("Arguments")
@@ -42,7 +43,7 @@ class Local:
         started = context.Event()
         try:
             with _Pool(self.processes, context, _begin, (until_closed, started)) as pool, until_closed, lifeline:
-                yield Workers(pool, lambda: self.processes)
+                yield Workers(pool, TASKS_PER_PROCESS * self.processes)
         except BrokenProcessPool as error:
             if started.is_set():
                 raise

@@ -1,0 +1,1 @@
+"""The tests of `training/jobs/engines/`."""
