@@ -180,6 +180,7 @@ SERVING = (
                 "the text around an event is that of the one before",
                 "known.text.read(body, rows, place)",
                 "known.text.read(known.text.before + body[len(known.text.before) :], rows, place)",
+                f"{SHORT_WAY}::test_the_text_before_an_event_is_read_each_time",
             ),
         ],
     ),

@@ -337,6 +337,21 @@ def test_requests_with_known_heads_are_in_the_access_log(models: Models, tmp_pat
     assert lines == [("/score", 200, "10.1.2.3", "a")] * 3
 
 
+def test_the_text_before_an_event_is_read_each_time(models: Models) -> None:
+    """Requests to infer of one head and one length have their own identifiers in their responses."""
+    content, _ = nested(sample_events(1))
+
+    async def ask_all() -> None:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            transport = worker.connect()
+            for name in "aabb":
+                body = b'{"id": "%b", ' % name.encode() + content[1:]
+                response, _ = await ask(worker, transport, post(body, fmt=JSON, path=INFER))
+                assert b'"id":"%b"' % name.encode() in response
+
+    asyncio.run(ask_all())
+
+
 def test_a_worker_knows_a_bounded_number_of_heads(models: Models) -> None:
     """The one that was added first is forgotten first."""
     bodies = [post(BODIES[0][2], f"X-Number: {number}") for number in range(MAX_HEADS + 1)]
