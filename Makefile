@@ -157,7 +157,7 @@ bench-protocols: .venv/everything ## native HTTP, /v2 and gRPC beside each other
 	$(BIN)/python -m benchmarks protocols $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-scale
-bench-scale: .venv/everything $(ENGINES)/ready ## many files by one process, all cores, Dask and Ray, ten minutes, every output compared
+bench-scale: .venv/everything ## many files scored by one process and on all cores, two minutes, every output compared
 	$(BIN)/python -m benchmarks scale $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-overload
