@@ -168,6 +168,10 @@ bench-overload: .venv/everything ## four times as many clients as there is room 
 bench-balancers: .venv/everything $(BALANCERS)/ready ## HAProxy and Envoy in front of a fast and a slow server, two minutes, every response checked (needs wrk, haproxy)
 	$(BIN)/python -m benchmarks balancers $(if $(MODEL),--model $(MODEL))
 
+.PHONY: bench-scaling
+bench-scaling: .venv/everything ## latency of one and two workers beside a simulation of their queues, three minutes (needs wrk)
+	$(BIN)/python -m benchmarks scaling $(if $(MODEL),--model $(MODEL))
+
 .PHONY: bench-tables
 bench-tables: .venv/everything ## write the benchmarks' tables anew from their results
 	$(BIN)/python -m benchmarks tables

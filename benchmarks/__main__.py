@@ -73,6 +73,10 @@ SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
             option("--events", 1_310_720, "Events in each file.", COUNT),
         ],
     ),
+    "scaling": (
+        "Measure one and two workers at three loads, and simulate them and many more.",
+        [option("--rounds", 5, "Runs of each load.", COUNT)],
+    ),
     "soak": (
         "Load, reload, overload and kill the service, and count every request; exit status 1 after any fault.",
         [option("--minutes", 20.0, "Duration.", MINUTES)],
@@ -113,7 +117,7 @@ for scenario, (purpose, arguments) in SCENARIOS.items():
 
 @commands.command("tables")
 def write_tables() -> None:
-    """Write the tables of docs/performance.md and benchmarks/README.md, and the figures, from the results."""
+    """Write the tables of the pages, and the figures, from the results."""
     tables.write_pages()
 
 

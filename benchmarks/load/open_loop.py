@@ -8,76 +8,110 @@ import gc
 import select
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.load.connection import Connection, Request, Response
 from benchmarks.report.measurements import Latency
 
 SPIN_S: Final = 0.002
-"""epoll waits for whole milliseconds: shortly before a request is due, the clock is watched instead."""
+"""Shortly before a request is due, the clock is watched: to be woken up takes time."""
 TIMEOUT_S: Final = 20
 """How long after the last request was due all responses must have come."""
 
 
-def offer(url: str, request: Request, *, connections: int, requests_per_s: float, seconds: float) -> Latency:
-    """Send `request` at even intervals for some seconds, and wait for all responses.
+class Arrivals(NamedTuple):
+    """When requests are due, in seconds from the start, at a rate."""
 
-    Raises RuntimeError for a response that is wrong or missing, and LostError for a connection that is lost.
+    per_s: float
+    due_s: NDArray[np.float64]
+
+    @classmethod
+    def evenly(cls, per_s: float, seconds: float) -> "Arrivals":
+        """Have requests at even intervals for some seconds, at least one."""
+        return cls(per_s, np.arange(max(1, round(per_s * seconds))) / per_s)
+
+    @classmethod
+    def at_random(cls, per_s: float, seconds: float, rng: np.random.Generator) -> "Arrivals":
+        """Have as many requests as a Poisson process, such as many clients are, has on average, at least one."""
+        return cls(per_s, np.cumsum(rng.exponential(1 / per_s, max(1, round(per_s * seconds)))))
+
+
+def offer(
+    urls: Sequence[str], request: Request, arrivals: Arrivals, *, connections: int, spin_s: float = SPIN_S
+) -> Latency:
+    """Send `request` whenever it is due, and wait for all responses.
+
+    The connections lead to the servers in turn, and a request takes the one that has been idle for longest. Raises
+    RuntimeError for a response that is wrong or missing, and LostError for a connection that is lost.
     """
-    n_requests = max(1, round(requests_per_s * seconds))
     latencies, lateness = array("d"), array("d")
     with undisturbed(), ExitStack() as stack, select.epoll() as poll:
-        opened = [stack.enter_context(Connection(url)) for _ in range(connections)]
+        opened = [stack.enter_context(Connection(urls[place % len(urls)])) for place in range(connections)]
         for connection in opened:
             _require_right(request, connection.ask(request.data))
+            poll.register(connection.fileno(), select.EPOLLIN)
         by_descriptor = {connection.fileno(): connection for connection in opened}
-        for descriptor in by_descriptor:
-            poll.register(descriptor, select.EPOLLIN)
-        idle, waiting, due_s = deque(opened), deque[float](), dict.fromkeys(opened, 0.0)
+        idle, waiting, was_due = deque(opened), deque[float](), dict.fromkeys(opened, 0.0)
         started = perf_counter()
-        n_due, end_s = 0, started + n_requests / requests_per_s + TIMEOUT_S
+        upcoming = deque((started + arrivals.due_s).tolist())
+        n_requests, end_s = len(upcoming), upcoming[-1] + TIMEOUT_S
         while len(latencies) < n_requests:
-            now, due = perf_counter(), started + n_due / requests_per_s
-            while due <= now and n_due < n_requests:
-                lateness.append(now - due)
-                waiting.append(due)
-                n_due += 1
-                due = started + n_due / requests_per_s
+            now = perf_counter()
+            while upcoming and upcoming[0] <= now:
+                lateness.append(now - upcoming[0])
+                waiting.append(upcoming.popleft())
             while idle and waiting:
                 connection = idle.popleft()
-                due_s[connection] = waiting.popleft()
+                was_due[connection] = waiting.popleft()
                 connection.begin(request.data)
-                if connection.unsent:  # more than the system takes at once
-                    poll.modify(connection, select.EPOLLIN | select.EPOLLOUT)
-            wait_s = max(0.0, due - now - SPIN_S) if n_due < n_requests else end_s - now
-            for descriptor, _ in poll.poll(wait_s):
+                _watch(poll, connection)
+            for descriptor in _ready(poll, (upcoming[0] - spin_s if upcoming else end_s) - perf_counter()):
                 connection = by_descriptor[descriptor]
-                sending, response = connection.unsent, connection.proceed()
-                if sending and not connection.unsent:
-                    poll.modify(connection, select.EPOLLIN)
-                if response is None:
-                    continue
-                latencies.append(perf_counter() - due_s[connection])
-                _require_right(request, response)
-                idle.append(connection)
+                unsent = connection.unsent
+                response = connection.proceed()
+                if unsent:
+                    _watch(poll, connection)
+                if response is not None:
+                    latencies.append(perf_counter() - was_due[connection])
+                    _require_right(request, response)
+                    idle.append(connection)
             if now > end_s:
                 raise RuntimeError(f"{n_requests - len(latencies)} of {n_requests} responses did not come")
         took_s = perf_counter() - started
-    p50, p99, p999, longest = np.percentile(latencies, [50, 99, 99.9, 100]) * 1e3
+    return _summary(arrivals.per_s, n_requests / took_s, np.array(latencies), np.array(lateness))
+
+
+def _watch(poll: select.epoll, connection: Connection) -> None:
+    """Wait for the response on a connection, and while a part of the request is unsent for room to send it."""
+    poll.modify(connection.fileno(), select.EPOLLIN | (select.EPOLLOUT if connection.unsent else 0))
+
+
+def _ready(poll: select.epoll, wait_s: float) -> list[int]:
+    """Wait for at most so long, and give the descriptors on which something is to be done."""
+    if wait_s > 0:
+        select.select([poll], [], [], wait_s)  # epoll itself waits for whole milliseconds
+    return [descriptor for descriptor, _ in poll.poll(0)]
+
+
+def _summary(
+    offered_per_s: float, answered_per_s: float, latencies_s: NDArray[np.float64], lateness_s: NDArray[np.float64]
+) -> Latency:
+    p50, p99, p999, longest = np.percentile(latencies_s, [50, 99, 99.9, 100]) * 1e3
     return Latency(
-        offered_per_s=requests_per_s,
-        answered_per_s=n_requests / took_s,
-        requests=n_requests,
+        offered_per_s=offered_per_s,
+        answered_per_s=answered_per_s,
+        requests=len(latencies_s),
         p50_ms=float(p50),
         p99_ms=float(p99),
         p999_ms=float(p999),
         max_ms=float(longest),
-        late_p99_ms=float(np.percentile(lateness, 99)) * 1e3,
+        late_p99_ms=float(np.percentile(lateness_s, 99)) * 1e3,
     )
 
 

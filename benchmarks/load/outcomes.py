@@ -122,6 +122,10 @@ class Record:
         outcomes = {outcome: len(ended) for outcome, ended in self._ended_s.items()}
         return Report(self._begun, outcomes, versions, self._failures.copy())
 
+    def ended_s(self, outcome: Outcome) -> NDArray[np.float64]:
+        """Give the times at which requests ended so, in seconds since the start."""
+        return np.array(self._ended_s[outcome])
+
     def latencies_ms(self, outcome: Outcome, since_s: float, until_s: float) -> NDArray[np.float64]:
         """Give the latencies of requests that ended so within a time, in seconds since the start."""
         ended = np.array(self._ended_s[outcome])

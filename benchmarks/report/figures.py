@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.report import results
 from benchmarks.report.measurements import median_of
-from benchmarks.report.results import Bench, Memory, Result, Soak
+from benchmarks.report.results import Bench, Memory, Result, Scaling, Soak
 from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save, style
 from training.files import atomic_write
 
@@ -96,6 +96,31 @@ def plot_soak(soak: Soak) -> Figure:
     return made
 
 
+@style()
+def plot_scaling(scaling: Scaling) -> Figure:
+    """Plot the latencies of one and two workers against load: points measured, lines predicted."""
+    made, (ax,) = figure()
+    for workers, colour in {1: BACKGROUND_COLOUR, 2: SIGNAL_COLOUR}.items():
+        name = f"{workers} worker{'s' * (workers > 1)}"
+        curve = [one for one in scaling.curve if one.workers == workers]
+        checks = [one for one in scaling.checks if one.workers == workers]
+        for field, marker in {"p50_ms": "o", "p99_ms": "s"}.items():
+            percentile, line = PERCENTILES[field]
+            predicted = [getattr(one, field) for one in curve]
+            measured = [getattr(one.measured, field) for one in checks]
+            ax.plot(
+                [one.load for one in curve], predicted, line, color=colour, label=f"{name}, {percentile}, predicted"
+            )
+            ax.plot(
+                [one.load for one in checks], measured, marker, color=colour, label=f"{name}, {percentile}, measured"
+            )
+    ax.set_yscale("log")
+    ax.set_xlim(0, 1)
+    label(ax, "load, as a fraction of the capacity", "latency from due time [ms]")
+    _legend(ax, columns=2)
+    return made
+
+
 def _legend(ax: Axes, columns: int) -> None:
     ax.legend(fontsize=10, frameon=False, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
@@ -104,6 +129,7 @@ PLOTS: dict[type[Result], tuple[str, Callable[[Any], Figure]]] = {
     Bench: ("latency.png", plot_latency),
     Memory: ("memory.png", plot_memory),
     Soak: ("soak.png", plot_soak),
+    Scaling: ("scaling.png", plot_scaling),
 }
 
 

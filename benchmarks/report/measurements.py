@@ -231,6 +231,79 @@ class BalancedRun(msgspec.Struct, frozen=True):
     slow_share: float
 
 
+class ServiceTime(msgspec.Struct, frozen=True):
+    """What a worker takes for a request behind another one, and for one that finds it idle."""
+
+    busy_mean_ms: float
+    busy_p99_ms: float
+    idle_mean_ms: float
+    idle_p99_ms: float
+
+
+class Check(msgspec.Struct, frozen=True):
+    """Latencies at one load, measured, and predicted from service times that were measured just before."""
+
+    measured: Latency
+    predicted_p50_ms: float
+    predicted_p99_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """The predicted over the measured 99th percentile."""
+        return self.predicted_p99_ms / self.measured.p99_ms
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Some workers at a load, a fraction of the most that they answer."""
+
+    workers: int
+    load: float
+    runs: list[Check]
+
+    @property
+    def measured(self) -> Latency:
+        """The median of each measured number."""
+        return median_of([run.measured for run in self.runs])
+
+    @property
+    def predicted_ms(self) -> tuple[float, float]:
+        """The medians of the predicted 50th and 99th percentiles."""
+        return (
+            statistics.median(run.predicted_p50_ms for run in self.runs),
+            statistics.median(run.predicted_p99_ms for run in self.runs),
+        )
+
+    @property
+    def ratio(self) -> float:
+        """The median over the runs of the predicted over the measured 99th percentile."""
+        return statistics.median(run.ratio for run in self.runs)
+
+
+class Predicted(msgspec.Struct, frozen=True):
+    """The latencies that the simulation gives for some workers at a load."""
+
+    workers: int
+    load: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Farm(msgspec.Struct, frozen=True):
+    """The highest load at which 99 % are answered in time by some workers, whose requests a balancer distributes."""
+
+    workers: int
+    balancer: str
+    load: float
+
+
+class FormatCost(msgspec.Struct, frozen=True):
+    """A case of one worker on one core, and its bytes on the wire for each event, heads included."""
+
+    case: CaseResult
+    request_bytes: float
+    response_bytes: float
+
+
 class PeerResult(msgspec.Struct, frozen=True):
     """A peer's cases by name, of which there are none if it failed."""
 

@@ -13,14 +13,19 @@ from benchmarks.report.measurements import (
     CaseResult,
     Counts,
     Event,
+    Farm,
+    FormatCost,
     Growth,
     Latency,
+    Loaded,
     MemorySample,
     Overloaded,
     PeerResult,
+    Predicted,
     ProcessSample,
     ProtocolRun,
     Second,
+    ServiceTime,
     Shares,
     median_of,
 )
@@ -191,6 +196,20 @@ class Balancers(Result, frozen=True, kw_only=True):
     def medians(self, balancer: str, load: str) -> dict[str, BalancedRun]:
         """Give the median of each way to choose."""
         return {policy: median_of(runs) for policy, runs in self.runs[balancer][load].items()}
+
+
+class Scaling(Result, frozen=True, kw_only=True):
+    """What one core does in each format, and what a simulation of queues says of one, two and many workers."""
+
+    formats: dict[str, FormatCost]
+    request: str
+    service_times: dict[int, list[ServiceTime]]
+    """Of each worker, by the number of workers that are used; medians over the rounds."""
+    checks: list[Loaded]
+    curve: list[Predicted]
+    times_service: float
+    """In how many times the mean service of a busy worker the workers of `farms` answer 99 %."""
+    farms: list[Farm]
 
 
 def file_of(kind: type[Result]) -> Path:

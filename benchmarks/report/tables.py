@@ -21,12 +21,17 @@ from benchmarks.report.results import (
     Peers,
     Protocols,
     Result,
+    Scaling,
     Soak,
 )
+from benchmarks.report.scaling import scaling_parts
 
 ROOT = Path(__file__).parents[2]
 SHORT_PAGE = ROOT / "docs" / "performance.md"
 LONG_PAGE = ROOT / "benchmarks" / "README.md"
+SCALING_PAGE = ROOT / "docs" / "scaling.md"
+WITHOUT_GOALS = Soak | Overload | Scaling
+"""Overload shows its goals in its own part, and so does scaling, on a page of its own."""
 LATENCIES, LATE = ("p50 ms", "p99 ms", "p99.9 ms"), "client late, p99 ms"
 RATES = ("requests/s", "events/s", *LATENCIES, "CPU s / M events", "MB")
 PEER_RATES = ("requests/s", "CPU µs / request", "events/s", *LATENCIES, "MB")
@@ -40,22 +45,24 @@ advises, to our best knowledge: corrections are welcome."""
 
 
 def write_pages() -> None:
-    """Write the tables of both pages and all figures; raises RuntimeError where results or markers are missing."""
+    """Write the tables of the pages and all figures; raises RuntimeError where results or markers are missing."""
     found: list[Result] = [results.read(kind) for kind in SECTIONS]
-    # Runs of different machines, commits or models share no table; overload shows its goals in its own part.
-    goals = [one for one in found if not isinstance(one, Soak | Overload)]
+    # Runs of different machines, commits or models share no table.
+    goals = [one for one in found if not isinstance(one, WITHOUT_GOALS)]
     reached = "\n\n".join(f"{one.caption}:\n\n{goal_table(one)}" for one in goals)
     fill(SHORT_PAGE, reached)
     machines = "\n".join(f"- {one.asked}: {measured_on(one)}" for one in found)
-    pages = [f"### What must be reached\n\n{reached}", *map(page, found), f"### Machines and versions\n\n{machines}"]
+    parts = [page(one) for one in found if not isinstance(one, Scaling)]
+    pages = [f"### What must be reached\n\n{reached}", *parts, f"### Machines and versions\n\n{machines}"]
     fill(LONG_PAGE, "\n\n".join(pages))
+    fill(SCALING_PAGE, page(results.read(Scaling)))
     for one in found:
         draw(one)
 
 
 def text(found: Result) -> str:
     """Write all that a result shows, for a terminal."""
-    goals = [] if isinstance(found, Soak | Overload) else [goal_table(found)]
+    goals = [] if isinstance(found, WITHOUT_GOALS) else [goal_table(found)]
     return "\n\n".join([*goals, page(found)])
 
 
@@ -346,4 +353,5 @@ SECTIONS: dict[type[Result], Callable[[Any], dict[str, str]]] = {
     Peers: peers_parts,
     Protocols: protocols_parts,
     Balancers: balancers_parts,
+    Scaling: scaling_parts,
 }

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.load.connection import get
-from benchmarks.load.open_loop import offer
+from benchmarks.load.open_loop import Arrivals, offer
 from benchmarks.report import machine
 from benchmarks.report.measurements import BalancedRun, CaseResult
 from benchmarks.report.results import LEAST_REQUESTS, ROUND_ROBIN, Balancers
@@ -95,7 +95,7 @@ def measure(balancer: Balancer, slow: Server, case: Case, per_s: float) -> Balan
     url = balancer.base_url
     request = case.exchange(url).request
     before = scored(slow)
-    found = offer(url, request, connections=CONNECTIONS, requests_per_s=per_s, seconds=SECONDS)
+    found = offer([url], request, Arrivals.evenly(per_s, SECONDS), connections=CONNECTIONS)
     # Each connection has had one request before.
     share = (scored(slow) - before) / len(case.scores) / (found.requests + CONNECTIONS)
     return BalancedRun(found.p50_ms, found.p99_ms, found.max_ms, share)

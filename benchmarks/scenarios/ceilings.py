@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from benchmarks.load.open_loop import offer
+from benchmarks.load.open_loop import Arrivals, offer
 from benchmarks.report import machine
 from benchmarks.report.measurements import CaseResult, CaseRun, Latency
 from benchmarks.scenarios.cases import BARE_EVENTS, NAMES, PLAIN, Case, TargetName, Workload, bare, each_round, plain
@@ -48,7 +48,7 @@ class Targets:
         case = self.cases[name]
         url = self.servers[case.target].base_url
         request = case.exchange(url).request
-        return offer(url, request, connections=connections, requests_per_s=requests_per_s, seconds=seconds)
+        return offer([url], request, Arrivals.evenly(requests_per_s, seconds), connections=connections)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.load.connection import Connection, Request, encode
-from benchmarks.load.open_loop import offer
+from benchmarks.load.open_loop import Arrivals, offer
 from service import SHIPPED_MODEL
 from tests.deploy.manifests import read
 from tests.deploy.prometheus import INSTALLED, Prometheus, scraping
@@ -57,7 +57,7 @@ def test_twice_the_load_is_seen_and_its_end_too(tmp_path: Path) -> None:
             for _ in range(500):
                 connection.ask(request.data)
             capacity_per_s = 500 / (time.monotonic() - began_s)
-        offer(service.base_url, request, connections=4, requests_per_s=capacity_per_s / 3, seconds=10)
+        offer([service.base_url], request, Arrivals.evenly(capacity_per_s / 3, 10), connections=4)
         for query in queries:
             value = seen.ask(query)
             assert value is not None

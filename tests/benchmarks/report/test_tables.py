@@ -18,7 +18,7 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Path]:
     """Write tables and figures into copies: each page with its copy."""
     monkeypatch.setattr(tables, "draw", lambda _: None)
     pages = {}
-    for name in ("SHORT_PAGE", "LONG_PAGE"):
+    for name in ("SHORT_PAGE", "LONG_PAGE", "SCALING_PAGE"):
         page, copy = getattr(tables, name), tmp_path / name
         copy.write_bytes(page.read_bytes())
         monkeypatch.setattr(tables, name, copy)
@@ -27,7 +27,7 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Path]:
 
 
 def test_the_pages_have_the_tables_of_the_shipped_results(copies: dict[Path, Path]) -> None:
-    """Written anew, both pages are the same byte for byte."""
+    """Written anew, the pages are the same byte for byte."""
     tables.write_pages()
     for page, copy in copies.items():
         assert copy.read_text() == page.read_text()
@@ -122,11 +122,11 @@ def test_tables_go_between_the_markers(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_figures_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three results have one, as PNG."""
+    """Four results have one, as PNG."""
     every = [results.read(kind) for kind in tables.SECTIONS]
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     for found in every:
         draw(found)
-    assert {path.name for path in tmp_path.iterdir()} == {"latency.png", "memory.png", "soak.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"latency.png", "memory.png", "scaling.png", "soak.png"}
     for path in tmp_path.iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
