@@ -56,7 +56,7 @@ DRAWS: Final = 20
 SEED: Final = 1
 CURVE_LOADS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
 CURVE_REQUESTS: Final = 20_000
-FARM_WORKERS, FARM_LOADS = (1, 2, 8, 32), (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+FARM_WORKERS, FARM_LOADS = (1, 2, 8, 32), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 TIMES_SERVICE: Final = 4.0
 BALANCERS: Final[dict[str, Callable[[int], Balancer]]] = {
     "in turn": RoundRobin,
@@ -179,8 +179,8 @@ def measure_load(urls: Sequence[str], request: Request, workers: Sequence[Worker
 
 
 def capacity(workers: Sequence[Worker]) -> float:
-    """Give the requests per second that workers answer which are never idle."""
-    return float(sum(1 / np.mean(worker.busy_s) for worker in workers))
+    """Give the requests per second at which the slowest of workers that take their turns is never idle."""
+    return float(len(workers) / max(np.mean(worker.busy_s) for worker in workers))
 
 
 def drawn(worker: Worker, n_requests: int, rng: np.random.Generator) -> Worker:

@@ -19,11 +19,11 @@ from tests.live import LiveService
 WORKER = Worker(np.full(100, 0.01), np.full(100, 0.012))
 
 
-def test_capacities_add_up() -> None:
-    """A worker of 10 ms answers 100 requests a second, and one of 20 ms half as many."""
+def test_the_slowest_worker_sets_the_capacity() -> None:
+    """A worker of 10 ms answers 100 requests a second, and two answer as many if one of them takes 20 ms."""
     slow = Worker.steady(np.full(100, 0.02))
     assert capacity([WORKER]) == pytest.approx(100)
-    assert capacity([WORKER, slow]) == pytest.approx(150)
+    assert capacity([WORKER, slow]) == pytest.approx(100)
 
 
 def test_more_load_takes_longer_and_more_workers_bear_more(monkeypatch: pytest.MonkeyPatch) -> None:
