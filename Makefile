@@ -156,9 +156,9 @@ bench-memory: .venv/everything ## memory under the largest bodies of every forma
 bench-protocols: .venv/everything ## native HTTP, /v2 and gRPC beside each other, three minutes, every response checked (needs wrk, h2load)
 	$(BIN)/python -m benchmarks protocols $(if $(MODEL),--model $(MODEL))
 
-.PHONY: bench-scale
-bench-scale: .venv/everything ## many files scored by one process and on all cores, two minutes, every output compared
-	$(BIN)/python -m benchmarks scale $(if $(MODEL),--model $(MODEL))
+.PHONY: bench-files
+bench-files: .venv/everything $(ENGINES)/ready ## many files by one process, all cores, Dask and Ray, ten minutes, every output compared
+	$(BIN)/python -m benchmarks files $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-overload
 bench-overload: .venv/everything ## four times as many clients as there is room for, four minutes, every response checked

@@ -66,11 +66,12 @@ SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
         "Measure the same events over each protocol of the service.",
         [option("--rounds", 7, "Runs of each case.", COUNT)],
     ),
-    "scale": (
+    "files": (
         "Score many files into a folder by one process, by all cores and by engines.",
         [
             option("--files", 16, "Files of events.", COUNT),
             option("--events", 1_310_720, "Events in each file.", COUNT),
+            option("--rounds", 3, "Runs of each way.", COUNT),
         ],
     ),
     "scaling": (

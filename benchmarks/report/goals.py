@@ -6,15 +6,20 @@ from typing import Any, NamedTuple
 from benchmarks.report.markdown import number, rate, table
 from benchmarks.report.measurements import AFTER_RETRY_AFTER, CAPACITY, CaseResult
 from benchmarks.report.results import (
+    ALL_CORES,
     BINARY_INFER,
+    DASK,
     GRPC,
     JSON_INFER,
     LEAST_REQUESTS,
     NATIVE,
+    ONE_PROCESS,
     OURS,
+    RAY,
     ROUND_ROBIN,
     Balancers,
     Bench,
+    Files,
     Memory,
     Overload,
     Peers,
@@ -155,6 +160,18 @@ def balancer_goals(found: Balancers) -> Iterator[Goal]:
         yield Goal(what, least / robin, f"{number(least)} ms to {number(robin)}", 0.5, 0.25, at_most=True)
 
 
+def files_goals(found: Files) -> Iterator[Goal]:
+    """Compare all cores with one process, and the engines with the processes."""
+    for way, other, need, aim in (
+        (ALL_CORES, ONE_PROCESS, 1.7, 1.9),
+        (DASK, ALL_CORES, 0.85, 0.95),
+        (RAY, ALL_CORES, 0.85, 0.95),
+    ):
+        shown = f"{rate(found.events_per_s(way), 'events/s')} to {rate(found.events_per_s(other))}"
+        what = f"many files by {way}, after start-up: rate over {other}"
+        yield Goal(what, found.over(way, other), shown, need, aim)
+
+
 GOALS: dict[type[Result], Callable[[Any], Iterator[Goal]]] = {
     Bench: speed_goals,
     Memory: memory_goals,
@@ -162,6 +179,7 @@ GOALS: dict[type[Result], Callable[[Any], Iterator[Goal]]] = {
     Overload: overload_goals,
     Protocols: protocol_goals,
     Balancers: balancer_goals,
+    Files: files_goals,
 }
 
 

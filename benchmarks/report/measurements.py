@@ -304,6 +304,16 @@ class FormatCost(msgspec.Struct, frozen=True):
     response_bytes: float
 
 
+class FilesRun(msgspec.Struct, frozen=True):
+    """Many files scored once by a command; the memory is the sum of the peaks of its processes."""
+
+    startup_s: float
+    """The same command over one event for each core, from its start to its end."""
+    seconds: float
+    driver_mb: float
+    all_mb: float
+
+
 class PeerResult(msgspec.Struct, frozen=True):
     """A peer's cases by name, of which there are none if it failed."""
 

@@ -14,6 +14,7 @@ from benchmarks.report.measurements import (
     Counts,
     Event,
     Farm,
+    FilesRun,
     FormatCost,
     Growth,
     Latency,
@@ -38,6 +39,8 @@ NATIVE, JSON_INFER, BINARY_INFER, GRPC = "native HTTP", "/v2, JSON", "/v2, binar
 """The protocols of the service."""
 LEAST_REQUESTS, ROUND_ROBIN = "least requests", "round robin"
 """How balancers choose a server."""
+ONE_PROCESS, ALL_CORES, DASK, RAY = "one process", "a process for each core", "Dask", "Ray"
+"""The ways to score many files."""
 
 R = TypeVar("R", bound="Result")
 
@@ -210,6 +213,22 @@ class Scaling(Result, frozen=True, kw_only=True):
     times_service: float
     """In how many times the mean service of a busy worker the workers of `farms` answer 99 %."""
     farms: list[Farm]
+
+
+class Files(Result, frozen=True, kw_only=True):
+    """Many files of so many events scored in each way, with outputs of the same bytes: the runs of each way."""
+
+    files: int
+    events: int
+    ways: dict[str, list[FilesRun]]
+
+    def events_per_s(self, way: str) -> float:
+        """Give the median rate after the start-up."""
+        return statistics.median(self.files * self.events / (run.seconds - run.startup_s) for run in self.ways[way])
+
+    def over(self, way: str, other: str) -> float:
+        """Compare the rates of two ways."""
+        return self.events_per_s(way) / self.events_per_s(other)
 
 
 def file_of(kind: type[Result]) -> Path:

@@ -13,9 +13,11 @@ from benchmarks.report.measurements import CaseResult, CaseRun, Latency, median_
 from benchmarks.report.results import (
     GRPC,
     NATIVE,
+    ONE_PROCESS,
     OURS,
     Balancers,
     Bench,
+    Files,
     Memory,
     Overload,
     Peers,
@@ -345,6 +347,23 @@ def balancers_parts(found: Balancers) -> dict[str, str]:
     return {"Balancers": "\n\n".join(parts)}
 
 
+def files_parts(found: Files) -> dict[str, str]:
+    """Write a row for each way to score many files."""
+    rows = []
+    for way, runs in found.ways.items():
+        one = median_of(runs)
+        rates = (one.startup_s, one.seconds, found.events_per_s(way), found.over(way, ONE_PROCESS))
+        rows.append([way, *map(number, rates), f"{one.driver_mb:.0f}", f"{one.all_mb:.0f}"])
+    head = ["", "start-up s", "seconds", "events/s", "over one process", "driver MB", "all MB"]
+    note = (
+        f"`score` of {found.files} files of {found.events:,} events, whose outputs have the same bytes in every way. "
+        f"Start-up is the same command over one event for each core, and not in events/s; Dask and Ray start a cluster "
+        f"of a worker for each core on this machine. Medians over {len(found.ways[ONE_PROCESS])} runs, in which the "
+        "ways alternate; memory is the sum of the peaks of all processes, what they share counted several times."
+    )
+    return {"Many files": f"{table(head, rows, 'lrrrrrr')}\n\n{note}"}
+
+
 SECTIONS: dict[type[Result], Callable[[Any], dict[str, str]]] = {
     Bench: bench_parts,
     Memory: memory_parts,
@@ -354,4 +373,5 @@ SECTIONS: dict[type[Result], Callable[[Any], dict[str, str]]] = {
     Protocols: protocols_parts,
     Balancers: balancers_parts,
     Scaling: scaling_parts,
+    Files: files_parts,
 }

@@ -10,15 +10,25 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.peers.environment import installed_versions
 from benchmarks.report import machine
-from benchmarks.report.markdown import number, table
+from benchmarks.report.measurements import FilesRun
+from benchmarks.report.results import ALL_CORES, DASK, ONE_PROCESS, RAY, Files
+from benchmarks.scenarios.cases import each_round
 from benchmarks.targets.processes import family, peak_mb
+from training.evaluation.model import open_scorer
 from training.events.events import Events, read_events, write_events
 from training.files import sha256_of
 
 SAMPLE = Path("exported/sample.h5")
-WAYS = {"one process": ["--processes", "1"], "processes on all cores": []}
-"""Options of `score` by what the table calls them; the first is what the others are compared with."""
+ENGINES = Path("build/engines/bin/python").absolute()
+WAYS = {
+    ONE_PROCESS: (Path(sys.executable), ["--processes", "1"]),
+    ALL_CORES: (Path(sys.executable), []),
+    DASK: (ENGINES, ["--engine", "dask"]),
+    RAY: (ENGINES, ["--engine", "ray"]),
+}
+"""An interpreter and options of `score` for each way."""
 INTERVAL_S = 0.1
 
 
@@ -31,29 +41,28 @@ class Run(NamedTuple):
     digests: list[str]
 
 
-def run(model: str, files: int, events: int) -> str:
-    """Score so many files of so many events each way, and give a table; raises RuntimeError where outputs differ."""
-    facts = machine.provenance()
-    with TemporaryDirectory(prefix="scale-") as temporary:
+def run(model: str, files: int, events: int, rounds: int) -> Files:
+    """Score so many files of so many events in each way, in alternation; raises RuntimeError where outputs differ."""
+    provenance = machine.provenance()
+    if not ENGINES.exists():
+        raise RuntimeError(f"{ENGINES} is missing; install Dask and Ray first: make build/engines/ready")
+    provenance["versions"] |= installed_versions(ENGINES, ["distributed", "ray"])
+    found: dict[str, list[FilesRun]] = {way: [] for way in WAYS}
+    digests = set()
+    with TemporaryDirectory(prefix="files-") as temporary:
         folder = Path(temporary)
         _make(folder / "one-event-a-core", os.cpu_count() or 1, 1)
         _make(folder / "events", files, events)
-        started = {name: _score(folder / "one-event-a-core", model, options) for name, options in WAYS.items()}
-        runs = {name: _score(folder / "events", model, options) for name, options in WAYS.items()}
-    reference, *others = runs.values()
-    if any(one.digests != reference.digests for one in others):
+        for _ in each_round(rounds):
+            for way, (python, options) in WAYS.items():
+                started = _score(python, folder / "one-event-a-core", model, options)
+                one = _score(python, folder / "events", model, options)
+                found[way].append(FilesRun(started.seconds, one.seconds, one.driver_mb, one.all_mb))
+                digests.add(tuple(one.digests))
+    if len(digests) > 1:
         raise RuntimeError(f"the outputs of {', '.join(WAYS)} differ, expected the same bytes")
-    rates = {name: files * events / (runs[name].seconds - started[name].seconds) for name in WAYS}
-    first = next(iter(rates.values()))
-    cells = [
-        (started[name].seconds, runs[name].seconds, rates[name], rates[name] / first, *runs[name][1:3]) for name in WAYS
-    ]
-    head = ["way", "start-up s", "all s", "events/s after start-up", "over one process", "driver MB", "all MB"]
-    rows = [[name, *map(number, row)] for name, row in zip(WAYS, cells, strict=True)]
-    return (
-        f"{files:,} files of {events:,} events on {facts['machine'].cores} cores, commit {facts['commit'][:10]}; "
-        f"start-up is a run over one event for each core.\n\n{table(head, rows, 'lrrrrrr')}"
-    )
+    identity = open_scorer(model).artefact.identity
+    return Files(**provenance, model=identity, files=files, events=events, ways=found)
 
 
 def _make(folder: Path, files: int, events: int) -> None:
@@ -69,9 +78,9 @@ def _make(folder: Path, files: int, events: int) -> None:
         (folder / f"events-{index}.h5").hardlink_to(first)
 
 
-def _score(events: Path, model: str, options: list[str]) -> Run:
+def _score(python: Path, events: Path, model: str, options: list[str]) -> Run:
     """Score a folder of files in a process of its own; raises RuntimeError when that fails."""
-    command = [sys.executable, "-m", "training", "score", f"{events}/*.h5", "--model", model, *options]
+    command = [str(python), "-m", "training", "score", f"{events}/*.h5", "--model", model, *options]
     with TemporaryDirectory(prefix="scored-", dir=events.parent) as out, Path(out, "log").open("w+") as log:
         begun = time.perf_counter()
         driver_mb = all_mb = 0.0
