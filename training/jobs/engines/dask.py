@@ -16,6 +16,11 @@ from training.errors import PoolError
 from training.jobs.engines.engine import CLUSTER_WINDOW, Workers, run_on_worker
 
 CONNECT_S = 5
+CONFIG = {
+    "distributed.comm.timeouts.connect": CONNECT_S,
+    # Dask has its workers return each large block of memory to the system at once, and get it back page by page.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+}
 NOISY = ("distributed", "distributed.client", "asyncio")
 """Loggers of what is said here of lost workers and schedulers, and of connections that close with tasks in flight."""
 
@@ -35,7 +40,7 @@ class Dask:
         """Connect to the scheduler; raises PoolError when it does not respond, then or later, and for a lost task."""
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        with config.set({"distributed.comm.timeouts.connect": CONNECT_S}), ExitStack() as stack:
+        with config.set(CONFIG), ExitStack() as stack:
             address = self.scheduler
             if address is None:
                 address = stack.enter_context(_on_this_machine(self.processes)).scheduler_address
