@@ -34,7 +34,7 @@ def test_numbers_are_positive(subtests: pytest.Subtests) -> None:
         for option in parameter.opts
         if parameter.type.name in {"integer", "integer range", "float", "float range"}
     }
-    assert len(numbers) == 13
+    assert len(numbers) == 14
     for name, option in numbers:
         for value in ("0", "-1"):
             with subtests.test(name=name, option=option, value=value):
