@@ -93,7 +93,7 @@ def test_the_fewest_requests_wait_least() -> None:
 
 
 def test_without_a_queue_a_request_takes_its_service() -> None:
-    """At even intervals that are longer than the service nobody waits, over any worker."""
+    """At even intervals that are longer than the service no request waits, on any worker."""
     due_s = Arrivals.evenly(1 / (1.01 * SERVICE_S), 10.1).due_s
     for balancer in (IdleConnections(3, 12), RoundRobin(3), FewestRequests(3)):
         found = latencies(due_s, [Worker.steady(np.full(1000, SERVICE_S))] * 3, balancer)

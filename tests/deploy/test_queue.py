@@ -63,14 +63,8 @@ def test_twice_the_load_is_seen_and_its_end_too(tmp_path: Path) -> None:
             assert value is not None
             assert value < THRESHOLD_MS
         with ThreadPoolExecutor(1) as thread:
-            load = thread.submit(
-                offer,
-                service.base_url,
-                request,
-                connections=64,
-                requests_per_s=2 * capacity_per_s,
-                seconds=LOAD_S,
-            )
+            twice = Arrivals.evenly(2 * capacity_per_s, LOAD_S)
+            load = thread.submit(offer, [service.base_url], request, twice, connections=64)
             for query in queries:
                 wait_until(partial(_is_above, seen, query, True), SEEN_S)
             load.result()
