@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
@@ -15,7 +16,7 @@ from training.errors import EventsError, PartsError, explained
 from training.files import atomic_write
 from training.jobs.engines.engine import Engine
 from training.jobs.engines.local import require_main_guard
-from training.jobs.file_scoring import PARTS, Outcome, Work, score_file, score_part
+from training.jobs.file_scoring import PARTS, RETRY_S, Outcome, Work, score_file, score_part
 from training.jobs.pool import compute
 from training.jobs.sidecars import FOLDER, Failure, Sidecar, failure_of, read_record, sidecar_of
 
@@ -114,10 +115,18 @@ def _computed(
 def write_manifest(work: Work, files: Sequence[Path], facts: Mapping[str, Any]) -> dict[Path, str]:
     """Check the output of each file, write the folder's manifest, and return why, for each that is not scored.
 
-    The manifest is JSON with `facts`, and a line for each file in the order given.
+    The manifest is JSON with `facts`, and a line for each file in the order given. While another process writes it,
+    this one waits.
     """
-    failures: dict[Path, str] = {}
     work.folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        with suppress(BlockingIOError):
+            return _write_manifest(work, files, facts)
+        time.sleep(RETRY_S)
+
+
+def _write_manifest(work: Work, files: Sequence[Path], facts: Mapping[str, Any]) -> dict[Path, str]:
+    failures: dict[Path, str] = {}
     with atomic_write(work.folder / MANIFEST) as path, path.open("w", encoding="utf-8") as manifest:
         manifest.write("{\n" + "".join(f'  "{name}": {json.dumps(value)},\n' for name, value in facts.items()))
         manifest.write('  "files": [\n')

@@ -20,6 +20,7 @@ from tests.training.jobs.here import Here
 from training.__main__ import main
 from training.errors import PartsError
 from training.events.events import FEATURE_NAMES, ROWS_PER_CHUNK
+from training.files import atomic_write
 from training.jobs.file_scoring import Work, score_part
 from training.jobs.named_files import Shard
 from training.jobs.scored_folder import MANIFEST, score_files, write_manifest
@@ -258,6 +259,21 @@ def test_two_calls_at_once_share_a_folder(artefact: Path, tmp_path: Path) -> Non
         assert list(threads.map(lambda _: score_files(work, files, HERE), range(2))) == [{}, {}]
     assert contents(work.folder) == contents(alone.folder)
     assert manifest(work, files) == manifest(alone, files)
+
+
+def test_a_manifest_waits_for_another_call(artefact: Path, tmp_path: Path) -> None:
+    """While another call writes the manifest, this one waits, and then writes its own."""
+    files = some_files(tmp_path / "events", 2)
+    work = work_of(artefact, tmp_path / "scored")
+    score_files(work, files, HERE)
+    with ThreadPoolExecutor(1) as threads:
+        with atomic_write(work.folder / MANIFEST) as path:
+            waiting = threads.submit(write_manifest, work, files, {"model": "this"})
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1)
+            path.write_text("of the other")
+        assert waiting.result() == {}
+    assert json.loads((work.folder / MANIFEST).read_text())["model"] == "this"
 
 
 def test_a_model_that_is_replaced_ends_the_work(artefact: Path, tmp_path: Path) -> None:

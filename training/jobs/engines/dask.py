@@ -21,7 +21,7 @@ CONFIG = {
     # Dask has its workers return each large block of memory to the system at once, and get it back page by page.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
-NOISY = ("distributed", "distributed.client", "asyncio")
+NOISY = ("distributed", "distributed.client", "asyncio", "tornado.application")
 """Loggers of what is said here of lost workers and schedulers, and of connections that close with tasks in flight."""
 
 Arguments = ParamSpec("Arguments")
