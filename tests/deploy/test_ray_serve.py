@@ -16,12 +16,14 @@ from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
 from tests.live import TIMEOUT_S, wait_until
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.process, pytest.mark.serial, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build" / "ray-serve" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "foreign" / "ray_serve.py"
 START_S = 180
+PROXY_S = "60"
+"""Within which Ray Serve's HTTP proxy has to start, or is ended and started again: 5 s by default."""
 
 
 def test_scores_are_those_of_the_model() -> None:
@@ -32,7 +34,12 @@ def test_scores_are_those_of_the_model() -> None:
     events = read_sample(scorer.artefact.n_features)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    environment = {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "ANOMALY_MODEL": str(SHIPPED_MODEL)}
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": PROXY_S,
+        "ANOMALY_MODEL": str(SHIPPED_MODEL),
+    }
     with starting([str(PYTHON), str(SCRIPT), port], env=environment) as server:
         wait_until(lambda: bool(server.events("ready")) or server.process.poll() is not None, START_S)
         url = server.wait_for("ready")["url"]
