@@ -39,7 +39,8 @@ class Knowledge(StrEnum):
     """What a detector knows of the signal; no table mixes two of these classes."""
 
     BACKGROUND_ONLY = "Background only"
-    EXPOSED = "Exposed to other signals"
+    STATED_PRIOR = "Background + stated prior"
+    EXPOSED = "Exposed to signals"
     SUPERVISED = "Supervised reference"
     KNOWN_DIRECTION = "No learning, but the direction is known"
 
@@ -165,9 +166,9 @@ def plan(events: ComparisonEvents) -> Iterator[tuple[Line, str, Detector]]:
     everywhere: list[tuple[Line, Detector]] = []
     for config in PRESETS.values():
         if not needs_exposure(config, events):
-            knowledge, learned = Knowledge.BACKGROUND_ONLY, f"{n_background:,}"
+            knowledge, learned = Knowledge(config.model_class.capitalize()), f"{n_background:,}"
             if config.exposed and events.exposure is not None:
-                knowledge, learned = Knowledge.EXPOSED, f"{learned}, and {len(events.exposure):,} of other signals"
+                learned = f"{learned}, and {len(events.exposure):,} of other signals"
             everywhere.append((Line(knowledge, config.name, config.feature_map, learned, ours=True), Preset(config)))
     for name, public in PUBLIC_DETECTORS.items():
         for view in VIEWS:

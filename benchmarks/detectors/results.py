@@ -24,6 +24,8 @@ METRICS: dict[str, Callable[[Floats, Floats], Measured | None]] = {
 ABOUT = {
     Knowledge.BACKGROUND_ONLY: "No label and no signal took part in the training. Presets of this project are in bold; "
     "public detectors have their own defaults and standardised features.",
+    Knowledge.STATED_PRIOR: "No label and no signal took part in the training, but the score holds a prior "
+    "put in by hand, which prefers jets of small tau21 and tau32. The prior alone is under the last heading.",
     Knowledge.EXPOSED: "Presets of this project that learn background and a cocktail of simulated signals, on signals "
     "that the cocktail leaves out.",
     Knowledge.SUPERVISED: "Gradient-boosted trees (scikit-learn's `HistGradientBoostingClassifier` with its defaults) "

@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from service.model.artefact import MAX_NAME_CHARACTERS, MODEL_NAME
 from training.errors import TrainingError
+from training.model_class import ModelClass
 
 T = TypeVar("T")
 
@@ -49,6 +50,13 @@ class TrainingConfig:
         """Whether it learns simulated signals beside background."""
         return self.architecture == "classifier"
 
+    @property
+    def model_class(self) -> ModelClass:
+        """Class of a model of this configuration."""
+        if self.exposed:
+            return ModelClass.EXPOSED
+        return ModelClass.STATED_PRIOR if self.simplicity else ModelClass.BACKGROUND_ONLY
+
 
 def check_config(config: TrainingConfig) -> None:
     """Raise TrainingError, which names option, value and expectation, for a value that fit or export cannot use."""
@@ -81,7 +89,7 @@ PRESETS = {
         TrainingConfig(
             name="substructure", feature_map="substructure", architecture="variational", latent=4, kl_weight=0.1
         ),
-        # The shipped model, background only: the density of latent vector and reconstruction error.
+        # The shipped model: the density of latent vector and reconstruction error, and a prior for simple jets.
         TrainingConfig(
             name="density",
             feature_map="jets",

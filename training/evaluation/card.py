@@ -11,15 +11,11 @@ from pathlib import Path
 from service.model.artefact import Artefact
 from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, Evaluation, counted
 from training.evaluation.figures import draw, plot_roc, plot_scores
-from training.evaluation.model import facts
+from training.evaluation.model import caution, facts
 from training.evaluation.samples import Sample, judged
 from training.files import write_files
 
 PURPOSE = "Ranks dijet events by how unlike background they are, for selections at a fixed background efficiency."
-
-EXPOSED = """\
-It learned other signals beside background, as a prior for what is unlike background: its figures do not belong in one
-table with those of a detector that saw background alone."""
 
 LIMITS = """\
 - Working points hold for background like that of their calibration; calibrate them anew on any other.
@@ -57,7 +53,7 @@ def model_card(artefact: Artefact, evaluations: Sequence[Evaluation]) -> str:
         for point in metadata.working_points
     )
     about = "\n".join(f"- {name}: {text}." for name, text in facts(artefact).items())
-    exposed = f"\n{EXPOSED}\n" if metadata.training.get("exposure") else ""
+    before = f"\n{text}\n" if (text := caution(artefact)) else ""
     return f"""\
 # Model card: {artefact.identity}
 
@@ -65,7 +61,7 @@ Written by `python -m training evaluate` from the artefact and the samples below
 
 ## Intended use
 {PURPOSE}
-{exposed}
+{before}
 ## Model
 {about}
 - Input: {len(metadata.feature_names)} raw features per event, {", ".join(metadata.feature_names)}, all in GeV.

@@ -2,13 +2,35 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
 from training.errors import EventsError
 from training.events.events import FEATURE_NAMES
+from training.model_class import ModelClass
 
-UNEXPOSED = "background only: trained without signal or labels"
+ABOUT_CLASS = {
+    ModelClass.BACKGROUND_ONLY: "trained without signal or labels",
+    ModelClass.STATED_PRIOR: "trained without signal or labels; the score prefers jets of small tau21 and tau32, "
+    "as simplicity in the configuration says",
+    ModelClass.EXPOSED: "signals took part in the training",
+    ModelClass.TRAINED_ON_DATA: "the events that it searches took part in the training",
+}
+
+CAUTION = {
+    ModelClass.STATED_PRIOR: """\
+The score is a learned density of background and a prior put in by hand, which prefers jets of small tau21 and tau32.
+The prior alone, with nothing learned, is the first thing to compare with; the figures do not belong in one table with
+those of a detector without a prior.""",
+    ModelClass.EXPOSED: """\
+It learned other signals beside background, as a prior for what is unlike background: its figures do not belong in one
+table with those of a detector that saw background alone.""",
+    ModelClass.TRAINED_ON_DATA: """\
+It learned the very data that it searches: its figures hold for the fraction of signal in them, and do not belong in one
+table with those of a detector that saw background alone.""",
+}
+"""What a reader must know of a class before the figures."""
 
 
 def open_scorer(path: str | Path) -> Scorer:
@@ -36,19 +58,48 @@ def threshold(artefact: Artefact, working_point: str) -> tuple[str, float]:
     return working_point, points[working_point]
 
 
+def class_of(training: Mapping[str, Any]) -> ModelClass | None:
+    """Return the class of a model from its metadata of the training, None where they do not tell.
+
+    Models made before the class was among the metadata tell it by exposure and configuration.
+    """
+    if training.get("class") in tuple(ModelClass):
+        return ModelClass(training["class"])
+    if training.get("exposure"):
+        return ModelClass.EXPOSED
+    configuration = training.get("configuration")
+    if not isinstance(configuration, Mapping):
+        return None
+    return ModelClass.STATED_PRIOR if configuration.get("simplicity") else ModelClass.BACKGROUND_ONLY
+
+
+def caution(artefact: Artefact) -> str | None:
+    """Return what a reader must know of the model's class before the figures, if anything."""
+    found = class_of(artefact.metadata.training)
+    return None if found is None else CAUTION.get(found)
+
+
 def facts(artefact: Artefact) -> dict[str, str]:
     """Return the facts about a model, from its metadata, as short texts by name."""
     metadata = artefact.metadata
-    rest = {name: value for name, value in metadata.training.items() if name not in ("configuration", "exposure")}
-    exposure = metadata.training.get("exposure")
+    shown_elsewhere = ("class", "configuration", "exposure")
+    rest = {name: value for name, value in metadata.training.items() if name not in shown_elsewhere}
     return {
         "Model": f"{metadata.model_name}, version {metadata.model_version}, made by code {metadata.code_version}",
         "SHA-256": artefact.sha256,
-        "Class": f"exposed to signal in training: {in_words(exposure)}" if exposure else UNEXPOSED,
+        "Class": _class_in_words(metadata.training),
         "Training": in_words(rest),
         "Configuration": in_words(metadata.training.get("configuration")),
         "Sees": ", ".join(metadata.scaler.names),
     }
+
+
+def _class_in_words(training: Mapping[str, Any]) -> str:
+    found = class_of(training)
+    if found is None:
+        return "not stated"
+    exposure = training.get("exposure")
+    return f"{found}: {in_words(exposure) if exposure else ABOUT_CLASS[found]}"
 
 
 def in_words(values: object) -> str:

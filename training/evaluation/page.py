@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service.model.artefact import Artefact
 from training.evaluation import figures
 from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, counted
-from training.evaluation.model import facts
+from training.evaluation.model import caution, facts
 from training.evaluation.report import MASSES, Report
 from training.evaluation.samples import Sample, by_class, judged
 from training.evaluation.sculpting import RANDOM_SELECTIONS
@@ -47,6 +47,7 @@ def render(artefact: Artefact, report: Report, pngs: Mapping[str, bytes]) -> str
         report=report,
         metadata=artefact.metadata,
         facts=facts(artefact),
+        caution=caution(artefact),
         counted=counted,
         trained_on=TRAINED_ON,
         figures={name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in pngs.items()},

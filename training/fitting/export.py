@@ -157,6 +157,7 @@ def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: N
         scaler=Scaler(list(scorer.feature_map.names), scorer.scaler.mean.tolist(), scorer.scaler.scale.tolist()),
         working_points=[],
         training={
+            "class": str(run.config.model_class),
             "configuration": asdict(run.config),
             "exposure": {"events": run.exposure.events, "sha256": run.exposure.sha256} if run.exposure else None,
             "training_events": len(training_rows),

@@ -105,7 +105,7 @@ def test_every_detector_is_on_every_sample(compared: tuple[list[str], Path]) -> 
             for view in VIEWS:
                 assert (Knowledge.BACKGROUND_ONLY, name, view, sample) in found
         for config in PRESETS.values():
-            knowledge = Knowledge.EXPOSED if config.exposed else Knowledge.BACKGROUND_ONLY
+            knowledge = Knowledge(config.model_class.capitalize())
             assert (knowledge, config.name, config.feature_map, sample) in found
         assert (Knowledge.KNOWN_DIRECTION, "minus tau21 of both jets", "tau21", sample) in found
     assert all(list(one["figures"]) == list(METRICS) for one in lines(folder))

@@ -9,6 +9,7 @@ import pytest
 
 from training.detectors.presets import PRESETS, TrainingConfig, check_config
 from training.errors import TrainingError
+from training.model_class import ModelClass
 
 NUMBERS = [option.name for option in fields(TrainingConfig) if isinstance(option.default, int | float | tuple)]
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -42,3 +43,13 @@ def test_every_preset_is_valid_and_every_number_is_bounded(subtests: pytest.Subt
     for changed, message in WRONG:
         with subtests.test(msg=message), pytest.raises(TrainingError, match=f"^{re.escape(message)}"):
             check_config(replace(TrainingConfig(), **changed))
+
+
+def test_a_preference_put_in_by_hand_makes_another_class() -> None:
+    """The shipped default says that it has a prior, and is of background alone without it; exposure tells itself."""
+    assert PRESETS["density"].model_class == "background + stated prior"
+    assert replace(PRESETS["density"], simplicity=0.0).model_class == "background only"
+    assert PRESETS["exposed"].model_class == "exposed to signals"
+    assert {PRESETS[name].model_class for name in ("classic", "variational", "substructure")} == {
+        ModelClass.BACKGROUND_ONLY
+    }

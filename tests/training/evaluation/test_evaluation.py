@@ -66,7 +66,7 @@ def test_any_model_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert main(["evaluate", str(model_file), str(events), "--out", str(out)]) == 0
         card = (out / "model_card.md").read_text(encoding="utf-8")
         assert not re.search(r"shipped|simulat|Pythia|W'|seed", card, re.IGNORECASE)
-        assert ("exposed to signal in training" in card) == ("exposure" in training)
+        assert ("exposed to signals" in card) == ("exposure" in training)
         (sample,) = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["samples"]
         said = [TRAINED_ON in text for text in (capsys.readouterr().out, card)]
         assert [*said, sample["trained_on"]] == [trained_on] * 3

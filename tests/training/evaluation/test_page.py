@@ -13,11 +13,12 @@ from tests.artefacts import metadata, model, with_metadata, write_artefact
 from tests.training import samples
 from tests.training.evaluation.pages import Page
 from training.__main__ import main
-from training.evaluation.model import UNEXPOSED, facts, in_words
+from training.evaluation.model import ABOUT_CLASS, facts, in_words
 from training.evaluation.page import render
 from training.evaluation.report import compile_report
 from training.evaluation.samples import load_samples
 from training.events.events import BACKGROUND, FEATURE_NAMES, SIGNAL, write_events
+from training.model_class import ModelClass
 
 
 def test_names_are_text_and_a_model_without_points_has_a_report(tmp_path: Path) -> None:
@@ -44,13 +45,23 @@ def test_names_are_text_and_a_model_without_points_has_a_report(tmp_path: Path) 
 
 
 def test_what_a_model_saw_is_said(tmp_path: Path) -> None:
-    """A model that says nothing of exposure saw background alone; one that says something is quoted."""
+    """A model is of the class that it states, or else of the one that exposure and configuration tell.
+
+    One that says nothing is of no class.
+    """
     artefact = load_artefact(write_artefact(tmp_path / "model.onnx", with_metadata(training={})))
-    assert facts(artefact)["Class"] == UNEXPOSED
-    exposed = msgspec.structs.replace(artefact.metadata, training={"exposure": {"signal_events": 4000}})
-    stated = facts(Artefact(artefact.graph, exposed, artefact.sha256))
-    assert stated["Class"] == "exposed to signal in training: signal events 4000"
-    assert stated["Configuration"] == "not stated"
+    for training, shown in (
+        ({}, "not stated"),
+        ({"class": ["odd"]}, "not stated"),
+        ({"configuration": {"simplicity": 0.0}}, "background only: trained without signal or labels"),
+        ({"configuration": {"simplicity": 2.0}}, f"background + stated prior: {ABOUT_CLASS[ModelClass.STATED_PRIOR]}"),
+        ({"exposure": {"signal_events": 4000}}, "exposed to signals: signal events 4000"),
+        ({"class": "trained on these data", "configuration": {"simplicity": 2.0}}, "trained on these data: the events"),
+    ):
+        described = msgspec.structs.replace(artefact.metadata, training=training)
+        stated = facts(Artefact(artefact.graph, described, artefact.sha256))
+        assert stated["Class"].startswith(shown)
+        assert (stated["Configuration"] == "not stated") == ("configuration" not in training)
     assert in_words({"hidden": [64, 32], "learning_rate": 1e-3}) == "hidden [64, 32], learning rate 0.001"
 
 

@@ -19,12 +19,13 @@ from tests.artefacts import metadata, model, write_artefact
 from tests.training import samples
 from tests.training.evaluation.pages import Page
 from training.__main__ import main
-from training.evaluation.model import UNEXPOSED
+from training.evaluation.model import CAUTION
 from training.evaluation.page import render, write_report
 from training.evaluation.report import MASSES, compile_report
 from training.evaluation.samples import load_samples
 from training.events.events import BACKGROUND, FEATURE_NAMES, SIGNAL, digest, read_events, write_events
 from training.fitting.working_points import derive_working_points
+from training.model_class import ModelClass
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +68,11 @@ def an_artefact(path: Path) -> Path:
     described = metadata(14, FEATURE_NAMES)
     scores = Scorer(parse_artefact(model(described).SerializeToString())).score(CALIBRATION)
     points = derive_working_points(scores, digest(CALIBRATION))
-    changes = {"working_points": points, "data_sha256": digest(FIRST.background.features)}
+    changes = {
+        "working_points": points,
+        "data_sha256": digest(FIRST.background.features),
+        "training": {"class": ModelClass.STATED_PRIOR},
+    }
     return write_artefact(path, model(msgspec.structs.replace(described, **changes)))
 
 
@@ -106,7 +111,7 @@ def test_the_page_names_the_model_the_samples_and_what_is_wrong(written: Written
     Background unlike the calibration's does not agree, and what the model was trained on is named as such.
     """
     text = written.page.text
-    for shown in (written.artefact.identity, written.artefact.sha256, UNEXPOSED):
+    for shown in (written.artefact.identity, written.artefact.sha256, CAUTION[ModelClass.STATED_PRIOR].split(".")[0]):
         assert shown in text
     assert all(text.count(path.stem) >= 2 for path in written.events)
     loose = next(one for one in written.report["checks"] if (one["sample"], one["point"]) == ("drifted", "loose"))

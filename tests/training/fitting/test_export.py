@@ -179,6 +179,7 @@ def test_the_metadata_is_complete(run: Run, artefact: Artefact, calibration: NDA
     assert metadata.code_version == code_version()
     losses = [epoch.validation_loss for epoch in run.curve]
     assert metadata.training == {
+        "class": run.config.model_class,
         "configuration": {**asdict(run.config), "hidden": list(run.config.hidden)},
         "exposure": ({"events": EXPOSURE, "sha256": digest(samples.signal(EXPOSURE))} if run.config.exposed else None),
         "training_events": EVENTS - HELD_OUT,
