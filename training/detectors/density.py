@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from training.detectors.autoencoders import Autoencoder
-from training.detectors.feature_maps import SIMPLE
-from training.detectors.layers import softplus
+from training.detectors.layers import softplus, tilt
 from training.detectors.presets import TrainingConfig
 
 # A smaller mean squared error counts as this one, and its logarithm stays finite.
@@ -40,8 +39,7 @@ class DensityAutoencoder(Autoencoder):
         sums = torch.eye(config.components).repeat_interleave(width, dim=0)
         self.register_buffer("sums", -0.5 * sums)
         self.register_buffer("log_weights", torch.zeros(config.components))
-        weights = [-config.simplicity if name.startswith(SIMPLE) else 0.0 for name in names]
-        self.register_buffer("simplicity", torch.tensor(weights)[:, None])
+        self.register_buffer("simplicity", tilt(names, config.simplicity))
 
     @property
     def fitted(self) -> bool:

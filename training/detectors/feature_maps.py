@@ -55,8 +55,8 @@ class Jets(FeatureMap):
 
     squared: Tensor  # (14, 10), sums px^2 and py^2 of each jet into the first of its five quantities
     taken: Tensor  # (14, 10), copies m, tau1, tau2 and tau3 to the other four
-    combined: Tensor  # (10, 10), from the logarithms of the quantities to the mapped features
-    units: Tensor  # (10,), the mapped features of quantities of 1
+    combined: Tensor  # (10, k), from the logarithms of the quantities to the k mapped features
+    units: Tensor  # (k,), the mapped features of quantities of 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,16 +76,28 @@ class Jets(FeatureMap):
         )
         # Constants of the code: not in a checkpoint.
         both = torch.eye(2)
+        seen = [place for place, name in enumerate(Jets.names) if name in self.names]
         self.register_buffer("squared", torch.kron(both, squared), persistent=False)
         self.register_buffer("taken", torch.kron(both, taken), persistent=False)
-        self.register_buffer("combined", torch.kron(both, combined), persistent=False)
-        self.register_buffer("units", (-scales.log() @ combined).repeat(2), persistent=False)
+        self.register_buffer("combined", torch.kron(both, combined)[:, seen], persistent=False)
+        self.register_buffer("units", (-scales.log() @ combined).repeat(2)[seen], persistent=False)
 
     def forward(self, features: Tensor, origin: Tensor | float = 0.0) -> Tensor:
-        """Return the mapped features (batch, 10) of features (batch, 14), less origin (10,)."""
+        """Return the k mapped features (batch, k) of features (batch, 14), less origin (k,)."""
         bounded = features.clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)
         quantities = torch.addmm(features @ self.taken, bounded * bounded, self.squared)
         return torch.addmm(self.units - origin, quantities.clamp(min=TAU_FLOOR_GEV).log(), self.combined)
 
 
-FEATURE_MAPS: dict[str, type[FeatureMap]] = {"raw": RawFeatures, "substructure": Substructure, "jets": Jets}
+class Ratios(Jets):
+    """Logarithms of m/pT, tau21 and tau32 for both jets: independent of azimuth, and of any scale of energy."""
+
+    names = tuple(f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m_pt", *SIMPLE))
+
+
+FEATURE_MAPS: dict[str, type[FeatureMap]] = {
+    "raw": RawFeatures,
+    "substructure": Substructure,
+    "jets": Jets,
+    "ratios": Ratios,
+}

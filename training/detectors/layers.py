@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.detectors.feature_maps import SIMPLE
+
 # Beyond it softplus(x) is x in float32, and below it e^x is finite.
 LARGEST_EXPONENT = 80.0
 
@@ -16,6 +18,14 @@ def perceptron(widths: tuple[int, ...]) -> nn.Sequential:
     for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def tilt(names: tuple[str, ...], simplicity: float) -> Tensor:
+    """Return weights (k, 1) of standardised quantities that add `simplicity` for each deviation below the mean.
+
+    They are of tau21 and tau32 alone, and 0 elsewhere.
+    """
+    return torch.tensor([[-simplicity if name.startswith(SIMPLE) else 0.0] for name in names])
 
 
 def softplus(values: Tensor) -> Tensor:

@@ -11,6 +11,10 @@ T = TypeVar("T")
 
 MAX_LAYERS = 16
 
+# A quantum autoencoder has a qubit for each quantity of this map.
+QUANTUM_FEATURE_MAP = "ratios"
+QUBITS = 6
+
 
 def option(default: T, meaning: str, least: float | None = None, most: float | None = None) -> T:
     """Declare a field with its default, its meaning, which `train --help` prints, and its least and greatest value."""
@@ -22,8 +26,10 @@ class TrainingConfig:
     """Every option of a training; a run's folder and the exported artefact record all of them."""
 
     name: str = option("classic", "name of the model")
-    feature_map: Literal["raw", "substructure", "jets"] = option("raw", "what the model sees of the 14 features")
-    architecture: Literal["autoencoder", "variational", "density", "classifier"] = option(
+    feature_map: Literal["raw", "substructure", "jets", "ratios"] = option(
+        "raw", "what the model sees of the 14 features"
+    )
+    architecture: Literal["autoencoder", "variational", "density", "classifier", "quantum"] = option(
         "autoencoder", "kind of model"
     )
     hidden: tuple[int, ...] = option((64, 32), "widths of the encoder's layers, mirrored in the decoder", 1, 4096)
@@ -35,8 +41,16 @@ class TrainingConfig:
         15, "Gaussians in the density of latent vector and reconstruction error (density only)", 1, 1000
     )
     simplicity: float = option(
-        0.0, "score for each standard deviation of tau21 and tau32 below the mean (density only)", -1_000_000, 1_000_000
+        0.0,
+        "score for each standard deviation of tau21 and tau32 below the mean (density and quantum)",
+        -1_000_000,
+        1_000_000,
     )
+    solver: Literal["spectral", "variational"] = option(
+        "spectral", "how a circuit is found: as eigenvectors, or by training its angles (quantum only)"
+    )
+    circuit_layers: int = option(12, "layers of RY and CZ of a variational circuit (quantum only)", 1, 100)
+    trash_qubits: int = option(3, "qubits that compression leaves in |0> (quantum only)", 1, QUBITS - 1)
     epochs: int = option(50, "passes over the training part, at most", 1, 1_000_000)
     patience: int = option(8, "epochs without a better validation loss after which training stops", 1, 1_000_000)
     batch_size: int = option(512, "events in a step", 1, 2**31 - 1)
@@ -57,6 +71,11 @@ class TrainingConfig:
             return ModelClass.EXPOSED
         return ModelClass.STATED_PRIOR if self.simplicity else ModelClass.BACKGROUND_ONLY
 
+    @property
+    def passes(self) -> int:
+        """Passes over the training part, at most: one where the solution is a closed form."""
+        return 1 if self.architecture == "quantum" and self.solver == "spectral" else self.epochs
+
 
 def check_config(config: TrainingConfig) -> None:
     """Raise TrainingError, which names option, value and expectation, for a value that fit or export cannot use."""
@@ -72,6 +91,11 @@ def check_config(config: TrainingConfig) -> None:
             raise TrainingError(f"{declared.name} is {shown}, expected {least} to {most}")
         if get_origin(declared.type) is Literal and value not in get_args(declared.type):
             raise TrainingError(f"{declared.name} is {value!r}, expected one of {', '.join(get_args(declared.type))}")
+    if config.architecture == "quantum" and config.feature_map != QUANTUM_FEATURE_MAP:
+        raise TrainingError(
+            f"feature_map is {config.feature_map!r}, expected {QUANTUM_FEATURE_MAP!r} for architecture 'quantum': "
+            f"each of its {QUBITS} quantities has a qubit"
+        )
 
 
 def _each(value: Any) -> tuple[Any, ...]:
@@ -99,6 +123,16 @@ PRESETS = {
             epochs=6,
             batch_size=1024,
             learning_rate=2e-3,
+            schedule="cosine",
+        ),
+        # A quantum autoencoder of six qubits, simulated exactly: background only, without a prior.
+        TrainingConfig(
+            name="quantum",
+            feature_map="ratios",
+            architecture="quantum",
+            epochs=10,
+            batch_size=1024,
+            learning_rate=1e-2,
             schedule="cosine",
         ),
         # Exposed to a cocktail of simulated signals: background against anything with prongs.

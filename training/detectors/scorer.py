@@ -13,17 +13,19 @@ from training.detectors.classifier import Classifier
 from training.detectors.density import DensityAutoencoder
 from training.detectors.feature_maps import FEATURE_MAPS
 from training.detectors.presets import TrainingConfig
+from training.detectors.quantum import QuantumAutoencoder
 
 # Larger deviations are clipped: their squares could overflow.
 MAX_DEVIATIONS = 1e4
 
-Network = Autoencoder | VariationalAutoencoder | DensityAutoencoder | Classifier
+Network = Autoencoder | VariationalAutoencoder | DensityAutoencoder | Classifier | QuantumAutoencoder
 
 ARCHITECTURES: dict[str, type[Network]] = {
     "autoencoder": Autoencoder,
     "variational": VariationalAutoencoder,
     "density": DensityAutoencoder,
     "classifier": Classifier,
+    "quantum": QuantumAutoencoder,
 }
 
 

@@ -26,6 +26,7 @@ from service.model.artefact import (
 )
 from service.model.scorer import Scorer
 from training.detectors.presets import check_config
+from training.detectors.quantum import QuantumAutoencoder
 from training.detectors.scorer import AnomalyScorer
 from training.errors import EventsError, ExportError
 from training.events.events import FEATURE_NAMES, FEATURE_UNITS, digest, read_background
@@ -166,6 +167,7 @@ def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: N
             "best_epoch": run.best_epoch.epoch,
             "held_out_loss": run.best_epoch.validation_loss,
             "torch": str(torch.__version__),
+            **(scorer.network.facts if isinstance(scorer.network, QuantumAutoencoder) else {}),
         },
         data_sha256=run.source.sha256,
         code_version=code_version(),

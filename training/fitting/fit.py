@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.detectors.presets import TrainingConfig
+from training.detectors.quantum import QuantumAutoencoder
 from training.errors import TrainingError
 from training.evaluation.figures import draw, plot_learning_curve
 from training.files import atomic_write, write_files
@@ -52,7 +53,7 @@ def train(
     training, held_out = _standardised(run, features, device)
     exposed, exposed_held_out = _standardised(run, exposure[1], device) if exposure else (None, None)
     steps = -(-len(training) // config.batch_size)
-    with tqdm(total=config.epochs * steps, initial=len(run.curve) * steps, unit=" steps") as progress:
+    with tqdm(total=config.passes * steps, initial=len(run.curve) * steps, unit=" steps") as progress:
         while not run.finished:
             epoch = Epoch(
                 len(run.curve) + 1, _fit(run, training, exposed, progress), _validate(run, held_out, exposed_held_out)
@@ -88,12 +89,17 @@ def _fit(run: Run, training: Tensor, exposed: Tensor | None, progress: "tqdm[Any
     Each step of an exposed training draws as many signal events, of (m, k), as it has background events.
     """
     run.scorer.train()
+    network = run.scorer.network
+    if isinstance(network, QuantumAutoencoder) and network.spectral:
+        network.fit_density(training, run.config.seed)
+        progress.update(progress.total)
+        return network.loss(training).item()
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(run.config, len(run.curve))
     total = 0.0
     for rows in torch.randperm(len(training)).split(run.config.batch_size):  # type: ignore[no-untyped-call]
         drawn = () if exposed is None else (exposed[torch.randint(len(exposed), (len(rows),))],)
-        loss = run.scorer.network.loss(training[rows.to(training.device)], *drawn)
+        loss = network.loss(training[rows.to(training.device)], *drawn)
         run.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         run.optimiser.step()

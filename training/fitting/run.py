@@ -13,6 +13,7 @@ from torch import Tensor
 from service.model.artefact import MAX_BYTES, MAX_METADATA_BYTES
 from training.detectors.density import DensityAutoencoder
 from training.detectors.presets import TrainingConfig, check_config
+from training.detectors.quantum import QuantumAutoencoder
 from training.detectors.scorer import AnomalyScorer
 from training.errors import CheckpointError, EventsError
 from training.events.events import LABEL, background_features, digest, read_events
@@ -89,13 +90,13 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or `patience` epochs passed without improvement."""
-        return len(self.curve) >= self.config.epochs or self.epochs_since_best >= self.config.patience
+        return len(self.curve) >= self.config.passes or self.epochs_since_best >= self.config.patience
 
     @property
     def lacks_density(self) -> bool:
         """Whether the best weights still need a density to score by."""
         network = self._best().network
-        return isinstance(network, DensityAutoencoder) and not network.fitted
+        return isinstance(network, DensityAutoencoder | QuantumAutoencoder) and not network.fitted
 
     def best_scorer(self) -> AnomalyScorer:
         """Return the detector at its lowest validation loss, on the CPU and ready to score.
@@ -112,7 +113,7 @@ class Run:
     def fit_density(self, training: Tensor) -> None:
         """Complete the best weights with the density of training values (n, k), where the network has one."""
         scorer = self._best()
-        if isinstance(scorer.network, DensityAutoencoder):
+        if isinstance(scorer.network, DensityAutoencoder | QuantumAutoencoder):
             scorer.network.fit_density(training.cpu(), self.config.seed)
             self.best = scorer.state_dict()
 

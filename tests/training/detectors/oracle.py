@@ -12,6 +12,7 @@ from tests.training import samples
 from training.detectors.density import ERROR_FLOOR, DensityAutoencoder
 from training.detectors.feature_maps import MASS_FLOOR_GEV, MAX_MOMENTUM_GEV, PT_FLOOR_GEV, TAU_FLOOR_GEV
 from training.detectors.presets import TrainingConfig
+from training.detectors.quantum import PROBABILITY_FLOOR, QuantumAutoencoder
 from training.detectors.scorer import MAX_DEVIATIONS, AnomalyScorer
 
 RTOL = 1e-4
@@ -21,6 +22,9 @@ DENSITY = TrainingConfig(
     feature_map="jets", architecture="density", hidden=(8, 6), latent=2, components=4, simplicity=2.0
 )
 CLASSIFIER = TrainingConfig(feature_map="jets", architecture="classifier", hidden=(8, 4))
+QUANTUM = TrainingConfig(
+    feature_map="ratios", architecture="quantum", solver="variational", circuit_layers=3, trash_qubits=2, simplicity=0.5
+)
 CONFIGS = {
     "classic": TrainingConfig(),
     "variational": TrainingConfig(architecture="variational", latent=8, kl_weight=0.3),
@@ -30,6 +34,8 @@ CONFIGS = {
     "density": DENSITY,
     "density-raw": TrainingConfig(architecture="density", hidden=(8,), latent=3, components=2),
     "classifier": CLASSIFIER,
+    "quantum": QUANTUM,
+    "spectral": TrainingConfig(feature_map="ratios", architecture="quantum"),
 }
 
 EVENTS = np.concatenate([samples.background(40, seed=3), samples.signal(20), samples.degenerate()])
@@ -46,7 +52,7 @@ def untrained(config: TrainingConfig, seed: int = 1) -> AnomalyScorer:
     scorer = AnomalyScorer(config)
     background = torch.from_numpy(samples.background(500))
     scorer.scaler.fit(scorer.feature_map(background))
-    if isinstance(scorer.network, DensityAutoencoder):
+    if isinstance(scorer.network, DensityAutoencoder | QuantumAutoencoder):
         scorer.network.fit_density(scorer.standardise(background), seed)
     return scorer.eval()
 
@@ -94,6 +100,7 @@ def slow_map(features: Sequence[float], name: str) -> list[float]:
         pt = max(math.sqrt(px**2 + py**2), PT_FLOOR_GEV)
         quantities = {
             "jets": (mass / pt, tau1 / mass, tau2 / tau1, tau3 / tau2, pt),
+            "ratios": (mass / pt, tau2 / tau1, tau3 / tau2),
             "substructure": (mass, tau1, tau2 / tau1, tau3 / tau2),
         }
         mapped += [math.log(quantity) for quantity in quantities[name]]
@@ -122,6 +129,38 @@ def slow_log_density(scorer: AnomalyScorer, point: Sequence[float]) -> float:
     return largest + math.log(sum(math.exp(exponent - largest) for exponent in exponents))
 
 
+def slow_log_odds(scorer: AnomalyScorer, config: TrainingConfig, values: Sequence[float]) -> float:
+    """Return ln of infidelity / fidelity of one event, from products of cosines and the detector's rotation."""
+    rotation = scorer.state_dict()["network.rotation"].tolist()
+    halves = [(math.pi / 2 + math.atan(value)) / 2 for value in values]
+    encoded = []
+    for state in range(len(rotation)):
+        amplitude = 1.0
+        for qubit, half in enumerate(halves):
+            set_ = state >> (len(halves) - 1 - qubit) & 1
+            amplitude *= math.sin(half) if set_ else math.cos(half)
+        encoded.append(amplitude)
+    fidelity = infidelity = 0.0
+    for state in range(len(rotation)):
+        amplitude = 0.0
+        for before, row in zip(encoded, rotation, strict=True):
+            amplitude += before * row[state]
+        if state % 2**config.trash_qubits == 0:
+            fidelity += amplitude**2
+        else:
+            infidelity += amplitude**2
+    return math.log(max(infidelity, PROBABILITY_FLOOR) / max(fidelity, PROBABILITY_FLOOR))
+
+
+def slow_tilt(scorer: AnomalyScorer, config: TrainingConfig, values: Sequence[float]) -> float:
+    """Return what simplicity adds to the score of standardised values."""
+    tilt = 0.0
+    for name, value in zip(scorer.feature_map.names, values, strict=True):
+        if "tau21" in name or "tau32" in name:
+            tilt -= config.simplicity * value
+    return tilt
+
+
 def slow_score(scorer: AnomalyScorer, config: TrainingConfig, features: Sequence[float]) -> float:
     """Return the anomaly score of one event by its definition."""
     values = []
@@ -131,6 +170,8 @@ def slow_score(scorer: AnomalyScorer, config: TrainingConfig, features: Sequence
     if config.architecture == "classifier":
         (logit,) = slow_perceptron(values, layers(scorer, "layers"))
         return slow_softplus(logit)
+    if config.architecture == "quantum":
+        return slow_softplus(slow_tilt(scorer, config, values) + slow_log_odds(scorer, config, values))
     latent = slow_perceptron(values, layers(scorer, "encoder"))
     divergence = 0.0
     if config.architecture == "variational":
@@ -141,9 +182,6 @@ def slow_score(scorer: AnomalyScorer, config: TrainingConfig, features: Sequence
     reconstructed = slow_perceptron(latent, layers(scorer, "decoder"))
     error = sum((one - other) ** 2 for one, other in zip(reconstructed, values, strict=True)) / len(values)
     if config.architecture == "density":
-        tilt = 0.0
-        for name, value in zip(scorer.feature_map.names, values, strict=True):
-            if "tau21" in name or "tau32" in name:
-                tilt -= config.simplicity * value
+        tilt = slow_tilt(scorer, config, values)
         return slow_softplus(tilt - slow_log_density(scorer, [*latent, math.log(max(error, ERROR_FLOOR))]))
     return float(error + config.kl_weight * divergence)

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from tests.training.detectors.oracle import EVENTS, slow_map
-from training.detectors.feature_maps import FEATURE_MAPS, Jets, RawFeatures, Substructure
+from training.detectors.feature_maps import FEATURE_MAPS, Jets, Ratios, RawFeatures, Substructure
 from training.events.events import FEATURE_NAMES
 
 
 @pytest.mark.parametrize("name", FEATURE_MAPS)
 def test_the_feature_map_is_the_slow_one(name: str) -> None:
-    """Raw features pass unchanged; substructure is four logarithms for each jet, and jets are five."""
+    """Raw features pass unchanged; substructure is four logarithms for each jet, jets five, ratios three."""
     feature_map, features = FEATURE_MAPS[name](), torch.from_numpy(EVENTS)
     expected = [slow_map(event, name) for event in EVENTS.astype(np.float64).tolist()]
     mapped = feature_map(features)
@@ -31,4 +31,8 @@ def test_features_are_named_in_order() -> None:
     assert Jets.names == (
         *("ln_m_ptj1", "ln_tau1_mj1", "ln_tau21j1", "ln_tau32j1", "ln_ptj1"),
         *("ln_m_ptj2", "ln_tau1_mj2", "ln_tau21j2", "ln_tau32j2", "ln_ptj2"),
+    )
+    assert Ratios.names == (
+        *("ln_m_ptj1", "ln_tau21j1", "ln_tau32j1"),
+        *("ln_m_ptj2", "ln_tau21j2", "ln_tau32j2"),
     )

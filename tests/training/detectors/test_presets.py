@@ -21,6 +21,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": "my model"}, "name is 'my model', expected 1 to 100 visible ASCII characters without spaces"),
     ({"name": "Modèle"}, "name is 'Modèle', expected 1 to 100 visible ASCII"),
     ({"name": ""}, "name is '', expected 1 to 100 visible ASCII"),
+    ({"feature_map": "ratios", "architecture": "quantum", "trash_qubits": 6}, "trash_qubits is 6, expected 1 to 5"),
+    ({"architecture": "quantum"}, "feature_map is 'raw', expected 'ratios' for architecture 'quantum': each of its 6"),
     ({"schedule": "other"}, "schedule is 'other', expected one of constant, cosine"),
 ]
 
@@ -49,7 +51,8 @@ def test_a_preference_put_in_by_hand_makes_another_class() -> None:
     """The shipped default says that it has a prior, and is of background alone without it; exposure tells itself."""
     assert PRESETS["density"].model_class == "background + stated prior"
     assert replace(PRESETS["density"], simplicity=0.0).model_class == "background only"
+    assert replace(PRESETS["quantum"], simplicity=1.0).model_class == "background + stated prior"
     assert PRESETS["exposed"].model_class == "exposed to signals"
-    assert {PRESETS[name].model_class for name in ("classic", "variational", "substructure")} == {
+    assert {PRESETS[name].model_class for name in ("classic", "variational", "substructure", "quantum")} == {
         ModelClass.BACKGROUND_ONLY
     }

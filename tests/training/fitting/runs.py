@@ -26,6 +26,15 @@ CONFIGS = {
     "density": replace(
         QUICK, feature_map="jets", architecture="density", latent=2, components=4, simplicity=2.0, schedule="cosine"
     ),
+    "quantum": replace(
+        QUICK,
+        feature_map="ratios",
+        architecture="quantum",
+        solver="variational",
+        circuit_layers=2,
+        learning_rate=0.02,
+        schedule="cosine",
+    ),
     "classifier": replace(QUICK, feature_map="jets", architecture="classifier"),
 }
 

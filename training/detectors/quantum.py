@@ -1,0 +1,158 @@
+"""A quantum autoencoder of a few qubits, simulated exactly: the anomaly score is -ln of the fidelity of compression.
+
+Each quantity turns a qubit of its own, and a fixed orthogonal matrix follows. An event is compressed well when the last
+qubits, the trash, end in |0...0> (Romero, Olson and Aspuru-Guzik, arXiv:1612.02806). Rotations about y and controlled Z
+gates keep all amplitudes real: n qubits are 2^n real numbers.
+"""
+
+import math
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from training.detectors.layers import softplus, tilt
+from training.detectors.presets import TrainingConfig
+
+# A smaller probability counts as this one. It comes from amplitudes that float32 knows to 1e-7, and would be noise.
+PROBABILITY_FLOOR = 1e-6
+
+# Events whose amplitudes are in memory at once while the density matrix is added up.
+CHUNK_EVENTS = 65_536
+
+
+class QuantumAutoencoder(nn.Module):
+    """A qubit for each standardised value; anomalies leave the trash qubits in another state than |0...0>.
+
+    With one encoding layer the mean infidelity depends on the training events through their mean density matrix alone.
+    The projector on its leading eigenvectors has the lowest mean infidelity of all circuits: the solver `spectral`
+    takes these, and `variational` trains the angles of a circuit and reports how far it stays above that bound.
+    """
+
+    choices: Tensor  # (2 n, 2^n), from (asinh z, ln r) of each value to the logarithms of the amplitudes
+    outcomes: Tensor  # (2^n, 2), adds up the probabilities of another state of the trash, and of |0...0>
+    rotation: Tensor  # (2^n, 2^n), amplitudes of the encoded event to those after the circuit; zero until fitted
+    mean_infidelity: Tensor  # of the training events
+    spectral_bound: Tensor  # the lowest mean infidelity that any circuit can have on them
+    simplicity: Tensor  # (n, 1), score for each standard deviation
+
+    def __init__(self, names: tuple[str, ...], config: TrainingConfig) -> None:
+        super().__init__()
+        qubits = len(names)
+        self.spectral = config.solver == "spectral"
+        self.angles = nn.Parameter(2 * math.pi * torch.rand(0 if self.spectral else config.circuit_layers + 1, qubits))
+        signs = 2.0 * bits(qubits) - 1.0
+        kept = (torch.arange(2**qubits) % 2**config.trash_qubits == 0).float()
+        # Constants of the code: not in a checkpoint.
+        choices = torch.cat([0.5 * signs.T, torch.full_like(signs.T, -0.5)])
+        self.register_buffer("choices", choices, persistent=False)
+        self.register_buffer("outcomes", torch.stack([1.0 - kept, kept], dim=1), persistent=False)
+        self.register_buffer("rotation", torch.zeros(2**qubits, 2**qubits))
+        self.register_buffer("mean_infidelity", torch.zeros(()))
+        self.register_buffer("spectral_bound", torch.zeros(()))
+        self.register_buffer("simplicity", tilt(names, config.simplicity))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the matrix that events are scored with is known, and the bound."""
+        return bool(self.rotation.any())
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What the card says of the circuit."""
+        layers, qubits = max(len(self.angles) - 1, 0), self.angles.shape[1]
+        circuit = {} if self.spectral else {"circuit_depth": 3 * layers + 2, "cz_gates": qubits * layers}
+        infidelity, bound = self.mean_infidelity.item(), self.spectral_bound.item()
+        return {
+            "qubits": qubits,
+            **circuit,
+            "mean_infidelity": infidelity,
+            "spectral_bound": bound,
+            "gap_to_bound": infidelity - bound,
+        }
+
+    def loss(self, values: Tensor) -> Tensor:
+        """Return the mean infidelity of values (batch, n): a scalar."""
+        rotation = self.rotation if self.spectral else circuit(self.angles).T
+        return self._probabilities(values, rotation)[:, 0].mean()
+
+    def fit_density(self, values: Tensor, seed: int) -> None:  # noqa: ARG002 (nothing is drawn)
+        """Take the mean density matrix of values (m, n), its bound and, by the spectral solver, its eigenvectors."""
+        with torch.no_grad():
+            density = torch.zeros_like(self.rotation, dtype=torch.float64, device="cpu")
+            for chunk in torch.split(values, CHUNK_EVENTS):
+                amplitudes = self.encode(chunk).cpu().double()
+                density += amplitudes.T @ amplitudes / len(values)
+            kept = self.outcomes[:, 1].cpu().bool()
+            eigenvalues, vectors = torch.linalg.eigh(density)  # in ascending order
+            rotation = circuit(self.angles.cpu().double()).T
+            if self.spectral:
+                # A sign for each eigenvector that does not depend on the library that found it.
+                vectors *= vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True)).sign()
+                rotation[:, ~kept], rotation[:, kept] = vectors[:, : -int(kept.sum())], vectors[:, -int(kept.sum()) :]
+            fidelity = torch.einsum("ik,ij,jk->", rotation[:, kept], density, rotation[:, kept])
+            self.rotation.copy_(rotation)
+            self.mean_infidelity.copy_(1.0 - fidelity)
+            self.spectral_bound.copy_(eigenvalues[: -int(kept.sum())].sum())
+
+    def score(self, values: Tensor) -> Tensor:
+        """Return softplus of ln(infidelity / fidelity) + simplicity of each row of values (batch, n): (batch,).
+
+        Without simplicity this is -ln fidelity, which is as well conditioned near 0 as far out.
+        """
+        logarithms = self._probabilities(values, self.rotation).clamp(min=PROBABILITY_FLOOR).log()
+        odds = torch.addmm(values @ self.simplicity, logarithms, logarithms.new_tensor([[1.0], [-1.0]]))
+        return softplus(odds).squeeze(1)
+
+    def encode(self, values: Tensor) -> Tensor:
+        """Return the amplitudes of qubits turned by RY(pi/2 + atan z) from |0> for values z (batch, n): (batch, 2^n).
+
+        With u = z/sqrt(1 + z^2) a qubit has the amplitudes c = sqrt((1 - u)/2) and s = sqrt((1 + u)/2). For
+        r = sqrt(1 + z^2) their logarithms are (-asinh z - ln 2r)/2 and (asinh z - ln 2r)/2, which do not cancel.
+        """
+        radius = (values * values + 1.0).sqrt()
+        arsinh = values.sign() * (values.abs() + radius).log()
+        normalisation = values.new_tensor(-0.5 * values.shape[1] * math.log(2.0))
+        return torch.addmm(normalisation, torch.cat([arsinh, radius.log()], dim=1), self.choices).exp()
+
+    def _probabilities(self, values: Tensor, rotation: Tensor) -> Tensor:
+        """Return the probabilities that the trash is not, and is, in |0...0> for values (batch, n): (batch, 2)."""
+        amplitudes = self.encode(values) @ rotation
+        # A product and no sum, which would add a row's terms in an order that depends on the row's place in the batch.
+        return (amplitudes * amplitudes) @ self.outcomes
+
+
+def circuit(angles: Tensor) -> Tensor:
+    """Return the matrix of RY on every qubit, and of a ring of CZ and RY again for each layer: (2^n, 2^n).
+
+    The angles are (layers + 1, n), or (0, n) for no gate at all. Qubit 0 is the first bit of an amplitude's index.
+    """
+    qubits = angles.shape[1]
+    matrix = torch.eye(2**qubits, dtype=angles.dtype, device=angles.device)
+    signs = torch.stack([cz_signs(qubits, pair) for pair in ring(qubits)]).prod(dim=0).to(matrix)
+    for layer, turns in enumerate(angles):
+        matrix = rotations(turns) @ (matrix if layer == 0 else signs[:, None] * matrix)
+    return matrix
+
+
+def rotations(turns: Tensor) -> Tensor:
+    """Return the matrix of RY on every qubit, by its angle of turns (n,): (2^n, 2^n)."""
+    cos, sin = (turns / 2).cos(), (turns / 2).sin()
+    of_each = torch.stack([torch.stack([cos, -sin]), torch.stack([sin, cos])]).permute(2, 0, 1)
+    together: Tensor = reduce(torch.kron, of_each)
+    return together
+
+
+def ring(qubits: int) -> list[tuple[int, int]]:
+    """Return the neighbours in a ring of an even number of qubits, in an order of depth 2."""
+    return [(qubit, (qubit + 1) % qubits) for first in (0, 1) for qubit in range(first, qubits, 2)]
+
+
+def cz_signs(qubits: int, pair: tuple[int, int]) -> Tensor:
+    """Return the diagonal of CZ on two of the qubits: (2^n,)."""
+    return 1.0 - 2.0 * bits(qubits)[:, pair].prod(dim=1)
+
+
+def bits(qubits: int) -> Tensor:
+    """Return the bits of each basis state, the first qubit first: (2^n, n)."""
+    return (torch.arange(2**qubits)[:, None] >> torch.arange(qubits - 1, -1, -1) & 1).float()
