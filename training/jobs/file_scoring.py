@@ -102,8 +102,8 @@ def score_file(work: Work, file: Path, whole: bool = False) -> Outcome:
     """
     path, output = work.base / file, work.output(file)
     try:
-        origin = work.origin(file)
         while True:
+            origin = work.origin(file)
             if (found := work.finished(file, origin)) is not None:
                 outcome = Outcome(file, found.rows)
                 break

@@ -7,7 +7,6 @@ processes and the interruptions. To repeat a call is to resume it.
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,8 +73,8 @@ def _make_missing(folder: Path, parts: Sequence[Part], engine: Engine, unit: str
     total, left = (sum(part.events if unit is None else 1 for part in some) for some in (parts, missing))
     with tqdm(total=total, initial=total - left, unit=f" {unit or 'events'}", smoothing=0.05) as progress:
         try:
-            with closing(compute(partial(_make_file, folder.absolute()), missing, engine)) as made:
-                for events in made:
+            with engine.start() as workers:
+                for events in compute(partial(_make_file, folder.absolute()), missing, workers):
                     progress.update(events if unit is None else 1)
         except BrokenProcessPool as error:
             raise PartsError(

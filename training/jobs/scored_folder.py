@@ -3,18 +3,18 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
 from training.errors import EventsError, PartsError, explained
 from training.files import atomic_write
-from training.jobs.engines.engine import Engine
+from training.jobs.engines.engine import Engine, Workers
 from training.jobs.engines.local import require_main_guard
 from training.jobs.file_scoring import PARTS, RETRY_S, Outcome, Work, score_file, score_part
 from training.jobs.pool import compute
@@ -25,9 +25,6 @@ SCORED, FAILED = "scored", "failed"  # outcomes
 
 _log = logging.getLogger(__name__)
 
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
-
 
 def score_files(work: Work, files: Sequence[Path], engine: Engine) -> dict[Path, str]:
     """Score each file that is not finished, with a progress bar in events; return why, for each that failed.
@@ -37,20 +34,16 @@ def score_files(work: Work, files: Sequence[Path], engine: Engine) -> dict[Path,
     """
     require_main_guard()
     (work.folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    with _progress(work, len(files)) as progress:
-        with _computed(partial(score_file, work), files, engine) as outcomes:
-            for outcome in outcomes:
-                progress.add(outcome)
-        if long := progress.long:
-            parts = ((outcome.file, index) for outcome in long for index in range(outcome.parts))
-            with _computed(partial(score_part, work), parts, engine) as scored:
-                for rows in scored:
-                    progress.bar.update(rows)
-            with _computed(partial(score_file, work, whole=True), [one.file for one in long], engine) as outcomes:
-                for outcome in outcomes:
-                    progress.end(outcome)
-            with suppress(OSError):  # it has parts of a file that failed
-                (work.folder / PARTS).rmdir()
+    with _progress(work, len(files)) as progress, _started(engine) as workers:
+        for outcome in compute(partial(score_file, work), files, workers):
+            progress.add(outcome)
+        parts = ((outcome.file, index) for outcome in progress.long for index in range(outcome.parts))
+        for rows in compute(partial(score_part, work), parts, workers):
+            progress.bar.update(rows)
+        for outcome in compute(partial(score_file, work, whole=True), [one.file for one in progress.long], workers):
+            progress.end(outcome)
+    with suppress(OSError):  # there is none, or it has parts of a file that failed
+        (work.folder / PARTS).rmdir()
     return progress.failures
 
 
@@ -99,12 +92,10 @@ def _progress(work: Work, files: int) -> Iterator[_Progress]:
 
 
 @contextmanager
-def _computed(
-    task: Callable[[Argument], Result], arguments: Iterable[Argument], engine: Engine
-) -> Iterator[Iterator[Result]]:
+def _started(engine: Engine) -> Iterator[Workers]:
     try:
-        with closing(compute(task, arguments, engine)) as results:
-            yield results
+        with engine.start() as workers:
+            yield workers
     except BrokenProcessPool as error:
         raise PartsError(
             "A process was killed while it scored a file, perhaps because memory ran out; what is finished is kept. "
@@ -119,10 +110,19 @@ def write_manifest(work: Work, files: Sequence[Path], facts: Mapping[str, Any]) 
     this one waits.
     """
     work.folder.mkdir(parents=True, exist_ok=True)
+    _warn_of_other_outputs(work, files)
     while True:
         with suppress(BlockingIOError):
             return _write_manifest(work, files, facts)
         time.sleep(RETRY_S)
+
+
+def _warn_of_other_outputs(work: Work, files: Sequence[Path]) -> None:
+    """Log what else is in the folder, as the output of a file that was renamed: its events would count twice."""
+    outputs = {work.output(file).name for file in files}
+    if others := sorted(path for path in work.folder.glob("[!._]*") if path.name not in outputs):
+        which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1:,} more are"
+        _log.warning("%s of none of these files, and readers of the folder read that too: remove it", which)
 
 
 def _write_manifest(work: Work, files: Sequence[Path], facts: Mapping[str, Any]) -> dict[Path, str]:

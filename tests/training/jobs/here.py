@@ -14,9 +14,13 @@ Result = TypeVar("Result")
 class Here:
     """One worker, which is the process itself."""
 
+    def __init__(self) -> None:
+        self.starts = 0
+
     @contextmanager
     def start(self) -> Iterator[Workers]:
-        """Have the worker."""
+        """Have the worker, and count how often."""
+        self.starts += 1
         yield Workers(_Executor(), 1)
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,8 @@ from training.jobs.engines.local import Local, require_main_guard
 from training.jobs.pool import compute
 
 require_main_guard()
-print(list(compute(abs, [-1, -2], Local(2))))
+with Local(2).start() as workers:
+    print(list(compute(abs, [-1, -2], workers)))
 """
 
 
@@ -51,35 +51,36 @@ def assert_ended(process: int) -> None:
 def test_every_result_comes_once() -> None:
     """Results come in any order, and those of tasks do not depend on how many processes there are."""
     for processes in (1, 2):
-        assert sorted(compute(abs, range(-200, 0), Local(processes))) == list(range(1, 201))
-    assert list(compute(abs, [], Local(2))) == []
+        with Local(processes).start() as workers:
+            assert sorted(compute(abs, range(-200, 0), workers)) == list(range(1, 201))
+            assert list(compute(abs, [], workers)) == []
 
 
 def test_arguments_are_read_as_the_work_proceeds() -> None:
     """Any number of arguments needs no more memory: those of the tasks in flight are read, and no others."""
     arguments = itertools.count()
-    with closing(compute(abs, arguments, Local(1))) as results:
-        taken = list(itertools.islice(results, 100))
+    with Local(1).start() as workers:
+        taken = list(itertools.islice(compute(abs, arguments, workers), 100))
     assert len(set(taken)) == len(taken)
     assert next(arguments) <= len(taken) + TASKS_PER_PROCESS
 
 
 def test_what_a_task_raises_is_raised_here() -> None:
     """The error arrives as it was raised."""
-    with pytest.raises(ZeroDivisionError), closing(compute((1).__truediv__, [0], Local(1))) as results:
-        list(results)
+    with pytest.raises(ZeroDivisionError), Local(1).start() as workers:
+        list(compute((1).__truediv__, [0], workers))
 
 
 def test_a_killed_process_is_an_error() -> None:
     """A process that the system kills, as for want of memory, ends the work with an error."""
-    with pytest.raises(BrokenProcessPool), closing(compute(kill, [0, 1], Local(1))) as results:
-        list(results)
+    with pytest.raises(BrokenProcessPool), Local(1).start() as workers:
+        list(compute(kill, [0, 1], workers))
 
 
-def test_processes_end_with_the_iterator() -> None:
-    """To leave the iterator early ends the tasks under way at once."""
-    with closing(compute(process_of, [0, 10 * TIMEOUT_S], Local(1))) as results:
-        process = next(results)
+def test_processes_end_with_the_context() -> None:
+    """To leave it early ends the tasks under way at once."""
+    with Local(1).start() as workers:
+        process = next(compute(process_of, [0, 10 * TIMEOUT_S], workers))
     assert_ended(process)
 
 
@@ -92,8 +93,8 @@ def test_an_interrupt_that_python_drops_ends_the_work(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     seen: list[object] = []
-    with pytest.raises(KeyboardInterrupt), stoppable(), closing(compute(abs, range(100), Local(1))) as results:
-        seen.extend((result, repr(Interrupting())) for result in results)
+    with pytest.raises(KeyboardInterrupt), stoppable(), Local(1).start() as workers:
+        seen.extend((result, repr(Interrupting())) for result in compute(abs, range(100), workers))
     assert len(seen) == 1
 
 

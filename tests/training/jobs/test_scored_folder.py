@@ -1,6 +1,7 @@
 """Many files are scored as one is, each once, and what is not scored is named."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -131,7 +132,9 @@ def test_a_long_file_is_scored_in_parts_to_the_same_bytes(artefact: Path, tmp_pa
     assert [name.endswith("part-000001.npy") for name in before] == [True]
     assert score_part(parts, (file, 1)) == ROWS_PER_CHUNK + 1000
     assert changed(before, parts.folder) == set()
-    assert score_files(parts, [file], HERE) == {}
+    engine = Here()
+    assert score_files(parts, [file], engine) == {}
+    assert engine.starts == 1  # which may take seconds
     assert contents(parts.folder) == contents(whole.folder)
     assert {path.name for path in parts.folder.iterdir()} == {"0.parquet", FOLDER}
 
@@ -259,6 +262,46 @@ def test_two_calls_at_once_share_a_folder(artefact: Path, tmp_path: Path) -> Non
         assert list(threads.map(lambda _: score_files(work, files, HERE), range(2))) == [{}, {}]
     assert contents(work.folder) == contents(alone.folder)
     assert manifest(work, files) == manifest(alone, files)
+
+
+def test_a_file_that_changes_while_it_is_read_fails(artefact: Path, tmp_path: Path) -> None:
+    """Its output may be of both versions and does not count; the next call scores what is there then."""
+    file, other = tmp_path / "events.h5", samples.written(tmp_path / "other.h5", samples.background(9))
+    frame = pd.DataFrame(samples.background(5), columns=list(FEATURE_NAMES))
+    frame.assign(weight=1.0).to_hdf(file, key="df")
+    work = work_of(artefact, tmp_path / "scored")
+
+    class Replacing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "column 'weight'" in record.getMessage():  # so the file is open
+                other.replace(file)
+
+    handler = Replacing()
+    logging.getLogger("training").addHandler(handler)
+    try:
+        failures = score_files(work, [file], HERE)
+    finally:
+        logging.getLogger("training").removeHandler(handler)
+    assert failures == {file: "was changed while it was read. Repeat the command."}
+    assert write_manifest(work, [file], {}) == failures
+    assert score_files(work, [file], HERE) == {}
+    assert manifest(work, [file])["events"] == len(pd.read_parquet(work.output(file))) == 9
+
+
+def test_outputs_of_other_files_are_named(artefact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The output of a file that was renamed stays, and a reader of the folder would count its events twice."""
+    files = some_files(tmp_path / "events", 3)
+    work = work_of(artefact, tmp_path / "scored")
+    score_files(work, files, HERE)
+    manifest(work, files)
+    assert caplog.messages == []
+    renamed = [file.rename(file.with_stem(f"new-{file.stem}")) for file in files[:2]]
+    score_files(work, [*renamed, files[2]], HERE)
+    manifest(work, [*renamed, files[2]])
+    assert caplog.messages == [
+        f"{work.output(files[0])} and 1 more are of none of these files, and readers of the folder read that too: "
+        "remove it"
+    ]
 
 
 def test_a_manifest_waits_for_another_call(artefact: Path, tmp_path: Path) -> None:
