@@ -18,12 +18,15 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.detectors.detectors import Detector, needs_exposure, plan
+from benchmarks.detectors.detectors import TILT_ALONE, Detector, KnownDirection, Planned, needs_exposure, plan
 from benchmarks.detectors.figures import plot_aucs, plot_curves
-from benchmarks.detectors.results import Comparison, leaders, measure, render, sizes
+from benchmarks.detectors.page import render
+from benchmarks.detectors.results import Comparison, leaders, measure, sizes
 from benchmarks.detectors.samples import ComparisonEvents, Files, read_files
+from benchmarks.detectors.tilt import with_tilt
 from training.commands.arguments import add_processes_option, input_file
 from training.detectors.presets import PRESETS
+from training.evaluation.metrics import ENOUGH_BACKGROUND
 from training.evaluation.samples import require_different_names
 from training.files import require_folder, write_files
 from training.jobs.engines.local import Local
@@ -79,26 +82,36 @@ def scores(detector: Detector, seed: int, n_events: int, files: Files) -> Scores
 def compare(events: ComparisonEvents, files: Files, seeds: int, processes: int, folder: Path) -> None:
     """Train, score, and write comparison.md, comparison.json and figures into a folder, with its parts in parts/."""
     planned = [
-        (line, sample, [scores(detector, seed, len(events.scored), files) for seed in range(1, n_seeds + 1)])
-        for line, sample, detector in plan(events)
-        for n_seeds in (seeds if detector.varies else 1,)
+        (one, [scores(one.detector, seed, len(events.scored), files) for seed in range(1, n_seeds + 1)])
+        for one in plan(events)
+        for n_seeds in (seeds if one.detector.varies else 1,)
     ]
     manifest = {"sha256": files.sha256(), "versions": {library: version(library) for library in LIBRARIES}}
     parts = folder / "parts"
-    needed = dict.fromkeys(part for *_, some in planned for part in some)  # samples share parts
+    needed = dict.fromkeys(part for _, some in planned for part in some)  # samples share parts
     make_parts(parts, list(needed), manifest, Local(processes), unit="detectors")
 
     def load(part: Scores) -> NDArray[np.float64]:
         return read_part(parts / part.name, part.events).astype(np.float64)
 
+    tilts = load(scores(KnownDirection(TILT_ALONE), 1, len(events.scored), files))
+
+    def load_tilted(one: Planned, part: Scores) -> NDArray[np.float64]:
+        learned = load(part)
+        return with_tilt(learned, one.detector.unit, tilts, events.samples[0].background) if one.tilted else learned
+
     samples = {sample.name: sample for sample in events.samples}
-    results = [measure(line, samples[name], [load(part) for part in some]) for line, name, some in planned]
-    comparison = Comparison(len(events.background), **manifest, samples=sizes(events), results=results)
-    best = leaders(results)
-    first = {(line, name): some[0] for line, name, some in planned if line in best}
-    figures = {"auc.png": plot_aucs(results)}
+    results = [
+        measure(one.line, samples[one.sample], [load_tilted(one, part) for part in some]) for one, some in planned
+    ]
+    comparison = Comparison(
+        len(events.background), ENOUGH_BACKGROUND, **manifest, samples=sizes(events), results=results
+    )
+    best = leaders(results, comparison.signals)
+    first = {(one.line, one.sample): (one, some[0]) for one, some in planned if one.line in best}
+    figures = {"auc.png": plot_aucs(results, comparison.signals)}
     for sample in events.samples:
-        shown = {line: load(first[line, sample.name]) for line in best if (line, sample.name) in first}
+        shown = {line: load_tilted(*first[line, sample.name]) for line in best if (line, sample.name) in first}
         scored = {line: (one[sample.background], one[sample.signal]) for line, one in shown.items()}
         figures[f"roc-{sample.name}.png"] = plot_curves(scored)
     document = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"

@@ -1,6 +1,6 @@
 """The detectors of a comparison: presets, public detectors and references, each in the class of what it knows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,16 +12,16 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 
 from benchmarks.detectors.references import (
     PUBLIC_DETECTORS,
     SUPERVISED_BACKGROUND,
     boosted_trees,
-    negative_tau21_sum,
+    negative_ratio_sum,
+    squared_mahalanobis,
 )
-from benchmarks.detectors.samples import ComparisonEvents
-from training.detectors.feature_maps import FEATURE_MAPS
+from benchmarks.detectors.samples import ComparisonEvents, standardise
+from benchmarks.detectors.tilt import VIEW, Unit, tilt
 from training.detectors.presets import PRESETS, TrainingConfig
 from training.events.events import digest
 from training.fitting.fit import train
@@ -29,8 +29,11 @@ from training.fitting.run import Exposure, Source
 
 Floats = NDArray[np.float64]
 
-VIEWS = ("raw", PRESETS["density"].feature_map)
+VIEWS = ("raw", VIEW)
 """The feature maps that public detectors get: none, and that of the shipped model."""
+
+TILT_ALONE = "tilt alone"
+FEW = "ratios"  # the feature map of mass and subjettiness ratios alone
 
 CHUNK_EVENTS = 8192
 
@@ -45,8 +48,8 @@ class Knowledge(StrEnum):
     KNOWN_DIRECTION = "No learning, but the direction is known"
 
 
-# Each detector has a `title` for people, `varies` where another seed gives other scores, and in `code` the files and
-# folders that determine its scores. Its repr identifies its settings; `score` runs in another process.
+# Each detector has a `title` for people, `varies` where another seed gives other scores, the `unit` of its scores, and
+# in `code` the files and folders that determine them. Its repr tells its settings; `score` runs in another process.
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Preset:
     config: TrainingConfig
     code: ClassVar = ("training/detectors", "training/fitting/fit.py", "training/fitting/run.py")
     varies: ClassVar = True
+    unit: ClassVar = Unit.DISTANCE
 
     @property
     def title(self) -> str:
@@ -94,6 +98,11 @@ class Public:
         """Whether it draws numbers or a part of the background."""
         return PUBLIC_DETECTORS[self.name].varies
 
+    @property
+    def unit(self) -> Unit:
+        """What its scores are."""
+        return PUBLIC_DETECTORS[self.name].unit
+
     def score(self, events: ComparisonEvents, seed: int) -> Floats:
         """Fit to standardised background, and return the scores: (n,)."""
         return PUBLIC_DETECTORS[self.name].score(*standardise(self.view, events), seed)
@@ -107,6 +116,7 @@ class BoostedTrees:
     view: str
     code: ClassVar = ("benchmarks/detectors/references.py", "training/detectors")
     varies: ClassVar = True
+    unit: ClassVar = Unit.OTHER
 
     @property
     def title(self) -> str:
@@ -120,27 +130,47 @@ class BoostedTrees:
 
 
 @dataclass(frozen=True)
-class Tau21Sum:
-    """The negative sum of tau21, which is not trained."""
+class Mahalanobis:
+    """The distance from the mean of background in units of its covariance."""
 
-    code: ClassVar = ("benchmarks/detectors/references.py",)
-    title: ClassVar = "tau21 sum"
+    view: str
+    code: ClassVar = ("benchmarks/detectors/references.py", "training/detectors/feature_maps.py")
+    title: ClassVar = "Mahalanobis"
     varies: ClassVar = False
+    unit: ClassVar = Unit.SQUARED_DISTANCE
 
     def score(self, events: ComparisonEvents, seed: int) -> Floats:  # noqa: ARG002 (nothing is drawn)
         """Return the scores: (n,)."""
-        return negative_tau21_sum(events.scored)
+        return squared_mahalanobis(*standardise(self.view, events))
 
 
-Detector = Preset | Public | BoostedTrees | Tau21Sum
+KNOWN_DIRECTIONS: dict[str, tuple[str, Callable[[ComparisonEvents], Floats]]] = {
+    TILT_ALONE: ("tau21, tau32", tilt),
+    "minus tau21 of both jets": ("tau21", lambda events: negative_ratio_sum(events.scored, 2)),
+    "minus tau32 of both jets": ("tau32", lambda events: negative_ratio_sum(events.scored, 3)),
+}
+"""What each sees, and its score (n,) of all scored events."""
 
 
-def standardise(view: str, events: ComparisonEvents) -> tuple[Floats, Floats]:
-    """Return training background and scored events after a feature map, in standard deviations of the former."""
-    feature_map = FEATURE_MAPS[view]()
-    scaler = StandardScaler()
-    background = scaler.fit_transform(feature_map(torch.from_numpy(events.background)).double().numpy())
-    return background, scaler.transform(feature_map(torch.from_numpy(events.scored)).double().numpy())
+@dataclass(frozen=True)
+class KnownDirection:
+    """A quantity that is not trained; the tilt takes means and standard deviations from the training background."""
+
+    title: str  # in KNOWN_DIRECTIONS
+    code: ClassVar = (
+        "benchmarks/detectors/references.py",
+        "benchmarks/detectors/tilt.py",
+        "training/detectors/feature_maps.py",
+    )
+    varies: ClassVar = False
+    unit: ClassVar = Unit.OTHER
+
+    def score(self, events: ComparisonEvents, seed: int) -> Floats:  # noqa: ARG002 (nothing is drawn)
+        """Return the scores: (n,)."""
+        return KNOWN_DIRECTIONS[self.title][1](events)
+
+
+Detector = Preset | Public | Mahalanobis | BoostedTrees | KnownDirection
 
 
 @dataclass(frozen=True)
@@ -154,36 +184,78 @@ class Line:
     ours: bool = False
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A line of the tables on one sample, and how its scores are made."""
+
+    line: Line
+    detector: Detector
+    sample: str = ""
+    tilted: bool = False  # the tilt is added to the detector's scores
+
+
 def needs_exposure(config: TrainingConfig, events: ComparisonEvents) -> bool:
     """Tell whether a preset cannot be trained because there are no signals to learn."""
     return config.exposed and events.exposure is None
 
 
-def plan(events: ComparisonEvents) -> Iterator[tuple[Line, str, Detector]]:
-    """Yield every line of the tables with each of its samples, by name, and the detector that scores it there."""
-    names = [sample.name for sample in events.samples]
-    n_background = len(events.background)
-    everywhere: list[tuple[Line, Detector]] = []
+def plan(events: ComparisonEvents) -> Iterator[Planned]:
+    """Yield every line of the tables on each of its samples."""
+    for planned in (*_presets(events), *_learned_elsewhere(events), *_known_directions()):
+        for sample in events.samples:
+            yield replace(planned, sample=sample.name)
+    for view in VIEWS:
+        for which, sample_name, learns in _supervised(events):
+            learned = f"{min(len(events.background), SUPERVISED_BACKGROUND):,} and half of {which}"
+            line = Line(Knowledge.SUPERVISED, f"boosted trees on {which}", view, learned)
+            yield Planned(line, BoostedTrees(learns, view), sample_name)
+
+
+def _presets(events: ComparisonEvents) -> Iterator[Planned]:
+    """Yield the presets, and of those that learn background alone also the twin with or without the tilt."""
     for config in PRESETS.values():
-        if not needs_exposure(config, events):
-            knowledge, learned = Knowledge(config.model_class.capitalize()), f"{n_background:,}"
-            if config.exposed and events.exposure is not None:
-                learned = f"{learned}, and {len(events.exposure):,} of other signals"
-            everywhere.append((Line(knowledge, config.name, config.feature_map, learned, ours=True), Preset(config)))
+        if needs_exposure(config, events):
+            continue
+        learned = f"{len(events.background):,}"
+        if config.exposed and events.exposure is not None:
+            learned = f"{learned}, and {len(events.exposure):,} of other signals"
+        line = Line(Knowledge(config.model_class.capitalize()), config.name, config.feature_map, learned, ours=True)
+        yield Planned(line, Preset(config))
+        if any(other != config and _without_tilt(other) == _without_tilt(config) for other in PRESETS.values()):
+            continue  # the twin is a preset of its own
+        if line.knowledge is Knowledge.STATED_PRIOR:
+            bare = replace(line, knowledge=Knowledge.BACKGROUND_ONLY, name=f"{config.name} without tilt")
+            yield Planned(bare, Preset(replace(config, name=f"{config.name}-without-tilt", simplicity=0.0)))
+        elif line.knowledge is Knowledge.BACKGROUND_ONLY:
+            yield _tilted(line, Preset(config))
+
+
+def _without_tilt(config: TrainingConfig) -> TrainingConfig:
+    return replace(config, name="", simplicity=0.0)
+
+
+def _learned_elsewhere(events: ComparisonEvents) -> Iterator[Planned]:
+    """Yield what others offer, and one Gaussian: on the shipped model's view also with the tilt."""
+    n_background = len(events.background)
     for name, public in PUBLIC_DETECTORS.items():
         for view in VIEWS:
             learned = f"{min(n_background, public.max_events or n_background):,}"
-            everywhere.append((Line(Knowledge.BACKGROUND_ONLY, name, view, learned), Public(name, view)))
-    tau21 = Line(Knowledge.KNOWN_DIRECTION, "minus tau21 of both jets", "tau21", "nothing")
-    everywhere.append((tau21, Tau21Sum()))
-    for line, detector in everywhere:
-        for name in names:
-            yield line, name, detector
-    for view in VIEWS:
-        for which, sample, learns in _supervised(events):
-            learned = f"{min(n_background, SUPERVISED_BACKGROUND):,} and half of {which}"
-            line = Line(Knowledge.SUPERVISED, f"boosted trees on {which}", view, learned)
-            yield line, sample, BoostedTrees(learns, view)
+            line = Line(Knowledge.BACKGROUND_ONLY, name, view, learned)
+            yield Planned(line, Public(name, view))
+            if view == VIEWS[1]:
+                yield _tilted(line, Public(name, view))
+    line = Line(Knowledge.BACKGROUND_ONLY, "Mahalanobis", FEW, f"{n_background:,}")
+    yield Planned(line, Mahalanobis(FEW))
+    yield _tilted(line, Mahalanobis(FEW))
+
+
+def _tilted(line: Line, detector: Detector) -> Planned:
+    return Planned(replace(line, knowledge=Knowledge.STATED_PRIOR, name=f"{line.name} + tilt"), detector, tilted=True)
+
+
+def _known_directions() -> Iterator[Planned]:
+    for name, (sees, _) in KNOWN_DIRECTIONS.items():
+        yield Planned(Line(Knowledge.KNOWN_DIRECTION, name, sees, "nothing"), KnownDirection(name))
 
 
 def _supervised(events: ComparisonEvents) -> Iterator[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.detectors.detectors import VIEWS, Knowledge, Line
-from benchmarks.detectors.results import Result, rank
+from benchmarks.detectors.results import AUC, Result, average, rank
 from training.evaluation.figures import plot_roc
 from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, png, style
 
@@ -18,11 +18,11 @@ COLOURS = {Knowledge.EXPOSED: "#7b3294", Knowledge.SUPERVISED: "#222222", Knowle
 
 
 @style()
-def plot_aucs(results: Sequence[Result]) -> bytes:
-    """Plot the AUC of every detector: a row a detector, the best mean first in its class; a dot a sample."""
+def plot_aucs(results: Sequence[Result], signals: Sequence[str]) -> bytes:
+    """Plot the AUC of every detector: a row a detector, the best mean over signals first in its class."""
     from matplotlib.lines import Line2D
 
-    ranked = rank(results)
+    ranked = rank(results, signals)
     rows: list[tuple[str, Line | None]] = []
     for knowledge in Knowledge:
         lines = [line for line in ranked if line.knowledge == knowledge]
@@ -39,13 +39,14 @@ def plot_aucs(results: Sequence[Result]) -> bytes:
             ax.get_yticklabels()[height].set_fontweight("bold")
             ax.axhline(height - 0.5, color="#cccccc", linewidth=1)
             continue
-        values = list(ranked[line].values())
+        values = [one.auc for one in ranked[line]]
         ax.plot(values, [height] * len(values), "|", color=_colour(line), markersize=9, alpha=0.7)
-        ax.plot(np.mean(values), height, "o", color=_colour(line), markersize=8)
+        if (mean := average(ranked[line], AUC, signals)) is not None:
+            ax.plot(mean.value, height, "o", color=_colour(line), markersize=8)
     ax.set_xlabel("AUC", fontsize=14)
     handles = [
-        Line2D([], [], color=OURS, marker="o", linestyle="", label="this project, mean of its samples"),
-        Line2D([], [], color=OTHERS, marker="o", linestyle="", label="others, mean of their samples"),
+        Line2D([], [], color=OURS, marker="o", linestyle="", label="this project, mean over signals"),
+        Line2D([], [], color=OTHERS, marker="o", linestyle="", label="others, mean over signals"),
         Line2D([], [], color="k", marker="|", linestyle="", label="one sample"),
     ]
     made.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=11.5, frameon=False)

@@ -1,6 +1,6 @@
-"""Public detectors with their own defaults, and two references that know more than background.
+"""Public detectors with their own defaults, and references that know more than background.
 
-Boosted trees learn the signal itself, and the sum of tau21 knows in which direction signal lies.
+Boosted trees learn the signal itself, and sums of tau21 or tau32 know in which direction signal lies.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import skew
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from benchmarks.detectors.tilt import Unit
 from training.events.events import FEATURE_NAMES
 
 Floats = NDArray[np.float64]
@@ -36,6 +37,7 @@ class PublicDetector:
     """A public detector: its constructor, from a seed, and the number of events that it can be fitted to."""
 
     make: Callable[[int], PyodDetector]
+    unit: Unit = Unit.OTHER  # of its scores
     max_events: int | None = None  # to fit to, drawn by the seed; None for all
     random: bool = False  # whether the detector itself draws numbers
 
@@ -93,24 +95,40 @@ PUBLIC_DETECTORS: dict[str, PublicDetector] = {
     "ECOD": PublicDetector(lambda _: TailProbability("ecod")),
     "COPOD": PublicDetector(lambda _: TailProbability("copod")),
     "HBOS": PublicDetector(lambda _: pyod("HBOS")),
-    "PCA": PublicDetector(lambda _: pyod("PCA")),
-    "kNN": PublicDetector(lambda _: pyod("KNN"), max_events=20_000),
-    "LOF": PublicDetector(lambda _: pyod("LOF"), max_events=20_000),
+    "PCA": PublicDetector(lambda _: pyod("PCA"), Unit.DISTANCE),
+    "kNN": PublicDetector(lambda _: pyod("KNN"), Unit.DISTANCE, max_events=20_000),
+    "LOF": PublicDetector(lambda _: pyod("LOF"), Unit.DISTANCE, max_events=20_000),
     "one-class SVM": PublicDetector(lambda _: pyod("OCSVM"), max_events=10_000),
-    "Gaussian mixture, 1 component (its default)": PublicDetector(lambda seed: pyod("GMM", random_state=seed)),
+    "Gaussian mixture, 1 component (its default)": PublicDetector(
+        lambda seed: pyod("GMM", random_state=seed), Unit.LOG_DENSITY
+    ),
     "Gaussian mixture, 20 components": PublicDetector(
-        lambda seed: pyod("GMM", n_components=20, random_state=seed), max_events=100_000, random=True
+        lambda seed: pyod("GMM", n_components=20, random_state=seed), Unit.LOG_DENSITY, max_events=100_000, random=True
     ),
     "Mahalanobis, robust (MCD)": PublicDetector(
-        lambda seed: pyod("MCD", random_state=seed), max_events=20_000, random=True
+        lambda seed: pyod("MCD", random_state=seed), Unit.SQUARED_DISTANCE, max_events=20_000, random=True
     ),
 }
 
 
-def negative_tau21_sum(features: NDArray[np.float32]) -> Floats:
-    """Return minus the sum of both jets' tau2/tau1 of features (n, 14) in GeV: (n,), higher is more two-pronged."""
-    taus = [features[:, FEATURE_NAMES.index(name)].astype(float) for name in ("tau2j1", "tau1j1", "tau2j2", "tau1j2")]
-    return -(taus[0] / (taus[1] + 1e-5) + taus[2] / (taus[3] + 1e-5))
+def negative_ratio_sum(features: NDArray[np.float32], prongs: int) -> Floats:
+    """Return minus the sum of both jets' tau_N/tau_(N-1), N `prongs`, of features (n, 14) in GeV: (n,).
+
+    A higher score is of jets with that many prongs rather than fewer.
+    """
+
+    def column(name: str) -> Floats:
+        return features[:, FEATURE_NAMES.index(name)].astype(np.float64)
+
+    ratios = [column(f"tau{prongs}j{jet}") / (column(f"tau{prongs - 1}j{jet}") + 1e-5) for jet in (1, 2)]
+    return -(ratios[0] + ratios[1])
+
+
+def squared_mahalanobis(background: Floats, events: Floats) -> Floats:
+    """Return the squared Mahalanobis distance of events (m, k) from background (n, k): (m,)."""
+    away = events - background.mean(axis=0)
+    distance: Floats = (away @ np.linalg.inv(np.cov(background.T)) * away).sum(axis=1)
+    return distance
 
 
 def boosted_trees(

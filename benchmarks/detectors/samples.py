@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
 
+from training.detectors.feature_maps import FEATURE_MAPS
 from training.errors import EventsError
 from training.evaluation.samples import sample_name
 from training.events.events import read_background, read_events
 from training.files import sha256_of
+
+Floats = NDArray[np.float64]
 
 MIN_EVENTS = 10
 """Of either class in a sample: each half that the supervised reference learns needs some."""
@@ -35,6 +40,14 @@ class ComparisonEvents:
     exposure: NDArray[np.float32] | None  # simulated signals, for detectors that are exposed to some
     scored: NDArray[np.float32]
     samples: tuple[Sample, ...]
+
+
+def standardise(view: str, events: ComparisonEvents) -> tuple[Floats, Floats]:
+    """Return training background and scored events after a feature map, in standard deviations of the former."""
+    feature_map = FEATURE_MAPS[view]()
+    scaler = StandardScaler()
+    background = scaler.fit_transform(feature_map(torch.from_numpy(events.background)).double().numpy())
+    return background, scaler.transform(feature_map(torch.from_numpy(events.scored)).double().numpy())
 
 
 @dataclass(frozen=True)

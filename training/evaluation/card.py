@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from service.model.artefact import Artefact
-from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, Evaluation, counted
+from training.evaluation.evaluation import ALL_EQUAL, IMPROVEMENT, TOO_LITTLE, TRAINED_ON, Evaluation, counted
 from training.evaluation.figures import draw, plot_roc, plot_scores
 from training.evaluation.model import caution, facts
 from training.evaluation.samples import Sample, judged
@@ -92,7 +92,7 @@ def _section(evaluation: Evaluation) -> str:
         for name, value in (
             ("AUC", f"{evaluation.auc}, {ALL_EQUAL}" if evaluation.all_equal else evaluation.auc),
             *((f"1/eps_B at eps_S = {kept}", value) for kept, value in evaluation.rejection.items()),
-            ("largest eps_S/sqrt(eps_B)", evaluation.max_significance_improvement or TOO_LITTLE),
+            (IMPROVEMENT, evaluation.max_significance_improvement or TOO_LITTLE),
             *((f"eps_B at {name}", counted(one, background)) for name, one in evaluation.background_efficiency.items()),
             *((f"eps_S at {name}", counted(one, signal)) for name, one in evaluation.signal_efficiency.items()),
         )

@@ -8,6 +8,7 @@ from training.evaluation.metrics import rejection as rejection_at
 from training.evaluation.samples import Sample, Scored
 
 TOO_LITTLE = f"not measured: fewer than {ENOUGH_BACKGROUND} background events"
+IMPROVEMENT = f"largest eps_S/sqrt(eps_B), at least {ENOUGH_BACKGROUND} background events"
 TRAINED_ON = "the model was trained on this background"
 ALL_EQUAL = "all scores are equal: no threshold separates signal from background"
 
@@ -61,7 +62,7 @@ def summary(evaluation: Evaluation) -> str:
         f"{evaluation.sample}: {evaluation.background_events:,} background, {evaluation.signal_events:,} signal",
         f"  AUC {evaluation.auc}",
         *(f"  1/eps_B at eps_S = {kept}: {value}" for kept, value in evaluation.rejection.items()),
-        f"  largest eps_S/sqrt(eps_B): {evaluation.max_significance_improvement or TOO_LITTLE}",
+        f"  {IMPROVEMENT}: {evaluation.max_significance_improvement or TOO_LITTLE}",
     ]
     for name, background in evaluation.background_efficiency.items():
         kept = counted(evaluation.signal_efficiency[name], evaluation.signal_events)

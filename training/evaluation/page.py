@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service.model.artefact import Artefact
 from training.evaluation import figures
 from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, counted
+from training.evaluation.metrics import ENOUGH_BACKGROUND
 from training.evaluation.model import caution, facts
 from training.evaluation.report import MASSES, Report
 from training.evaluation.samples import Sample, by_class, judged
@@ -52,6 +53,7 @@ def render(artefact: Artefact, report: Report, pngs: Mapping[str, bytes]) -> str
         trained_on=TRAINED_ON,
         figures={name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in pngs.items()},
         too_little=TOO_LITTLE,
+        enough_background=ENOUGH_BACKGROUND,
         all_equal=ALL_EQUAL,
         random_selections=RANDOM_SELECTIONS,
     )

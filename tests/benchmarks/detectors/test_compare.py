@@ -10,10 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.detectors.compare import code_digest, main
-from benchmarks.detectors.detectors import VIEWS, Knowledge, plan
+from benchmarks.detectors.detectors import KNOWN_DIRECTIONS, VIEWS, Knowledge, plan
+from benchmarks.detectors.page import ABOUT
 from benchmarks.detectors.references import PUBLIC_DETECTORS
-from benchmarks.detectors.results import ABOUT, METRICS
+from benchmarks.detectors.results import METRICS
 from benchmarks.detectors.samples import Files, read_files
+from benchmarks.detectors.tilt import tilt
 from tests.training import samples
 from training.detectors.presets import PRESETS
 from training.errors import EventsError, PartsError
@@ -97,7 +99,7 @@ def test_figures_are_those_of_the_scores(compared: tuple[list[str], Path]) -> No
 
 @pytest.mark.slow
 def test_every_detector_is_on_every_sample(compared: tuple[list[str], Path]) -> None:
-    """Presets, public detectors on both views and the known direction have each figure on each sample."""
+    """Presets, public detectors on both views and the known directions have each figure on each sample."""
     _, folder = compared
     found = {(one["class"], one["detector"], one["sees"], one["sample"]) for one in lines(folder)}
     for sample in ("test", "elsewhere", "alone"):
@@ -107,16 +109,36 @@ def test_every_detector_is_on_every_sample(compared: tuple[list[str], Path]) -> 
         for config in PRESETS.values():
             knowledge = Knowledge(config.model_class.capitalize())
             assert (knowledge, config.name, config.feature_map, sample) in found
-        assert (Knowledge.KNOWN_DIRECTION, "minus tau21 of both jets", "tau21", sample) in found
+        for name, (sees, _) in KNOWN_DIRECTIONS.items():
+            assert (Knowledge.KNOWN_DIRECTION, name, sees, sample) in found
     assert all(list(one["figures"]) == list(METRICS) for one in lines(folder))
+
+
+def test_what_learns_background_alone_has_a_line_with_the_tilt_and_one_without(tmp_path: Path) -> None:
+    """Ours, and public detectors on the view of the shipped model: the prior makes the class, and nothing else."""
+    train, test, *_ = map(Path, write_files(tmp_path))
+    bare, tilted = set(), set()
+    for one in plan(read_files(Files(train, None, (test,)))):
+        if one.line.ours or one.line.view not in ("raw", "tau21", "tau32", "tau21, tau32"):
+            name = one.line.name.removesuffix(" + tilt").removesuffix(" without tilt")
+            if one.line.knowledge is Knowledge.BACKGROUND_ONLY:
+                assert not one.tilted
+                bare.add(name)
+            elif one.line.knowledge is Knowledge.STATED_PRIOR:
+                assert one.tilted == one.line.name.endswith(" + tilt")
+                tilted.add(name)
+    assert bare == tilted
+    assert {"density", "classic", "Mahalanobis", *PUBLIC_DETECTORS} <= bare
 
 
 @pytest.mark.slow
 def test_presets_that_learn_signals_need_some(compared: tuple[list[str], Path]) -> None:
     """Without exposure the presets that learn signals are left out, and those alone."""
     (train, test, *_), _ = compared
-    names = {line.name for line, *_ in plan(read_files(Files(Path(train), None, (Path(test),)))) if line.ours}
-    assert names == {name for name, config in PRESETS.items() if not config.exposed}
+    planned = plan(read_files(Files(Path(train), None, (Path(test),))))
+    assert {one.detector.title for one in planned if one.line.ours} & PRESETS.keys() == {
+        name for name, config in PRESETS.items() if not config.exposed
+    }
 
 
 @pytest.mark.slow
@@ -152,7 +174,7 @@ def test_classes_are_never_in_one_table(compared: tuple[list[str], Path]) -> Non
             continue
         text = section(page, knowledge)
         assert ABOUT[knowledge] in text
-        named = {name.strip("*") for name in re.findall(r"^\| (?!AUC|detector|---)(.*?) \|", text, re.MULTILINE)}
+        named = {name.strip("*") for name in re.findall(r"^\| (?!detector|---)(.*?) \|", text, re.MULTILINE)}
         assert named == detectors
     assert not by_class[Knowledge.BACKGROUND_ONLY] & by_class[Knowledge.SUPERVISED]
 
@@ -176,6 +198,37 @@ def test_figures_are_drawn(compared: tuple[list[str], Path]) -> None:
     assert {path.name for path in folder.glob("*.png")} == names
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in names)
     assert set(re.findall(r"\]\((.*?)\)", (folder / "comparison.md").read_text())) == names
+
+
+@pytest.mark.slow
+def test_the_tilt_is_added_to_scores_that_were_learned_once(compared: tuple[list[str], Path]) -> None:
+    """A mixture's line with the tilt has the AUC of its own score and the tilt; both come from the same parts."""
+    (train, test, *_), folder = compared
+    events = read_files(Files(Path(train), None, (Path(test),)))
+    (mixture,) = (folder / "parts").glob("gaussian-mixture-1-component-its-default-jets-1-*.npy")
+    total = np.load(mixture)[: len(events.scored)].astype(float) + 2 * tilt(events)
+    (sample,) = events.samples
+    found = line(folder, detector="Gaussian mixture, 1 component (its default) + tilt", sample="test")
+    assert found["class"] == Knowledge.STATED_PRIOR
+    expected = counted_auc(total[sample.background], total[sample.signal])
+    assert found["figures"]["AUC"]["value"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_means_are_over_signals_of_the_first_background(compared: tuple[list[str], Path]) -> None:
+    """A sample with a background of its own does not count, the mean rejection is geometric, and floors are named."""
+    _, folder = compared
+    text = section((folder / "comparison.md").read_text(), Knowledge.KNOWN_DIRECTION)
+    assert text.count("largest eps_S/sqrt(eps_B), at least 100 background events") == 2 + 3
+    assert "### test: 300 background and 120 signal events" in text
+    means = text.split("### Mean over 2 signals\n")[1].split("\n\n")[0]
+    (row,) = (one.split(" | ") for one in means.splitlines() if "minus tau32" in one)
+    here, alone = (
+        line(folder, detector="minus tau32 of both jets", sample=sample)["figures"] for sample in ("test", "alone")
+    )
+    areas, rejections = ([one[name]["value"] for one in (here, alone)] for name in ("AUC", "1/eps_B at eps_S = 0.5"))
+    assert float(row[2].split(" ± ")[0]) == pytest.approx(np.mean(areas), abs=1e-3)
+    assert float(row[3].split(" ± ")[0]) == pytest.approx(np.sqrt(np.prod(rejections)), rel=0.02)
 
 
 # What it keeps

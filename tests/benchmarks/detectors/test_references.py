@@ -7,7 +7,14 @@ import pytest
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.detectors.references import PUBLIC_DETECTORS, TailProbability, boosted_trees, negative_tau21_sum, pyod
+from benchmarks.detectors.references import (
+    PUBLIC_DETECTORS,
+    TailProbability,
+    boosted_trees,
+    negative_ratio_sum,
+    pyod,
+    squared_mahalanobis,
+)
 from tests.training import samples
 from training.evaluation.metrics import auc
 
@@ -81,14 +88,20 @@ def test_one_gaussian_is_the_mahalanobis_distance() -> None:
     expected = np.array([one @ inverse @ one for one in away])
     scores = PUBLIC_DETECTORS[ONE_GAUSSIAN].score(background, events, seed=1)
     np.testing.assert_array_equal(np.argsort(scores), np.argsort(expected))
+    unbiased = expected * (len(background) - 1) / len(background)
+    np.testing.assert_allclose(squared_mahalanobis(background, events), unbiased, rtol=1e-9)
 
 
-def test_tau21_sum_is_its_formula() -> None:
-    """Two-pronged jets score high, by minus tau2/tau1 of both jets; jets without substructure give finite scores."""
+@pytest.mark.parametrize("prongs", [2, 3])
+def test_sums_of_ratios_are_their_formula(prongs: int) -> None:
+    """Pronged jets score high, by minus tau2/tau1 or tau3/tau2 of both; jets without substructure score finitely."""
     events = samples.background(20)
-    expected = [-(float(event[5]) / float(event[4]) + float(event[12]) / float(event[11])) for event in events]
-    np.testing.assert_allclose(negative_tau21_sum(events), expected, rtol=1e-5)
-    assert np.isfinite(negative_tau21_sum(samples.degenerate())).all()
+    above, below = 2 + prongs + 1, 2 + prongs  # columns of the first jet
+    expected = [
+        -(float(one[above]) / float(one[below]) + float(one[above + 7]) / float(one[below + 7])) for one in events
+    ]
+    np.testing.assert_allclose(negative_ratio_sum(events, prongs), expected, rtol=1e-5)
+    assert np.isfinite(negative_ratio_sum(samples.degenerate(), prongs)).all()
 
 
 def learned(shift: float) -> tuple[Floats, Floats]:
