@@ -342,3 +342,52 @@ def test_a_worker_without_a_supervisor_does_not_spin() -> None:
 
     with supervising(1) as supervisor:
         asyncio.run(work(supervisor))
+
+
+def test_those_who_ask_at_once_are_started_first() -> None:
+    """A request does not wait for connections that came before it without one; these are started after it, in order."""
+
+    async def work(supervisor: Supervisor) -> None:
+        [channel] = supervisor.channels
+        silent, request = supervisor.connect(40), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        silent[3].sendall(request[:20])
+        asking = supervisor.connect(1)[0]
+        asking.sendall(request)
+        supervisor.handle()
+        ports: list[int] = []
+
+        class Recorder(asyncio.Protocol):
+            transport = None
+
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                ports.append(transport.get_extra_info("peername")[1])
+                transport.close()  # type: ignore[attr-defined]
+
+        receiver = ConnectionReceiver(channel.workers_end)
+        server = ConnectionServer(receiver, Recorder, lambda: None, TIMEOUT_S, TIMEOUT_S, set())
+        await until(lambda: len(ports) == 41)
+        assert ports == [client.getsockname()[1] for client in (asking, *silent)]
+        server.stop()
+
+    with supervising(1) as supervisor:
+        asyncio.run(work(supervisor))
+
+
+def test_connections_without_a_request_are_started_before_the_service_stops() -> None:
+    """What was accepted is not lost, although nothing has arrived on it yet."""
+
+    async def work(supervisor: Supervisor) -> None:
+        [channel] = supervisor.channels
+        clients = supervisor.connect(60)
+        supervisor.handle()
+        server, _, connections = serve_echo(channel)
+        server.close()
+        await until(lambda: len(connections) == 60)
+        clients[-1].sendall(b"late")
+        assert await asyncio.to_thread(clients[-1].recv, 4) == b"late"
+        for client in clients:
+            client.close()
+        await until(lambda: not connections)
+
+    with supervising(1) as supervisor:
+        asyncio.run(work(supervisor))
