@@ -9,6 +9,7 @@ BALANCERS := build/balancers
 RAY_SERVE := build/ray-serve
 DEPLOY := build/deploy
 ENGINES := build/engines
+QUANTUM := build/quantum
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 # What the shipped models are made of: seeds, so that anyone can make them again.
@@ -48,7 +49,7 @@ test: .venv/everything ## run the tests that every change must pass, three minut
 	$(PYTEST) $(PARALLEL) -m "not slow" $(if $(COVERAGE),--cov)
 
 .PHONY: test-slow
-test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(RAY_SERVE)/ready $(DEPLOY)/ready $(ENGINES)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
+test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(RAY_SERVE)/ready $(DEPLOY)/ready $(ENGINES)/ready $(QUANTUM)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
 	$(PYTEST) $(PARALLEL) -m "slow and not serial"
 	$(PYTEST) -m serial --override-ini faulthandler_timeout=2400
 
@@ -102,6 +103,10 @@ report: .venv/everything $(JUDGING_EVENTS) ## evaluate both shipped models: card
 .PHONY: compare
 compare: .venv/everything $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(TEST_EVENTS) $(SIGNALS) ## all presets beside public detectors, a quarter of an hour on 2 cores (REAL= adds events)
 	$(BIN)/python -m benchmarks.detectors $(TRAIN_EVENTS) $(TEST_EVENTS) $(REAL) $(SIGNALS) --exposure $(COCKTAIL_EVENTS) --out exported/comparison
+
+.PHONY: bench-quantum
+bench-quantum: .venv/everything $(TRAIN_EVENTS) $(TEST_EVENTS) ## the quantum autoencoder with finite shots and with noise, a few minutes
+	$(BIN)/python -m benchmarks.detectors.circuits $(TRAIN_EVENTS) $(TEST_EVENTS) --out exported/comparison
 
 .PHONY: data
 data: $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(CALIBRATION_EVENTS) $(JUDGING_EVENTS) ## simulate all samples, resumable
@@ -276,6 +281,15 @@ $(ENGINES)/ready: pyproject.toml .venv/everything
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
 		$$($(ENGINES)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/everything.pth
 	$(ENGINES)/bin/$(INSTALL) --editable '.[dask,ray]' 'htcondor==25.*'
+	@touch $@
+
+# PennyLane, on top of the packages of .venv.
+$(QUANTUM)/ready: pyproject.toml .venv/everything
+	@echo "installing PennyLane into $(QUANTUM): a minute"
+	$(BIN)/python -m venv --clear $(QUANTUM)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$($(QUANTUM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/everything.pth
+	$(QUANTUM)/bin/$(INSTALL) --editable '.[quantum]'
 	@touch $@
 
 build/sbom.json: pyproject.toml requirements/service.txt $(TOOLS)/ready

@@ -8,7 +8,17 @@ from numpy.typing import NDArray
 from benchmarks.detectors.detectors import VIEWS, Knowledge, Line
 from benchmarks.detectors.results import AUC, Result, average, rank
 from training.evaluation.figures import plot_roc
-from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, png, style
+from training.evaluation.metrics import Measured
+from training.evaluation.style import (
+    BACKGROUND_COLOUR,
+    SIGNAL_COLOUR,
+    figure,
+    label,
+    legend,
+    line_styles,
+    png,
+    style,
+)
 
 Floats = NDArray[np.float64]
 
@@ -58,6 +68,22 @@ def plot_curves(scores: Mapping[Line, tuple[Floats, Floats]]) -> bytes:
     # The view comes first: long names are cut at their ends.
     named = {", ".join([line.view] * (line.view in VIEWS) + [line.name]): some for line, some in scores.items()}
     return plot_roc(named, "rejection", "improvement")
+
+
+@style()
+def plot_circuits(aucs: Mapping[str, tuple[Measured, Mapping[float, Measured], Mapping[float, Measured]]]) -> bytes:
+    """Plot the AUC of each circuit against shots and against depolarising noise, and the exact one as a band."""
+    made, axes = figure(columns=2, sharey=True)
+    for (name, (exact, shots, noise)), look in zip(aucs.items(), line_styles(), strict=False):
+        for ax, scan in zip(axes, (shots, noise), strict=True):
+            ax.axhspan(exact.value - exact.error, exact.value + exact.error, color=look["color"], alpha=0.25)
+            values, errors = [one.value for one in scan.values()], [one.error for one in scan.values()]
+            ax.errorbar(list(scan), values, errors, label=name, capsize=3, **look)
+    for ax, what in zip(axes, ("shots an event", "probability of an error after CZ"), strict=True):
+        ax.set_xscale("log")
+        label(ax, what, "AUC (band: exact)" if ax is axes[0] else "")
+    legend(made, axes[0])
+    return png(made)
 
 
 def _title(line: Line) -> str:

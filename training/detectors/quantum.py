@@ -6,7 +6,6 @@ gates keep all amplitudes real: n qubits are 2^n real numbers.
 """
 
 import math
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -130,17 +129,20 @@ def circuit(angles: Tensor) -> Tensor:
     qubits = angles.shape[1]
     matrix = torch.eye(2**qubits, dtype=angles.dtype, device=angles.device)
     signs = torch.stack([cz_signs(qubits, pair) for pair in ring(qubits)]).prod(dim=0).to(matrix)
-    for layer, turns in enumerate(angles):
-        matrix = rotations(turns) @ (matrix if layer == 0 else signs[:, None] * matrix)
+    for layer, rotation in enumerate(rotations(angles)):
+        matrix = rotation @ (matrix if layer == 0 else signs[:, None] * matrix)
     return matrix
 
 
-def rotations(turns: Tensor) -> Tensor:
-    """Return the matrix of RY on every qubit, by its angle of turns (n,): (2^n, 2^n)."""
-    cos, sin = (turns / 2).cos(), (turns / 2).sin()
-    of_each = torch.stack([torch.stack([cos, -sin]), torch.stack([sin, cos])]).permute(2, 0, 1)
-    together: Tensor = reduce(torch.kron, of_each)
-    return together
+def rotations(angles: Tensor) -> Tensor:
+    """Return the matrix of RY on every qubit for each row of angles (m, n): (m, 2^n, 2^n)."""
+    cos, sin = (angles / 2).cos(), (angles / 2).sin()
+    single = torch.stack([torch.stack([cos, -sin], dim=2), torch.stack([sin, cos], dim=2)], dim=2)  # (m, n, 2, 2)
+    matrices = single[:, 0]
+    for qubit in range(1, angles.shape[1]):
+        matrices = torch.einsum("mij,mkl->mikjl", matrices, single[:, qubit])
+        matrices = matrices.reshape(len(angles), 2 ** (qubit + 1), 2 ** (qubit + 1))
+    return matrices
 
 
 def ring(qubits: int) -> list[tuple[int, int]]:
