@@ -38,6 +38,7 @@ COMMANDS = {
     "export": Command("a trained run -> one ONNX file with its working points", "train"),
     "calibrate": Command("an artefact and background -> the same model with new working points", "train"),
     "score": Command("events files through an artefact -> CSV, Parquet or HDF5", "train", FINISHED),
+    "search": Command("the dijet mass of events that a model accepts -> the p-value of a bump, on one page", "train"),
     "client": Command("a whole events file through running services -> CSV, Parquet or HDF5", "train", RESUMABLE),
 }
 

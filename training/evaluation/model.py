@@ -53,8 +53,8 @@ def threshold(artefact: Artefact, working_point: str) -> tuple[str, float]:
     """Return a working point's name and threshold, as clients get it. Raises EventsError when there is none."""
     points = {point.name: point.sent_threshold for point in artefact.metadata.working_points}
     if working_point not in points:
-        known = ", ".join(points) or "none"
-        raise EventsError(f"{artefact.identity} has no working point '{working_point}', expected one of {known}")
+        known = f"expected one of {', '.join(points)}" if points else "and no other: make some with `calibrate`"
+        raise EventsError(f"{artefact.identity} has no working point '{working_point}', {known}")
     return working_point, points[working_point]
 
 

@@ -37,26 +37,33 @@ def write_report(folder: Path, artefact: Artefact, report: Report, samples: Sequ
 
 def render(artefact: Artefact, report: Report, pngs: Mapping[str, bytes]) -> str:
     """Return the page of a report with its figures, PNGs by file name, inside: no script, and every text escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
+    return filled(
+        Path(__file__).with_name("report.html"),
+        pngs,
         report=report,
         metadata=artefact.metadata,
         facts=facts(artefact),
         caution=caution(artefact),
         counted=counted,
         trained_on=TRAINED_ON,
-        figures={name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in pngs.items()},
         too_little=TOO_LITTLE,
         enough_background=ENOUGH_BACKGROUND,
         all_equal=ALL_EQUAL,
         random_selections=RANDOM_SELECTIONS,
     )
+
+
+def filled(template: Path, pngs: Mapping[str, bytes], **values: object) -> str:
+    """Return a template, which may include those of this folder, with values and figures, PNGs by file name, inside."""
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, Path(__file__).parent], encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    inside = {name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in pngs.items()}
+    return environment.get_template(template.name).render(figures=inside, **values)
 
 
 def _plots(artefact: Artefact, report: Report, samples: Sequence[Sample]) -> dict[str, Callable[[], bytes]]:

@@ -116,7 +116,7 @@ def write_scored(
                 columns = dict(zip(FEATURE_NAMES, features.T, strict=True)) | _read(file, kept, start, stop)
                 columns[OUTPUT_NAME] = scores
                 if working_point is not None:
-                    columns[ACCEPTED] = (scores.astype(np.float64) > working_point[1]).astype(np.int8)
+                    columns[ACCEPTED] = accepted(scores, working_point[1]).astype(np.int8)
                 yield {**columns, MODEL: [identity] * len(scores)} if model_column else columns
                 if bar is not None:
                     bar.update(len(scores))
@@ -129,6 +129,11 @@ def write_scored(
                 f"{out}: cannot hold the columns of {file.frame.path}: {error}; choose another format"
             ) from error
     return statistics
+
+
+def accepted(scores: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    """Return whether scores (n,) are above a threshold, as the service decides it."""
+    return scores.astype(np.float64) > threshold
 
 
 def _kept_columns(file: EventsFile, out: Path, made: set[str]) -> dict[str, np.dtype[Any]]:
