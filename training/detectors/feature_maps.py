@@ -82,11 +82,15 @@ class Jets(FeatureMap):
         self.register_buffer("combined", torch.kron(both, combined)[:, seen], persistent=False)
         self.register_buffer("units", (-scales.log() @ combined).repeat(2)[seen], persistent=False)
 
-    def forward(self, features: Tensor, origin: Tensor | float = 0.0) -> Tensor:
-        """Return the k mapped features (batch, k) of features (batch, 14), less origin (k,)."""
+    def logarithms(self, features: Tensor) -> Tensor:
+        """Return ln pT^2, ln m, ln tau1, ln tau2 and ln tau3 of both jets, (batch, 10), each plus a constant."""
         bounded = features.clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)
         quantities = torch.addmm(features @ self.taken, bounded * bounded, self.squared)
-        return torch.addmm(self.units - origin, quantities.clamp(min=TAU_FLOOR_GEV).log(), self.combined)
+        return quantities.clamp(min=TAU_FLOOR_GEV).log()
+
+    def forward(self, features: Tensor, origin: Tensor | float = 0.0) -> Tensor:
+        """Return the k mapped features (batch, k) of features (batch, 14), less origin (k,)."""
+        return torch.addmm(self.units - origin, self.logarithms(features), self.combined)
 
 
 class Ratios(Jets):

@@ -1,6 +1,7 @@
 """The whole detector as one torch module, which is what is exported: every constant travels inside it.
 
-    features (batch, 14) -> FeatureMap -> Scaler -> network -> anomaly score (batch,)
+    features (batch, 14) -> FeatureMap -> Scaler -> network -+
+                        -> Range ----------------------------+-> the larger: anomaly score (batch,)
 
 Scores are written for ONNX Runtime. For a single event an operator costs 0.3 us, more than its arithmetic: use few.
 """
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 from training.detectors.autoencoders import Autoencoder, VariationalAutoencoder
 from training.detectors.classifier import Classifier
 from training.detectors.density import DensityAutoencoder
-from training.detectors.feature_maps import FEATURE_MAPS
+from training.detectors.feature_maps import FEATURE_MAPS, Jets
 from training.detectors.presets import TrainingConfig
 from training.detectors.quantum import QuantumAutoencoder
+from training.detectors.range import Range
 
 # Larger deviations are clipped: their squares could overflow.
 MAX_DEVIATIONS = 1e4
+
+EVENTS_AT_ONCE = 65536
 
 Network = Autoencoder | VariationalAutoencoder | DensityAutoencoder | Classifier | QuantumAutoencoder
 
@@ -61,6 +65,7 @@ class AnomalyScorer(nn.Module):
         super().__init__()
         self.feature_map = FEATURE_MAPS[config.feature_map]()
         self.scaler = Scaler(len(self.feature_map.names))
+        self.range = Range(self.feature_map if isinstance(self.feature_map, Jets) else Jets())
         self.network = ARCHITECTURES[config.architecture](self.feature_map.names, config)
 
     def standardise(self, features: Tensor) -> Tensor:
@@ -68,6 +73,12 @@ class AnomalyScorer(nn.Module):
         standardised: Tensor = self.scaler(self.feature_map(features, self.scaler.mean))
         return standardised
 
+    def fit_range(self, features: Tensor) -> None:
+        """Set the range to that of features (n, 14), the training part, once the network is trained."""
+        with torch.no_grad():
+            scores = torch.cat([self.network.score(self.standardise(part)) for part in features.split(EVENTS_AT_ONCE)])
+            self.range.fit(features, scores)
+
     def forward(self, features: Tensor) -> Tensor:
         """Return the anomaly score of features (batch, 14), in GeV: (batch,), higher is more anomalous."""
-        return self.network.score(self.standardise(features))
+        return torch.maximum(self.network.score(self.standardise(features)), self.range(features))

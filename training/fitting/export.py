@@ -31,7 +31,7 @@ from training.detectors.scorer import AnomalyScorer
 from training.errors import EventsError, ExportError
 from training.events.events import FEATURE_NAMES, FEATURE_UNITS, digest, read_background
 from training.fitting.run import Run, split
-from training.fitting.working_points import derive_working_points
+from training.fitting.working_points import check_floor, derive_working_points
 
 OPSET = 20
 
@@ -48,8 +48,8 @@ def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Ar
     """Return the run's best detector as an artefact, its working points from background features (n, 14).
 
     Thresholds come from the scores of the exported graph, because these are compared with them. Raises ExportError when
-    they differ from torch's by more than PARITY_RTOL, TrainingError for a configuration that no artefact can have, and
-    ArtefactError when the service would not accept the file.
+    they differ from torch's by more than PARITY_RTOL or are as `check_floor` refuses, TrainingError for a configuration
+    that no artefact can have, and ArtefactError when the service would not accept the file.
     """
     check_config(run.config)
     scorer = run.best_scorer()
@@ -58,6 +58,7 @@ def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Ar
     exported = Scorer(with_metadata(graph, metadata))
     check_parity(exported, scorer, calibration)
     points = derive_working_points(exported.score(calibration), digest(calibration))
+    check_floor(points, scorer.range.floor.item())
     return with_metadata(graph, msgspec.structs.replace(metadata, working_points=points))
 
 

@@ -65,8 +65,8 @@ def train(
             save_run(run, folder)
             write_curve(run.curve, folder)
             progress.set_postfix(training=f"{epoch.training_loss:.5f}", validation=f"{epoch.validation_loss:.5f}")
-    if run.lacks_density:
-        run.fit_density(training)
+    if run.incomplete:
+        run.complete(torch.from_numpy(features[split(len(features), config)[0]]))
         save_run(run, folder)
     # Again, because a run that was killed between checkpoint and curve has the curve of the epoch before.
     write_curve(run.curve, folder)

@@ -93,29 +93,31 @@ class Run:
         return len(self.curve) >= self.config.passes or self.epochs_since_best >= self.config.patience
 
     @property
-    def lacks_density(self) -> bool:
-        """Whether the best weights still need a density to score by."""
-        network = self._best().network
-        return isinstance(network, DensityAutoencoder | QuantumAutoencoder) and not network.fitted
+    def incomplete(self) -> bool:
+        """Whether the best weights lack what is fitted to them last: the density of some networks, the range of all."""
+        return not self._best().range.fitted
 
     def best_scorer(self) -> AnomalyScorer:
         """Return the detector at its lowest validation loss, on the CPU and ready to score.
 
-        Raises CheckpointError when the training was interrupted before its density was fitted.
+        Raises CheckpointError when the training was interrupted before its end.
         """
-        if self.lacks_density:
+        if self.incomplete:
             raise CheckpointError(
-                f"the run {self.config.name!r} has no density yet after {len(self.curve)} epochs: finish it, with "
+                f"the run {self.config.name!r} is incomplete after {len(self.curve)} epochs: finish it, with "
                 "`train --resume`"
             )
         return self._best()
 
-    def fit_density(self, training: Tensor) -> None:
-        """Complete the best weights with the density of training values (n, k), where the network has one."""
+    def complete(self, features: Tensor) -> None:
+        """Fit to the training part, features (n, 14), what the best weights lack: density, if any, and range."""
         scorer = self._best()
-        if isinstance(scorer.network, DensityAutoencoder | QuantumAutoencoder):
-            scorer.network.fit_density(training.cpu(), self.config.seed)
-            self.best = scorer.state_dict()
+        network = scorer.network
+        if isinstance(network, DensityAutoencoder | QuantumAutoencoder) and not network.fitted:
+            with torch.no_grad():
+                network.fit_density(scorer.standardise(features), self.config.seed)
+        scorer.fit_range(features)
+        self.best = scorer.state_dict()
 
     def _best(self) -> AnomalyScorer:
         with torch.random.fork_rng(devices=[]):  # initial weights that are overwritten cost the training no draws
@@ -216,6 +218,8 @@ def load_run(folder: Path, device: str = "cpu") -> Run:
         config = TrainingConfig(**{**state["config"], "hidden": tuple(state["config"]["hidden"])})
         exposure = Exposure(**state["exposure"]) if state["exposure"] else None
         run = Run.new(config, Source(**state["source"]), exposure, device)
+        if not any(name.startswith("range.") for name in state["scorer"]):
+            raise CheckpointError("it is of an earlier version, whose models had no range")
         run.scorer.load_state_dict(state["scorer"])
         run.optimiser.load_state_dict(state["optimiser"])
         run.curve = [Epoch(**line) for line in state["curve"]]

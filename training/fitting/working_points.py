@@ -1,9 +1,12 @@
 """Working points: thresholds on the anomaly score with a nominal background efficiency."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from service.model.artefact import Artefact, WorkingPoint
+from training.errors import ExportError
 
 BACKGROUND_EFFICIENCIES = {"loose": 1e-1, "medium": 1e-2, "tight": 1e-3, "very_tight": 1e-4}
 
@@ -30,6 +33,17 @@ def derive_working_points(scores: NDArray[np.float32], calibration_sha256: str) 
         for name, efficiency in BACKGROUND_EFFICIENCIES.items()
         if int(len(scores) * efficiency) >= MIN_EVENTS_ABOVE
     ]
+
+
+def check_floor(points: Iterable[WorkingPoint], floor: float) -> None:
+    """Raise ExportError unless events outside the range of the training, which score `floor` or more, pass them all."""
+    for point in points:
+        if point.threshold >= floor:
+            raise ExportError(
+                f"the threshold of {point.name!r} is {point.threshold:.6g}, expected less than {floor:.6g}, the "
+                "least score of events outside the range of the training: the calibration is unlike the training; "
+                "calibrate with background like that of the training, or train on more, or on background like this"
+            )
 
 
 def working_points_table(artefact: Artefact) -> str:

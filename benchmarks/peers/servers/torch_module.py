@@ -23,7 +23,9 @@ def open_module(model: str) -> Score:
     constants = {tensor.name: torch.tensor(numpy_helper.to_array(tensor)) for tensor in exported.graph.initializer}
     # The graph has the scaler's constants folded into a product.
     constants |= {f"scaler.{name}": torch.tensor(described["scaler"][name]) for name in ("mean", "scale")}
-    module.load_state_dict({name: constants[name] for name in module.state_dict()})
+    # Of the range, files of older exports have nothing, and no file has what only the export looks at.
+    wanted = [name for name in module.state_dict() if name in constants or not name.startswith("range.")]
+    module.load_state_dict({name: constants[name] for name in wanted}, strict=False)
 
     @torch.inference_mode()
     def score(events: Floats) -> Floats:

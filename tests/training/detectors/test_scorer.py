@@ -78,8 +78,8 @@ def test_classic_has_the_published_widths() -> None:
 
 
 def test_a_checkpoint_holds_what_is_fitted() -> None:
-    """The state is weights, the scaler's constants and the density's: the matrices of a feature map are code."""
-    assert {name.partition(".")[0] for name in AnomalyScorer(DENSITY).state_dict()} == {"network", "scaler"}
+    """The state is weights, the constants of scaler, density and range: the matrices of a feature map are code."""
+    assert {name.partition(".")[0] for name in AnomalyScorer(DENSITY).state_dict()} == {"network", "scaler", "range"}
 
 
 def test_the_scaler_takes_mean_and_standard_deviation() -> None:

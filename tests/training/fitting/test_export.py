@@ -274,7 +274,7 @@ def test_what_cannot_be_exported_is_explained(
     calibration = ["--calibration", str(folder / "events.h5")]
     for name, flags, message in (
         (".", [], f"error: {tmp_path} holds no checkpoint.pt: train it first"),
-        ("unfinished", calibration, "error: the run 'quick' has no density yet after 1 epochs"),
+        ("unfinished", calibration, "error: the run 'quick' is incomplete after 1 epochs"),
         (
             "unnamed",
             calibration,

@@ -7,7 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from service.model.artefact import WorkingPoint
-from training.fitting.working_points import BACKGROUND_EFFICIENCIES, MIN_EVENTS_ABOVE, derive_working_points
+from training.errors import ExportError
+from training.fitting.working_points import (
+    BACKGROUND_EFFICIENCIES,
+    MIN_EVENTS_ABOVE,
+    check_floor,
+    derive_working_points,
+)
 
 SHA256 = "c" * 64
 
@@ -93,3 +99,12 @@ def test_ties_never_let_more_through() -> None:
         assert np.sum(scores >= point.threshold) > math.floor(50_000 * point.background_efficiency)
     for point in by_name(np.full(50_000, 3.5, np.float32)).values():
         assert (point.threshold, point.threshold_uncertainty) == (3.5, 0.0)
+
+
+def test_what_lies_outside_the_range_must_pass_every_working_point() -> None:
+    """Thresholds below the least score outside the range are fine; one that reaches it is refused by its name."""
+    points = derive_working_points(draw(3000), SHA256)
+    tightest = points[-1]
+    check_floor(points, tightest.threshold + 1e-6)
+    with pytest.raises(ExportError, match=f"threshold of '{tightest.name}' is .* expected less than .* train on"):
+        check_floor(points, tightest.threshold)

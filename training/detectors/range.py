@@ -1,0 +1,125 @@
+"""The range of the training events: what lies outside it scores as an anomaly, whatever the network makes of it.
+
+A network is trained inside the range, and outside it extrapolates: far out an event can score as the most ordinary.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from training.detectors.feature_maps import MAX_MOMENTUM_GEV, Jets
+
+# Each jet's quantities as combinations of the logarithms of pT^2, m, tau1, tau2 and tau3: the features themselves, and
+# what every feature map makes of them.
+COMBINATIONS = {
+    "ln_pt": (0.5, 0.0, 0.0, 0.0, 0.0),
+    "ln_m": (0.0, 1.0, 0.0, 0.0, 0.0),
+    "ln_tau1": (0.0, 0.0, 1.0, 0.0, 0.0),
+    "ln_tau2": (0.0, 0.0, 0.0, 1.0, 0.0),
+    "ln_tau3": (0.0, 0.0, 0.0, 0.0, 1.0),
+    "ln_m_pt": (-0.5, 1.0, 0.0, 0.0, 0.0),
+    "ln_tau1_m": (0.0, -1.0, 1.0, 0.0, 0.0),
+    "ln_tau21": (0.0, 0.0, -1.0, 1.0, 0.0),
+    "ln_tau32": (0.0, 0.0, 0.0, -1.0, 1.0),
+}
+# A margin is as wide as leaves this probability of background beyond it: 5e-6 for all edges together.
+PROBABILITY_BEYOND = 1e-7
+TAIL_EVENTS = 100
+
+# Rounding in float32 moves a logarithm of momenta by less than 1e-5 of this.
+LEAST_MARGIN = 0.1
+SIGN_MARGIN_GEV = 0.1
+
+
+# Columns of a jet: its 7 features, and the logarithms that `Jets.logarithms` gives.
+PZ, NOT_NEGATIVE = 2, (3, 4, 5, 6)  # m, tau1, tau2, tau3: their logarithms have a floor, below which the sign tells
+FEATURES, LOGARITHMS = 7, 5
+
+
+class Range(nn.Module):
+    """Edges of the training events' quantities, each with a margin, and the score of what lies outside.
+
+    An edge is the largest value of a quantity, or of its negative. The score rises linearly over the outer half of the
+    margin, from the least score of a training event to the largest one, and on beyond it. So events at an edge, such as
+    those that a selection just took, have the network's score, and none that rounding decides.
+    """
+
+    of_features: Tensor  # (14, edges), what each edge's score takes of the features
+    of_logarithms: Tensor  # (10, edges)
+    offsets: Tensor  # (edges,)
+    floor: Tensor  # the least score of an event beyond a margin
+    quantities: Tensor  # (24, edges), each edge's quantity as a combination of features and logarithms
+    signs: Tensor  # (edges,), whether the edge is that of a sign
+
+    def __init__(self, jets: Jets) -> None:
+        super().__init__()
+        self.jets = jets
+        edges = list(_edges())
+        quantities = torch.stack([quantity for quantity, _ in edges], dim=1)
+        self.register_buffer("quantities", quantities, persistent=False)  # constants of the code
+        self.register_buffer("signs", torch.tensor([sign for _, sign in edges]), persistent=False)
+        self.register_buffer("of_features", torch.zeros(2 * FEATURES, len(edges)))
+        self.register_buffer("of_logarithms", torch.zeros(2 * LOGARITHMS, len(edges)))
+        self.register_buffer("offsets", torch.zeros(len(edges)))
+        self.register_buffer("floor", torch.zeros(()))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the edges are known; until then the score is 0 for all events."""
+        return bool(self.of_logarithms.any())
+
+    def fit(self, features: Tensor, scores: Tensor) -> None:
+        """Set the edges to those of features (n, 14), whose anomaly scores (n,) say what is ordinary and what is not.
+
+        Beyond the largest of n values, background is expected in one event of n, and in fewer as the tail falls: taken
+        as exponential, with the mean excess of the last TAIL_EVENTS (peaks over threshold; Balkema and de Haan, 1974).
+        """
+        seen = torch.cat([self._bounded(features), self.jets.logarithms(features)], dim=1)
+        tail = min(TAIL_EVENTS, len(seen) // 20)
+        largest = (seen @ self.quantities).topk(tail + 1, dim=0).values.cpu().double()  # (tail + 1, edges)
+        excess = (largest - largest[-1]).mean(dim=0)
+        margins = (excess * -math.log(len(seen) * PROBABILITY_BEYOND)).clamp(min=LEAST_MARGIN)
+        signs = self.signs.cpu()
+        margins[signs] = SIGN_MARGIN_GEV
+        edges = torch.where(signs, largest[0].clamp(min=0.0), largest[0])
+        least, most = scores.min().item(), scores.max().item()
+        slopes = ((most - least) or 1.0) / (margins / 2)
+        weights = (self.quantities.cpu() * slopes).float()
+        self.of_features.copy_(weights[: 2 * FEATURES])
+        self.of_logarithms.copy_(weights[2 * FEATURES :])
+        self.floor.fill_(most)
+        self.offsets.copy_(least - (edges + margins / 2) * slopes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the score of the edge that features (batch, 14) are farthest beyond, or nearest to: (batch,)."""
+        linear = torch.addmm(self.offsets, self._bounded(features), self.of_features)
+        return torch.addmm(linear, self.jets.logarithms(features), self.of_logarithms).amax(dim=1)
+
+    def _bounded(self, features: Tensor) -> Tensor:
+        return features.clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)
+
+
+def _edges() -> Iterator[tuple[Tensor, bool]]:
+    """Give each edge's quantity (24,), of features and logarithms, and whether it is the edge of a sign."""
+    for jet in (0, 1):
+        features, logarithms = jet * FEATURES, 2 * FEATURES + jet * LOGARITHMS
+        yield from _both_ways({features + PZ: 1.0})
+        for combination in COMBINATIONS.values():
+            yield from _both_ways({logarithms + column: factor for column, factor in enumerate(combination)})
+        for column in NOT_NEGATIVE:
+            yield _quantity({features + column: -1.0}), True
+    yield from _both_ways({2 * FEATURES: -0.5, 2 * FEATURES + LOGARITHMS: 0.5})  # ln pT of jet 2 over that of jet 1
+
+
+def _both_ways(factors: dict[int, float]) -> Iterator[tuple[Tensor, bool]]:
+    yield _quantity(factors), False
+    yield -_quantity(factors), False
+
+
+def _quantity(factors: dict[int, float]) -> Tensor:
+    quantity = torch.zeros(2 * (FEATURES + LOGARITHMS))
+    for place, factor in factors.items():
+        quantity[place] = factor
+    return quantity
