@@ -1,6 +1,6 @@
 """Set simulated events beside the published sample: moments, quantiles and histograms.
 
-python -m training validate EVENTS.h5 --out comparison.png [--reference REFERENCE.h5]
+python -m training validate EVENTS.h5 --out comparison.png [--reference REFERENCE.h5] [--window FOLDER]
 """
 
 import argparse
@@ -15,19 +15,30 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
     parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("events", type=input_file, metavar="EVENTS.h5", help="simulated events")
     parser.add_argument("--reference", type=input_file, metavar="REFERENCE.h5", help="labelled events to compare with")
+    parser.add_argument(
+        "--window",
+        type=input_file,
+        nargs="+",
+        metavar="PATH",
+        help="published events of the signal window, .npy files or folders of them, to compare with in a second figure",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")
     add_events_options(parser, "EVENTS.h5 and REFERENCE.h5", several=True)
     args = parser.parse_args(argv)
 
-    from training.evaluation.figures import draw, plot_features
+    from training.evaluation.figures import draw, plot_features, plot_window
     from training.evaluation.validation import COMPARED, moments_table, quantiles_table
+    from training.evaluation.window import compare_in_window, in_window, read_window, window_table
     from training.events.events import read_events
     from training.events.kinematics import quantities
     from training.files import require_output, write_files
 
     files = {"simulated": args.events} | ({"reference": args.reference} if args.reference else {})
     labels = labels_of(parser, args.labels, len(files))
+    window_out = args.out.with_stem(f"{args.out.stem}_window")
     require_output(args.out, *files.values(), *labels)
+    if args.window:
+        require_output(window_out, *files.values(), *labels, *args.window)
     origins = {
         origin: read_events(path, args.key, args.label, label_file)
         for (origin, path), label_file in zip(files.items(), labels, strict=True)
@@ -36,23 +47,32 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
         {origin: quantities(part.features) for origin, events in origins.items() if len(part := getattr(events, kind))}
         for kind in ("background", "signal")
     )
+    published = read_window(args.window) if args.window else {}
+    windows = {
+        kind: (in_window(simulated.features), published[kind])
+        for kind in published
+        if len(simulated := getattr(origins["simulated"], kind)) and len(published[kind]["mjj"])
+    }
+    agreements = {kind: compare_in_window(*some) for kind, some in windows.items()}
     plots = {
         args.out.name: lambda: plot_features(
             {f"{origin} background": values for origin, values in background.items()},
             {f"{origin} signal": values for origin, values in signal.items()},
             COMPARED,
-        )
+        ),
+        **({window_out.name: lambda: plot_window(windows)} if windows else {}),
     }
     drawn = draw(plots)
-    if drawn[args.out.name] is not None:
-        write_files(args.out.parent, drawn)
+    write_files(args.out.parent, {name: png for name, png in drawn.items() if png is not None})
     if len(origins["simulated"].background):
         print("background moments, GeV, beside the published file's")
         print(moments_table(origins["simulated"].background))
     for kind, samples in (("background", background), ("signal", signal)):
         if samples:
             print(f"\n{kind} quantiles, 5/50/95 %\n{quantiles_table(samples)}")
-    if drawn[args.out.name] is None:
+    for kind, found in agreements.items():
+        print(f"\n{kind} in the signal window beside published events\n{window_table(found)}")
+    if None in drawn.values():
         return 1  # the warning said why
-    print(f"\n{args.out}: histograms")
+    print("\n" + "\n".join(f"{args.out.parent / name}: histograms" for name in drawn))
     return 0

@@ -23,6 +23,7 @@ from training.evaluation.style import (
     printable,
     style,
 )
+from training.evaluation.window import OF_WINDOW
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +34,7 @@ Floats = NDArray[np.float64]
 Scores = tuple[Floats, Floats]  # of background (n,) and signal (m,)
 
 BINS = 50
+WINDOW_BINS = 30
 # In bins with fewer events an efficiency says little, and its error bar hides the others.
 LEAST_IN_BIN = 20
 # A ratio of fewer events is off by more than half.
@@ -185,6 +187,44 @@ def plot_features(
         ax.set_ylim(bottom=0)
     legend(made, axes[0])
     return png(made)
+
+
+@style()
+def plot_window(windows: Mapping[str, tuple[Mapping[str, Floats], Mapping[str, Floats]]]) -> bytes:
+    """Plot each quantity of simulated and of published events of the signal window, (n,) each, and their ratio below.
+
+    A row of panels for each class of events, which names it.
+    """
+    made, grid = figure(len(OF_WINDOW), 2 * len(windows), width=5.0, height=3.0, height_ratios=[2.2, 1] * len(windows))
+    rows = np.array(grid, object).reshape(len(windows), 2, len(OF_WINDOW))
+    for (kind, (simulated, published)), row in zip(windows.items(), rows, strict=True):
+        for (quantity, name), (main, ratio) in zip(OF_WINDOW.items(), row.T, strict=True):
+            _draw_agreement(main, ratio, simulated[quantity], published[quantity])
+            ratio.set_xlabel(name)
+        row[0, 0].set_ylabel(f"{kind}: fraction / bin")
+        row[1, 0].set_ylabel("ratio")
+    legend(made, rows[0, 0, 0])
+    return png(made)
+
+
+def _draw_agreement(main: "Axes", ratio: "Axes", simulated: Floats, published: Floats) -> None:
+    bulk = np.nanquantile(np.concatenate([simulated, published]), (0.001, 0.999))
+    edges = np.linspace(*bulk, WINDOW_BINS + 1)
+    centres = (edges[:-1] + edges[1:]) / 2
+    ours, theirs = histogram(simulated, edges), histogram(published, edges)
+    shape, reference = ours / len(simulated), theirs / len(published)
+    main.stairs(reference, edges, fill=True, color="0.82", label="published")
+    points: Style = {"fmt": "o", "color": SIGNAL_COLOUR, "markersize": 4, "linewidth": 1.5}
+    main.errorbar(centres, shape, np.sqrt(ours) / len(simulated), label="simulated", **points)
+    main.set_ylim(0, 1.15 * max(shape.max(), reference.max()))
+    main.tick_params(labelbottom=False)
+    enough = (ours >= LEAST_IN_RATIO) & (theirs >= LEAST_IN_RATIO)
+    value = shape[enough] / reference[enough]
+    ratio.axhline(1, color="0.5", linestyle=":", linewidth=1.5)
+    ratio.errorbar(centres[enough], value, value * np.sqrt(1 / ours[enough] + 1 / theirs[enough]), **points)
+    ratio.set_ylim(0.6, 1.4)
+    for ax in (main, ratio):
+        ax.set_xlim(edges[0], edges[-1])
 
 
 def _draw_sculpting(main: "Axes", ratio: "Axes", point: str, sculpting: Sculpting) -> None:
