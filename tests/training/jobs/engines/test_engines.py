@@ -45,11 +45,11 @@ def test_every_engine_scores_into_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["dask", "ray"])
 def test_what_a_task_raises_is_raised_here(tmp_path: Path, engine: str) -> None:
-    """An error is the one of the task, and the same command then makes the missing parts alone."""
+    """An error is the one of the task, and another call, on any engine, then makes the missing parts alone."""
     require_engines()
-    for options, status, message in ((["--failure", "error"], 1, "error: part 2 is damaged"), ([], 0, "")):
-        command = [tmp_path, *options, "--engine", engine, "--processes", 2]
-        with start(NUMBERS, *command, stderr=subprocess.PIPE) as process:
+    on_engine = ["--failure", "error", "--engine", engine, "--processes", 2]
+    for options, status, message in ((on_engine, 1, "error: part 2 is damaged"), ([], 0, "")):
+        with start(NUMBERS, tmp_path, *options, stderr=subprocess.PIPE) as process:
             _, errors = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == status, errors
         assert message in errors
@@ -109,7 +109,7 @@ def test_a_part_that_kills_its_worker_ends_the_work(tmp_path: Path, engine: str,
 def test_a_stopped_command_leaves_no_process_and_is_resumed(
     tmp_path: Path, engine: str, number: signal.Signals
 ) -> None:
-    """After Ctrl-C or SIGTERM the cluster ends, and the same call makes the missing parts alone."""
+    """After Ctrl-C or SIGTERM the cluster ends, and another call, on any engine, makes the missing parts alone."""
     require_engines()
     parts = numbers(tmp_path)
     command = [tmp_path, "--engine", engine, "--processes", 1]
@@ -124,7 +124,7 @@ def test_a_stopped_command_leaves_no_process_and_is_resumed(
     assert process.returncode == 128 + number, errors
     assert errors.splitlines()[-1].endswith(": repeat the same command to go on")
     assert "Traceback" not in errors
-    with start(NUMBERS, *command) as process:
+    with start(NUMBERS, tmp_path) as process:
         assert process.wait(TIMEOUT_S) == 0
     assert_assembled(tmp_path / "events.h5", parts)
     assert parts[2].times_made == 2
@@ -134,9 +134,12 @@ def test_a_stopped_command_leaves_no_process_and_is_resumed(
     ("engine", "option", "message"),
     [("dask", "--scheduler", "error: The Dask scheduler at tcp://"), ("ray", "--address", "Failed to connect to GCS")],
 )
-def test_a_cluster_that_is_gone_ends_the_work(tmp_path: Path, engine: str, option: str, message: str) -> None:
-    """A killed scheduler or head is an error that says so; Ray itself ends the command, after a minute."""
+def test_a_cluster_that_is_gone_ends_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, option: str, message: str
+) -> None:
+    """A killed scheduler or head is an error that says so; Ray itself ends the command, after a minute by default."""
     require_engines()
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
     parts = numbers(tmp_path)
     with cluster(engine, 1) as workers:
         command = [tmp_path, "--engine", engine, option, workers.address]
