@@ -34,6 +34,8 @@ VIEWS = ("raw", VIEW)
 
 TILT_ALONE = "tilt alone"
 FEW = "ratios"  # the feature map of mass and subjettiness ratios alone
+TWINS = ("kernel PCA, 8 components", "Gaussian mixture, 20 components")
+"""Public detectors that get these too, beside the quantum autoencoder, which sees no more."""
 
 CHUNK_EVENTS = 8192
 
@@ -235,14 +237,14 @@ def _without_tilt(config: TrainingConfig) -> TrainingConfig:
 
 
 def _learned_elsewhere(events: ComparisonEvents) -> Iterator[Planned]:
-    """Yield what others offer, and one Gaussian: on the shipped model's view also with the tilt."""
+    """Yield what others offer, and one Gaussian: on views of ratios also with the tilt."""
     n_background = len(events.background)
     for name, public in PUBLIC_DETECTORS.items():
-        for view in VIEWS:
+        for view in (*VIEWS, FEW) if name in TWINS else VIEWS:
             learned = f"{min(n_background, public.max_events or n_background):,}"
             line = Line(Knowledge.BACKGROUND_ONLY, name, view, learned)
             yield Planned(line, Public(name, view))
-            if view == VIEWS[1]:
+            if view != VIEWS[0]:
                 yield _tilted(line, Public(name, view))
     line = Line(Knowledge.BACKGROUND_ONLY, "Mahalanobis", FEW, f"{n_background:,}")
     yield Planned(line, Mahalanobis(FEW))

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.detectors.detectors import VIEWS, Knowledge, Line
+from benchmarks.detectors.detectors import Knowledge, Line
 from benchmarks.detectors.results import AUC, Result, average, rank
+from training.detectors.feature_maps import FEATURE_MAPS
 from training.evaluation.figures import plot_roc
 from training.evaluation.metrics import Measured
 from training.evaluation.style import (
@@ -66,7 +67,7 @@ def plot_aucs(results: Sequence[Result], signals: Sequence[str]) -> bytes:
 def plot_curves(scores: Mapping[Line, tuple[Floats, Floats]]) -> bytes:
     """Plot rejection and significance improvement of a few detectors: scores of background (n,) and signal (m,)."""
     # The view comes first: long names are cut at their ends.
-    named = {", ".join([line.view] * (line.view in VIEWS) + [line.name]): some for line, some in scores.items()}
+    named = {", ".join([line.view] * (line.view in FEATURE_MAPS) + [line.name]): some for line, some in scores.items()}
     return plot_roc(named, "rejection", "improvement")
 
 
@@ -88,7 +89,7 @@ def plot_circuits(aucs: Mapping[str, tuple[Measured, Mapping[float, Measured], M
 
 def _title(line: Line) -> str:
     """Return the name of a line, with the view where it does not follow from the name."""
-    return f"{line.name}, {line.view}" if line.view in VIEWS and not line.ours else line.name
+    return f"{line.name}, {line.view}" if line.view in FEATURE_MAPS and not line.ours else line.name
 
 
 def _colour(line: Line) -> str:

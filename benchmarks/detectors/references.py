@@ -10,8 +10,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from scipy.stats import skew
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics.pairwise import rbf_kernel
 
 from benchmarks.detectors.tilt import Unit
 from training.events.events import FEATURE_NAMES
@@ -20,6 +22,9 @@ Floats = NDArray[np.float64]
 
 SUPERVISED_BACKGROUND = 100_000
 """Training background that boosted trees get beside their half of a sample; more did not improve them."""
+
+KERNEL_EVENTS = 8192
+"""Events whose kernel with all fitted ones is in memory at once."""
 
 
 class PyodDetector(Protocol):
@@ -83,6 +88,38 @@ class TailProbability:
         return total
 
 
+class KernelPCA:
+    """Kernel PCA: the part of an event outside the leading components (Hoffmann, Pattern Recognition 40 (2007) 863).
+
+    The kernel is Gaussian, exp(-|x - y|^2 / k) for events of k quantities. The quantum autoencoder's spectral solution
+    is the same with another kernel, a product of cosines, and as many components.
+    """
+
+    def __init__(self, components: int) -> None:
+        self._components = components
+
+    def fit(self, values: Floats) -> None:
+        """Find the leading components of background (n, k)."""
+        self._fitted, gram = values, rbf_kernel(values)
+        self._rows, self._all = gram.mean(axis=0), gram.mean()
+        first = len(values) - self._components
+        found, vectors = eigh(
+            gram - self._rows - self._rows[:, None] + self._all, subset_by_index=[first, len(values) - 1]
+        )
+        self._projection = vectors / np.sqrt(found)
+
+    def decision_function(self, values: Floats) -> Floats:
+        """Return the squared distance of values (m, k) from their projections: (m,)."""
+        parts = np.array_split(values, len(values) // KERNEL_EVENTS + 1)
+        return np.concatenate([self._distance(rbf_kernel(part, self._fitted)) for part in parts])
+
+    def _distance(self, gram: Floats) -> Floats:
+        mean = gram.mean(axis=1)
+        projected = (gram - mean[:, None] - self._rows + self._all) @ self._projection
+        distance: Floats = 1.0 - 2.0 * mean + self._all - np.square(projected).sum(axis=1)
+        return distance
+
+
 def pyod(name: str, **settings: Any) -> PyodDetector:
     """Return a detector of PyOD by its class; imported here, for it takes seconds."""
     detector: PyodDetector = getattr(import_module(f"pyod.models.{name.lower()}"), name)(**settings)
@@ -99,6 +136,7 @@ PUBLIC_DETECTORS: dict[str, PublicDetector] = {
     "kNN": PublicDetector(lambda _: pyod("KNN"), Unit.DISTANCE, max_events=20_000),
     "LOF": PublicDetector(lambda _: pyod("LOF"), Unit.DISTANCE, max_events=20_000),
     "one-class SVM": PublicDetector(lambda _: pyod("OCSVM"), max_events=10_000),
+    "kernel PCA, 8 components": PublicDetector(lambda _: KernelPCA(8), Unit.DISTANCE, max_events=2_000),
     "Gaussian mixture, 1 component (its default)": PublicDetector(
         lambda seed: pyod("GMM", random_state=seed), Unit.LOG_DENSITY
     ),

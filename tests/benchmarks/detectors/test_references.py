@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.detectors.references import (
     PUBLIC_DETECTORS,
+    KernelPCA,
     TailProbability,
     boosted_trees,
     negative_ratio_sum,
@@ -90,6 +91,15 @@ def test_one_gaussian_is_the_mahalanobis_distance() -> None:
     np.testing.assert_array_equal(np.argsort(scores), np.argsort(expected))
     unbiased = expected * (len(background) - 1) / len(background)
     np.testing.assert_allclose(squared_mahalanobis(background, events), unbiased, rtol=1e-9)
+
+
+def test_kernel_pca_is_that_of_pyod() -> None:
+    """The reconstruction error in the space of a Gaussian kernel is PyOD's, of many events at once."""
+    background, events = normal(200, 1), normal(60, 2)
+    ours = KernelPCA(8)
+    ours.fit(background)
+    expected = pyod("KPCA", n_components=8, random_state=1).fit(background).decision_function(events)
+    np.testing.assert_allclose(ours.decision_function(events), expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("prongs", [2, 3])
