@@ -24,6 +24,7 @@ SIGNALS := $(patsubst %,data/signals/%prong.h5,3500_500_100_3 3823_732_378_2 350
 EVALUATION_EVENTS := $(TEST_EVENTS) $(REAL)
 JUDGING_EVENTS := $(TEST_EVENTS) $(SIGNALS) $(CHECK_EVENTS) $(DRIFT_EVENTS)
 REPORT_EVENTS := $(EVALUATION_EVENTS) $(filter-out $(TEST_EVENTS),$(JUDGING_EVENTS))
+SHIPPED := $(wildcard exported/autoencoder.onnx exported/*/autoencoder.onnx)
 RUN ?= runs/default
 PRESET ?= density
 RESUME = $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
@@ -84,20 +85,22 @@ train: .venv/everything ## train on EVENTS= (default: the simulated training sam
 	$(BIN)/python -m training train $(or $(EVENTS),$(TRAIN_EVENTS)) --out $(RUN) --preset $(PRESET) $(RESUME)
 
 .PHONY: model
-model: .venv/everything data ## make both shipped models again from nothing, about two hours on 2 cores (REAL= adds events to card and report)
+model: .venv/everything data ## make the shipped models again from nothing, about two hours on 2 cores (REAL= adds events to card and report)
 	$(BIN)/python -m training train $(TRAIN_EVENTS) --out runs/density --preset density $(if $(wildcard runs/density/checkpoint.pt),--resume)
 	$(BIN)/python -m training train $(TRAIN_EVENTS) --exposure $(COCKTAIL_EVENTS) --out runs/exposed --preset exposed $(if $(wildcard runs/exposed/checkpoint.pt),--resume)
-	mkdir -p exported/exposed
+	$(BIN)/python -m training train $(TRAIN_EVENTS) --out runs/quantum --preset quantum $(if $(wildcard runs/quantum/checkpoint.pt),--resume)
+	mkdir -p exported/exposed exported/quantum
 	$(BIN)/python -m training export runs/density --out exported/autoencoder.onnx --calibration $(CALIBRATION_EVENTS)
 	$(BIN)/python -m training export runs/exposed --out exported/exposed/autoencoder.onnx --calibration $(CALIBRATION_EVENTS)
+	$(BIN)/python -m training export runs/quantum --out exported/quantum/autoencoder.onnx --calibration $(CALIBRATION_EVENTS)
 	$(MAKE) report
 
 .PHONY: report
-report: .venv/everything $(JUDGING_EVENTS) ## evaluate both shipped models: cards and reports (REAL= adds events)
-	$(BIN)/python -m training evaluate exported/autoencoder.onnx $(EVALUATION_EVENTS) --out exported
-	$(BIN)/python -m training evaluate exported/exposed/autoencoder.onnx $(EVALUATION_EVENTS) --out exported/exposed
-	$(BIN)/python -m training report exported/autoencoder.onnx $(REPORT_EVENTS) --out exported/report
-	$(BIN)/python -m training report exported/exposed/autoencoder.onnx $(REPORT_EVENTS) --out exported/exposed/report
+report: .venv/everything $(JUDGING_EVENTS) ## evaluate the shipped models: cards and reports (REAL= adds events)
+	set -e; for model in $(SHIPPED); do folder=$$(dirname $$model); \
+		$(BIN)/python -m training evaluate $$model $(EVALUATION_EVENTS) --out $$folder; \
+		$(BIN)/python -m training report $$model $(REPORT_EVENTS) --out $$folder/report; \
+	done
 
 .PHONY: compare
 compare: .venv/everything $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(TEST_EVENTS) $(SIGNALS) ## all presets beside public detectors, a quarter of an hour on 2 cores (REAL= adds events)
