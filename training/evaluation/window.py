@@ -7,6 +7,7 @@ authors distribute the LHC Olympics' R&D events in it as arrays with five quanti
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ def read_window(paths: Iterable[Path]) -> dict[str, dict[str, Floats]]:
 
 def _read(path: Path) -> Floats:
     try:
-        rows = np.load(path, allow_pickle=False)
+        rows: Any = np.load(path, allow_pickle=False)  # an archive, where the file is one
     except (OSError, ValueError, EOFError) as error:
         raise EventsError(f"{path} cannot be read as .npy: {error}") from error
     columns = len(OF_WINDOW) + 1
@@ -91,7 +92,8 @@ def _read(path: Path) -> Floats:
             f"{path} holds other values than events of the window: expected finite numbers, mjj of {least / 1000:g} to "
             f"{most / 1000:g} TeV in the first column, and 0 or 1 in the last"
         )
-    return rows.astype(np.float64)
+    wide: Floats = rows.astype(np.float64)
+    return wide
 
 
 def in_window(features: NDArray[np.floating]) -> dict[str, Floats]:
