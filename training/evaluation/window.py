@@ -75,14 +75,14 @@ def read_window(paths: Iterable[Path]) -> dict[str, dict[str, Floats]]:
 
 def _read(path: Path) -> Floats:
     try:
-        rows: Any = np.load(path, allow_pickle=False)  # an archive, where the file is one
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            rows: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
         raise EventsError(f"{path} cannot be read as .npy: {error}") from error
     columns = len(OF_WINDOW) + 1
-    shape = getattr(rows, "shape", ())
-    if len(shape) != 2 or shape[1] != columns or rows.dtype.kind != "f":
+    if rows.ndim != 2 or rows.shape[1] != columns or rows.dtype.kind != "f":
         raise EventsError(
-            f"{path} holds {getattr(rows, 'dtype', 'arrays')} of shape {shape}, expected numbers (n, {columns}): mjj, "
+            f"{path} holds {rows.dtype} of shape {rows.shape}, expected numbers (n, {columns}): mjj, "
             "lighter mass and mass difference in TeV, tau21 of the lighter and of the heavier jet, label"
         )
     mjj, label = 1000.0 * rows[:, 0], rows[:, -1]
