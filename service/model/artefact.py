@@ -17,6 +17,7 @@ from service.model.graph import EXPORT_AGAIN, check_graph, check_signature, pars
 from service.model.graph import INPUT_NAME as INPUT_NAME
 from service.model.graph import OUTPUT_NAME as OUTPUT_NAME
 from service.model.graph import ArtefactError as ArtefactError
+from service.model.reference import Reference, check_reference
 
 SCHEMA_VERSION = 1
 
@@ -46,8 +47,12 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 Float32 = Annotated[float, Meta(ge=-_FLOAT32_MAX, le=_FLOAT32_MAX)]
 
 
-class WorkingPoint(msgspec.Struct, frozen=True):
-    """A named threshold on the anomaly score, with the background efficiency that it was calibrated to."""
+class WorkingPoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A named threshold on the anomaly score, with the background efficiency that it was calibrated to.
+
+    One that was asked for as a rate says so: of `input_rate_hz` events a second, `rate_hz` are kept where one in
+    `prescale` of those above the threshold is. Whoever takes the decision prescales.
+    """
 
     name: Annotated[str, Meta(min_length=1)]
     background_efficiency: float
@@ -55,6 +60,9 @@ class WorkingPoint(msgspec.Struct, frozen=True):
     threshold_uncertainty: float
     calibration_events: int
     calibration_sha256: str
+    rate_hz: Annotated[float, Meta(gt=0)] | None = None
+    input_rate_hz: Annotated[float, Meta(gt=0)] | None = None
+    prescale: Annotated[int, Meta(ge=1)] = 1
 
     @property
     def sent_threshold(self) -> float:
@@ -103,10 +111,12 @@ class Metadata(msgspec.Struct, frozen=True):
     data_sha256: str
     code_version: str
     golden: GoldenPairs
+    reference: Reference | None = None
 
     def to_props(self) -> dict[str, str]:
-        """Write one `metadata_props` entry for each field, its value as JSON."""
-        return {name: msgspec.json.encode(getattr(self, name)).decode() for name in self.__struct_fields__}
+        """Write one `metadata_props` entry for each field but a reference that is None, its value as JSON."""
+        values = msgspec.structs.asdict(self)
+        return {name: msgspec.json.encode(value).decode() for name, value in values.items() if value is not None}
 
     @classmethod
     def from_props(cls, props: Mapping[str, str]) -> Self:
@@ -117,12 +127,13 @@ class Metadata(msgspec.Struct, frozen=True):
         found = props.get("schema_version")
         if found is not None and found != str(SCHEMA_VERSION):
             raise refusal("metadata schema version", found, str(SCHEMA_VERSION), "use a service of the file's version")
-        missing = [name for name in cls.__struct_fields__ if name not in props]
+        missing = [field.name for field in msgspec.structs.fields(cls) if field.required and field.name not in props]
         if missing:
             raise refusal("metadata keys", f"none named {', '.join(missing)}", "every field")
         if unknown := sorted(props.keys() - {*cls.__struct_fields__, SEAL}):  # the seal's own key may be damaged
             raise refusal("metadata keys", repr(unknown[0]), "no others than those of this version")
-        return cls(**{field.name: _read_prop(field, props) for field in msgspec.structs.fields(cls)})
+        found_fields = [field for field in msgspec.structs.fields(cls) if field.name in props]
+        return cls(**{field.name: _read_prop(field, props) for field in found_fields})
 
 
 class Artefact(msgspec.Struct, frozen=True):
@@ -178,6 +189,8 @@ def parse_artefact(graph: bytes) -> Artefact:
     check_lengths(metadata)
     check_names(metadata)
     check_depth(metadata.training)
+    if metadata.reference is not None:
+        check_reference(metadata.reference, len(metadata.feature_names))
     return Artefact(graph=graph, metadata=metadata, sha256=hashlib.sha256(graph).hexdigest())
 
 
@@ -242,6 +255,7 @@ def check_names(metadata: Metadata) -> None:
         "working point": points,
         "calibration digest": [point.calibration_sha256 for point in metadata.working_points],
         "data digest": [metadata.data_sha256],
+        "reference digest": [metadata.reference.sha256] if metadata.reference else [],
         "code version": [metadata.code_version],
     }.items():
         for text in texts:

@@ -80,7 +80,7 @@ OFFLINE = (
             ),
             Fault(
                 "golden pairs are the least anomalous events",
-                "np.linspace(0, len(scores) - 1, GOLDEN_PAIRS).astype(int)",
+                "np.linspace(0, len(order) - 1, GOLDEN_PAIRS).astype(int)",
                 "np.arange(GOLDEN_PAIRS)",
                 f"{EXPORT}::test_golden_pairs_are_events_and_their_scores[density]",
             ),

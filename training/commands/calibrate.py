@@ -1,6 +1,7 @@
 """Calibrate an existing model: new working points from a sample of background.
 
 python -m training calibrate MODEL.onnx BACKGROUND.h5 --model-version 2 --out NEW.onnx
+python -m training calibrate MODEL.onnx BACKGROUND.h5 --model-version 3 --out NEW.onnx --rate 1kHz --input-rate 100kHz
 """
 
 import argparse
@@ -20,19 +21,33 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
     )
     parser.add_argument("--out", type=Path, required=True, metavar="NEW.onnx", help="artefact to write")
     add_events_options(parser, "BACKGROUND.h5")
+    meaning = "working points of these names that select so much background, such as 1kHz (default: the model's own)"
+    parser.add_argument("--rate", nargs="+", default=[], metavar="RATE", help=meaning)
+    parser.add_argument("--input-rate", metavar="RATE", help="rate of background that comes in, such as 100kHz")
+    meaning = "keep one in N of the events above the threshold of a --rate (default 1: every one)"
+    parser.add_argument("--prescale", type=int, default=1, metavar="N", help=meaning)
     args = parser.parse_args(argv)
+    if bool(args.rate) != (args.input_rate is not None):
+        parser.error("--rate and --input-rate belong together: give both, or neither")
+    if args.prescale < 1 or (args.prescale > 1 and not args.rate):
+        parser.error(f"--prescale is {args.prescale}, expected a whole number from 1, with a --rate")
 
     from training.evaluation.model import open_scorer
-    from training.events.events import digest, read_background
+    from training.events.events import read_background
     from training.files import atomic_write, require_output
     from training.fitting.calibration import calibrate, check_table
+    from training.fitting.rates import RateTarget, parse_rate
     from training.fitting.working_points import working_points_table
 
+    try:
+        rates = [RateTarget(rate, parse_rate(rate), parse_rate(args.input_rate), args.prescale) for rate in args.rate]
+    except ValueError as error:
+        parser.error(str(error))
     require_output(args.out, args.model, args.events, args.labels)
     scorer = open_scorer(args.model)
     background = read_background(args.events, args.key, args.label, args.labels)
     scores = scorer.score(background)
-    calibrated = calibrate(scorer.artefact, scores, digest(background), args.model_version)
+    calibrated = calibrate(scorer.artefact, background, scores, args.model_version, rates)
     print(check_table(scorer.artefact, scores))
     with atomic_write(args.out) as path:
         path.write_bytes(calibrated.graph)

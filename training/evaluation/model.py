@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from service.model.artefact import Artefact, load_artefact
+from service.model.artefact import Artefact, WorkingPoint, load_artefact
 from service.model.scorer import Scorer
 from training.errors import EventsError
 from training.events.events import FEATURE_NAMES
@@ -31,6 +31,9 @@ It learned the very data that it searches: its figures hold for the fraction of 
 table with those of a detector that saw background alone.""",
 }
 """What a reader must know of a class before the figures."""
+
+
+UNITS_HZ = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6}
 
 
 def open_scorer(path: str | Path) -> Scorer:
@@ -77,6 +80,20 @@ def caution(artefact: Artefact) -> str | None:
     """Return what a reader must know of the model's class before the figures, if anything."""
     found = class_of(artefact.metadata.training)
     return None if found is None else CAUTION.get(found)
+
+
+def selects(point: WorkingPoint) -> str:
+    """Return a working point's background efficiency, and the rate that it was asked for as, if it was."""
+    if point.rate_hz is None or point.input_rate_hz is None:
+        return f"{point.background_efficiency:g}"
+    prescale = f" with prescale {point.prescale}" if point.prescale > 1 else ""
+    return f"{point.background_efficiency:g}, {in_hertz(point.rate_hz)} of {in_hertz(point.input_rate_hz)}{prescale}"
+
+
+def in_hertz(rate_hz: float) -> str:
+    """Return a rate with the largest unit that it has one of, such as 1.5 kHz."""
+    unit = max((unit for unit, size in UNITS_HZ.items() if rate_hz >= size), key=UNITS_HZ.__getitem__, default="Hz")
+    return f"{rate_hz / UNITS_HZ[unit]:.6g} {unit}"
 
 
 def facts(artefact: Artefact) -> dict[str, str]:

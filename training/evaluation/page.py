@@ -13,7 +13,7 @@ from service.model.artefact import Artefact
 from training.evaluation import figures
 from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, counted
 from training.evaluation.metrics import ENOUGH_BACKGROUND
-from training.evaluation.model import caution, facts
+from training.evaluation.model import caution, facts, selects
 from training.evaluation.report import MASSES, Report
 from training.evaluation.samples import Sample, by_class, judged
 from training.evaluation.sculpting import RANDOM_SELECTIONS
@@ -50,6 +50,7 @@ def render(artefact: Artefact, report: Report, pngs: Mapping[str, bytes]) -> str
         enough_background=ENOUGH_BACKGROUND,
         all_equal=ALL_EQUAL,
         random_selections=RANDOM_SELECTIONS,
+        selects=selects,
     )
 
 

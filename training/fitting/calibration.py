@@ -1,5 +1,7 @@
 """Calibration: new working points for an existing model, from a sample of background."""
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 import onnx
@@ -8,25 +10,41 @@ from numpy.typing import NDArray
 from service.model.artefact import Artefact, with_metadata
 from training.errors import ExportError
 from training.evaluation.metrics import Measured, efficiency
-from training.fitting.working_points import derive_working_points
+from training.evaluation.model import in_hertz
+from training.events.events import digest
+from training.fitting.rates import RateTarget, targets_of
+from training.fitting.reference import make_reference
+from training.fitting.working_points import check_floor, derive_working_points
 
 
-def calibrate(artefact: Artefact, scores: NDArray[np.float32], calibration_sha256: str, model_version: str) -> Artefact:
-    """Return the same graph with working points from its scores (n,) of background, as another version of the model.
+def calibrate(
+    artefact: Artefact,
+    background: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    model_version: str,
+    rates: Sequence[RateTarget] = (),
+) -> Artefact:
+    """Return the same graph as another version of the model: with working points and reference of other background.
 
-    Thresholds belong to one version: raises ExportError when the version stays the same, and when the sample is too
-    small for any working point.
+    They are from features (n, 14) and the graph's scores (n,) of them. Working points that were asked for as rates stay
+    so, unless others are. Thresholds belong to one version: raises ExportError when the version stays the same, when
+    the sample is too small for any working point or for a rate, and as `check_floor` does.
     """
-    if model_version == artefact.metadata.model_version:
+    metadata = artefact.metadata
+    if model_version == metadata.model_version:
         raise ExportError(
             f"{artefact.identity} is version {model_version!r} already, expected another: new thresholds are a new "
             "version of the model; give one with --model-version"
         )
-    points = derive_working_points(scores, calibration_sha256)
+    points = derive_working_points(scores, digest(background), rates or targets_of(metadata.working_points))
     if not points:
         raise ExportError(f"{len(scores)} background events support no working point: give a larger sample")
-    changed = msgspec.structs.replace(artefact.metadata, model_version=model_version, working_points=points)
-    return with_metadata(onnx.load_model_from_string(artefact.graph), changed)
+    floor = metadata.reference.floor if metadata.reference else None
+    if floor is not None:
+        check_floor(points, floor)
+    reference = make_reference(background, scores, floor)
+    changes = {"model_version": model_version, "working_points": points, "reference": reference}
+    return with_metadata(onnx.load_model_from_string(artefact.graph), msgspec.structs.replace(metadata, **changes))
 
 
 def check_table(artefact: Artefact, scores: NDArray[np.float32]) -> str:
@@ -40,5 +58,9 @@ def check_table(artefact: Artefact, scores: NDArray[np.float32]) -> str:
         nominal = point.background_efficiency
         expected = Measured(nominal, float(np.sqrt(nominal * (1 - nominal) / point.calibration_events)))
         measured = efficiency(scores.astype(np.float64), point.threshold)
-        lines.append(f"  {point.name:<10} nominal {expected}, measured {measured}")
+        rate = ""
+        if point.input_rate_hz is not None:
+            kept = measured.value * point.input_rate_hz / point.prescale
+            rate = f", {in_hertz(kept)} of {in_hertz(point.input_rate_hz)}"
+        lines.append(f"  {point.name:<10} nominal {expected}, measured {measured}{rate}")
     return "\n".join(lines)

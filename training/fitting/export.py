@@ -1,5 +1,6 @@
 """Export: a trained run as one self-describing ONNX file, checked against torch."""
 
+import copy
 import logging
 import subprocess
 import warnings
@@ -15,6 +16,8 @@ from onnxscript import opset20
 
 from service import __version__
 from service.model.artefact import (
+    GOLDEN_ATOL,
+    GOLDEN_RTOL,
     INPUT_NAME,
     OUTPUT_NAME,
     SCHEMA_VERSION,
@@ -30,6 +33,7 @@ from training.detectors.quantum import QuantumAutoencoder
 from training.detectors.scorer import AnomalyScorer
 from training.errors import EventsError, ExportError
 from training.events.events import FEATURE_NAMES, FEATURE_UNITS, digest, read_background
+from training.fitting.reference import make_reference
 from training.fitting.run import Run, split
 from training.fitting.working_points import check_floor, derive_working_points
 
@@ -57,9 +61,11 @@ def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Ar
     metadata = describe(run, scorer, model_version, calibration)
     exported = Scorer(with_metadata(graph, metadata))
     check_parity(exported, scorer, calibration)
-    points = derive_working_points(exported.score(calibration), digest(calibration))
-    check_floor(points, scorer.range.floor.item())
-    return with_metadata(graph, msgspec.structs.replace(metadata, working_points=points))
+    scores, floor = exported.score(calibration), scorer.range.floor.item()
+    points = derive_working_points(scores, digest(calibration))
+    check_floor(points, floor)
+    reference = make_reference(calibration, scores, floor)
+    return with_metadata(graph, msgspec.structs.replace(metadata, working_points=points, reference=reference))
 
 
 def to_onnx(scorer: AnomalyScorer) -> onnx.ModelProto:
@@ -145,11 +151,8 @@ def code_version() -> str:
 
 
 def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: NDArray[np.float32]) -> Metadata:
-    """Return the metadata without working points; the golden pairs are from calibration features (n, 14)."""
+    """Return the metadata without working points and reference; golden pairs are from calibration features (n, 14)."""
     training_rows, held_out_rows = split(run.source.events, run.config)
-    scores = torch_scores(scorer, calibration)
-    # From the least to the most anomalous event.
-    golden = np.argsort(scores)[np.linspace(0, len(scores) - 1, GOLDEN_PAIRS).astype(int)]
     return Metadata(
         schema_version=SCHEMA_VERSION,
         model_name=run.config.name,
@@ -172,8 +175,35 @@ def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: N
         },
         data_sha256=run.source.sha256,
         code_version=code_version(),
-        golden=GoldenPairs(calibration[golden].tolist(), scores[golden].tolist()),
+        golden=golden_pairs(scorer, calibration),
     )
+
+
+def golden_pairs(scorer: AnomalyScorer, calibration: NDArray[np.float32]) -> GoldenPairs:
+    """Return events with torch's scores: from the least to the most anomalous of (n, 14), and far out in the tail.
+
+    Of the events in the tail, those are left out whose score in float32 is not that in float64 to a tenth of the golden
+    tolerance: other processors round otherwise.
+    """
+    order = np.argsort(torch_scores(scorer, calibration))
+    far = tail_events(calibration[order[len(order) // 2]])
+    with torch.no_grad():
+        exact = copy.deepcopy(scorer).double()(torch.from_numpy(far).double()).numpy()
+    stable = np.isclose(torch_scores(scorer, far), exact, rtol=GOLDEN_RTOL / 10, atol=GOLDEN_ATOL / 10)
+    evenly = np.linspace(0, len(order) - 1, GOLDEN_PAIRS).astype(int)
+    features = np.concatenate([calibration[order[evenly]], far[stable]])
+    return GoldenPairs(features.tolist(), torch_scores(scorer, features).tolist())
+
+
+def tail_events(ordinary: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what an ordinary event (14,) can become by mistake or by chance far out in the tail: (n, 14)."""
+    jets, names = ordinary.reshape(2, 7), {name: place for place, name in enumerate(FEATURE_NAMES)}
+    far = [ordinary * 1000, ordinary / 1000, np.concatenate([jets[0], 0 * jets[1]]), jets[:, [0, 1, 2, 3, 6, 5, 4]]]
+    for name, value in (("tau3j1", 1e5), ("mj2", 2e4), ("pzj1", -1e5), ("pyj2", 1e6), ("tau1j2", -10.0)):
+        event = ordinary.copy()
+        event[names[name]] = value
+        far.append(event)
+    return np.stack([event.reshape(14) for event in far])
 
 
 def read_held_out(run: Run) -> NDArray[np.float32]:

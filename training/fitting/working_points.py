@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from service.model.artefact import Artefact, WorkingPoint
 from training.errors import ExportError
+from training.evaluation.model import selects
+from training.fitting.rates import RateTarget
 
 BACKGROUND_EFFICIENCIES = {"loose": 1e-1, "medium": 1e-2, "tight": 1e-3, "very_tight": 1e-4}
 
@@ -14,25 +17,27 @@ BACKGROUND_EFFICIENCIES = {"loose": 1e-1, "medium": 1e-2, "tight": 1e-3, "very_t
 MIN_EVENTS_ABOVE = 25
 
 
-def derive_working_points(scores: NDArray[np.float32], calibration_sha256: str) -> list[WorkingPoint]:
-    """Return the working points that background scores (n,) support, from loose to tight.
+def derive_working_points(
+    scores: NDArray[np.float32], calibration_sha256: str, rates: Iterable[RateTarget] = ()
+) -> list[WorkingPoint]:
+    """Return the working points that background scores (n,) support, and those of `rates`, from loose to tight.
 
     A threshold is the score that exactly floor(n * efficiency) events exceed. Its uncertainty is half the distance
     between the thresholds at the efficiency plus and minus its binomial standard deviation, sqrt(eff (1 - eff) / n).
+    Raises ExportError for a rate that is not below the input rate, or that the scores are too few for.
     """
     ordered = np.sort(scores)[::-1]
-    return [
-        WorkingPoint(
-            name=name,
-            background_efficiency=efficiency,
-            threshold=float(_threshold(ordered, efficiency)),
-            threshold_uncertainty=_uncertainty(ordered, efficiency),
-            calibration_events=len(scores),
-            calibration_sha256=calibration_sha256,
-        )
+    points = [
+        _working_point(name, ordered, efficiency, calibration_sha256)
         for name, efficiency in BACKGROUND_EFFICIENCIES.items()
         if int(len(scores) * efficiency) >= MIN_EVENTS_ABOVE
     ]
+    for rate in rates:
+        rate.check(len(scores), MIN_EVENTS_ABOVE)
+        point = _working_point(rate.name, ordered, rate.background_efficiency, calibration_sha256)
+        as_asked = {"rate_hz": rate.rate_hz, "input_rate_hz": rate.input_rate_hz, "prescale": rate.prescale}
+        points.append(msgspec.structs.replace(point, **as_asked))
+    return sorted(points, key=lambda point: -point.background_efficiency)
 
 
 def check_floor(points: Iterable[WorkingPoint], floor: float) -> None:
@@ -54,7 +59,23 @@ def working_points_table(artefact: Artefact) -> str:
         if point := points.get(name):
             decision = f"score > {point.threshold:.6g} ± {point.threshold_uncertainty:.2g}"
         lines.append(f"  {name:<10} background efficiency {efficiency:g}: {decision}")
+    for point in artefact.metadata.working_points:
+        if point.name not in BACKGROUND_EFFICIENCIES:
+            decision = f"score > {point.threshold:.6g} ± {point.threshold_uncertainty:.2g}"
+            lines.append(f"  {point.name:<10} background efficiency {selects(point)}: {decision}")
     return "\n".join(lines)
+
+
+def _working_point(name: str, ordered: NDArray[np.float32], efficiency: float, sha256: str) -> WorkingPoint:
+    """Return the working point of an efficiency, from scores (n,) in descending order."""
+    return WorkingPoint(
+        name=name,
+        background_efficiency=efficiency,
+        threshold=float(_threshold(ordered, efficiency)),
+        threshold_uncertainty=_uncertainty(ordered, efficiency),
+        calibration_events=len(ordered),
+        calibration_sha256=sha256,
+    )
 
 
 def _threshold(ordered: NDArray[np.float32], efficiency: float) -> np.float32:

@@ -18,7 +18,8 @@ from benchmarks.load.formats import FORMATS, JSON, MSGPACK, NPY, RAW, Format
 from service.api.app import create_app
 from service.api.extensions import BUSY_S, SEND_RESPONSE, Headers
 from service.formats.format import BLOCK_EVENTS
-from service.model.artefact import Artefact, parse_artefact
+from service.model.artefact import Artefact, WorkingPoint, parse_artefact
+from service.model.reference import Histogram, Reference
 from service.model.scorer import Scorer
 from service.settings import Settings
 from tests.artefacts import N_FEATURES, RTOL, metadata, model, oracle, sample_events, with_metadata
@@ -271,6 +272,19 @@ def test_the_model_describes_itself(client: Client, artefact: Artefact) -> None:
     assert body["training"] == described.training
     assert body["data_sha256"] == described.data_sha256
     assert body["code_version"] == described.code_version
+
+
+def test_the_model_states_rates_and_no_histograms() -> None:
+    """A working point that was asked for as a rate says so; the reference histograms stay in the file."""
+    point = WorkingPoint("1kHz", 0.01, 3.0, 0.1, 10_000, "c" * 64, rate_hz=1e3, input_rate_hz=1e5, prescale=2)
+    histogram = Histogram(0.0, 1.0, [0, 3, 0])
+    reference = Reference(3, "d" * 64, [histogram] * N_FEATURES, histogram)
+    artefact = parse_artefact(with_metadata(working_points=[point], reference=reference).SerializeToString())
+    with TestClient(create_app(Settings(), artefact).main) as client:
+        body = client.get("/model").json()
+    assert "reference" not in body
+    [told] = body["working_points"]
+    assert (told["rate_hz"], told["input_rate_hz"], told["prescale"]) == (1e3, 1e5, 2)
 
 
 def test_a_model_with_other_features_is_served() -> None:

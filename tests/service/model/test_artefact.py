@@ -11,10 +11,14 @@ import orjson
 import pytest
 
 from service.model.artefact import ArtefactError, GoldenPairs, Metadata, WorkingPoint, load_artefact, parse_artefact
+from service.model.reference import Histogram, Reference
 from tests.artefacts import N_FEATURES, feature_names, metadata, model, model_described, with_metadata, write_artefact
 
 POINT, SCALER = metadata().working_points[0], metadata().scaler
 replace = msgspec.structs.replace
+REQUIRED = {field.name for field in msgspec.structs.fields(Metadata) if field.required}
+HISTOGRAM = Histogram(-1.0, 4.0, [1, 5, 0, 2, 2])
+REFERENCE = Reference(10, "d" * 64, [HISTOGRAM] * N_FEATURES, HISTOGRAM, 7.5)
 ROOT = Path(__file__).parents[3]
 
 
@@ -38,8 +42,13 @@ def test_a_good_file_loads_with_its_metadata_and_identity(model_path: Path) -> N
 def test_metadata_round_trips_through_the_file() -> None:
     """Every field is one JSON entry, and reading the entries gives the same metadata to the last digit."""
     props = metadata().to_props()
-    assert set(props) == set(Metadata.__struct_fields__)
+    assert set(props) == REQUIRED
     assert Metadata.from_props(props) == metadata()
+    point = replace(POINT, name="1kHz", rate_hz=1e3, input_rate_hz=1e5, prescale=10)
+    whole = replace(metadata(), reference=REFERENCE, working_points=[POINT, point])
+    assert set(whole.to_props()) == {*REQUIRED, "reference"}
+    assert Metadata.from_props(whole.to_props()) == whole
+    assert parse_artefact(model_described(whole.to_props()).SerializeToString()).metadata == whole
 
 
 def test_a_score_is_accepted_above_the_threshold_only() -> None:
@@ -79,7 +88,8 @@ def test_a_truncated_file_is_refused(model_path: Path) -> None:
 def test_missing_metadata_is_listed() -> None:
     """A graph without metadata is refused with the names of all missing keys, one without some with theirs."""
     message = refusal(model_described({}))
-    assert all(name in message for name in Metadata.__struct_fields__)
+    assert all(name in message for name in REQUIRED)
+    assert "reference" not in message  # files of earlier versions have none
     props = metadata().to_props()
     del props["golden"], props["feature_units"]
     assert "none named feature_units, golden" in refusal(model_described(props))
@@ -142,6 +152,20 @@ def wrong_metadata() -> Iterator[tuple[onnx.ModelProto, str]]:
     yield with_metadata(working_points=points), "Expected `array` of length <= 1000"
     unnamed = [POINT, replace(POINT, name="")]
     yield with_metadata(working_points=unnamed), "Expected `str` of length >= 1 - at `$[1].name`"
+    for reference, found in (
+        (replace(REFERENCE, features=[HISTOGRAM]), "reference histograms: found 1, expected 5"),
+        (replace(REFERENCE, events=11), "events in the reference histogram 0: found 10, expected 11"),
+        (replace(REFERENCE, anomaly_score=replace(HISTOGRAM, high=-1.0)), "histogram of the score: found -1.0 to -1.0"),
+        (replace(REFERENCE, anomaly_score=replace(HISTOGRAM, counts=[10, 0])), "`array` of length >= 3"),
+        (replace(REFERENCE, anomaly_score=replace(HISTOGRAM, counts=[12, 0, -2])), "`int` >= 0"),
+        (replace(REFERENCE, floor=1e39), "`float` <= 3.5e+38"),
+    ):
+        yield with_metadata(reference=reference), found
+    for point, found in (
+        (replace(POINT, rate_hz=0.0), "`float` > 0.0"),
+        (replace(POINT, prescale=0), "`int` >= 1"),
+    ):
+        yield with_metadata(working_points=[point]), found
     twice = model()
     twice.metadata_props.add(key="model_name", value='"other"')
     yield twice, "metadata keys: found two named 'model_name'"
@@ -226,3 +250,10 @@ def test_clients_decide_by_the_threshold_that_is_sent_as_the_service_does(path: 
         assert [float(score) > sent for score in scores] == accepted
         with np.errstate(over="ignore"):
             assert (scores > np.float32(sent)).tolist() == accepted
+
+
+def test_a_histogram_counts_every_value() -> None:
+    """A value is counted in its bin, with the lower edge, or below or above all."""
+    values = np.array([-5.0, -1.0, 0.5, 2.0 / 3.0, 3.9, 4.0, 4.1, 1e38], np.float32)
+    np.testing.assert_allclose(HISTOGRAM.edges, [-1.0, 2.0 / 3.0, 7.0 / 3.0, 4.0])
+    assert HISTOGRAM.count(values).tolist() == [1, 2, 1, 1, 3]

@@ -34,6 +34,7 @@ from training.fitting.export import (
     torch_scores,
 )
 from training.fitting.fit import train
+from training.fitting.reference import make_reference
 from training.fitting.run import Exposure, Run, Source, load_run, save_run, split
 
 EVENTS = 3000
@@ -200,13 +201,28 @@ def test_the_metadata_is_complete(run: Run, artefact: Artefact, calibration: NDA
 def test_golden_pairs_are_events_and_their_scores(
     run: Run, artefact: Artefact, calibration: NDArray[np.float32]
 ) -> None:
-    """The golden pairs go evenly from the least to the most anomalous event of the calibration, with torch's scores."""
+    """Golden pairs go evenly from the least to the most anomalous event of the calibration, and far into the tail."""
     golden = artefact.metadata.golden
     events = np.array(golden.features, np.float32)
     np.testing.assert_allclose(golden.anomaly_scores, torch_scores(run.best_scorer(), events), rtol=PARITY_RTOL)
     ordered = np.sort(torch_scores(run.best_scorer(), calibration))
     evenly = np.linspace(0, len(ordered) - 1, 8).astype(int)
-    np.testing.assert_allclose(golden.anomaly_scores, ordered[evenly], rtol=PARITY_RTOL)
+    np.testing.assert_allclose(golden.anomaly_scores[:8], ordered[evenly], rtol=PARITY_RTOL)
+    assert len(events) >= 12
+    assert min(golden.anomaly_scores[8:]) > 2 * ordered[-1]
+    exact = copy.deepcopy(run.best_scorer()).double()(torch.from_numpy(events[8:]).double()).detach()
+    np.testing.assert_allclose(golden.anomaly_scores[8:], exact, rtol=1e-5)
+
+
+def test_the_reference_is_of_the_calibration(run: Run, artefact: Artefact, calibration: NDArray[np.float32]) -> None:
+    """The file has histograms of the calibration, and knows what scores lie outside the range of the training."""
+    scorer = run.best_scorer()
+    training = samples.background(EVENTS)[split(EVENTS, run.config)[0]]
+    floor = torch_scores(scorer, training).max()
+    assert artefact.metadata.reference == make_reference(
+        calibration, Scorer(artefact).score(calibration), float(scorer.range.floor)
+    )
+    assert float(scorer.range.floor) == pytest.approx(floor, rel=1e-6)
 
 
 def test_nothing_of_this_machine_is_inside(artefact: Artefact) -> None:
