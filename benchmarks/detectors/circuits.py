@@ -49,9 +49,9 @@ CONFIGS = {
 ABOUT = """\
 Six qubits on a classical computer: every probability is exact, and no advantage is claimed. *Shots* is how often the
 trash qubits of an event are measured; the score is the fraction of |000>, and many events tie. *Depolarising* is the
-probability of an error on either qubit after each CZ. Errors bring all fidelities together and hardly change their
-order, so that noise costs shots. The spectral solution is a matrix and has no CZ; PennyLane 0.45 decomposes one of its
-size into 2208 CNOT gates. The mean infidelity is of the background of the sample; on the training events no circuit has
+probability of an error on either qubit after each CZ. Errors bring all fidelities together, so that noise costs shots
+as well. The spectral solution is a matrix and has no CZ; PennyLane 0.45 decomposes one of its size into 2208 CNOT
+gates. The mean infidelity is of the background of the sample; on the training events no circuit has
 a lower one than the spectral solution."""
 
 
