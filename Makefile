@@ -9,6 +9,7 @@ BALANCERS := build/balancers
 DEPLOY := build/deploy
 ENGINES := build/engines
 QUANTUM := build/quantum
+CROSSCHECK := build/crosscheck
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 # What the shipped models are made of: seeds, so that anyone can make them again.
@@ -49,7 +50,7 @@ test: .venv/everything ## run the tests that every change must pass, three minut
 	$(PYTEST) $(PARALLEL) -m "not slow" $(if $(COVERAGE),--cov)
 
 .PHONY: test-slow
-test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(DEPLOY)/ready $(ENGINES)/ready $(QUANTUM)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
+test-slow: .venv/everything $(CLIENTS)/ready $(BALANCERS)/ready $(DEPLOY)/ready $(ENGINES)/ready $(QUANTUM)/ready $(CROSSCHECK)/ready ## run the slow tests: kills, full disks, fuzzing, simulation, installation
 	$(PYTEST) $(PARALLEL) -m "slow and not serial"
 	$(PYTEST) -m serial --override-ini faulthandler_timeout=2400
 
@@ -284,6 +285,14 @@ $(QUANTUM)/ready: pyproject.toml .venv/everything
 	@echo "installing PennyLane into $(QUANTUM): a minute"
 	$(ON_TOP)
 	$(QUANTUM)/bin/$(INSTALL) --editable '.[quantum]'
+	@touch $@
+
+# pyBumpHunter, on top of the packages of .venv.
+$(CROSSCHECK)/ready: pyproject.toml .venv/everything
+	$(BIN)/python -m venv --clear $(CROSSCHECK)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$($(CROSSCHECK)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/everything.pth
+	$(CROSSCHECK)/bin/$(INSTALL) --editable '.[crosscheck]'
 	@touch $@
 
 build/sbom.json: pyproject.toml requirements/service.txt $(TOOLS)/ready
