@@ -69,9 +69,13 @@ def test_a_wrong_address_is_an_error(tmp_path: Path, engine: str, option: str, m
     require_engines()
     with http_server() as other, socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        for address in (f"127.0.0.1:{unused.getsockname()[1]}", other, "nonsense"):
-            with start(NUMBERS, tmp_path, "--engine", engine, option, address, stderr=subprocess.PIPE) as process:
-                _, errors = process.communicate(timeout=TIMEOUT_S)
+        processes = {}
+        for place, address in enumerate((f"127.0.0.1:{unused.getsockname()[1]}", other, "nonsense")):
+            (tmp_path / f"{place}").mkdir()
+            command = [tmp_path / f"{place}", "--engine", engine, option, address]
+            processes[address] = start(NUMBERS, *command, stderr=subprocess.PIPE)
+        for address, process in processes.items():
+            _, errors = process.communicate(timeout=TIMEOUT_S)
             assert process.returncode == 1, errors
             assert errors.splitlines()[-1].startswith(message.format(address))
 
