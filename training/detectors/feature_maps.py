@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from training.events.events import FEATURE_NAMES
+from training.events.kinematics import TAU_FLOOR_GEV
 
-# Masses and subjettiness can be 0 or, by rounding, slightly negative: floors in GeV below any that carries physics.
+# Masses can be 0 or, by rounding, slightly negative: floors in GeV below any that carries physics.
 MASS_FLOOR_GEV = 1.0
-TAU_FLOOR_GEV = 0.1
 PT_FLOOR_GEV = 1.0
 MAX_MOMENTUM_GEV = 1e15  # the square of a larger one could overflow
 

@@ -9,7 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from service.model.artefact import Artefact
-from training.evaluation.evaluation import ALL_EQUAL, IMPROVEMENT, TOO_LITTLE, TRAINED_ON, Evaluation, counted
+from training.evaluation.evaluation import (
+    ALL_EQUAL,
+    IMPROVEMENT,
+    TOO_LITTLE,
+    TRAINED_ON,
+    Evaluation,
+    Separation,
+    counted,
+)
 from training.evaluation.figures import draw, plot_roc, plot_scores
 from training.evaluation.model import caution, facts, selects
 from training.evaluation.samples import Sample, judged
@@ -87,23 +95,31 @@ A decision is score > threshold.
 
 def _section(evaluation: Evaluation) -> str:
     background, signal = evaluation.background_events, evaluation.signal_events
-    rows = "".join(
-        f"| {name} | {value} |\n"
-        for name, value in (
-            ("AUC", f"{evaluation.auc}, {ALL_EQUAL}" if evaluation.all_equal else evaluation.auc),
-            *((f"1/eps_B at eps_S = {kept}", value) for kept, value in evaluation.rejection.items()),
-            (IMPROVEMENT, evaluation.max_significance_improvement or TOO_LITTLE),
-            *((f"eps_B at {name}", counted(one, background)) for name, one in evaluation.background_efficiency.items()),
-            *((f"eps_S at {name}", counted(one, signal)) for name, one in evaluation.signal_efficiency.items()),
-        )
-    )
+    prior = evaluation.prior_alone
+    rows = [
+        *_rows(evaluation, f"{evaluation.auc}, {ALL_EQUAL}" if evaluation.all_equal else None),
+        *((f"eps_B at {name}", counted(one, background)) for name, one in evaluation.background_efficiency.items()),
+        *((f"eps_S at {name}", counted(one, signal)) for name, one in evaluation.signal_efficiency.items()),
+    ]
+    alone = dict(_rows(prior)) if prior else {}
+    head = "| figure | value | the prior alone, nothing learned |" if prior else "| figure | value |"
+    table = [head, "|---" * (head.count("|") - 1) + "|"]
+    table += [f"| {name} | {value} |" + (f" {alone.get(name, '-')} |" if prior else "") for name, value in rows]
+    lines = "\n".join(table)
     optimistic = f"\n**These figures are optimistic: {TRAINED_ON}.**\n" if evaluation.trained_on else ""
     return f"""\
 ### {evaluation.sample}
 {background:,} background and {signal:,} signal events; SHA-256 of the file:
 `{evaluation.sha256}`.
 {optimistic}
-| figure | value |
-|---|---|
-{rows}
+{lines}
+
 """
+
+
+def _rows(found: Evaluation | Separation, auc: str | None = None) -> list[tuple[str, str]]:
+    return [
+        ("AUC", auc or str(found.auc)),
+        *((f"1/eps_B at eps_S = {kept}", str(value)) for kept, value in found.rejection.items()),
+        (IMPROVEMENT, str(found.max_significance_improvement or TOO_LITTLE)),
+    ]

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 
 from service.model.artefact import Artefact
-from training.evaluation.metrics import ENOUGH_BACKGROUND, Measured, auc, efficiency, max_significance_improvement
+from training.evaluation.metrics import (
+    ENOUGH_BACKGROUND,
+    Floats,
+    Measured,
+    auc,
+    efficiency,
+    max_significance_improvement,
+)
 from training.evaluation.metrics import rejection as rejection_at
 from training.evaluation.samples import Sample, Scored
 
@@ -11,6 +18,15 @@ TOO_LITTLE = f"not measured: fewer than {ENOUGH_BACKGROUND} background events"
 IMPROVEMENT = f"largest eps_S/sqrt(eps_B), at least {ENOUGH_BACKGROUND} background events"
 TRAINED_ON = "the model was trained on this background"
 ALL_EQUAL = "all scores are equal: no threshold separates signal from background"
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well scores tell signal from background."""
+
+    auc: Measured
+    rejection: dict[str, Measured]  # signal efficiency -> 1 / background efficiency
+    max_significance_improvement: Measured | None  # None with too little background
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,7 @@ class Evaluation:
     background_efficiency: dict[str, Measured]  # by working point
     signal_efficiency: dict[str, Measured]  # by working point
     trained_on: bool  # its background is what the model was trained on
+    prior_alone: Separation | None = None  # of the model's stated prior, with nothing learned; None without one
 
     @property
     def all_equal(self) -> bool:
@@ -36,18 +53,30 @@ class Evaluation:
 
 def evaluate(artefact: Artefact, sample: Sample, background: Scored, signal: Scored) -> Evaluation:
     """Return the figures of merit of an artefact on a sample's signal, judged against its own or another background."""
+    found = separation(background.scores, signal.scores)
+    priors = None if background.prior is None or signal.prior is None else (background.prior, signal.prior)
     thresholds = {point.name: point.threshold for point in artefact.metadata.working_points}
     return Evaluation(
         sample=sample.name,
         sha256=sample.sha256,
         background_events=len(background),
         signal_events=len(signal),
-        auc=auc(background.scores, signal.scores),
-        rejection={str(kept): rejection_at(background.scores, signal.scores, kept) for kept in (0.5, 0.2)},
-        max_significance_improvement=max_significance_improvement(background.scores, signal.scores),
+        auc=found.auc,
+        rejection=found.rejection,
+        max_significance_improvement=found.max_significance_improvement,
         background_efficiency={name: efficiency(background.scores, cut) for name, cut in thresholds.items()},
         signal_efficiency={name: efficiency(signal.scores, cut) for name, cut in thresholds.items()},
         trained_on=background.sha256 == artefact.metadata.data_sha256,
+        prior_alone=separation(*priors) if priors else None,
+    )
+
+
+def separation(background: Floats, signal: Floats) -> Separation:
+    """Return how well scores tell background (n,) from signal (m,)."""
+    return Separation(
+        auc(background, signal),
+        {str(kept): rejection_at(background, signal, kept) for kept in (0.5, 0.2)},
+        max_significance_improvement(background, signal),
     )
 
 
@@ -64,6 +93,9 @@ def summary(evaluation: Evaluation) -> str:
         *(f"  1/eps_B at eps_S = {kept}: {value}" for kept, value in evaluation.rejection.items()),
         f"  {IMPROVEMENT}: {evaluation.max_significance_improvement or TOO_LITTLE}",
     ]
+    if evaluation.prior_alone:
+        alone = evaluation.prior_alone
+        lines.append(f"  the prior alone: AUC {alone.auc}, 1/eps_B at eps_S = 0.5: {alone.rejection['0.5']}")
     for name, background in evaluation.background_efficiency.items():
         kept = counted(evaluation.signal_efficiency[name], evaluation.signal_events)
         lines.append(f"  {name}: eps_B {counted(background, evaluation.background_events)}, eps_S {kept}")

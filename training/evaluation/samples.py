@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from service.model.artefact import Artefact
 from service.model.scorer import Scorer
 from training.errors import EventsError
+from training.evaluation.prior import prior_scores
 from training.events.events import SIGNAL, digest, read_events
 from training.events.kinematics import quantities
 from training.files import sha256_of
@@ -24,6 +26,7 @@ class Scored:
     sha256: str  # of the features, see `digest`
     scores: Floats  # (n,)
     quantities: dict[str, Floats]  # those of AXIS_LABELS, each (n,)
+    prior: Floats | None = None  # (n,), scores of the model's stated prior alone; None without one
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -77,8 +80,7 @@ def load_samples(
             part = events[mask]
             if len(part) == 1:
                 raise EventsError(f"{path} has 1 {name} event, expected none or at least 2: add events, or drop it")
-            scored = Scored(digest(part.features), scores[mask], quantities(part.features)) if len(part) else None
-            classes[name] = scored
+            classes[name] = _scored(scorer.artefact, part.features, scores[mask]) if len(part) else None
         if None in classes.values() and not (samples and alone):
             first = "the first file, whose background the others are judged against: name a file with both first"
             every = "each file: say with --label or --labels where the labels are"
@@ -88,6 +90,10 @@ def load_samples(
             )
         samples.append(Sample(sample_name(path), sha256_of(path), **classes))
     return samples
+
+
+def _scored(artefact: Artefact, features: NDArray[np.float32], scores: Floats) -> Scored:
+    return Scored(digest(features), scores, quantities(features), prior_scores(artefact, features))
 
 
 def by_class(samples: Sequence[Sample]) -> tuple[dict[str, Scored], dict[str, Scored]]:

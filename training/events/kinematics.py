@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+# Subjettiness can be 0: where its logarithm is taken, a floor below any that carries physics.
+TAU_FLOOR_GEV = 0.1
+
 # Quantity -> its name and unit on an axis.
 OF_JETS = {
     "pt": "$p_{{T}}$ of jet {jet} [GeV]",
@@ -47,6 +50,16 @@ def quantities(features: NDArray[np.floating]) -> dict[str, Floats]:
         "m_lighter": np.minimum(mass[:, 0], mass[:, 1]),
     }
     return {f"{name}j{jet}": values[:, jet - 1] for jet in (1, 2) for name, values in of_jets.items()} | of_events
+
+
+def ln_tau_ratios(features: NDArray[np.floating]) -> dict[str, Floats]:
+    """Return ln tau21 and ln tau32 of both jets of features (n, 14), each (n,), from taus of at least TAU_FLOOR_GEV."""
+    ln_tau = np.log(np.maximum(features.astype(np.float64).reshape(-1, 2, 7)[..., 4:], TAU_FLOOR_GEV))
+    return {
+        f"ln_tau{above}{above - 1}j{jet}": ln_tau[:, jet - 1, above - 1] - ln_tau[:, jet - 1, above - 2]
+        for jet in (1, 2)
+        for above in (2, 3)
+    }
 
 
 def dijet_mass(momentum: Floats, mass: Floats) -> Floats:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from tests.training import samples
 from training.detectors.density import ERROR_FLOOR, DensityAutoencoder
-from training.detectors.feature_maps import MASS_FLOOR_GEV, MAX_MOMENTUM_GEV, PT_FLOOR_GEV, TAU_FLOOR_GEV
+from training.detectors.feature_maps import MASS_FLOOR_GEV, MAX_MOMENTUM_GEV, PT_FLOOR_GEV
 from training.detectors.presets import TrainingConfig
 from training.detectors.quantum import PROBABILITY_FLOOR, QuantumAutoencoder
 from training.detectors.scorer import MAX_DEVIATIONS, AnomalyScorer
+from training.events.kinematics import TAU_FLOOR_GEV
 
 RTOL = 1e-4
 """Agreement of float32 in torch with float64 below: sums of some hundred terms, and differences of logarithms."""

@@ -15,11 +15,13 @@ from service.model.scorer import Scorer
 from tests.artefacts import metadata, model, write_artefact
 from tests.training import samples
 from training.__main__ import main
-from training.evaluation.evaluation import TRAINED_ON, counted
-from training.evaluation.metrics import Measured
+from training.evaluation.card import model_card
+from training.evaluation.evaluation import TRAINED_ON, counted, evaluate
+from training.evaluation.metrics import Measured, auc
 from training.evaluation.samples import load_samples
 from training.events.events import FEATURE_NAMES, Events, digest, read_events, write_events
 from training.events.hdf5_writer import write_frame
+from training.events.kinematics import ln_tau_ratios
 
 EXPORTED = Path(__file__).parents[3] / "exported"
 MODEL, SAMPLE = EXPORTED / "autoencoder.onnx", EXPORTED / "sample.h5"
@@ -70,6 +72,28 @@ def test_any_model_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (sample,) = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["samples"]
         said = [TRAINED_ON in text for text in (capsys.readouterr().out, card)]
         assert [*said, sample["trained_on"]] == [trained_on] * 3
+
+
+def test_a_stated_prior_has_its_own_figures_beside_the_model() -> None:
+    """Card and numbers of the shipped default have what its tilt alone reaches; a model without a prior has none."""
+    events = read_events(SAMPLE)
+    ratios = ln_tau_ratios(events.features)
+    for model_file, has in ((MODEL, True), (EXPORTED / "exposed" / "autoencoder.onnx", False)):
+        scorer = Scorer(load_artefact(model_file))
+        (sample,) = load_samples(scorer, [SAMPLE])
+        assert sample.background is not None
+        assert sample.signal is not None
+        evaluation = evaluate(scorer.artefact, sample, sample.background, sample.signal)
+        card = model_card(scorer.artefact, [evaluation])
+        assert (evaluation.prior_alone is not None) == has == ("| the prior alone, nothing learned |" in card)
+        if evaluation.prior_alone:
+            scaler = scorer.artefact.metadata.scaler
+            columns = [scaler.names.index(name) for name in ratios]
+            mean, scale = np.array(scaler.mean)[columns], np.array(scaler.scale)[columns]
+            tilt = -((np.stack(list(ratios.values()), axis=1) - mean) / scale).sum(axis=1)
+            expected = auc(tilt[events.labels == 0], tilt[events.labels == 1])
+            assert evaluation.prior_alone.auc.value == pytest.approx(expected.value)
+            assert f"| AUC | {evaluation.auc} | {expected} |" in card
 
 
 def test_an_efficiency_without_an_error_is_a_count() -> None:

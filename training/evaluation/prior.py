@@ -1,0 +1,29 @@
+"""The prior of a model alone, with nothing learned: what its figures are to be compared with first."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.model.artefact import Artefact
+from training.evaluation.model import class_of
+from training.events.kinematics import ln_tau_ratios
+from training.model_class import ModelClass
+
+Floats = NDArray[np.float64]
+
+
+def prior_scores(artefact: Artefact, features: NDArray[np.floating]) -> Floats | None:
+    """Return the score of a model's stated prior alone for features (n, 14), (n,): higher for simpler jets.
+
+    It is minus the sum of ln tau21 and ln tau32 of both jets, in the standard deviations of the model's training. None
+    for a model without a prior, or without those constants.
+    """
+    scaler = artefact.metadata.scaler
+    constants = dict(zip(scaler.names, zip(scaler.mean, scaler.scale, strict=True), strict=True))
+    ratios = ln_tau_ratios(features)
+    if class_of(artefact.metadata.training) is not ModelClass.STATED_PRIOR or not ratios.keys() <= constants.keys():
+        return None
+    total = np.zeros(len(features))
+    for name, values in ratios.items():
+        mean, deviation = constants[name]
+        total -= (values - mean) / deviation
+    return total
