@@ -208,8 +208,8 @@ def plot_window(windows: Mapping[str, tuple[Mapping[str, Floats], Mapping[str, F
 
 
 def _draw_agreement(main: "Axes", ratio: "Axes", simulated: Floats, published: Floats) -> None:
-    bulk = np.nanquantile(np.concatenate([simulated, published]), (0.001, 0.999))
-    edges = np.linspace(*bulk, WINDOW_BINS + 1)
+    least, most = np.nanquantile(np.concatenate([simulated, published]), (0.001, 0.999)).tolist()
+    edges = np.linspace(least, most, WINDOW_BINS + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     ours, theirs = histogram(simulated, edges), histogram(published, edges)
     shape, reference = ours / len(simulated), theirs / len(published)
