@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
     if args.prescale < 1 or (args.prescale > 1 and not args.rate):
         parser.error(f"--prescale is {args.prescale}, expected a whole number from 1, with a --rate")
 
+    from training.evaluation.mistakes import warn_of_mistakes
     from training.evaluation.model import open_scorer
     from training.events.events import read_background
     from training.files import atomic_write, require_output
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
     require_output(args.out, args.model, args.events, args.labels)
     scorer = open_scorer(args.model)
     background = read_background(args.events, args.key, args.label, args.labels)
+    warn_of_mistakes(args.events, background, scorer.artefact.metadata.reference)
     scores = scorer.score(background)
     calibrated = calibrate(scorer.artefact, background, scores, args.model_version, rates)
     print(check_table(scorer.artefact, scores))

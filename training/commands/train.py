@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
 
     import torch
 
+    from training.evaluation.mistakes import warn_of_mistakes
     from training.files import exclusive, require_folder
     from training.fitting.fit import check_device, train
     from training.fitting.run import CHECKPOINT, load_run, read_exposure, read_source
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     torch.set_num_threads(1)  # the layers are too small to share: a second thread only waits for the first
     source, features = read_source(args.events, args.key, args.label, args.labels)
     print(source)
+    warn_of_mistakes(args.events, features)
     exposure = read_exposure(args.exposure) if args.exposure else None
     with exclusive(args.out):
         run = train(source, features, config, args.out, args.device, exposure)

@@ -76,7 +76,9 @@ class AnomalyScorer(nn.Module):
     def fit_range(self, features: Tensor) -> None:
         """Set the range to that of features (n, 14), the training part, once the network is trained."""
         with torch.no_grad():
-            scores = torch.cat([self.network.score(self.standardise(part)) for part in features.split(EVENTS_AT_ONCE)])
+            scores = torch.cat(
+                [self.network.score(self.standardise(part)) for part in torch.split(features, EVENTS_AT_ONCE)]
+            )
             self.range.fit(features, scores)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from service.model.artefact import Artefact
 from service.model.scorer import Scorer
 from training.errors import EventsError
+from training.evaluation.mistakes import warn_of_mistakes
 from training.evaluation.prior import prior_scores
 from training.events.events import SIGNAL, digest, read_events
 from training.events.kinematics import quantities
@@ -73,6 +74,7 @@ def load_samples(
     samples: list[Sample] = []
     for path, label_file in zip(tqdm(paths, unit=" files"), labels or [None] * len(paths), strict=True):
         events = read_events(path, key, label, label_file)
+        warn_of_mistakes(path, events.features, scorer.artefact.metadata.reference)
         scores = scorer.score(events.features).astype(float)
         is_signal = np.zeros(len(events), bool) if events.labels is None else events.labels == SIGNAL
         classes = {}

@@ -14,8 +14,10 @@ from pyarrow import ArrowException
 from tqdm import tqdm
 
 from service.model.artefact import OUTPUT_NAME
+from service.model.reference import Reference
 from service.model.scorer import Scorer
 from training.errors import EventsError
+from training.evaluation.mistakes import warn_of_mistakes
 from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, EventsFile
 from training.events.writers import Writer
 
@@ -78,7 +80,9 @@ def score_file(
     def score(_: int, features: NDArray[Any]) -> NDArray[np.float32]:
         return scorer.score(features.astype(np.float32))
 
-    return write_scored(score, scorer.artefact.identity, file, out, write, model_column, working_point)
+    artefact = scorer.artefact
+    reference = artefact.metadata.reference
+    return write_scored(score, artefact.identity, file, out, write, model_column, working_point, reference)
 
 
 def write_scored(
@@ -89,6 +93,7 @@ def write_scored(
     write: Writer,
     model_column: bool = False,
     working_point: tuple[str, float] | None = None,
+    reference: Reference | None = None,
     progress: bool = True,
 ) -> Statistics:
     """Write every event of an open file with its anomaly score; return the statistics of the scores.
@@ -96,7 +101,8 @@ def write_scored(
     The columns are the features, the label as `label` where there is one, all other numeric columns as they are, the
     score, with a working point (name, threshold) whether the score is above it, and with `model_column` the model's
     identity. Parquet and HDF5 files have model and working point as attributes as well. What is not kept is said in the
-    log. The events are streamed, with a `progress` bar, and the output appears whole or not at all.
+    log, and what is likely wrong with the events, compared with the model's `reference`. The events are streamed, with
+    a `progress` bar, and the output appears whole or not at all.
     Raises EventsError when the events cannot be read, or the format cannot hold their columns.
     """
     statistics, attributes = Statistics(), {MODEL: identity}
@@ -111,6 +117,8 @@ def write_scored(
             for start in range(0, len(file), ROWS_PER_CHUNK):
                 stop = min(start + ROWS_PER_CHUNK, len(file))
                 features = file.read_features(start, stop)
+                if start == 0:
+                    warn_of_mistakes(file.frame.path, features, reference)
                 scores = score(start, features)
                 statistics.add(scores)
                 columns = dict(zip(FEATURE_NAMES, features.T, strict=True)) | _read(file, kept, start, stop)

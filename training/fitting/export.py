@@ -197,13 +197,14 @@ def golden_pairs(scorer: AnomalyScorer, calibration: NDArray[np.float32]) -> Gol
 
 def tail_events(ordinary: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return what an ordinary event (14,) can become by mistake or by chance far out in the tail: (n, 14)."""
-    jets, names = ordinary.reshape(2, 7), {name: place for place, name in enumerate(FEATURE_NAMES)}
-    far = [ordinary * 1000, ordinary / 1000, np.concatenate([jets[0], 0 * jets[1]]), jets[:, [0, 1, 2, 3, 6, 5, 4]]]
+    jets = ordinary.reshape(2, 7)
+    one_jet, reversed_taus = np.concatenate([jets[0], 0 * jets[1]]), jets[:, [0, 1, 2, 3, 6, 5, 4]].reshape(14)
+    far = [ordinary * np.float32(1000), ordinary / np.float32(1000), one_jet, reversed_taus]
     for name, value in (("tau3j1", 1e5), ("mj2", 2e4), ("pzj1", -1e5), ("pyj2", 1e6), ("tau1j2", -10.0)):
         event = ordinary.copy()
-        event[names[name]] = value
+        event[FEATURE_NAMES.index(name)] = value
         far.append(event)
-    return np.stack([event.reshape(14) for event in far])
+    return np.stack(far)
 
 
 def read_held_out(run: Run) -> NDArray[np.float32]:

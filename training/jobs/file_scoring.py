@@ -182,8 +182,9 @@ def _write(work: Work, file: Path, origin: Origin, events: EventsFile) -> None:
         return scores[first : first + len(features)]
 
     point = None if work.working_point is None else threshold(scorer.artefact, work.working_point)
-    identity = scorer.artefact.identity
-    write_scored(score, identity, events, work.output(file), write, work.model_column, point, progress=False)
+    identity, reference = scorer.artefact.identity, scorer.artefact.metadata.reference
+    output = work.output(file)
+    write_scored(score, identity, events, output, write, work.model_column, point, reference, progress=False)
 
 
 @lru_cache(maxsize=1)

@@ -53,13 +53,14 @@ def test_garbage_is_not_ordinary(finished: Finished, name: str, subtests: pytest
     scorer, training = model(finished, name)
     highest = scored(scorer, training).max()
     values = [far_values(column, training) for column in range(14)]
-    one = [(column, value) for column in range(14) for value in values[column]]
+    one = np.array([(column, value) for column in range(14) for value in values[column]])
     single = np.repeat(ORDINARY, len(one), axis=0)
-    single[np.arange(len(one)), [column for column, _ in one]] = [value for _, value in one]
-    both = [(a, b, x, y) for a, b in combinations(range(14), 2) for x in values[a][::9] for y in values[b][::9]]
+    single[np.arange(len(one)), one[:, 0].astype(int)] = one[:, 1]
+    two = [(a, b, x, y) for a, b in combinations(range(14), 2) for x in values[a][::9] for y in values[b][::9]]
+    both = np.array(two)
     pairs = np.repeat(ORDINARY, len(both), axis=0)
-    for place, columns in ((2, 0), (3, 1)):
-        pairs[np.arange(len(both)), [pair[columns] for pair in both]] = [pair[place] for pair in both]
+    for column in (0, 1):
+        pairs[np.arange(len(both)), both[:, column].astype(int)] = both[:, column + 2]
     rng = np.random.default_rng(3)
     away = rng.standard_normal((5000, 14))
     away *= 10 ** rng.uniform(2, 8, (5000, 1)) / np.linalg.norm(away, axis=1, keepdims=True)
@@ -148,4 +149,4 @@ def test_few_or_equal_events_have_a_range(events: int) -> None:
     features = np.repeat(ORDINARY, events, axis=0)
     fitted.fit(torch.from_numpy(features), torch.full((events,), 3.0))
     assert scored(fitted, ORDINARY) <= 3.0
-    assert scored(fitted, ORDINARY / 1000) > 4.0
+    assert scored(fitted, ORDINARY / np.float32(1000)) > 4.0

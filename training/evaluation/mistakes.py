@@ -1,0 +1,89 @@
+"""Likely mistakes in a file of events, named: units mixed up, jets or subjettiness in another order."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.model.reference import Histogram, Reference
+from training.evaluation.validation import PUBLISHED_MOMENTS
+from training.events.events import FEATURE_NAMES
+
+LEAST_EVENTS = 20  # with fewer, a typical value says little
+LEAST_FRACTION = 0.01  # of the events, in another order than they should have
+ROUNDING = 1.2  # an optimised axis can leave tau3 above tau2 by a tenth
+OTHER_UNIT = 10.0  # a ratio of typical sizes that no physics explains
+
+GROUPS = {
+    "momenta": [place for place, name in enumerate(FEATURE_NAMES) if name.startswith("p")],
+    "masses": [place for place, name in enumerate(FEATURE_NAMES) if name.startswith("m")],
+    "values of subjettiness": [place for place, name in enumerate(FEATURE_NAMES) if name.startswith("tau")],
+}
+
+_log = logging.getLogger(__name__)
+
+
+def warn_of_mistakes(path: Path | str, features: NDArray[Any], reference: Reference | None = None) -> None:
+    """Say in the log what is likely wrong with the features (n, 14) of a file."""
+    for mistake in mistakes(features, reference):
+        _log.warning("%s: %s", path, mistake)
+
+
+def mistakes(features: NDArray[Any], reference: Reference | None = None) -> list[str]:
+    """Return what is likely wrong with features (n, 14), in a line each, compared with a model's reference.
+
+    Without one, sizes are those of the published background.
+    """
+    if len(features) < LEAST_EVENTS:
+        return []
+    wide = np.asarray(features, np.float64)
+    return [*_wrong_order(wide), *_wrong_size(wide, reference)]
+
+
+def _wrong_order(features: NDArray[np.float64]) -> Iterator[str]:
+    jets = features.reshape(-1, 2, 7)
+    pt = np.hypot(jets[..., 0], jets[..., 1])
+    if (fraction := np.mean(pt[:, 1] > pt[:, 0])) > LEAST_FRACTION:
+        yield (
+            f"in {100 * fraction:.0f} % of the events jet 2 has a higher pT than jet 1, expected in none: are the jets "
+            "exchanged, or in another order? j1 is the jet of the highest pT"
+        )
+    if (fraction := np.mean((jets[..., 5:] > ROUNDING * jets[..., 4:6]).any(axis=(1, 2)))) > LEAST_FRACTION:
+        yield (
+            f"in {100 * fraction:.0f} % of the events tau2 is larger than tau1 or tau3 than tau2, expected in none: is "
+            "the subjettiness in another order? The columns are tau1, tau2, tau3"
+        )
+
+
+def _wrong_size(features: NDArray[np.float64], reference: Reference | None) -> Iterator[str]:
+    """Compare the spread of each group of features: the median of their interquartile ranges over the expected ones."""
+    spread = np.subtract(*np.quantile(features, [0.75, 0.25], axis=0))
+    expected = np.array([1.35 * deviation for _, deviation in PUBLISHED_MOMENTS.values()])  # that of a Gaussian
+    if reference is not None:
+        expected = np.array([_quantile(one, 0.75) - _quantile(one, 0.25) for one in reference.features])
+    ratios = {name: float(np.median(spread[places] / expected[places])) for name, places in GROUPS.items()}
+    wrong = {name: ratio for name, ratio in ratios.items() if not 1 / OTHER_UNIT < ratio < OTHER_UNIT and ratio > 0}
+    mean = np.exp(np.mean(np.log(list(wrong.values())))) if wrong else 1.0
+    alike = all(1 / OTHER_UNIT < ratio / mean < OTHER_UNIT for ratio in wrong.values())
+    if len(wrong) == len(GROUPS) and alike:
+        unit = {-1: " (TeV?)", 1: " (MeV?)"}.get(round(np.log10(mean) / 3), "")
+        yield f"all features are about {_times(mean)} than expected: are they in another unit{unit}? Expected are GeV"
+        return
+    for name, ratio in wrong.items():
+        question = "are they in another unit? Expected are GeV"
+        if name.endswith("subjettiness") and ratio < 1:
+            question = "are they divided by pT, or in another unit? Expected are sums of pT times distance, in GeV"
+        yield f"{name} are about {_times(ratio)} than expected: {question}"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} times larger" if ratio > 1 else f"{1 / ratio:,.0f} times smaller"
+
+
+def _quantile(histogram: Histogram, fraction: float) -> float:
+    """Return a quantile of a histogram, linear within its bin."""
+    below = np.cumsum(histogram.counts)[:-1] / sum(histogram.counts)  # at each edge
+    return float(np.interp(fraction, below, histogram.edges))
