@@ -361,7 +361,7 @@ def test_those_who_ask_at_once_are_started_first() -> None:
 
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 ports.append(transport.get_extra_info("peername")[1])
-                transport.close()  # type: ignore[attr-defined]
+                transport.close()
 
         receiver = ConnectionReceiver(channel.workers_end)
         server = ConnectionServer(receiver, Recorder, lambda: None, TIMEOUT_S, TIMEOUT_S, set())
