@@ -7,8 +7,15 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from training.commands.arguments import add_events_options, input_file, model_version
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from service.model.artefact import Artefact
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training export") -> int:
@@ -29,27 +36,49 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
     )
     args = parser.parse_args(argv)
 
-    from training.detectors.presets import check_config
-    from training.events.events import read_background
     from training.files import atomic_write, require_output
-    from training.fitting.export import export, read_held_out
-    from training.fitting.run import CHECKPOINT, load_run
+    from training.fitting.weak_run import is_weak_run
     from training.fitting.working_points import working_points_table
 
     if (args.key or args.label or args.labels) and not args.calibration:
         parser.error("--key, --label and --labels are for the --calibration file, and there is none: leave them out")
-    run = load_run(args.run)
-    source, exposure = run.source, run.exposure.path if run.exposure else None
-    inputs = (args.run / CHECKPOINT, args.calibration, args.labels, source.path, source.labels, exposure)
-    require_output(args.out, *inputs)
-    run.config = dataclasses.replace(run.config, name=run.config.name if args.name is None else args.name)
-    check_config(run.config)
-    if args.calibration:
-        calibration = read_background(args.calibration, args.key, args.label, args.labels)
-    else:
-        calibration = read_held_out(run)
-    artefact = export(run, calibration, args.model_version)
+    require_output(args.out, args.calibration, args.labels)
+    artefact = _weak(args) if is_weak_run(args.run) else _unsupervised(args)
     with atomic_write(args.out) as path:
         path.write_bytes(artefact.graph)
     print(f"{args.out}: {working_points_table(artefact)}")
     return 0
+
+
+def _unsupervised(args: argparse.Namespace) -> "Artefact":
+    from training.detectors.presets import check_config
+    from training.files import require_output
+    from training.fitting.export import export, read_held_out
+    from training.fitting.run import CHECKPOINT, load_run
+
+    run = load_run(args.run)
+    source, exposure = run.source, run.exposure.path if run.exposure else None
+    require_output(args.out, args.run / CHECKPOINT, source.path, source.labels, exposure)
+    run.config = dataclasses.replace(run.config, name=run.config.name if args.name is None else args.name)
+    check_config(run.config)
+    return export(run, read_held_out(run) if args.calibration is None else _calibration(args), args.model_version)
+
+
+def _weak(args: argparse.Namespace) -> "Artefact":
+    from training.detectors.presets import check_options
+    from training.files import require_output
+    from training.fitting.weak_export import export_weak, read_reference
+    from training.fitting.weak_run import load_weak_run
+
+    run = load_weak_run(args.run)
+    require_output(args.out, *args.run.iterdir(), run.window.path, run.reference.path)
+    config = dataclasses.replace(run.config, name=run.config.name if args.name is None else args.name)
+    check_options(config)
+    calibration = read_reference(run) if args.calibration is None else _calibration(args)
+    return export_weak(dataclasses.replace(run, config=config), args.run, calibration, args.model_version)
+
+
+def _calibration(args: argparse.Namespace) -> "NDArray[np.float32]":
+    from training.events.events import read_background
+
+    return read_background(args.calibration, args.key, args.label, args.labels)

@@ -1,6 +1,7 @@
 """Train a detector on background events: early stopping, a checkpoint after every epoch, resume.
 
 python -m training train EVENTS.h5 --out RUN/
+python -m training train --weak WINDOW.h5 --reference SIDEBAND.h5 --out RUN/
 """
 
 import argparse
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from training.commands.arguments import add_events_options, input_file
+from training.commands.train_weak import add_weak_options, given, refuse_others, train_weak
 from training.detectors.presets import PRESETS, TrainingConfig, check_config
+from training.detectors.weak_config import WeakConfig
 from training.errors import TrainingError
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -21,6 +24,13 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     """Run `python -m training train`."""
     parser = _parser(program)
     args = parser.parse_args(argv)
+    if (args.weak is None) != (args.reference is None):
+        parser.error("--weak and --reference need each other: the window and what it is compared with")
+    refuse_others(parser, args)
+    if args.weak is not None:
+        return train_weak(parser, args)
+    if args.events is None:
+        parser.error("the following arguments are required: EVENTS.h5, or --weak and --reference")
 
     import torch
 
@@ -33,7 +43,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     if begun and not args.resume:
         parser.error(f"{args.out} already holds a run; go on with it by --resume, or choose another folder")
     preset = load_run(args.out).config if begun and args.preset is None else PRESETS[args.preset or "classic"]
-    config = dataclasses.replace(preset, **_given(args))
+    config = dataclasses.replace(preset, **given(args, TrainingConfig))
     try:
         check_config(config)
         check_device(args.device)
@@ -58,7 +68,9 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
 
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
-    parser.add_argument("events", type=input_file, metavar="EVENTS.h5", help="events; of labelled ones, label 0")
+    parser.add_argument(
+        "events", type=input_file, nargs="?", metavar="EVENTS.h5", help="events; of labelled ones, label 0"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
     add_events_options(parser, "EVENTS.h5")
     parser.add_argument(
@@ -75,13 +87,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
             kind = {"type": int, "nargs": "+", "metavar": "WIDTH"}
         elif choices := get_args(option.type):
             kind = {"choices": choices}
+        if option.name == "feature_map":
+            kind["choices"] += get_args(next(other.type for other in fields(WeakConfig) if other.name == option.name))
         parser.add_argument("--" + option.name.replace("_", "-"), help=option.metadata["help"], **kind)
+    add_weak_options(parser)
     return parser
-
-
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of TrainingConfig that were given, which override the preset."""
-    given = {option.name: getattr(args, option.name) for option in fields(TrainingConfig)}
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if value is not None
-    }

@@ -79,11 +79,21 @@ class TrainingConfig:
 
 def check_config(config: TrainingConfig) -> None:
     """Raise TrainingError, which names option, value and expectation, for a value that fit or export cannot use."""
+    check_options(config)
+    if len(config.hidden) > MAX_LAYERS:
+        raise TrainingError(f"hidden has {len(config.hidden)} widths, expected at most {MAX_LAYERS}")
+    if config.architecture == "quantum" and config.feature_map != QUANTUM_FEATURE_MAP:
+        raise TrainingError(
+            f"feature_map is {config.feature_map!r}, expected {QUANTUM_FEATURE_MAP!r} for architecture 'quantum': "
+            f"each of its {QUBITS} quantities has a qubit"
+        )
+
+
+def check_options(config: Any) -> None:
+    """Raise TrainingError for a name that no model can have, and for an `option` that is not what was declared."""
     if not MODEL_NAME.fullmatch(config.name):
         expected = f"1 to {MAX_NAME_CHARACTERS} visible ASCII characters without spaces"
         raise TrainingError(f"name is {config.name!r}, expected {expected}; give another with --name")
-    if len(config.hidden) > MAX_LAYERS:
-        raise TrainingError(f"hidden has {len(config.hidden)} widths, expected at most {MAX_LAYERS}")
     for declared in fields(config):
         value, least, most = getattr(config, declared.name), declared.metadata["least"], declared.metadata["most"]
         if least is not None and not all(least <= each <= most for each in _each(value)):
@@ -91,11 +101,6 @@ def check_config(config: TrainingConfig) -> None:
             raise TrainingError(f"{declared.name} is {shown}, expected {least} to {most}")
         if get_origin(declared.type) is Literal and value not in get_args(declared.type):
             raise TrainingError(f"{declared.name} is {value!r}, expected one of {', '.join(get_args(declared.type))}")
-    if config.architecture == "quantum" and config.feature_map != QUANTUM_FEATURE_MAP:
-        raise TrainingError(
-            f"feature_map is {config.feature_map!r}, expected {QUANTUM_FEATURE_MAP!r} for architecture 'quantum': "
-            f"each of its {QUBITS} quantities has a qubit"
-        )
 
 
 def _each(value: Any) -> tuple[Any, ...]:

@@ -31,6 +31,7 @@ from service.model.scorer import Scorer
 from training.detectors.presets import check_config
 from training.detectors.quantum import QuantumAutoencoder
 from training.detectors.scorer import AnomalyScorer
+from training.detectors.weak import WeakScorer
 from training.errors import EventsError, ExportError
 from training.events.events import FEATURE_NAMES, FEATURE_UNITS, digest, read_background
 from training.fitting.reference import make_reference
@@ -57,8 +58,12 @@ def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Ar
     """
     check_config(run.config)
     scorer = run.best_scorer()
+    return artefact_of(scorer, describe(run, scorer, model_version, calibration), calibration)
+
+
+def artefact_of(scorer: AnomalyScorer | WeakScorer, metadata: Metadata, calibration: NDArray[np.float32]) -> Artefact:
+    """Return a detector as an artefact with the working points of features (n, 14); raises errors as `export` does."""
     graph = to_onnx(scorer)
-    metadata = describe(run, scorer, model_version, calibration)
     exported = Scorer(with_metadata(graph, metadata))
     check_parity(exported, scorer, calibration)
     scores, floor = exported.score(calibration), scorer.range.floor.item()
@@ -68,7 +73,7 @@ def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Ar
     return with_metadata(graph, msgspec.structs.replace(metadata, working_points=points, reference=reference))
 
 
-def to_onnx(scorer: AnomalyScorer) -> onnx.ModelProto:
+def to_onnx(scorer: AnomalyScorer | WeakScorer) -> onnx.ModelProto:
     """Return the graph of a detector: `features` float32 (batch, 14) -> `anomaly_score` float32 (batch,)."""
     example = torch.zeros(2, len(FEATURE_NAMES))  # a batch of one would be frozen into the graph
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -101,7 +106,7 @@ def to_onnx(scorer: AnomalyScorer) -> onnx.ModelProto:
     return graph
 
 
-def torch_scores(scorer: AnomalyScorer, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def torch_scores(scorer: AnomalyScorer | WeakScorer, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return torch's scores (n,) of features (n, 14): the reference that every other scoring must reproduce."""
     with torch.no_grad():
         scores: NDArray[np.float32] = scorer(torch.from_numpy(np.ascontiguousarray(features))).numpy()
@@ -119,7 +124,7 @@ def extreme_events() -> NDArray[np.float32]:
     ).astype(np.float32)
 
 
-def check_parity(exported: Scorer, reference: AnomalyScorer, features: NDArray[np.float32]) -> None:
+def check_parity(exported: Scorer, reference: AnomalyScorer | WeakScorer, features: NDArray[np.float32]) -> None:
     """Raise ExportError unless graph and torch agree on every batch size of PARITY_BATCHES and on extreme events."""
     repeated = np.resize(features, (max(PARITY_BATCHES), features.shape[1]))
     for batch in (*(repeated[:size] for size in PARITY_BATCHES), extreme_events()):
@@ -179,7 +184,7 @@ def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: N
     )
 
 
-def golden_pairs(scorer: AnomalyScorer, calibration: NDArray[np.float32]) -> GoldenPairs:
+def golden_pairs(scorer: AnomalyScorer | WeakScorer, calibration: NDArray[np.float32]) -> GoldenPairs:
     """Return events with torch's scores: from the least to the most anomalous of (n, 14), and far out in the tail.
 
     Of the events in the tail, those are left out whose score in float32 is not that in float64 to a tenth of the golden

@@ -1,0 +1,86 @@
+"""The whole weakly supervised detector as one torch module: every event is scored by trees that did not see it.
+
+    features (batch, 14) -> quantities -> trees of the event's fold -+
+                         -> Range ----------------------------------+-> the larger: anomaly score (batch,)
+
+Each operation up to the trees is exact or rounded correctly, as IEEE 754 defines it, and none is a sum of more than two
+terms: all runtimes and processors give the same bits, and so the same fold and the same leaves.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from training.detectors.feature_maps import TAU_FLOOR_GEV, Jets
+from training.detectors.layers import softplus
+from training.detectors.range import Range
+from training.detectors.trees import BoostedTrees, Ensemble
+from training.detectors.weak_config import WeakConfig
+from training.events.events import FEATURE_NAMES
+
+PX, MASS_1, MASS_2 = (FEATURE_NAMES.index(name) for name in ("pxj1", "mj1", "mj2"))
+EVENTS_AT_ONCE = 4096  # a tree's leaf of each is in memory
+
+MAX_CELL_GEV = float(2**20)  # far above any momentum, and far below the largest int32
+
+
+class Raw(nn.Module):
+    """The 14 features, unchanged."""
+
+    names = FEATURE_NAMES
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features (batch, 14)."""
+        return features
+
+
+class Dijet(nn.Module):
+    """What searches for dijet resonances look at: the masses of both jets, their difference, and tau21 of either."""
+
+    names = ("m_lighter", "m_heavier", "m_difference", "tau21_lighter", "tau21_heavier")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the quantities (batch, 5) of features (batch, 14), the jets in the order of their masses."""
+        masses = features[:, MASS_1], features[:, MASS_2]
+        tau21 = [features[:, m + 2] / features[:, m + 1].clamp(min=TAU_FLOOR_GEV) for m in (MASS_1, MASS_2)]
+        first = masses[0] <= masses[1]
+        lighter, heavier = torch.minimum(*masses), torch.maximum(*masses)
+        ratios = torch.where(first, tau21[0], tau21[1]), torch.where(first, tau21[1], tau21[0])
+        return torch.stack([lighter, heavier, heavier - lighter, *ratios], dim=1)
+
+
+MAPS: dict[str, type[Raw | Dijet]] = {"dijet": Dijet, "raw": Raw}
+
+
+def fold_of(features: Tensor, folds: int) -> Tensor:
+    """Return the fold of features (batch, 14), which the azimuth of the first jet decides: (batch,) int32.
+
+    Folds take turns in cells of 1 GeV of |px|, of which physics knows nothing.
+    """
+    return features[:, PX].abs().clamp(max=MAX_CELL_GEV).int() % folds
+
+
+class WeakScorer(nn.Module):
+    """The whole detector, from raw features to anomaly score."""
+
+    def __init__(self, config: WeakConfig, ensemble: Ensemble) -> None:
+        super().__init__()
+        self.feature_map = MAPS[config.feature_map]()
+        self.folds = config.folds
+        self.trees = BoostedTrees(ensemble)
+        self.range = Range(Jets())
+
+    def fit_range(self, features: Tensor) -> None:
+        """Set the range to that of features (n, 14), all events of the training."""
+        with torch.no_grad():
+            parts = torch.split(features, EVENTS_AT_ONCE)
+            self.range.fit(features, torch.cat([self._score(part) for part in parts]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return -ln of the probability that features (batch, 14), in GeV, are of the reference: (batch,).
+
+        The probability is that of a sample with as many events of the reference as of the window.
+        """
+        return torch.maximum(self._score(features), self.range(features))
+
+    def _score(self, features: Tensor) -> Tensor:
+        return softplus(self.trees(self.feature_map(features), fold_of(features, self.folds)))
