@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -67,13 +68,18 @@ def code_digest(paths: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+@cache  # many parts have the same code
+def _code_digest(paths: tuple[str, ...]) -> str:
+    return code_digest(paths)
+
+
 def _is_text(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def scores(detector: Detector, seed: int, n_events: int, files: Files) -> Scores:
     """Return the part for a detector and a seed; its name changes with the settings and the code of the detector."""
-    identity = f"{detector!r} {seed} {code_digest(detector.code)}"
+    identity = f"{detector!r} {seed} {_code_digest(detector.code)}"
     readable = re.sub("[^a-z0-9]+", "-", detector.title.lower())
     name = f"{readable}-{seed}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npy"
     return Scores(name, n_events, files, detector, seed)
