@@ -10,12 +10,13 @@ terms: all runtimes and processors give the same bits, and so the same fold and 
 import torch
 from torch import Tensor, nn
 
-from training.detectors.feature_maps import TAU_FLOOR_GEV, Jets
+from training.detectors.feature_maps import Jets
 from training.detectors.layers import softplus
 from training.detectors.range import Range
 from training.detectors.trees import BoostedTrees, Ensemble
 from training.detectors.weak_config import WeakConfig
 from training.events.events import FEATURE_NAMES
+from training.events.kinematics import TAU_FLOOR_GEV
 
 PX, MASS_1, MASS_2 = (FEATURE_NAMES.index(name) for name in ("pxj1", "mj1", "mj2"))
 EVENTS_AT_ONCE = 4096  # a tree's leaf of each is in memory
