@@ -43,6 +43,33 @@ OFFLINE = (
             Fault("enough events are too few", ">= MIN_EVENTS_ABOVE", "> MIN_EVENTS_ABOVE"),
             Fault("the uncertainty is the whole distance", "return float(high - low) / 2", "return float(high - low)"),
             Fault("the uncertainty does not know the sample", "(1 - efficiency) / len(ordered))", "(1 - efficiency))"),
+            Fault("garbage may be below a threshold", "if point.threshold >= floor:", "if point.threshold > floor:"),
+        ],
+    ),
+    Part(
+        "training/detectors/range.py",
+        "tests/training/fitting/test_range.py",
+        [
+            Fault("negative masses are inside", "NOT_NEGATIVE = 2, (3, 4, 5, 6)", "NOT_NEGATIVE = 2, (4, 5, 6)"),
+            Fault("a margin knows no tail", ".clamp(min=LEAST_MARGIN)", ".clamp(min=LEAST_MARGIN, max=LEAST_MARGIN)"),
+            Fault("an edge is inside the training", ".clamp(min=0.0), largest[0])", ".clamp(min=0.0), largest[-1])"),
+            Fault("a margin's end scores as the least event", "((most - least) or 1.0)", "1e-3"),
+            Fault("momenta overflow", "return features.clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)", "return features"),
+        ],
+    ),
+    Part(
+        "training/evaluation/mistakes.py",
+        "tests/training/evaluation/test_mistakes.py",
+        [
+            Fault("exchanged jets are right", "np.mean(pt[:, 1] > pt[:, 0])", "np.mean(pt[:, 1] > 1e9)"),
+            Fault(
+                "two columns of taus may be exchanged",
+                "jets[..., 5:] > ROUNDING * jets[..., 4:6]",
+                "jets[..., 5:6] > ROUNDING * jets[..., 4:5]",
+            ),
+            Fault(
+                "another unit of masses alone is right", "for name, ratio in wrong.items():", "for name, ratio in ():"
+            ),
         ],
     ),
     Part(
@@ -51,7 +78,7 @@ OFFLINE = (
         [
             Fault(
                 "another calibration has the same version",
-                "if model_version == artefact.metadata.model_version:",
+                "if model_version == metadata.model_version:",
                 "if False:",
             ),
             Fault("the error is that of this sample", "/ point.calibration_events)", "/ len(scores))"),

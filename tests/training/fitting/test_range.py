@@ -66,7 +66,10 @@ def test_garbage_is_not_ordinary(finished: Finished, name: str, subtests: pytest
     away *= 10 ** rng.uniform(2, 8, (5000, 1)) / np.linalg.norm(away, axis=1, keepdims=True)
     random = (training.mean(axis=0) + training.std(axis=0) * away).astype(np.float32)
     other_units = np.concatenate([training / 1000, training * 1000])
-    for kind, events in {"one": single, "two": pairs, "100 deviations": random, "units": other_units}.items():
+    largest = np.full((2, 14), np.finfo(np.float32).max)
+    largest[1] *= -1
+    kinds = {"one": single, "two": pairs, "100 deviations": random, "units": other_units, "largest": largest}
+    for kind, events in kinds.items():
         with subtests.test(kind):
             found = scored(scorer, events)
             assert np.isfinite(found).all()
