@@ -111,6 +111,10 @@ compare: .venv/everything $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(TEST_EVENTS) $(SI
 bench-quantum: .venv/everything $(TRAIN_EVENTS) $(TEST_EVENTS) ## the quantum autoencoder with finite shots and with noise, a few minutes
 	$(BIN)/python -m benchmarks.detectors.circuits $(TRAIN_EVENTS) $(TEST_EVENTS) --out exported/comparison
 
+.PHONY: bench-search
+bench-search: .venv/everything $(TEST_EVENTS) ## p-values without signal and significances with it, of searches with both shipped models, ten minutes
+	$(BIN)/python -m benchmarks.detectors.searches $(TEST_EVENTS) --models exported/autoencoder.onnx exported/exposed/autoencoder.onnx --out exported/comparison
+
 .PHONY: data
 data: $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(CALIBRATION_EVENTS) $(JUDGING_EVENTS) ## simulate all samples, resumable
 

@@ -87,6 +87,30 @@ def plot_circuits(aucs: Mapping[str, tuple[Measured, Mapping[float, Measured], M
     return png(made)
 
 
+@style()
+def plot_searches(
+    p_values: Mapping[str, Floats], found: Mapping[str, Mapping[float, tuple[float, float, float]]]
+) -> bytes:
+    """Plot p-values without signal as cumulative distributions, and significances against the injected signal."""
+    made, (left, right) = figure(columns=2, width=8, height=6)
+    for (name, values), look in zip(p_values.items(), line_styles(), strict=False):
+        text = f"{name}: {len(values)} pseudo-experiments"
+        left.ecdf(values, color=look["color"], linestyle=look["linestyle"], label=text)
+    left.plot([0, 1], [0, 1], color="0.5", linestyle=":")
+    left.set(xlim=(0, 1), ylim=(0, 1))
+    left.legend(loc="upper left", fontsize=12)
+    label(left, "global p-value without signal", "fraction of pseudo-experiments below")
+    for (name, curve), look in zip(found.items(), line_styles(), strict=False):
+        low, middle, high = np.transpose(list(curve.values()))
+        right.fill_between(list(curve), low, high, color=look["color"], alpha=0.12, linewidth=0)
+        right.plot(list(curve), middle, **look, label=name)
+    right.axhline(5, color="0.5", linestyle=":")
+    right.set_xlim(left=0)
+    label(right, "injected $S$ / √$B$ before the selection", r"global significance [$\sigma$]")
+    legend(made, right)
+    return png(made)
+
+
 def _title(line: Line) -> str:
     """Return the name of a line, with the view where it does not follow from the name."""
     return f"{line.name}, {line.view}" if line.view in FEATURE_MAPS and not line.ours else line.name

@@ -65,15 +65,19 @@ class Finding:
     fit_p: float  # fraction of toys whose fit to all bins is as bad
 
 
-def choose(counts: Floats, edges: Floats) -> list[Choice]:
-    """Return the fits of each number of parameters to a spectrum (bins,), without the window of the largest excess.
+def largest_excesses(counts: Floats, edges: Floats) -> list[slice]:
+    """Return the most significant window of each spectrum, counts (n, bins), beside fits with all parameters."""
+    scanned = scan(counts, edges, MOST_PARAMETERS)
+    return [scanned.windows[best] for best in scanned.best]
+
+
+def choose(counts: Floats, edges: Floats, excess: slice) -> list[Choice]:
+    """Return the fits of each number of parameters to a spectrum (bins,), without the window of its largest excess.
 
     The gain of a parameter is twice the difference of the log-likelihoods, chi-squared with one degree of freedom where
-    the parameter is not needed (Wilks). That window is left out in all fits, so that no parameter follows a signal; it
-    is the one that is most significant with all parameters.
+    the parameter is not needed (Wilks). The window is left out of all fits, so that no parameter follows a signal.
     """
-    scanned = scan(counts[None], edges, MOST_PARAMETERS)
-    used = outside(scanned.windows[scanned.best[0]], len(counts))
+    used = outside(excess, len(counts))
     choices: list[Choice] = []
     for parameters in range(FEWEST_PARAMETERS, MOST_PARAMETERS + 1):
         fitted = fit(counts[None], np.diff(edges), basis(edges, parameters), used)

@@ -88,7 +88,7 @@ def plot_toys(statistics: Floats, observed: float) -> bytes:
     ax.axvline(observed, color=SIGNAL_COLOUR, label="observed")
     ax.set(yscale="log", xlim=(0, edges[-1]), ylim=(0.5, None))
     label(ax, "test statistic: - ln of the smallest local p-value", "toys / bin")
-    ax.legend(loc="upper right")
+    legend(made, ax)
     return png(made)
 
 

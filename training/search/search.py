@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from service.model.artefact import Artefact
 from training.errors import EventsError
-from training.search.finding import Choice, Finding, background_of, choose, chosen, examine
+from training.search.finding import Choice, Finding, background_of, choose, chosen, examine, largest_excesses
 from training.search.injection import Injected, Signal, inject, signal_of
 from training.search.samples import Sample
 from training.search.scan import windows
@@ -85,7 +85,7 @@ def search(
         _require_spectrum(spectrum, edges, f"{working_point} of {artefact.identity}")
     injected_from = _Events.of(signals, all_signal=True) if signals else data.where(data.is_signal)
     signal = _signal(injected_from, background, edges, region_gev) if len(injected_from.mjj) else None
-    choices = choose(counts, edges)
+    choices = choose(counts, edges, *largest_excesses(counts[None], edges))
     parameters = parameters or chosen(choices)
     expected = background_of(counts, edges, parameters)
     thrown = throw(expected, edges, parameters, toys, seed)

@@ -36,11 +36,11 @@ class GlobalP:
     extrapolated: bool
 
 
-def throw(expected: Floats, edges: Floats, parameters: int, toys: int, seed: int) -> Toys:
-    """Return so many toys, with a progress bar: Poisson spectra around the events expected in each bin (bins,)."""
+def throw(expected: Floats, edges: Floats, parameters: int, toys: int, seed: int, progress: bool = True) -> Toys:
+    """Return so many toys, with a `progress` bar: Poisson spectra around the events expected in each bin (bins,)."""
     rng, widths, terms = np.random.default_rng(seed), np.diff(edges), basis(edges, parameters)
     statistics, deviances, every = [], [], np.ones(len(expected), bool)
-    with tqdm(total=toys, unit=" toys") as bar:
+    with tqdm(total=toys, unit=" toys", disable=not progress) as bar:
         for start in range(0, toys, PER_STEP):
             counts = rng.poisson(expected, (min(PER_STEP, toys - start), len(expected))).astype(float)
             statistics.append(scan(counts, edges, parameters).statistic)
