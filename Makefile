@@ -115,6 +115,12 @@ bench-quantum: .venv/everything $(TRAIN_EVENTS) $(TEST_EVENTS) ## the quantum au
 bench-search: .venv/everything $(TEST_EVENTS) ## p-values without signal and significances with it, of searches with both shipped models, ten minutes
 	$(BIN)/python -m benchmarks.detectors.searches $(TEST_EVENTS) --models exported/autoencoder.onnx exported/exposed/autoencoder.onnx --out exported/comparison
 
+WINDOW ?= ../shared/lhco/window
+
+.PHONY: weak
+weak: .venv/everything ## weak supervision on published events of the signal window, WINDOW=, ten minutes on 2 cores
+	$(BIN)/python -m benchmarks.detectors.weak $(WINDOW) --out exported/comparison
+
 .PHONY: data
 data: $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(CALIBRATION_EVENTS) $(JUDGING_EVENTS) ## simulate all samples, resumable
 

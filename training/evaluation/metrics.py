@@ -67,14 +67,14 @@ def roc(background: Floats, signal: Floats) -> tuple[Floats, Floats]:
     return signal_efficiency, background_efficiency
 
 
-def max_significance_improvement(background: Floats, signal: Floats) -> Measured | None:
-    """Return the largest eps_S / sqrt(eps_B), among thresholds that leave ENOUGH_BACKGROUND events.
+def max_significance_improvement(background: Floats, signal: Floats, floor: int = ENOUGH_BACKGROUND) -> Measured | None:
+    """Return the largest eps_S / sqrt(eps_B), among thresholds that leave `floor` background events.
 
     With fewer, the largest of many noisy values would be chosen for its noise: None where the whole sample has fewer.
     The error is from the background kept.
     """
     signal_efficiency, background_efficiency = roc(background, signal)
-    enough = background_efficiency * len(background) >= ENOUGH_BACKGROUND
+    enough = background_efficiency * len(background) >= floor
     if not enough.any():
         return None
     improvement = signal_efficiency[enough] / np.sqrt(background_efficiency[enough])
