@@ -160,7 +160,7 @@ OFFLINE = (
                 "the error of a significance improvement is twice as large", "/ (2 * np.sqrt(kept))", "/ np.sqrt(kept)"
             ),
             Fault("background at the threshold is rejected", "(background >= threshold)", "(background > threshold)"),
-            Fault("noise may be the largest improvement", ">= ENOUGH_BACKGROUND", ">= 1"),
+            Fault("noise may be the largest improvement", ">= floor", ">= 1"),
             Fault("the error of an area has no signal", " + of_signal.var(ddof=1) / m", ""),
             Fault(
                 "ties count in full",
