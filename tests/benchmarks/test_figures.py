@@ -19,7 +19,7 @@ import msgspec
 from benchmarks.detectors.figures import plot_aucs
 from benchmarks.detectors.results import Comparison
 found = msgspec.json.decode(Path(ROOT, "exported/comparison/comparison.json").read_bytes(), type=Comparison)
-Path("auc.png").write_bytes(plot_aucs(found.results))
+Path("auc.png").write_bytes(plot_aucs(found.results, found.signals))
 """
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -77,11 +77,17 @@ def _require_scheduler(address: str) -> None:
         ) from error
 
 
-def _on_this_machine(processes: int) -> LocalCluster:
-    """Start a cluster whose HTTP server, which every scheduler has, takes any free port."""
-    return LocalCluster(
+@contextmanager
+def _on_this_machine(processes: int) -> Iterator[LocalCluster]:
+    """Start a cluster whose HTTP server, which every scheduler has, takes any free port, and end it."""
+    cluster = LocalCluster(
         n_workers=processes, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
     )
+    try:
+        yield cluster
+    finally:
+        with suppress(AssertionError):  # of Dask, about a worker that was being started once more
+            cluster.close()
 
 
 class _Executor(Executor):

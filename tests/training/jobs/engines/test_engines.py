@@ -98,13 +98,13 @@ def http_server() -> Iterator[str]:
     [("dask", 4, "error: Dask lost the worker of the same task 4 times"), ("ray", 4, "error: Ray lost the worker or")],
 )
 def test_a_part_that_kills_its_worker_ends_the_work(tmp_path: Path, engine: str, times: int, message: str) -> None:
-    """It is tried a few times, and then an error says so."""
+    """It is tried a few times, and then an error says so; a worker that was just being started may print more."""
     require_engines()
     command = [tmp_path, "--count", 1, "--failing", 0, "--failure", "always kill", "--engine", engine, "--processes", 1]
     with start(NUMBERS, *command, stderr=subprocess.PIPE) as process:
         _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
-    assert errors.splitlines()[-1].startswith(message), errors
+    assert any(line.startswith(message) for line in errors.splitlines()), errors
     assert numbers(tmp_path)[0].times_made == times
 
 
