@@ -10,13 +10,12 @@ import termios
 from asyncio import get_running_loop
 from collections.abc import Callable, Set
 from functools import partial
-from itertools import islice
 from operator import itemgetter
 from time import monotonic
 from typing import Any, Final
 
 from service.server.handoff import ConnectionReceiver
-from service.server.listener import BATCH, Listener
+from service.server.listener import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +24,6 @@ PLAIN_HTTP: Final = (
     b'{"status_code":400,"detail":"the request is plain HTTP, expected HTTPS on this port"}'
 )
 PLAIN_BYTES: Final = 65_536
-
-HEAD_BYTES: Final = 16_384
-MOST_TAKEN: Final = 128
-"""Connections that are accepted before anything else is done. A start takes ten times as long, so that those without a
-request are started last: who sends one at once does not wait for them."""
 
 SCAN_PAUSES: Final = 10
 """For how many times as long as it took unused connections are not looked for again where too few were found: to look
@@ -68,9 +62,6 @@ class ConnectionServer:
         self._connections, self._max_connections = connections, max_connections
         self._starting: dict[asyncio.Task[None], tuple[float, socket.socket]] = {}
         """The connections that are being started: since when, in monotonic seconds, and their sockets."""
-        self._early: dict[socket.socket, float] = {}
-        """The connections without a whole request head, which are started after the others, and since when."""
-        self._early_start: asyncio.Handle | None = None
         self._scans_again_s = 0.0
         self._resumption: asyncio.TimerHandle | None = None
         self._closed = False
@@ -79,19 +70,18 @@ class ConnectionServer:
     @property
     def n_starting(self) -> int:
         """How many connections are being started."""
-        return len(self._starting) + len(self._early)
+        return len(self._starting)
 
     def close(self) -> None:
         """Start the connections that wait, and no more."""
         if not self._closed:
-            while self._take()[0]:
+            while self._start_waiting():
                 pass
             self.stop()
 
     def stop(self) -> None:
         """Start no more connections; those that wait on a shared listener are for other workers."""
         self._closed = True
-        self._start_early(len(self._early))
         if self._resumption is not None:
             self._resumption.cancel()
         get_running_loop().remove_reader(self._incoming.socket)
@@ -112,41 +102,21 @@ class ConnectionServer:
         get_running_loop().add_reader(self._incoming.socket, self._on_readable)
 
     def _on_readable(self) -> None:
-        _, n_started = self._take()
-        if self._early_start is None:
-            self._start_early(max(BATCH - n_started, 1))
+        self._start_waiting()
         if pause_s := self._incoming.pause.left_s:
             get_running_loop().remove_reader(self._incoming.socket)
             self._resumption = get_running_loop().call_later(pause_s, self._listen)
 
-    def _take(self) -> tuple[int, int]:
-        """Accept connections and start those whose request has arrived; give the numbers of both."""
-        began_s, n_started, n_taken = monotonic(), 0, 0
-        while n_started < BATCH and n_taken < MOST_TAKEN and (taken := self._incoming.take()):
-            n_taken += len(taken)
-            for connection in taken:
-                connection.setblocking(False)
-                if has_head(connection):
-                    n_started += 1
-                    self._begin(connection, began_s)
-                else:
-                    self._early[connection] = began_s
-        if n_taken and self._max_connections is not None:
+    def _start_waiting(self) -> int:
+        """Start a batch of connections, and give their number."""
+        taken, began_s = self._incoming.take(), monotonic()
+        for connection in taken:
+            task = get_running_loop().create_task(self._start(connection))
+            self._starting[task] = monotonic(), connection
+            task.add_done_callback(self._forget)
+        if taken and self._max_connections is not None:
             self._end_unused(self._max_connections, began_s)
-        return n_taken, n_started
-
-    def _start_early(self, most: int = BATCH) -> None:
-        """Start so many of the connections without a request, and the others in the next iterations of the loop."""
-        self._early_start = None
-        for connection in list(islice(self._early, most)):
-            self._begin(connection, self._early.pop(connection))
-        if self._early:
-            self._early_start = get_running_loop().call_soon(self._start_early)
-
-    def _begin(self, connection: socket.socket, since_s: float) -> None:
-        task = get_running_loop().create_task(self._start(connection))
-        self._starting[task] = since_s, connection
-        task.add_done_callback(self._forget)
+        return len(taken)
 
     def _end_unused(self, most: int, before_s: float) -> None:
         """End what is more than `most` connections, of those that were there before.
@@ -161,9 +131,8 @@ class ConnectionServer:
         # Without TLS a connection starts at once, and does not end if that is cancelled.
         handshakes = self._starting if self._tls() is not None else {}
         starting = [((0, since_s), partial(self._give_up, task)) for task, (since_s, _) in handshakes.items()]
-        early = [((0, since_s), partial(self._drop, connection)) for connection, since_s in self._early.items()]
         waiting = [(unused, one.give_up) for one in self._connections if (unused := one.unused) is not None]
-        unused = [one for one in (*starting, *early, *waiting) if one[0][1] < before_s]
+        unused = [one for one in (*starting, *waiting) if one[0][1] < before_s]
         # A few more, so that not each new connection has all others looked at.
         for _, end in sorted(unused, key=itemgetter(0))[: n_more + most // 64]:
             end()
@@ -176,11 +145,6 @@ class ConnectionServer:
         if not has_arrived(connection):
             self._forget(task)
             task.cancel()
-
-    def _drop(self, connection: socket.socket) -> None:
-        if not has_arrived(connection):
-            del self._early[connection]
-            connection.close()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._starting.pop(task, None)
@@ -231,15 +195,6 @@ async def _readable(connection: socket.socket) -> None:
         await arrived.wait()
     finally:
         loop.remove_reader(connection)
-
-
-def has_head(connection: socket.socket) -> bool:
-    """Tell whether a whole request head has arrived, or the beginning of a TLS handshake."""
-    try:
-        received = connection.recv(HEAD_BYTES, socket.MSG_PEEK)
-    except OSError:
-        return False
-    return b"\r\n\r\n" in received or received.startswith(b"\x16")
 
 
 def has_arrived(connection: socket.socket | None) -> bool:
