@@ -1,8 +1,8 @@
 """What one core does in each format, and how latency grows with load: measured on one and two workers, and simulated.
 
 Each worker is a service of its own with a core of its own. The load has the second core, and shares it with the second
-worker at a higher priority; the queues are those of a model so wide that the load takes little of that core. In each
-round the service times are measured first, then the latencies at each load, which a simulation predicts from them.
+worker at a higher priority. In each round the service times are measured first, then the latencies at each load, which
+a simulation predicts from them.
 """
 
 import os
@@ -11,13 +11,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.load.closed_loop import ClosedLoop, drive
 from benchmarks.load.connection import Request
@@ -38,18 +35,15 @@ from benchmarks.report.measurements import (
 )
 from benchmarks.report.results import Scaling
 from benchmarks.scenarios.cases import BATCH_CONNECTIONS, ROUTES, Case, Workload, each_round
-from benchmarks.scenarios.wide_model import write_wide_model
 from benchmarks.targets.launcher import Server
 from benchmarks.targets.service import service
-from service.model.artefact import load_artefact
-from service.model.scorer import Scorer
 
 FORMATS: Final = ("single-32", "json-10k", "msgpack-10k", "msgpack-binary-10k", "raw-10k")
 FORMAT_ROUNDS: Final = 3
 EVENTS: Final = 4_000
 """A batch that is scored in one piece: such batches are answered in order of arrival."""
 LOADS: Final = (0.3, 0.6, 0.8)
-FULL_LOAD_S: Final = 5.0
+FULL_LOAD_S: Final = 1.8
 """How long a run would take at full load: each load has as many requests."""
 SERVICE_S, WARM_UP_S = 1.0, 0.1
 PAUSE_S: Final = 0.004
@@ -89,22 +83,20 @@ def run(model: str, rounds: int) -> Scaling:
     provenance, cores = machine.provenance(), machine.split_cores()
     workload = Workload(model)
     formats = [workload.case(name) for name in FORMATS]
+    batch = ScoringRequest.of(ROUTES["raw"].fmt, workload.events[:EVENTS], path=ROUTES["raw"].path)
+    case = Case(batch.name, batch, workload.scorer.score(batch.events), BATCH_CONNECTIONS)
     with ExitStack() as stack:
-        server = stack.enter_context(service(model, cores=[cores[0]]))
-        wide = Path(stack.enter_context(TemporaryDirectory())) / "wide.onnx"
-        write_wide_model(wide)
-        queues = [stack.enter_context(service(str(wide), cores=[core])) for core in cores]
-        case = batch(workload.events[:EVENTS], Scorer(load_artefact(wide)))
+        servers = [stack.enter_context(service(model, cores=[core])) for core in cores]
         with suppress(PermissionError):  # a user's load is scheduled as the worker is that shares its core
             os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
-        measured = measure(server, formats, queues, case, rounds, cores[1])
-        costs = {one.name: cost(one, server, measured.formats[one.name]) for one in formats}
+        measured = measure(servers, formats, case, rounds, cores[1])
+        costs = {one.name: cost(one, servers[0], measured.formats[one.name]) for one in formats}
     pooled = {n_workers: list(map(pool, measured.of_each(n_workers))) for n_workers in measured.workers}
     return Scaling(
         **provenance,
         model=workload.artefact.identity,
         formats=costs,
-        request=case.name,
+        request=batch.name,
         service_times={
             n_workers: [median_of(list(map(summary, worker))) for worker in measured.of_each(n_workers)]
             for n_workers in measured.workers
@@ -120,23 +112,15 @@ def run(model: str, rounds: int) -> Scaling:
     )
 
 
-def batch(events: NDArray[np.float32], scorer: Scorer) -> Case:
-    """Make the request whose queues are measured, of events (n, n_features)."""
-    request = ScoringRequest.of(ROUTES["raw"].fmt, events, path=ROUTES["raw"].path)
-    return Case(request.name, request, scorer.score(events), BATCH_CONNECTIONS)
-
-
-def measure(
-    server: Server, formats: Sequence[Case], queues: Sequence[Server], case: Case, rounds: int, core: int
-) -> Rounds:
-    """Measure the formats on a server with wrk from a core, and the case on the first of the queues and on all."""
-    requests = [case.exchange(queue.base_url).request for queue in queues]
+def measure(servers: Sequence[Server], formats: Sequence[Case], case: Case, rounds: int, core: int) -> Rounds:
+    """Measure the formats on the first server with wrk from a core, and the case on one server and on all."""
+    requests = [case.exchange(server.base_url).request for server in servers]
     found = Rounds()
     for number in each_round(rounds):
         for one in formats if number < FORMAT_ROUNDS else ():
-            found.formats[one.name].append(one.measure(server, 1, core))
-        for n_workers in range(1, len(queues) + 1):
-            urls = [queue.base_url for queue in queues[:n_workers]]
+            found.formats[one.name].append(one.measure(servers[0], 1, core))
+        for n_workers in range(1, len(servers) + 1):
+            urls = [server.base_url for server in servers[:n_workers]]
             workers = measure_service(urls, requests[0])
             found.workers[n_workers].append(workers)
             for load in LOADS:
