@@ -299,9 +299,8 @@ $(QUANTUM)/ready: pyproject.toml .venv/everything
 
 # pyBumpHunter, on top of the packages of .venv.
 $(CROSSCHECK)/ready: pyproject.toml .venv/everything
-	$(BIN)/python -m venv --clear $(CROSSCHECK)
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
-		$$($(CROSSCHECK)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/everything.pth
+	@echo "installing pyBumpHunter into $(CROSSCHECK): a minute"
+	$(ON_TOP)
 	$(CROSSCHECK)/bin/$(INSTALL) --editable '.[crosscheck]'
 	@touch $@
 

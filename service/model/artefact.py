@@ -51,7 +51,7 @@ class WorkingPoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """A named threshold on the anomaly score, with the background efficiency that it was calibrated to.
 
     One that was asked for as a rate says so: of `input_rate_hz` events a second, `rate_hz` are kept where one in
-    `prescale` of those above the threshold is. Whoever takes the decision prescales.
+    `prescale` of those above the threshold is. The program that takes the decision prescales.
     """
 
     name: Annotated[str, Meta(min_length=1)]
