@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from service.api.bodies import pieces, whole
 from service.api.extensions import Shortcut
 from service.api.unrouted import Handler, Response, check_overload, offer_shortcut, version_header
-from service.errors import InvalidRequestError, UnsupportedMediaTypeError
+from service.errors import InvalidRequestError, NotAcceptableError, UnsupportedMediaTypeError
+from service.formats.documents import DocumentFormat
 from service.formats.format import WRITTEN_EVENTS, Format, longest_event
 from service.formats.table import Formats
 from service.inference.batching import Receiver
@@ -23,11 +24,13 @@ from service.model.artefact import WorkingPoint
 SCORE, SCORE_BATCH = "/score", "/score/batch"
 WORKING_POINT: Final = "working_point"
 EVENTS: Final = "events"
+EXPLAIN: Final = "explain"
 
 LARGE_PIECE_BYTES: Final = 32_768
 """A longer piece of a body waits for its turn to be read and scored."""
 
 COUNT: Final = re.compile("[0-9]{1,18}")
+EXPLAIN_VALUES: Final = {"": True, "true": True, "false": False}
 
 LARGE_EVENT_BYTES: Final = 4096
 """A longer body of one event waits for its turn to be read: what is wrong with it may take a millisecond to find."""
@@ -53,6 +56,7 @@ class RequestHead(NamedTuple):
     """The Content-Length; 0 without one."""
     expected_events: int | None
     """How many events the client says that the batch has."""
+    explain: bool
 
 
 class NativeApi:
@@ -69,7 +73,9 @@ class NativeApi:
     async def score(self, scope: HTTPScope, receive: Receive) -> Response:
         """Score one event; raises ServiceError."""
         model = self._deployment.model
-        head = _head(scope, model, self._formats, (WORKING_POINT,))
+        head = _head(scope, model, self._formats, (WORKING_POINT, EXPLAIN))
+        if head.explain:
+            return await self._explain_event(model, head, receive)
         names = model.artefact.metadata.feature_names
         with self._deployment.event_admission.admit(1, 0) as admitted:
             body = await whole(receive, head.announced_bytes, self._max_event_bytes(len(names)), admitted)
@@ -85,7 +91,9 @@ class NativeApi:
     async def score_batch(self, scope: HTTPScope, receive: Receive) -> Response:
         """Score a batch while it arrives; raises ServiceError."""
         model = self._deployment.model
-        head = _head(scope, model, self._formats, (WORKING_POINT, EVENTS))
+        head = _head(scope, model, self._formats, (WORKING_POINT, EVENTS, EXPLAIN))
+        if head.explain:
+            return await self._explain_batch(model, head, receive)
         reader = head.request_format.open_batch(model.artefact.metadata.feature_names, model.max_events)
         batch = model.start_batch()
         # Until it is read, as many events as its length would hold in the shortest format.
@@ -104,6 +112,37 @@ class NativeApi:
         if batch.n_events <= WRITTEN_EVENTS:
             offer_shortcut(scope, lambda: self._batch_shortcut(model, head))
         return response
+
+    async def _explain_event(self, model: Model, head: RequestHead, receive: Receive) -> Response:
+        """Score and explain one event, which counts as as many as are scored to explain it; raises ServiceError."""
+        response_format, names = _document_format(head), model.artefact.metadata.feature_names
+        with self._deployment.admission.admit(model.explainer.n_mixtures, head.announced_bytes) as admitted:
+            body = await whole(receive, head.announced_bytes, self._max_event_bytes(len(names)), admitted)
+            if len(body) > LARGE_EVENT_BYTES:
+                await model.wait()
+            explanation = await model.explain(head.request_format.read_event(body, names))
+        accepted = None if head.point is None else head.point.accepts(explanation.anomaly_scores)
+        self._deployment.metrics.note_events(1)
+        return _with_headers(model, head, response_format.write_explanation(*explanation, accepted))
+
+    async def _explain_batch(self, model: Model, head: RequestHead, receive: Receive) -> Response:
+        """Score and explain a batch, once all of it is there; raises ServiceError."""
+        response_format, names = _document_format(head), model.artefact.metadata.feature_names
+        n_mixtures, max_events = model.explainer.n_mixtures, model.max_explained_events
+        reader, blocks, n_events = head.request_format.open_batch(names, max_events), [], 0
+        announced_events = min(head.announced_bytes // model.event_bytes, max_events)
+        with self._deployment.admission.admit(announced_events * n_mixtures, head.announced_bytes) as admitted:
+            async for piece, last in pieces(receive, head.announced_bytes, self._max_body_bytes):
+                if len(piece) > LARGE_PIECE_BYTES:
+                    await model.wait()
+                blocks += [block.copy() for block in reader.feed(piece, last)]
+                n_events = sum(map(len, blocks))
+                admitted.grow(n_events * n_mixtures, reader.n_bytes)
+            _check_count(head, n_events)
+            explanation = await model.explain(np.concatenate(blocks))
+        accepted = None if head.point is None else head.point.accepts(explanation.anomaly_scores)
+        self._deployment.metrics.note_events(n_events)
+        return _with_headers(model, head, response_format.write_explanations(*explanation, accepted))
 
     def _event_shortcut(self, model: Model, head: RequestHead) -> Shortcut:
         read = partial(head.request_format.read_event_into, model.artefact.metadata.feature_names)
@@ -134,9 +173,9 @@ def _head(scope: HTTPScope, model: Model, formats: Formats, known: tuple[str, ..
             raise UnsupportedMediaTypeError(f"Content-Encoding is {found!r}, expected none: send the body as it is")
     request_format, response_format = _negotiate(formats, tuple(content_types), tuple(accepts))
     query = scope["query_string"]
-    point_name, expected_events = _parameters(query, known) if query else (None, None)
+    point_name, expected_events, explain = _parameters(query, known) if query else (None, None, False)
     point = None if point_name is None else model.working_point(point_name)
-    return RequestHead(request_format, response_format, point, announced_bytes, expected_events)
+    return RequestHead(request_format, response_format, point, announced_bytes, expected_events, explain)
 
 
 @lru_cache(maxsize=256)
@@ -152,23 +191,39 @@ def _negotiate(formats: Formats, content_types: tuple[bytes, ...], accepts: tupl
 
 
 @lru_cache(maxsize=256)
-def _parameters(query: bytes, known: tuple[str, ...]) -> tuple[str | None, int | None]:
-    """Find the working point and the number of events in the query.
+def _parameters(query: bytes, known: tuple[str, ...]) -> tuple[str | None, int | None, bool]:
+    """Find the working point, the number of events and whether to explain in the query.
 
-    Raises InvalidRequestError for other parameters, for one that is given twice, and for a number that is none.
+    Raises InvalidRequestError for other parameters, for one that is given twice, and for a value that is none.
     """
     parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     given = dict(parameters)
     for name in given:
         if name not in known:
             found = name[:SHOWN_CHARACTERS]
-            raise InvalidRequestError(f"unknown query parameter {found!r}, expected {' or '.join(known)}")
+            expected = f"{', '.join(known[:-1])} or {known[-1]}"
+            raise InvalidRequestError(f"unknown query parameter {found!r}, expected {expected}")
         if (count := [other for other, _ in parameters].count(name)) > 1:
             raise InvalidRequestError(f"query parameter {name} is given {count} times, expected once")
     events = given.get(EVENTS)
     if events is not None and not COUNT.fullmatch(events):
         raise InvalidRequestError(f"query parameter {EVENTS} is {events[:SHOWN_CHARACTERS]!r}, expected a whole number")
-    return given.get(WORKING_POINT), None if events is None else int(events)
+    explain = given.get(EXPLAIN, "false")
+    if explain not in EXPLAIN_VALUES:
+        raise InvalidRequestError(
+            f"query parameter {EXPLAIN} is {explain[:SHOWN_CHARACTERS]!r}, expected true or false"
+        )
+    return given.get(WORKING_POINT), None if events is None else int(events), EXPLAIN_VALUES[explain]
+
+
+def _document_format(head: RequestHead) -> DocumentFormat:
+    """Give the format of an explained response; raises NotAcceptableError for one that has no names."""
+    if isinstance(head.response_format, DocumentFormat):
+        return head.response_format
+    raise NotAcceptableError(
+        f"explained scores are not written as {head.response_format.media_type}, expected an Accept of "
+        "application/json or application/msgpack"
+    )
 
 
 def _submit_batch(model: Model, head: RequestHead, body: bytes, receiver: Receiver) -> None:

@@ -36,6 +36,16 @@ EVENTS_PARAMETER: Final[Json] = {
     "schema": {"type": "integer", "minimum": 1},
 }
 
+EXPLAIN_PARAMETER: Final[Json] = {
+    "name": "explain",
+    "in": "query",
+    "required": False,
+    "allowEmptyValue": True,
+    "description": "Adds `contributions`, what each feature contributes to the score, and `reference_score` to the "
+    "response, in JSON and MessagePack: the contributions of an event add up to its score less the reference score.",
+    "schema": {"type": "boolean", "default": False},
+}
+
 INTERNAL: Final = Exception
 """Any error that is no ServiceError."""
 
@@ -44,7 +54,10 @@ ERRORS: Final[dict[type[Exception], tuple[str, str]]] = {
     InvalidRequestError: ("`detail` names what is wrong with the request.", "events[3] has 13 features, expected 14"),
     UnauthorisedError: ("The API key is missing or unknown.", "the API key is not known; ask the operator for one"),
     UnknownModelError: ("No model has this name or version.", "Request for unknown model: 'x' is not found"),
-    NotAcceptableError: ("`Accept` allows none of the formats.", 'Accept is "text/html", expected one of {}'),
+    NotAcceptableError: (
+        "`Accept` allows none of the formats, or none of explained scores.",
+        'Accept is "text/html", expected one of {}',
+    ),
     RequestTimeoutError: ("The request took too long to arrive.", "the request's head took longer than 10 s"),
     BodyTooLargeError: ("The body is too long, or has too many events.", "the body is longer than 67108864 bytes"),
     UriTooLongError: ("The URL is too long.", "the URL is 5000 bytes, expected at most 4096"),
@@ -74,7 +87,8 @@ def describe(document: Json, artefact: Artefact, formats: Formats, served_name: 
     schemas["ErrorBody"] = _object({"status_code": {"type": "integer"}, "detail": {"type": "string"}})
     for path, (sent, returned) in _contents(artefact).items():
         operation = document["paths"][path]["post"]
-        operation["parameters"] = [_working_point(artefact), *([EVENTS_PARAMETER] if path == "/score/batch" else [])]
+        of_batch = [EVENTS_PARAMETER] if path == "/score/batch" else []
+        operation["parameters"] = [_working_point(artefact), *of_batch, EXPLAIN_PARAMETER]
         operation["requestBody"] = {
             "description": f"{artefact.n_features} raw features of each event, in the order that GET /model names.",
             "required": True,
@@ -108,8 +122,11 @@ def _contents(artefact: Artefact) -> dict[str, tuple[Content, Content]]:
     event = {**_list(number, minItems=n, maxItems=n), "description": ", ".join(artefact.metadata.feature_names)}
     events, one, many = _list(event, minItems=1), golden.features[0], golden.features[:2]
     score, scores = golden.anomaly_scores[0], golden.anomaly_scores[:2]
-    score_schema = _object({"anomaly_score": number}, accepted=boolean)
-    scores_schema = _object({"anomaly_scores": _list(number)}, accepted=_list(boolean))
+    contributions = {**_list(number, minItems=n, maxItems=n), "description": "One for each feature, in their order."}
+    explanation = {"reference_score": number, "contributions": contributions}
+    explanations = {"reference_score": number, "contributions": _list(contributions)}
+    score_schema = _object({"anomaly_score": number}, accepted=boolean, **explanation)
+    scores_schema = _object({"anomaly_scores": _list(number)}, accepted=_list(boolean), **explanations)
     return {
         "/score": (
             Content("Event", f"({n},)", _object({"features": event}), {"features": one}),

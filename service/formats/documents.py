@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from service.errors import InvalidRequestError
 from service.formats import faults
 from service.formats.faults import Source
-from service.formats.format import EVENT_BYTES, BatchReader, Content, Format, longest_event
+from service.formats.format import (
+    EVENT_BYTES,
+    Accepted,
+    BatchReader,
+    Content,
+    Contributions,
+    Format,
+    Scores,
+    longest_event,
+)
 from service.formats.raw import read_one
 
 
@@ -63,6 +72,34 @@ class DocumentFormat(Format):
         if len(features) != len(feature_names):
             raise InvalidRequestError(faults.count_fault("the event", features, feature_names))
         return np.array(features)
+
+    def write_explanation(
+        self,
+        scores: Scores,
+        reference_score: np.float32,
+        contributions: Contributions,
+        accepted: Accepted | None = None,
+    ) -> bytes:
+        """Write the score (1,) of one event, its features' contributions (1, n_features), and if it is `accepted`."""
+        decision = {} if accepted is None else {"accepted": accepted[0]}
+        explanation = {"reference_score": reference_score, "contributions": contributions[0]}
+        return self._write({"anomaly_score": scores[0], **decision, **explanation})
+
+    def write_explanations(
+        self,
+        scores: Scores,
+        reference_score: np.float32,
+        contributions: Contributions,
+        accepted: Accepted | None = None,
+    ) -> bytes:
+        """Write the scores (n,) of a batch, the contributions (n, n_features), and which are `accepted` (n,)."""
+        decisions = {} if accepted is None else {"accepted": accepted}
+        explanations = {"reference_score": reference_score, "contributions": contributions}
+        return self._write({"anomaly_scores": scores, **decisions, **explanations})
+
+    @abstractmethod
+    def _write(self, document: dict[str, Any]) -> bytes:
+        """Write a document of arrays and scalars of NumPy."""
 
     @abstractmethod
     def _has_one_key(self, body: bytes) -> bool:

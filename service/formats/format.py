@@ -14,6 +14,7 @@ from service.formats import faults
 Rows = NDArray[np.float32]
 Scores = NDArray[np.float32]
 Accepted = NDArray[np.bool_]
+Contributions = NDArray[np.float32]
 
 LITTLE_FLOAT32: Final = np.dtype("<f4")
 

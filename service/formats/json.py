@@ -215,6 +215,9 @@ class Json(DocumentFormat):
         many = {"anomaly_scores": scores} if accepted is None else {"anomaly_scores": scores, "accepted": accepted}
         return orjson.dumps(many, option=orjson.OPT_SERIALIZE_NUMPY)
 
+    def _write(self, document: dict[str, Any]) -> bytes:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
     def write_pieces(self, scores: Scores, accepted: Accepted | None = None) -> Iterator[bytes]:
         """Write an object with a list of scores in pieces."""
         yield b'{"anomaly_scores":['

@@ -200,6 +200,9 @@ class Msgpack(DocumentFormat):
             yield b"\xa8accepted" + start
             yield from map(packed_booleans, slices(accepted))
 
+    def _write(self, document: dict[str, Any]) -> bytes:
+        return msgspec.msgpack.encode(document, enc_hook=lambda values: values.tolist())
+
     def schema(self, content: Content) -> dict[str, Any]:
         """Describe the document, and its rows as a binary string."""
         if not content.title.startswith("Event"):

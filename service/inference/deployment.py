@@ -1,16 +1,24 @@
 """What every protocol calls: the model in use, the scores of an array or of a batch in blocks, and the status."""
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InvalidRequestError, NotReadyError, TooManyEventsError, UnknownWorkingPointError
+from service.errors import (
+    InvalidRequestError,
+    NonFiniteScoreError,
+    NotReadyError,
+    TooManyEventsError,
+    UnknownWorkingPointError,
+)
 from service.inference.admission import Admission
 from service.inference.batching import FairScheduler, MicroBatch, Receiver, Scores, finite_scores
 from service.metrics import Metrics
 from service.model.artefact import WorkingPoint
+from service.model.explanation import Explainer, Explanation, ExplanationError
 from service.model.scorer import CHUNK_EVENTS, Scorer
 from service.settings import Settings
 
@@ -136,6 +144,42 @@ class Model:
         batch = self.start_batch()
         await batch.add(_blocks(features), large=True, last=True)
         return batch.join()
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """What explains this model's scores; raises InvalidRequestError where they cannot be explained."""
+        try:
+            return Explainer(self._scorer)
+        except ExplanationError as error:
+            raise InvalidRequestError(f"no score can be explained: {error}") from error
+
+    @property
+    def max_explained_events(self) -> int:
+        """The most events that are explained at once: their mixtures are no more than the most events, or it is one."""
+        return max(1, self.max_events // self.explainer.n_mixtures)
+
+    async def explain(self, features: NDArray[np.float32]) -> Explanation:
+        """Score and explain `features` (n, n_features), finite float32 in the artefact's order.
+
+        The mixtures of each event are scored as a batch of their own, fairly scheduled beside others. Raises
+        InvalidRequestError, and NonFiniteScoreError for an event that has no finite score, or a mixture of it.
+        """
+        explainer = self.explainer
+        scores, contributions = np.empty(len(features), np.float32), np.empty(features.shape, np.float32)
+        for place, event in enumerate(features):
+            batch = self.start_batch()
+            await self.wait()
+            await batch.add([explainer.mixtures(event)], large=False, last=True)
+            try:
+                of_mixtures = batch.join()
+            except NonFiniteScoreError as error:
+                shown = f"events[{place}]" if len(features) > 1 else "the event"
+                raise NonFiniteScoreError(
+                    f"{shown} cannot be explained: the model has no finite score for it, or for a mixture of it and "
+                    "background; its features are beyond what the model was made for"
+                ) from error
+            scores[place], contributions[place] = of_mixtures[0], explainer.contributions(of_mixtures)
+        return Explanation(scores, explainer.reference_score, contributions)
 
     async def wait(self) -> None:
         """Wait until the worker is free for work that takes as long as a piece of a batch."""

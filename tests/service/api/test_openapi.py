@@ -84,7 +84,7 @@ def test_scoring_is_documented_whole(schema: dict[str, Any], path: str) -> None:
             error = resolved(schema, response["content"]["application/json"]["schema"])
             assert set(error["required"]) == {"status_code", "detail"}
     parameter, *others = operation["parameters"]
-    assert [other["name"] for other in others] == (["events"] if path == "/score/batch" else [])
+    assert [other["name"] for other in others] == (["events"] if path == "/score/batch" else []) + ["explain"]
     assert (parameter["name"], parameter["in"], parameter["required"]) == ("working_point", "query", False)
     assert parameter["schema"]["enum"] == ["loose", "tight"]
 

@@ -1,0 +1,115 @@
+"""Why an event has its score: what each feature contributes to it, beside events of background."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.model.artefact import Metadata
+from service.model.scorer import Scorer
+
+REFERENCE_EVENTS: Final = 8
+"""The most events of background that an event is compared with."""
+
+ORDERS: Final = 112
+"""Orders of the features for each of them: half are drawn, and half are those reversed."""
+
+SEED: Final = 1
+
+MAX_FEATURES: Final = 100
+"""The most features of an event that is explained: the work grows with their number, the memory with its square."""
+
+
+class ExplanationError(ValueError):
+    """The scores of this model cannot be explained."""
+
+
+class Explanation(NamedTuple):
+    """Scores (n,) and the contributions (n, n_features) of the features to them.
+
+    The contributions of an event add up to its score less the reference score, but for the rounding of float32.
+    """
+
+    anomaly_scores: NDArray[np.float32]
+    reference_score: np.float32
+    """The mean score of the reference events."""
+    contributions: NDArray[np.float32]
+
+
+class Explainer:
+    """Shapley values of a model's scores, from the scores of mixtures of an event and events of background.
+
+    In a mixture some features have the event's values and the others those of a reference event. Where the features
+    change from the one to the other in a certain order, each changes the score by some amount, and all of them together
+    by the whole difference. The contribution of a feature is the mean of its changes over orders and reference events:
+    the sampling of Castro, Gomez and Tejada (2009), in antithetic pairs (Mitchell et al., arXiv:2104.12199). The orders
+    are the same for all events, so that an event has the same explanation whatever it is explained with.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        """Choose the reference events of a model and the orders; raises ExplanationError."""
+        n_features = scorer.artefact.n_features
+        if n_features > MAX_FEATURES:
+            raise ExplanationError(
+                f"{scorer.artefact.identity} has {n_features} features, expected at most {MAX_FEATURES} to explain"
+            )
+        self._scorer = scorer
+        self.reference = reference_events(scorer.artefact.metadata)
+        """The reference events (k, n_features)."""
+        scores = scorer.score(self.reference).astype(np.float64)
+        self.reference_score = np.float32(scores.mean())
+        in_order = np.broadcast_to(np.arange(n_features), (len(self.reference), ORDERS // 2, n_features))
+        drawn = np.random.default_rng(SEED).permuted(in_order, axis=-1)
+        self._orders = np.concatenate([drawn, drawn[..., ::-1]], axis=1)  # (k, ORDERS, n_features)
+        # Scores on the way from each reference event to the event: (k, ORDERS, n_features + 1).
+        self._path = np.repeat(scores[:, None, None], ORDERS, axis=1).repeat(n_features + 1, axis=2)
+        places = self._orders.argsort(axis=-1)[:, :, None, :]
+        self._taken = places < np.arange(1, n_features)[:, None]  # (k, ORDERS, n_features - 1, n_features)
+        self.n_mixtures = 1 + self._taken[..., 0].size
+        """The events that are scored to explain one, itself included."""
+
+    def mixtures(self, event: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mix an event (n_features,) with the reference events: (n_mixtures, n_features), itself first."""
+        mixed = np.where(self._taken, event, self.reference[:, None, None, :])
+        return np.concatenate([event[None], mixed.reshape(-1, len(event))])
+
+    def contributions(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn the scores of its mixtures (n_mixtures,) into the contributions (n_features,) to an event's score."""
+        path = self._path.copy()
+        path[..., 1:-1] = scores[1:].reshape(path[..., 1:-1].shape)
+        path[..., -1] = scores[0]
+        changes = np.bincount(self._orders.ravel(), np.diff(path).ravel())
+        return (changes / self._orders[..., 0].size).astype(np.float32)
+
+    def explain(self, features: NDArray[np.float32]) -> Explanation:
+        """Score and explain `features` (n, n_features) float32, raw and in the artefact's order.
+
+        Raises ValueError as `Scorer.score` does.
+        """
+        scores = np.empty(len(features), np.float32)
+        contributions = np.empty(features.shape, np.float32)
+        for place, event in enumerate(features):
+            of_mixtures = self._scorer.score(self.mixtures(event))
+            scores[place], contributions[place] = of_mixtures[0], self.contributions(of_mixtures)
+        return Explanation(scores, self.reference_score, contributions)
+
+
+def reference_events(metadata: Metadata) -> NDArray[np.float32]:
+    """Find ordinary background (k, n_features) in a model's file: golden events that pass no working point.
+
+    Where the file has reference histograms, they are inside the range of each as well: some golden events are made up.
+    Raises ExplanationError where there are none.
+    """
+    golden, reference = metadata.golden, metadata.reference
+    events, scores = np.array(golden.features, np.float32), np.array(golden.anomaly_scores)
+    ordinary = scores <= min((point.threshold for point in metadata.working_points), default=np.inf)
+    if reference is not None:
+        low, high = np.array([(one.low, one.high) for one in reference.features]).T
+        ordinary &= ((events >= low) & (events <= high)).all(axis=1)
+    if not ordinary.any():
+        raise ExplanationError(
+            "the model's file has no golden event of ordinary background to compare with: export the model again"
+        )
+    places = np.flatnonzero(ordinary)
+    evenly = np.linspace(0, len(places) - 1, min(len(places), REFERENCE_EVENTS)).round().astype(np.intp)
+    return events[places[evenly]]
