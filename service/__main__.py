@@ -1,4 +1,4 @@
-"""The command line of the service: serve, check, healthcheck and keys."""
+"""The command line of the service: serve, check, settings, healthcheck and keys."""
 
 import gc
 import os
@@ -9,21 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import msgspec
 
 from service import __version__
-from service.settings import HELP_OPTIONS, PROGRAM, Settings, parse_settings
+from service.settings import HELP_OPTIONS, PROGRAM, Settings, SettingsCommand, flag_of, shown, source_of
 from service.streams import OutputError, replace_streams
 
 DISTRIBUTION = "lhc-anomaly"
-
-
-class SettingsCommand(click.Command):
-    """A command whose options are the settings; its function takes them as one argument."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the settings from the arguments and the environment; raises click.UsageError."""
-        ctx.params["settings"] = parse_settings(args, os.environ, ctx.command_path, self.help)
-        return []
 
 
 def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
@@ -35,7 +27,7 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in {"-h", "--help", "--version"}):
         arguments.insert(0, "serve")
     try:
-        return commands.main(arguments, program, standalone_mode=False) or 0
+        return commands.main(arguments, program, standalone_mode=False, obj=os.environ) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return error.exit_code
@@ -92,19 +84,51 @@ def serve(settings: Settings) -> int:
 
 
 @commands.command(cls=SettingsCommand)
-def check(settings: Settings) -> None:
-    """Verify the model, keys and certificates without serving."""
+@click.argument("file", metavar="[MODEL]", required=False, type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print identities as JSON.")
+@click.pass_context
+def check(context: click.Context, file: str | None, as_json: bool, settings: Settings) -> None:
+    """Verify the model, keys and certificates without serving.
+
+    The exit status is 0 for valid files, else 1. MODEL is the same as --model MODEL.
+    """
     from service.model.artefact import ArtefactError
     from service.security.api_keys import KeysError
     from service.security.tls import TlsError
     from service.server.startup import check_files
 
+    if file is not None:
+        if source_of("model", context) == flag_of("model"):
+            raise click.UsageError(f"MODEL and --model are both given: {file} and {settings.model}; give one", context)
+        settings = msgspec.structs.replace(settings, model=file)
     with _explained(ArtefactError, KeysError, TlsError):
         artefact = check_files(settings)
+    others = [settings.api_keys, settings.tls_certificate, settings.tls_key, settings.tls_client_ca]
+    valid = [path for path in others if path is not None]
+    if as_json:
+        model = {"file": settings.model, "identity": artefact.identity, "sha256": artefact.sha256}
+        _print_json({"model": model, "valid": valid})
+        return
     click.echo(f"{settings.model}: {artefact.identity}")
-    for path in (settings.api_keys, settings.tls_certificate, settings.tls_key, settings.tls_client_ca):
-        if path is not None:
-            click.echo(f"{path}: valid")
+    for path in valid:
+        click.echo(f"{path}: valid")
+
+
+@commands.command("settings", cls=SettingsCommand)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def print_settings(context: click.Context, as_json: bool, settings: Settings) -> None:
+    """Print every setting, its value and where it came from."""
+    found = {
+        flag_of(name): (value, source_of(name, context)) for name, value in msgspec.structs.asdict(settings).items()
+    }
+    if as_json:
+        _print_json({flag: {"value": value, "from": source} for flag, (value, source) in found.items()})
+        return
+    rows = [("setting", "value", "from"), *((flag, shown(value), source) for flag, (value, source) in found.items())]
+    flag_width, value_width, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    for flag, text, source in rows:
+        click.echo(f"{flag:<{flag_width}}  {text:<{value_width}}  {source}")
 
 
 @commands.command(cls=SettingsCommand)
@@ -138,13 +162,18 @@ def add(name: str, file: Path) -> None:
 
 @keys.command("list")
 @click.argument("file", type=Path)
-def list_keys(file: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_keys(file: Path, as_json: bool) -> None:
     """Print the name and the first digits of the digest of each key in FILE."""
     from service.security.api_keys import SHOWN_DIGITS, KeysError, read_keys
 
     with _explained(KeysError):
-        for key in read_keys(file):
-            click.echo(f"{key.name} {key.digest.hex()[:SHOWN_DIGITS]}")
+        found = [{"name": key.name, "digest": key.digest.hex()[:SHOWN_DIGITS]} for key in read_keys(file)]
+    if as_json:
+        _print_json(found)
+        return
+    for key in found:
+        click.echo(f"{key['name']} {key['digest']}")
 
 
 @keys.command()
@@ -157,6 +186,10 @@ def remove(name: str, file: Path, digest: str) -> None:
 
     with _explained(KeysError):
         click.echo(f"{file}: removed {remove_keys(name, file, digest)} of {name}")
+
+
+def _print_json(value: object) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value)))
 
 
 @contextmanager

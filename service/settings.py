@@ -113,39 +113,48 @@ NEEDED = {
 """Settings that require another one."""
 
 
-def parse_settings(
-    argv: Sequence[str], environ: Mapping[str, str], program: str = PROGRAM, purpose: str | None = None
-) -> Settings:
+class SettingsCommand(click.Command):
+    """A command whose options are the settings, beside its own; its function takes them as the argument `settings`.
+
+    The context's object is the environment, `os.environ` as a rule.
+    """
+
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        super().__init__(name, **attributes, epilog=EPILOG)
+        self.params += map(_Option, msgspec.structs.fields(Settings))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the settings from the arguments and the environment; raises click.UsageError."""
+        environ: Mapping[str, str] = ctx.obj or {}
+        known = {_variable(name): name for name in Settings.__struct_fields__}
+        ctx.default_map = {known[variable]: text for variable, text in environ.items() if variable in known}
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:  # as it is where a shell completes the arguments
+            _check_variables(environ, known, ctx)
+            ctx.params["settings"] = _settings(ctx)
+        return rest
+
+
+def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Read the settings: a flag in `argv` beats a variable in `environ`, which beats the default.
 
-    Raises click.UsageError for an unknown flag or `ANOMALY_` variable, and for a wrong value of either. `--help` prints
-    the settings of the command `program` after its `purpose`, and raises click.exceptions.Exit.
+    Raises click.UsageError for an unknown flag or `ANOMALY_` variable, and for a wrong value of either.
     """
-    fields = msgspec.structs.fields(Settings)
-    command = click.Command(
-        program, params=list(map(_Option, fields)), help=purpose, epilog=EPILOG, context_settings=HELP_OPTIONS
-    )
-    known = {_variable(field.name): field.name for field in fields}
-    given = {known[variable]: text for variable, text in environ.items() if variable in known}
-    with command.make_context(program, list(argv), default_map=given) as context:
-        for variable in environ:
-            if variable.startswith(PREFIX) and variable not in known:
-                nearest = difflib.get_close_matches(variable.removeprefix(PREFIX).lower(), known.values(), n=1)
-                hint = f"did you mean {_variable(nearest[0])}?" if nearest else "see --help for the known ones"
-                raise click.UsageError(f"unknown environment variable {variable}; {hint}", context)
-        values = context.params
-        for name, needed in NEEDED.items():
-            if values[name] is not None and values[needed] is None:
-                raise click.UsageError(f"{_flag(name)} needs {_flag(needed)}: give both, or neither", context)
-        if context.get_parameter_source("model") is ParameterSource.DEFAULT:
-            values["model"] = str(SHIPPED_MODEL.resolve())
-        return Settings(**values)
+    with SettingsCommand(PROGRAM).make_context(PROGRAM, list(argv), obj=environ) as context:
+        settings: Settings = context.params["settings"]
+        return settings
+
+
+def source_of(name: str, context: click.Context) -> str:
+    """Give where a setting has its value from: the flag, the variable, or `default`."""
+    sources = {ParameterSource.COMMANDLINE: flag_of(name), ParameterSource.DEFAULT_MAP: _variable(name)}
+    return sources.get(context.get_parameter_source(name) or ParameterSource.DEFAULT, "default")
 
 
 def settings_table() -> str:
     """Render the settings as a Markdown table: flag, variable, default and meaning."""
     rows = [
-        f"| `{_flag(field.name)}` | `{_variable(field.name)}` | `{_shown(field.default)}` | {_meaning(field)} |"
+        f"| `{flag_of(field.name)}` | `{_variable(field.name)}` | `{shown(field.default)}` | {_meaning(field)} |"
         for field in msgspec.structs.fields(Settings)
     ]
     return "\n".join(["| flag | variable | default | meaning |", "|---|---|---|---|", *rows])
@@ -155,12 +164,12 @@ class _Option(click.Option):
     """The flag and the variable of a setting; a wrong value is named with its source and what was expected."""
 
     def __init__(self, field: msgspec.structs.FieldInfo) -> None:
-        flag, kind = _flag(field.name), field.type.__metadata__[0]
+        flag, kind = flag_of(field.name), field.type.__metadata__[0]
         super().__init__(
             [f"{flag}/--no-{flag[2:]}" if kind is SWITCH else flag, field.name],
             type=kind,
             default=field.default,
-            help=f"{_meaning(field)} (default: {_shown(field.default)}; environment: {_variable(field.name)})",
+            help=f"{_meaning(field)} (default: {shown(field.default)}; environment: {_variable(field.name)})",
         )
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
@@ -174,7 +183,28 @@ class _Option(click.Option):
             raise click.UsageError(f"{source} is {value!r}, expected {_expected(self.type)}", ctx) from error
 
 
-def _flag(name: str) -> str:
+def _check_variables(environ: Mapping[str, str], known: Mapping[str, str], context: click.Context) -> None:
+    """Refuse a variable that looks like a setting and is none."""
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            nearest = difflib.get_close_matches(variable.removeprefix(PREFIX).lower(), known.values(), n=1)
+            hint = f"did you mean {_variable(nearest[0])}?" if nearest else "see --help for the known ones"
+            raise click.UsageError(f"unknown environment variable {variable}; {hint}", context)
+
+
+def _settings(context: click.Context) -> Settings:
+    """Take the settings out of the context's parameters."""
+    values = {name: context.params.pop(name) for name in Settings.__struct_fields__}
+    for name, needed in NEEDED.items():
+        if values[name] is not None and values[needed] is None:
+            raise click.UsageError(f"{flag_of(name)} needs {flag_of(needed)}: give both, or neither", context)
+    if context.get_parameter_source("model") is ParameterSource.DEFAULT:
+        values["model"] = str(SHIPPED_MODEL.resolve())
+    return Settings(**values)
+
+
+def flag_of(name: str) -> str:
+    """Give the flag of a setting."""
     return "--" + name.replace("_", "-")
 
 
@@ -182,8 +212,9 @@ def _variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def _shown(default: object) -> str:
-    return str(default).lower() if default is None or isinstance(default, bool) else str(default)
+def shown(value: object) -> str:
+    """Write the value of a setting as its flag takes it; `none` for no value."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _meaning(field: msgspec.structs.FieldInfo) -> str:

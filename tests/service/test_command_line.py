@@ -1,5 +1,6 @@
 """The command line of the service: its commands, its help, and what `check` says of the files that settings name."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from service import __version__
 from service.__main__ import commands, main
 from service.model.artefact import load_artefact
 from service.security.api_keys import add_key
+from service.settings import Settings
 from tests.artefacts import metadata, with_metadata, write_artefact
 from tests.service.security.certificates import CertificateFiles
 
@@ -58,6 +60,37 @@ def test_check_explains_a_wrong_file_in_one_line(
             assert printed.err.startswith("error: ")
             assert words in printed.err
             assert printed.err.count("\n") == 1
+
+
+def test_check_takes_a_model_and_writes_json(model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`check MODEL` is `check --model MODEL`, and both is an error; --json has the identity for scripts."""
+    artefact = load_artefact(model_path)
+    assert main(["check", str(model_path), "--json"]) == 0
+    model = {"file": str(model_path), "identity": artefact.identity, "sha256": artefact.sha256}
+    assert json.loads(capsys.readouterr().out) == {"model": model, "valid": []}
+    assert main(["check", str(model_path), "--model", "other.onnx"]) == 2
+    expected = f"MODEL and --model are both given: {model_path} and other.onnx; give one\n"
+    assert capsys.readouterr().err.endswith(expected)
+
+
+def test_settings_say_where_they_came_from(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every setting has a line with its value and its source, which is the one that won."""
+    monkeypatch.setenv("ANOMALY_PORT", "81")
+    monkeypatch.setenv("ANOMALY_WORKERS", "3")
+    given = ["settings", "--port", "82", "--no-access-log"]
+    assert main(given) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["setting", "value", "from"]
+    table = {flag: (value, source) for flag, value, source in (line.split() for line in lines)}
+    assert len(table) == len(Settings.__struct_fields__)
+    assert table["--port"] == ("82", "--port")
+    assert table["--workers"] == ("3", "ANOMALY_WORKERS")
+    assert table["--access-log"] == ("false", "--access-log")
+    assert table["--uds"] == ("none", "default")
+    assert main([*given, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["--workers"] == {"value": 3, "from": "ANOMALY_WORKERS"}
+    assert (shown["--uds"]["value"], list(shown)) == (None, list(table))
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
