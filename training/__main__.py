@@ -4,6 +4,7 @@ python -m training COMMAND --help
 """
 
 import argparse
+import difflib
 import importlib
 import logging
 import signal
@@ -38,6 +39,7 @@ COMMANDS = {
     "export": Command("a trained run -> one ONNX file with its working points", "train"),
     "calibrate": Command("an artefact and background -> the same model with new working points", "train"),
     "score": Command("events files through an artefact -> CSV, Parquet or HDF5", "train", FINISHED),
+    "show": Command("what the file of a model says of it: features, working points, training", "train"),
     "search": Command("the dijet mass of events that a model accepts -> the p-value of a bump, on one page", "train"),
     "client": Command("a whole events file through running services -> CSV, Parquet or HDF5", "train", RESUMABLE),
 }
@@ -118,8 +120,10 @@ def lhc_anomaly() -> int:
             print(f"  {name:<11} {served.get_short_help_str(80)}")
         return 0
     if command not in COMMANDS:
-        names = ", ".join([*service.commands.commands, *COMMANDS])
-        print(f"lhc-anomaly: error: no such command {command!r}, expected one of {names}", file=sys.stderr)
+        names = [*service.commands.commands, *COMMANDS]
+        nearest = difflib.get_close_matches(command, names, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(names)}"
+        print(f"lhc-anomaly: error: no such command {command!r}, {hint}", file=sys.stderr)
         return 2
     return alone("lhc-anomaly")
 

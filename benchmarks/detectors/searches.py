@@ -21,7 +21,8 @@ from service.model.artefact import Artefact
 from training.__main__ import Command, run
 from training.commands.arguments import input_file
 from training.commands.search import RANGE_GEV
-from training.evaluation.model import class_of, open_scorer
+from training.evaluation.facts import class_of
+from training.evaluation.model import open_scorer
 from training.files import require_folder, sha256_of, write_files
 from training.search.finding import FEWEST_PARAMETERS, MOST_PARAMETERS, background_of, choose, chosen, largest_excesses
 from training.search.injection import CENTRAL, STRENGTHS

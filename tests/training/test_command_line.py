@@ -85,7 +85,7 @@ def test_errors_name_the_program_as_it_was_called(capsys: pytest.CaptureFixture[
 
 
 def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown command, or none, ends with exit code 2 and the known ones: those of both halves for the script."""
+    """An unknown command, or none, ends with exit code 2 and the known ones; for the script, of both halves."""
     for arguments, reason in ((["predict"], "invalid choice: 'predict'"), ([], "arguments are required: COMMAND")):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
@@ -93,10 +93,11 @@ def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> N
         line = capsys.readouterr().err.splitlines()[-1]
         assert line.startswith("python -m training: error: ")
         assert reason in line
-    result = script("predict")
     names = ", ".join([*ONLINE, *OFFLINE])
-    expected = f"lhc-anomaly: error: no such command 'predict', expected one of {names}\n"
-    assert (result.returncode, result.stdout, result.stderr) == (2, "", expected)
+    for name, hint in (("predict", f"expected one of {names}"), ("serv", "did you mean serve?")):
+        result = script(name)
+        expected = f"lhc-anomaly: error: no such command {name!r}, {hint}\n"
+        assert (result.returncode, result.stdout, result.stderr) == (2, "", expected)
 
 
 def test_arguments_that_no_command_can_use(capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests) -> None:
@@ -198,6 +199,7 @@ def test_the_script_runs_the_commands_of_the_service(tmp_path: Path) -> None:
     result = script("serve", "--port", "abc")
     assert result.returncode == 2
     assert result.stderr.startswith("lhc-anomaly serve: error: --port is 'abc', expected ")
+    assert script("show").stdout.startswith("density@")  # which needs nothing that is heavy either
     assert script("keys", "add", "alice", str(tmp_path / "keys")).returncode == 0
     assert script("keys", "list", str(tmp_path / "keys")).stdout.startswith("alice ")
 

@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     if begun and not args.resume:
         parser.error(f"{args.out} already holds a run; go on with it by --resume, or choose another folder")
     preset = load_run(args.out).config if begun and args.preset is None else PRESETS[args.preset or "classic"]
-    config = dataclasses.replace(preset, **given(args, TrainingConfig))
     try:
+        config = dataclasses.replace(preset, **given(args, TrainingConfig))
         check_config(config)
         check_device(args.device)
     except TrainingError as error:
@@ -79,6 +79,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--preset", choices=PRESETS, help="configuration to start from (default classic, or RUN/'s own)"
     )
+    meaning = "options of the training as TOML; they beat the preset's, and flags beat them"
+    parser.add_argument("--config", type=input_file, metavar="FILE.toml", help=meaning)
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="default cpu")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in RUN/")
     for option in fields(TrainingConfig):

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from training.commands.arguments import input_file
+from training.detectors.config_file import read_config
 from training.detectors.presets import TrainingConfig, check_options
 from training.detectors.weak_config import WeakConfig
 from training.errors import TrainingError
@@ -33,7 +34,15 @@ def add_weak_options(parser: argparse.ArgumentParser) -> None:
 
 
 def given(args: argparse.Namespace, config: Any) -> dict[str, Any]:
-    """Return the options of a class of configurations that were given."""
+    """Return the options of a class of configurations that were given, in --config and by flags, which beat it.
+
+    Raises OSError and TrainingError for a file that cannot be used.
+    """
+    return (read_config(args.config, config) if args.config else {}) | by_flags(args, config)
+
+
+def by_flags(args: argparse.Namespace, config: Any) -> dict[str, Any]:
+    """Return the options of a class of configurations that were given by flags."""
     found = {option.name: getattr(args, option.name) for option in fields(config)}
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in found.items() if value is not None
@@ -44,7 +53,7 @@ def refuse_others(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
     """End the command where it has arguments of the other kind of training."""
     weak = args.weak is not None
     kind = TrainingConfig if weak else WeakConfig
-    names = [name for name in given(args, kind) if name not in SHARED]
+    names = [name for name in by_flags(args, kind) if name not in SHARED]
     if weak:
         names += [name for name in OTHERS if getattr(args, name) is not None]
         names += ["device"] * (args.device != "cpu")
@@ -64,8 +73,8 @@ def train_weak(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
     if begun and not args.resume:
         parser.error(f"{args.out} already holds a run; go on with it by --resume, or choose another folder")
     former = load_weak_run(args.out).config if begun and is_weak_run(args.out) else WeakConfig()
-    config = dataclasses.replace(former, **given(args, WeakConfig))
     try:
+        config = dataclasses.replace(former, **given(args, WeakConfig))
         check_options(config)
     except TrainingError as error:
         parser.error(str(error))

@@ -18,8 +18,8 @@ from training.evaluation.evaluation import (
     Separation,
     counted,
 )
+from training.evaluation.facts import caution, facts, selects
 from training.evaluation.figures import draw, plot_roc, plot_scores
-from training.evaluation.model import caution, facts, selects
 from training.evaluation.samples import Sample, judged
 from training.files import write_files
 

@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service.model.artefact import Artefact
 from training.evaluation import figures
 from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, counted
+from training.evaluation.facts import caution, facts, selects
 from training.evaluation.metrics import ENOUGH_BACKGROUND
-from training.evaluation.model import caution, facts, selects
 from training.evaluation.report import MASSES, Report
 from training.evaluation.samples import Sample, by_class, judged
 from training.evaluation.sculpting import RANDOM_SELECTIONS

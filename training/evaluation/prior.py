@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.model.artefact import Artefact
-from training.evaluation.model import class_of
+from training.evaluation.facts import class_of
 from training.events.kinematics import ln_tau_ratios
 from training.model_class import ModelClass
 

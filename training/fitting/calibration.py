@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from service.model.artefact import Artefact, with_metadata
 from training.errors import ExportError
+from training.evaluation.facts import in_hertz
 from training.evaluation.metrics import Measured, efficiency
-from training.evaluation.model import in_hertz
 from training.events.events import digest
 from training.fitting.rates import RateTarget, targets_of
 from training.fitting.reference import make_reference

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from training.detectors.config_file import write_config
 from training.detectors.presets import TrainingConfig
 from training.detectors.quantum import QuantumAutoencoder
 from training.errors import TrainingError
@@ -40,9 +41,10 @@ def train(
 
     An exposed configuration needs an exposure: its origin and its features (m, 14).
 
-    After each epoch the folder holds a checkpoint and the table of the learning curve, at the end its figure too. On
-    the CPU an interrupted and resumed run ends with the same weights as an uninterrupted one. Raises TrainingError for
-    a configuration that cannot be trained and exported, before the first epoch, and when a loss is not finite.
+    The folder holds the configuration, after each epoch a checkpoint and the table of the learning curve, at the end
+    its figure too. On the CPU an interrupted and resumed run ends with the same weights as an uninterrupted one. Raises
+    TrainingError for a configuration that cannot be trained and exported, before the first epoch, and when a loss is
+    not finite.
     """
     described = exposure[0] if exposure else None
     if (folder / CHECKPOINT).exists():
@@ -50,6 +52,7 @@ def train(
     else:
         run = start_run(source, features, config, described, device)
         folder.mkdir(parents=True, exist_ok=True)
+    write_config(config, folder)
     training, held_out = _standardised(run, features, device)
     exposed, exposed_held_out = _standardised(run, exposure[1], device) if exposure else (None, None)
     steps = -(-len(training) // config.batch_size)

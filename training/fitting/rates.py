@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from service.model.artefact import WorkingPoint
 from training.errors import ExportError
-from training.evaluation.model import UNITS_HZ, in_hertz
+from training.evaluation.facts import UNITS_HZ, in_hertz
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from service.model.artefact import MAX_BYTES, MAX_METADATA_BYTES
+from training.detectors.config_file import write_config
 from training.detectors.trees import DIVISOR, MAX_EDGES, Ensemble, to_bins
 from training.detectors.weak import MAPS, WeakScorer, fold_of
 from training.detectors.weak_config import WeakConfig
@@ -116,6 +117,7 @@ def train_weak(run: WeakRun, window: NDArray[np.float32], reference: NDArray[np.
         claimed(folder, run.manifest),
         tqdm(total=config.folds * config.members, unit=" members", smoothing=0.05) as progress,
     ):
+        write_config(config, folder)
         for fold in range(config.folds):
             missing = [member for member in range(config.members) if not _path(folder, fold, member).exists()]
             progress.update(config.members - len(missing))

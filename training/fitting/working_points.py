@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from service.model.artefact import Artefact, WorkingPoint
 from training.errors import ExportError
-from training.evaluation.model import selects
+from training.evaluation.facts import selects
 from training.fitting.rates import RateTarget
 
 BACKGROUND_EFFICIENCIES = {"loose": 1e-1, "medium": 1e-2, "tight": 1e-3, "very_tight": 1e-4}

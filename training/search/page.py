@@ -9,8 +9,8 @@ import numpy as np
 
 from service.model.artefact import Artefact
 from training.evaluation.evaluation import TRAINED_ON
+from training.evaluation.facts import caution, facts
 from training.evaluation.figures import draw
-from training.evaluation.model import caution, facts
 from training.evaluation.page import filled
 from training.files import write_files
 from training.search import plots

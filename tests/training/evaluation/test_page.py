@@ -13,7 +13,7 @@ from tests.artefacts import metadata, model, with_metadata, write_artefact
 from tests.training import samples
 from tests.training.evaluation.pages import Page
 from training.__main__ import main
-from training.evaluation.model import ABOUT_CLASS, facts, in_words
+from training.evaluation.facts import ABOUT_CLASS, facts, in_words
 from training.evaluation.page import render
 from training.evaluation.report import compile_report
 from training.evaluation.samples import load_samples

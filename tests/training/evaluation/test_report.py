@@ -19,7 +19,7 @@ from tests.artefacts import metadata, model, write_artefact
 from tests.training import samples
 from tests.training.evaluation.pages import Page
 from training.__main__ import main
-from training.evaluation.model import CAUTION
+from training.evaluation.facts import CAUTION
 from training.evaluation.page import render, write_report
 from training.evaluation.report import MASSES, compile_report
 from training.evaluation.samples import load_samples

@@ -22,6 +22,7 @@ from tests.training.fitting.runs import (
     source,
     trained,
 )
+from training.detectors.config_file import CONFIG
 from training.detectors.density import DensityAutoencoder
 from training.detectors.presets import TrainingConfig
 from training.errors import TrainingError
@@ -107,9 +108,10 @@ def test_the_exposure_decides_the_weights(finished: Finished, tmp_path: Path) ->
 
 
 def test_the_curve_is_written_whole(finished: Finished) -> None:
-    """The folder holds checkpoint, curve and figure, and nothing else; each line of the curve is an epoch."""
+    """The folder holds checkpoint, configuration, curve and figure, no more; each line of the curve is an epoch."""
     result, folder = finished("autoencoder")
-    assert sorted(path.name for path in folder.iterdir()) == [CHECKPOINT, "learning_curve.csv", "learning_curve.png"]
+    files = [CHECKPOINT, CONFIG, "learning_curve.csv", "learning_curve.png"]
+    assert sorted(path.name for path in folder.iterdir()) == files
     with (folder / "learning_curve.csv").open(newline="") as file:
         lines = [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
     assert lines == [
@@ -131,7 +133,7 @@ def test_a_figure_that_cannot_be_drawn_costs_no_run(
     trained(folder, replace(QUICK, epochs=2))
     (line,) = caplog.messages
     assert line.startswith("learning_curve.png could not be drawn: ")
-    assert sorted(path.name for path in folder.iterdir()) == [CHECKPOINT, "learning_curve.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == [CHECKPOINT, CONFIG, "learning_curve.csv"]
     assert len(load_run(folder).curve) == 2
 
 

@@ -1,5 +1,6 @@
 """The command `train` reads background, takes every option of a configuration, and explains what it refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from tests.training import samples
 from tests.training.commands import refused
 from tests.training.fitting.runs import FEATURES, assert_same_run
 from training.__main__ import main
+from training.detectors.config_file import CONFIG
 from training.detectors.presets import PRESETS
 from training.events.events import FEATURE_NAMES, Events, write_events
 from training.events.hdf5_writer import write_frame
@@ -87,6 +89,21 @@ def test_every_option_can_be_given_again_to_resume(tmp_path: Path, events: Path)
     assert len(run.curve) == run.config.epochs == 2
     assert (run.config.name, run.config.hidden, run.config.latent, run.config.kl_weight) == ("mine", (8, 4), 2, 0.5)
     assert run.source.path == str(moved.resolve())
+
+
+def test_a_file_of_options_trains_as_flags_do(tmp_path: Path, events: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Options of --config beat the preset's and are beaten by flags; a run's own file trains the same weights."""
+    (tmp_path / "mine.toml").write_text('name = "mine"\nhidden = [8, 4]\nepochs = 3\n')
+    flags = ["--preset", "variational", "--config", str(tmp_path / "mine.toml"), "--epochs", "1"]
+    assert main(["train", str(events), "--out", str(tmp_path / "run"), *flags]) == 0
+    run = load_run(tmp_path / "run")
+    assert run.config == replace(PRESETS["variational"], name="mine", hidden=(8, 4), epochs=1)
+    again = ["train", str(events), "--out", str(tmp_path / "again"), "--config", str(tmp_path / "run" / CONFIG)]
+    assert main(again) == 0
+    assert_same_run(load_run(tmp_path / "again"), run)
+    (tmp_path / "mine.toml").write_text("epochs = 0\n")
+    reason = refused(capsys, "train", str(events), "--out", str(tmp_path / "no"), *flags[:-2], status=2)
+    assert reason.endswith("epochs is 0, expected 1 to 1000000")
 
 
 def test_a_run_resumes_under_its_own_configuration(
