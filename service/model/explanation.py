@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.artefact import Metadata
+from service.model.artefact import ArtefactError, Metadata
 from service.model.scorer import Scorer
 
 REFERENCE_EVENTS: Final = 8
@@ -20,8 +20,8 @@ MAX_FEATURES: Final = 100
 """The most features of an event that is explained: the work grows with their number, the memory with its square."""
 
 
-class ExplanationError(ValueError):
-    """The scores of this model cannot be explained."""
+class ExplanationError(ArtefactError):
+    """The artefact scores, and its scores cannot be explained."""
 
 
 class Explanation(NamedTuple):

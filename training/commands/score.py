@@ -42,6 +42,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_events_options(parser, "EVENTS.h5")
     meaning = "add a column `accepted`, 1 above its threshold, else 0"
     parser.add_argument("--working-point", metavar="NAME", help=meaning)
+    meaning = (
+        "add a column for each feature, what it contributes to the score: some milliseconds an event; one file only"
+    )
+    parser.add_argument("--explain", action="store_true", help=meaning)
     parser.add_argument("--model-column", action="store_true", help="in CSV, a last column that names the model")
     folder = parser.add_argument_group("when OUT is a folder")
     meaning = f"format of the outputs: {', '.join(FORMATS)} (default parquet)"
@@ -73,6 +77,7 @@ def _check_model_column(parser: argparse.ArgumentParser, args: argparse.Namespac
 
 def _score_one(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Score a file in this process, and print the statistics of its scores."""
+    from service.model.explanation import Explainer
     from training.evaluation.model import open_scorer, threshold
     from training.evaluation.scoring import score_file
     from training.events.events import open_events
@@ -90,9 +95,12 @@ def _score_one(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
     require_output(args.out, events, args.model, args.labels)
     scorer = open_scorer(args.model)
     point = None if args.working_point is None else threshold(scorer.artefact, args.working_point)
+    explainer = Explainer(scorer) if args.explain else None
     with open_events(events, args.key, args.label, args.labels) as file:
-        statistics = score_file(scorer, file, args.out, write, args.model_column, point)
+        statistics = score_file(scorer, file, args.out, write, args.model_column, point, explainer)
     print(f"{args.out}: scored by {scorer.artefact.identity}\n{statistics}")
+    if explainer is not None:
+        print(f"the contributions of an event add up to its score less {explainer.reference_score:.6g}")
     return 0
 
 
@@ -105,6 +113,10 @@ def _score_many(parser: argparse.ArgumentParser, args: argparse.Namespace) -> in
     ending = f".{args.format or 'parquet'}"
     if args.labels is not None:
         parser.error(f"--labels is for one file of events, and --out is the folder {args.out}: name a --label column")
+    if args.explain:
+        parser.error(
+            f"--explain is for one file of events, and --out is the folder {args.out}: explain the events of one"
+        )
     _check_model_column(parser, args, f"{args.out}/*{ending}")
     files = named_files(args.events)
     require_folder(args.out)

@@ -14,6 +14,7 @@ from pyarrow import ArrowException
 from tqdm import tqdm
 
 from service.model.artefact import OUTPUT_NAME
+from service.model.explanation import Explainer
 from service.model.reference import Reference
 from service.model.scorer import Scorer
 from training.errors import EventsError
@@ -23,6 +24,9 @@ from training.events.writers import Writer
 
 TOP_ANOMALIES = 10
 MODEL = "model"  # attribute or column that names the model
+CONTRIBUTIONS = [f"contribution_{name}" for name in FEATURE_NAMES]  # columns, in the order of the features
+REFERENCE_SCORE = "reference_score"  # attribute: contributions add up to the score less this
+ROWS_PER_EXPLAINED_CHUNK = 256  # a second of work
 WORKING_POINT, THRESHOLD, ACCEPTED = "working_point", "threshold", "accepted"  # attributes, and the column of 0 and 1
 
 # What not every format can hold.
@@ -74,6 +78,7 @@ def score_file(
     write: Writer,
     model_column: bool = False,
     working_point: tuple[str, float] | None = None,
+    explainer: Explainer | None = None,
 ) -> Statistics:
     """Score every event of an open file, and write it as `write_scored` does."""
 
@@ -82,7 +87,9 @@ def score_file(
 
     artefact = scorer.artefact
     reference = artefact.metadata.reference
-    return write_scored(score, artefact.identity, file, out, write, model_column, working_point, reference)
+    return write_scored(
+        score, artefact.identity, file, out, write, model_column, working_point, reference, explainer=explainer
+    )
 
 
 def write_scored(
@@ -95,14 +102,16 @@ def write_scored(
     working_point: tuple[str, float] | None = None,
     reference: Reference | None = None,
     progress: bool = True,
+    explainer: Explainer | None = None,
 ) -> Statistics:
     """Write every event of an open file with its anomaly score; return the statistics of the scores.
 
     The columns are the features, the label as `label` where there is one, all other numeric columns as they are, the
-    score, with a working point (name, threshold) whether the score is above it, and with `model_column` the model's
-    identity. Parquet and HDF5 files have model and working point as attributes as well. What is not kept is said in the
-    log, and what is likely wrong with the events, compared with the model's `reference`. The events are streamed, with
-    a `progress` bar, and the output appears whole or not at all.
+    score, with a working point (name, threshold) whether the score is above it, with an `explainer` the contribution of
+    each feature to the score, and with `model_column` the model's identity. Parquet and HDF5 files have model, working
+    point and reference score as attributes as well. What is not kept is said in the log, and what is likely wrong with
+    the events, compared with the model's `reference`. The events are streamed, with a `progress` bar, and the output
+    appears whole or not at all.
     Raises EventsError when the events cannot be read, or the format cannot hold their columns.
     """
     statistics, attributes = Statistics(), {MODEL: identity}
@@ -110,12 +119,16 @@ def write_scored(
     if working_point is not None:
         made.add(ACCEPTED)
         attributes |= {WORKING_POINT: working_point[0], THRESHOLD: str(working_point[1])}
+    if explainer is not None:
+        made.update(CONTRIBUTIONS)
+        attributes |= {REFERENCE_SCORE: str(explainer.reference_score)}
+    rows_per_chunk = ROWS_PER_CHUNK if explainer is None else ROWS_PER_EXPLAINED_CHUNK
     kept = _kept_columns(file, out, made)
 
     def scored() -> Generator[Mapping[str, Any], None, None]:
         with tqdm(total=len(file), unit=" events", unit_scale=True) if progress else nullcontext() as bar:
-            for start in range(0, len(file), ROWS_PER_CHUNK):
-                stop = min(start + ROWS_PER_CHUNK, len(file))
+            for start in range(0, len(file), rows_per_chunk):
+                stop = min(start + rows_per_chunk, len(file))
                 features = file.read_features(start, stop)
                 if start == 0:
                     warn_of_mistakes(file.frame.path, features, reference)
@@ -123,6 +136,9 @@ def write_scored(
                 statistics.add(scores)
                 columns = dict(zip(FEATURE_NAMES, features.T, strict=True)) | _read(file, kept, start, stop)
                 columns[OUTPUT_NAME] = scores
+                if explainer is not None:
+                    explained = explainer.explain(features.astype(np.float32))
+                    columns |= zip(CONTRIBUTIONS, explained.contributions.T, strict=True)
                 if working_point is not None:
                     columns[ACCEPTED] = accepted(scores, working_point[1]).astype(np.int8)
                 yield {**columns, MODEL: [identity] * len(scores)} if model_column else columns

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,13 +14,14 @@ from pyarrow import csv, parquet
 
 from service import SHIPPED_MODEL
 from service.model.artefact import OUTPUT_NAME, load_artefact
+from service.model.explanation import Explainer
 from service.model.scorer import Scorer
 from tests.artefacts import RTOL, metadata, model, oracle, write_artefact
 from tests.training import samples
 from training.__main__ import main
 from training.errors import EventsError
 from training.evaluation.model import open_scorer
-from training.evaluation.scoring import TOP_ANOMALIES, Statistics, score_file
+from training.evaluation.scoring import CONTRIBUTIONS, REFERENCE_SCORE, TOP_ANOMALIES, Statistics, score_file
 from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, open_events
 from training.events.hdf5_writer import write_frame
 from training.events.parquet import write_parquet
@@ -328,3 +330,33 @@ def test_an_output_is_an_events_file(artefact: Path, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(scored(first, artefact, second), once, check_exact=True)
     with h5py.File(first) as file:
         assert list(file) == ["df"]
+
+
+@EVERY_FORMAT
+def test_scores_are_explained(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    """`--explain` adds the contributions that the service gives, in columns of the features' names."""
+    frame, out = a_frame(300), tmp_path / f"scores{suffix}"  # more than are explained at once
+    events = written(tmp_path / "events.h5", frame.assign(contribution_mj1=7.0))
+    found = scored(events, artefact, out, "--explain")
+    assert list(found) == [*FEATURE_NAMES, LABEL, OUTPUT_NAME, *(f"contribution_{name}" for name in FEATURE_NAMES)]
+    explained = Explainer(open_scorer(artefact)).explain(frame[list(FEATURE_NAMES)].to_numpy(np.float32))
+    np.testing.assert_array_equal(found[CONTRIBUTIONS].to_numpy(np.float32), explained.contributions)
+    np.testing.assert_allclose(found[OUTPUT_NAME], explained.anomaly_scores, rtol=RTOL)
+    assert capsys.readouterr().out.endswith(f"its score less {explained.reference_score:.6g}\n")
+    if suffix == ".parquet":
+        assert np.float32(parquet.read_schema(out).metadata[REFERENCE_SCORE.encode()]) == explained.reference_score
+
+
+def test_events_are_explained_into_one_file(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of outputs has none, and a model that cannot be explained is one line."""
+    events = samples.written(tmp_path / "events.h5", samples.background(10))
+    with pytest.raises(SystemExit):
+        main(command(events, artefact, tmp_path / "folder", "--explain"))
+    assert "--explain is for one file of events" in capsys.readouterr().err
+    described = metadata(14, FEATURE_NAMES)
+    anomalous = msgspec.structs.replace(described.working_points[0], threshold=-1.0)
+    unexplained = msgspec.structs.replace(described, working_points=[anomalous])
+    other = write_artefact(tmp_path / "other.onnx", model(unexplained))
+    line = refusal(command(events, other, tmp_path / "scores.csv", "--explain"), capsys)
+    assert "no golden event of ordinary background" in line
+    assert not (tmp_path / "scores.csv").exists()
