@@ -38,7 +38,7 @@ COMMANDS = {
     "report": Command("an artefact on many samples -> one page of tables and figures", "train"),
     "export": Command("a trained run -> one ONNX file with its working points", "train"),
     "calibrate": Command("an artefact and background -> the same model with new working points", "train"),
-    "score": Command("events files through an artefact -> CSV, Parquet or HDF5", "train", FINISHED),
+    "score": Command("events files through an artefact -> CSV, Parquet, HDF5 or ROOT", "train", FINISHED),
     "show": Command("what the file of a model says of it: features, working points, training", "train"),
     "search": Command("the dijet mass of events that a model accepts -> the p-value of a bump, on one page", "train"),
     "client": Command("a whole events file through running services -> CSV, Parquet or HDF5", "train", RESUMABLE),

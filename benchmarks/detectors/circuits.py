@@ -80,7 +80,7 @@ class Circuits(msgspec.Struct, frozen=True):
 
 def fit(background: NDArray[np.float32], config: TrainingConfig) -> AnomalyScorer:
     """Return a detector of quantum architecture that is trained on background (n, 14)."""
-    source = Source("", None, len(background), digest(background))
+    source = Source((), len(background), digest(background))
     with TemporaryDirectory() as folder, redirect_stderr(StringIO()):  # its progress bar says nothing here
         return train(source, background, config, Path(folder)).best_scorer()
 

@@ -71,7 +71,7 @@ class Preset:
     def score(self, events: ComparisonEvents, seed: int) -> NDArray[np.float32]:
         """Train, and return the scores: (n,)."""
         config, background = replace(self.config, seed=seed), events.background
-        source = Source("", None, len(background), digest(background))
+        source = Source((), len(background), digest(background))
         exposure = None
         if config.exposed and events.exposure is not None:
             exposure = Exposure("", len(events.exposure), digest(events.exposure)), events.exposure

@@ -4,10 +4,12 @@ import argparse
 import re
 from pathlib import Path
 
-from training.errors import PoolError
+from training.errors import EventsError, PoolError
+from training.events.layout import Layout, read_columns
 from training.files import require_folder
 from training.jobs.engines.engine import Engine
 from training.jobs.engines.local import MAX_PROCESSES, Local, usable_cores
+from training.jobs.named_files import LIST
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -17,6 +19,12 @@ def input_file(text: str) -> Path:
     if _URL.match(text):
         raise argparse.ArgumentTypeError(f"{text} is a URL, expected a file; download it first")
     return Path(text)
+
+
+def input_pattern(text: str) -> str:
+    """Return the name of a file to read, a pattern, or a list of these; raises as `input_file` does."""
+    input_file(text.removeprefix(LIST))
+    return text
 
 
 def model_version(text: str) -> str:
@@ -34,7 +42,12 @@ def add_events_options(parser: argparse.ArgumentParser, files: str, several: boo
 
     With `several` files of events, --labels takes one file for each; see `labels_of`.
     """
-    parser.add_argument("--key", help=f"group in {files}, where it holds several")
+    parser.add_argument("--key", help=f"group of HDF5 or tree of ROOT in {files}, where it holds several")
+    parser.add_argument(
+        "--columns",
+        metavar="MAP",
+        help="columns of other names: pxj1=Jet1_px,mj1=... or a TOML file with a table [columns]; formulas too",
+    )
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument(
         "--label", metavar="COLUMN", help="column of the labels: 0 is background, 1, 2, ... signal (default label)"
@@ -46,6 +59,20 @@ def add_events_options(parser: argparse.ArgumentParser, files: str, several: boo
         metavar="FILE",
         help="text file of the labels, one a line" + (f", for each of {files} in the same order" if several else ""),
     )
+
+
+def layout_of(args: argparse.Namespace) -> Layout:
+    """Return where events are, as the options of `add_events_options` say. Raises EventsError."""
+    if args.columns is None:
+        return Layout(args.key, args.label)
+    if "=" not in args.columns:
+        return Layout(args.key, args.label, read_columns(Path(args.columns)))
+    from training.events.columns import parse_columns  # here, because it brings NumPy
+
+    try:
+        return Layout(args.key, args.label, parse_columns(args.columns))
+    except ValueError as error:
+        raise EventsError(f"--columns: {error}") from error
 
 
 def add_processes_option(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.commands.arguments import add_events_options, input_file, model_version
+from training.commands.arguments import add_events_options, input_file, layout_of, model_version
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training calibrate") -> int:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
         parser.error(str(error))
     require_output(args.out, args.model, args.events, args.labels)
     scorer = open_scorer(args.model)
-    background = read_background(args.events, args.key, args.label, args.labels)
+    background = read_background(args.events, layout_of(args), args.labels)
     warn_of_mistakes(args.events, background, scorer.artefact.metadata.reference)
     scores = scorer.score(background)
     calibrated = calibrate(scorer.artefact, background, scores, args.model_version, rates)

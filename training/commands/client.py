@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.client import Client, ClientError, Options
-from training.commands.arguments import add_events_options, input_file
+from training.commands.arguments import add_events_options, input_file, layout_of
 from training.errors import EventsError, TrainingError
+from training.events.layout import Layout
 from training.files import require_output, sha256_of
 from training.jobs.part_files import write_part
 from training.jobs.remote import Scored, scored_remotely
@@ -87,7 +88,7 @@ def _score_events(client: Client, args: argparse.Namespace, parser: argparse.Arg
     if write is None:
         parser.error(f"--out is {args.out}, expected a name that ends in {', '.join(WRITERS)}")
     with (
-        open_events(args.events, args.key, args.label, args.labels) as file,
+        open_events(args.events, layout_of(args), args.labels) as file,
         _scored(client, args, file.read_features, len(file), {"key": file.frame.key}) as scored,
     ):
         statistics = write_scored(
@@ -103,8 +104,8 @@ def _score_events(client: Client, args: argparse.Namespace, parser: argparse.Arg
 
 def _score_array(client: Client, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Write the scores of an array (n, n_features) as an array (n,)."""
-    if any(value is not None for value in (args.key, args.label, args.labels)):
-        parser.error(f"--key, --label and --labels are for events files, and {args.events} is an array")
+    if layout_of(args) != Layout() or args.labels is not None:
+        parser.error(f"--key, --columns, --label and --labels are for events files, and {args.events} is an array")
     try:
         events = np.load(args.events, mmap_mode="r")
     except ValueError as error:
@@ -124,7 +125,7 @@ def _scored(
     args: argparse.Namespace,
     read: Callable[[int, int], NDArray[Any]],
     events: int,
-    manifest: Mapping[str, str],
+    manifest: Mapping[str, Any],
 ) -> AbstractContextManager[Scored]:
     described = {"file": sha256_of(args.events), **manifest}
     folder = args.out.with_name(args.out.name + ".parts")

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.commands.arguments import add_events_options, check_samples, input_file
+from training.commands.arguments import add_events_options, check_samples, input_file, layout_of
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training evaluate") -> int:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
 
     labels = check_samples(parser, args)
     scorer = open_scorer(args.model)
-    samples = load_samples(scorer, args.events, args.key, args.label, labels, alone=False)
+    samples = load_samples(scorer, args.events, layout_of(args), labels, alone=False)
     evaluations = [evaluate(scorer.artefact, *one) for one in judged(samples)]
     write_card(args.out, scorer.artefact, evaluations, samples)
     print("\n".join(map(summary, evaluations)))

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.commands.arguments import add_events_options, input_file, model_version
+from training.commands.arguments import add_events_options, input_file, layout_of, model_version
+from training.events.layout import Layout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +41,9 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
     from training.fitting.weak_run import is_weak_run
     from training.fitting.working_points import working_points_table
 
-    if (args.key or args.label or args.labels) and not args.calibration:
-        parser.error("--key, --label and --labels are for the --calibration file, and there is none: leave them out")
+    if (layout_of(args) != Layout() or args.labels) and not args.calibration:
+        given = "--key, --columns, --label and --labels"
+        parser.error(f"{given} are for the --calibration file, and there is none: leave them out")
     require_output(args.out, args.calibration, args.labels)
     artefact = _weak(args) if is_weak_run(args.run) else _unsupervised(args)
     with atomic_write(args.out) as path:
@@ -58,7 +60,7 @@ def _unsupervised(args: argparse.Namespace) -> "Artefact":
 
     run = load_run(args.run)
     source, exposure = run.source, run.exposure.path if run.exposure else None
-    require_output(args.out, args.run / CHECKPOINT, source.path, source.labels, exposure)
+    require_output(args.out, args.run / CHECKPOINT, *source.files, *source.labels, exposure)
     run.config = dataclasses.replace(run.config, name=run.config.name if args.name is None else args.name)
     check_config(run.config)
     return export(run, read_held_out(run) if args.calibration is None else _calibration(args), args.model_version)
@@ -81,4 +83,4 @@ def _weak(args: argparse.Namespace) -> "Artefact":
 def _calibration(args: argparse.Namespace) -> "NDArray[np.float32]":
     from training.events.events import read_background
 
-    return read_background(args.calibration, args.key, args.label, args.labels)
+    return read_background(args.calibration, layout_of(args), args.labels)

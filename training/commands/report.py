@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.commands.arguments import add_events_options, check_samples, input_file
+from training.commands.arguments import add_events_options, check_samples, input_file, layout_of
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training report") -> int:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training r
 
     labels = check_samples(parser, args)
     scorer = open_scorer(args.model)
-    samples = load_samples(scorer, args.events, args.key, args.label, labels)
+    samples = load_samples(scorer, args.events, layout_of(args), labels)
     report = compile_report(scorer.artefact, samples)
     write_report(args.out, scorer.artefact, report, samples)
     for one in report.evaluations:

@@ -7,14 +7,22 @@ python -m training score 'data/*.h5' --out scored/
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from service import SHIPPED_MODEL
-from training.commands.arguments import add_engine_options, add_events_options, engine_of, input_file
+from training.commands.arguments import (
+    add_engine_options,
+    add_events_options,
+    engine_of,
+    input_file,
+    input_pattern,
+    layout_of,
+)
 from training.errors import PartsError
 from training.events.writers import WRITERS, writer_of
 from training.files import require_folder, require_output
-from training.jobs.named_files import LIST, Shard, named_files, require_outputs
+from training.jobs.named_files import Shard, named_files, require_outputs
 
 FORMATS = [ending[1:] for ending in WRITERS]
 TEXT = (".csv", ".csv.gz")
@@ -34,7 +42,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     meaning = "events file to score, a pattern such as 'data/*.h5', or @LIST, a file with one of these a line"
-    parser.add_argument("events", type=_events, nargs="+", metavar="EVENTS.h5", help=meaning)
+    parser.add_argument("events", type=input_pattern, nargs="+", metavar="EVENTS.h5", help=meaning)
     meaning = "artefact to score with (default the shipped one, %(default)s)"
     parser.add_argument("--model", type=input_file, default=SHIPPED_MODEL, metavar="MODEL.onnx", help=meaning)
     meaning = f"scores{', scores'.join(WRITERS)} for one file of events; a folder, such as scored/, for any number"
@@ -56,11 +64,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     meaning = "score nothing; check every output and write the manifest"
     share.add_argument("--finish", action="store_true", help=meaning)
     add_engine_options(parser)
-
-
-def _events(text: str) -> str:
-    input_file(text.removeprefix(LIST))  # which refuses URLs
-    return text
 
 
 def _shard(text: str) -> Shard:
@@ -96,7 +99,7 @@ def _score_one(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
     scorer = open_scorer(args.model)
     point = None if args.working_point is None else threshold(scorer.artefact, args.working_point)
     explainer = Explainer(scorer) if args.explain else None
-    with open_events(events, args.key, args.label, args.labels) as file:
+    with open_events(events, layout_of(args), args.labels) as file:
         statistics = score_file(scorer, file, args.out, write, args.model_column, point, explainer)
     print(f"{args.out}: scored by {scorer.artefact.identity}\n{statistics}")
     if explainer is not None:
@@ -123,9 +126,10 @@ def _score_many(parser: argparse.ArgumentParser, args: argparse.Namespace) -> in
     args.out.mkdir(parents=True, exist_ok=True)
     require_outputs(files, args.out, ending, args.model)
     artefact = open_scorer(args.model).artefact
-    options = {name: getattr(args, name) for name in ("key", "label", "working_point", "model_column")}
+    layout = layout_of(args)
+    options = {"working_point": args.working_point, "model_column": args.model_column}
     point = (None, None) if args.working_point is None else threshold(artefact, args.working_point)
-    work = Work(args.out.absolute(), ending, args.model.absolute(), artefact.sha256, **options, base=Path.cwd())
+    work = Work(args.out.absolute(), ending, args.model.absolute(), artefact.sha256, layout, **options, base=Path.cwd())
     if args.shard is not None:
         files = args.shard.of(files)
     failures = {} if args.finish else score_files(work, files, engine_of(args))
@@ -134,6 +138,7 @@ def _score_many(parser: argparse.ArgumentParser, args: argparse.Namespace) -> in
             "model": artefact.identity,
             "model_version": artefact.metadata.model_version,
             "model_sha256": artefact.sha256,
+            **asdict(layout),
             **options,
             "threshold": point[1],
         }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service import SHIPPED_MODEL
-from training.commands.arguments import add_events_options, input_file, labels_of
+from training.commands.arguments import add_events_options, input_file, labels_of, layout_of
 from training.files import require_folder
 
 # Where the requirement of a jet of 1.2 TeV no longer shapes the spectrum; and beyond the last event of 13 TeV.
@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
     bins = edges(*args.range)
     scorer = open_scorer(args.model)
     name, value = threshold(scorer.artefact, args.working_point)
-    samples = read_samples(scorer, value, args.events, args.key, args.label, labels)
-    signals = read_samples(scorer, value, args.signal, args.key, args.label)
+    samples = read_samples(scorer, value, args.events, layout_of(args), labels)
+    signals = read_samples(scorer, value, args.signal, layout_of(args))
     region = None if args.signal_region is None else tuple(args.signal_region)
     done = search(scorer.artefact, name, samples, signals, bins, region, args.parameters, args.toys)
     write_search(args.out, scorer.artefact, done)

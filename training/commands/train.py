@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
-from training.commands.arguments import add_events_options, input_file
+from training.commands.arguments import add_events_options, input_file, input_pattern, labels_of, layout_of
 from training.commands.train_weak import add_weak_options, given, refuse_others, train_weak
 from training.detectors.presets import PRESETS, TrainingConfig, check_config
 from training.detectors.weak_config import WeakConfig
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     refuse_others(parser, args)
     if args.weak is not None:
         return train_weak(parser, args)
-    if args.events is None:
+    if not args.events:
         parser.error("the following arguments are required: EVENTS.h5, or --weak and --reference")
 
     import torch
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     from training.files import exclusive, require_folder
     from training.fitting.fit import check_device, train
     from training.fitting.run import CHECKPOINT, load_run, read_exposure, read_source
+    from training.jobs.named_files import named_files
 
     begun = (args.out / CHECKPOINT).exists()
     if begun and not args.resume:
@@ -55,9 +56,11 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
         parser.error(f"--exposure is {args.exposure}, but --architecture {config.architecture} learns background alone")
     require_folder(args.out)
     torch.set_num_threads(1)  # the layers are too small to share: a second thread only waits for the first
-    source, features = read_source(args.events, args.key, args.label, args.labels)
+    files = named_files(args.events)
+    labels = labels_of(parser, args.labels, len(files))
+    source, features = read_source(files, layout_of(args), labels)
     print(source)
-    warn_of_mistakes(args.events, features)
+    warn_of_mistakes(files[0], features)
     exposure = read_exposure(args.exposure) if args.exposure else None
     with exclusive(args.out):
         run = train(source, features, config, args.out, args.device, exposure)
@@ -69,10 +72,14 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument(
-        "events", type=input_file, nargs="?", metavar="EVENTS.h5", help="events; of labelled ones, label 0"
+        "events",
+        type=input_pattern,
+        nargs="*",
+        metavar="EVENTS.h5",
+        help="events; of labelled ones, label 0. Several files, patterns and @LISTs are one sample",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
-    add_events_options(parser, "EVENTS.h5")
+    add_events_options(parser, "EVENTS.h5", several=True)
     parser.add_argument(
         "--exposure", type=input_file, metavar="COCKTAIL.h5", help="simulated signals (label 1) for a classifier"
     )

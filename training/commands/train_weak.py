@@ -5,7 +5,7 @@ import dataclasses
 from dataclasses import fields
 from typing import Any
 
-from training.commands.arguments import input_file
+from training.commands.arguments import input_file, layout_of
 from training.detectors.config_file import read_config
 from training.detectors.presets import TrainingConfig, check_options
 from training.detectors.weak_config import WeakConfig
@@ -55,7 +55,7 @@ def refuse_others(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
     kind = TrainingConfig if weak else WeakConfig
     names = [name for name in by_flags(args, kind) if name not in SHARED]
     if weak:
-        names += [name for name in OTHERS if getattr(args, name) is not None]
+        names += [name for name in OTHERS if getattr(args, name)]
         names += ["device"] * (args.device != "cpu")
     for name in names:
         shown = "EVENTS.h5" if name == "events" else "--" + name.replace("_", "-")
@@ -79,7 +79,7 @@ def train_weak(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
     except TrainingError as error:
         parser.error(str(error))
     require_folder(args.out)
-    (window, events), (reference, others) = (read_origin(path, args.key) for path in (args.weak, args.reference))
+    (window, events), (reference, others) = (read_origin(path, layout_of(args)) for path in (args.weak, args.reference))
     print(
         f"{args.weak}: {window.events:,} events of the window; {args.reference}: {reference.events:,} of the reference"
     )

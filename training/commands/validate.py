@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.commands.arguments import add_events_options, input_file, labels_of
+from training.commands.arguments import add_events_options, input_file, labels_of, layout_of
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training validate") -> int:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
     if args.window:
         require_output(window_out, *files.values(), *labels, *args.window)
     origins = {
-        origin: read_events(path, args.key, args.label, label_file)
+        origin: read_events(path, layout_of(args), label_file)
         for (origin, path), label_file in zip(files.items(), labels, strict=True)
     }
     background, signal = (

@@ -15,6 +15,7 @@ from training.evaluation.mistakes import warn_of_mistakes
 from training.evaluation.prior import prior_scores
 from training.events.events import SIGNAL, digest, read_events
 from training.events.kinematics import quantities
+from training.events.layout import DEFAULT_LAYOUT, Layout
 from training.files import sha256_of
 
 Floats = NDArray[np.float64]
@@ -61,8 +62,7 @@ def require_different_names(paths: Iterable[Path]) -> None:
 def load_samples(
     scorer: Scorer,
     paths: Sequence[Path],
-    key: str | None = None,
-    label: str | None = None,
+    layout: Layout = DEFAULT_LAYOUT,
     labels: Sequence[Path | None] | None = None,
     alone: bool = True,
 ) -> list[Sample]:
@@ -73,7 +73,7 @@ def load_samples(
     """
     samples: list[Sample] = []
     for path, label_file in zip(tqdm(paths, unit=" files"), labels or [None] * len(paths), strict=True):
-        events = read_events(path, key, label, label_file)
+        events = read_events(path, layout, label_file)
         warn_of_mistakes(path, events.features, scorer.artefact.metadata.reference)
         scores = scorer.score(events.features).astype(float)
         is_signal = np.zeros(len(events), bool) if events.labels is None else events.labels == SIGNAL

@@ -12,19 +12,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from training.errors import EventsError
-from training.events.hdf5 import Frame, open_frame
+from training.events.columns import mapped
+from training.events.features import FEATURE_NAMES as FEATURE_NAMES
+from training.events.features import FEATURE_UNITS as FEATURE_UNITS
+from training.events.frame import Frame, listed
 from training.events.hdf5_writer import write_frame
 from training.events.labels import BACKGROUND as BACKGROUND
 from training.events.labels import EXPECTED_LABEL, invalid_labels, likely_label, read_labels
 from training.events.labels import LABEL as LABEL
 from training.events.labels import SIGNAL as SIGNAL
-
-# Jet 1 has the highest pT of the event, jet 2 the second highest.
-FEATURE_NAMES: tuple[str, ...] = (
-    *("pxj1", "pyj1", "pzj1", "mj1", "tau1j1", "tau2j1", "tau3j1"),
-    *("pxj2", "pyj2", "pzj2", "mj2", "tau1j2", "tau2j2", "tau3j2"),
-)
-FEATURE_UNITS: tuple[str, ...] = ("GeV",) * len(FEATURE_NAMES)  # taus too: N-subjettiness is not normalised here
+from training.events.layout import DEFAULT_LAYOUT, Layout
+from training.events.readers import open_frame
 
 ROWS_PER_CHUNK = 65536
 
@@ -111,22 +109,27 @@ class EventsFile:
 
 @contextmanager
 def open_events(
-    path: str | Path, key: str | None = None, label: str | None = None, labels: str | Path | None = None
+    path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str | Path | None = None
 ) -> Iterator[EventsFile]:
-    """Open the DataFrame `key` of an HDF5 file, or its only one, whatever its layout, order of columns and others.
+    """Open the events of a file, whatever its format, order of columns and others; see `open_frame` and `mapped`.
 
-    Labels are in the column `label`, by default the one called 'label' where there is one, or in the text file
-    `labels`, one a line (see `read_labels`). Raises EventsError when a file cannot be read (see `open_frame`), lacks a
-    feature or the column that `label` names.
+    Labels are in the column `layout.label`, by default the one called 'label' where there is one, or in the text file
+    `labels`, one a line (see `read_labels`). Raises EventsError when a file cannot be read, lacks a feature or the
+    column that the layout names, and when the layout names no feature.
     """
-    with open_frame(path, key) as frame:
-        if "0" in frame.columns:
+    if unknown := [name for name in layout.columns if name not in (*FEATURE_NAMES, LABEL)]:
+        raise EventsError(
+            f"--columns names {listed(unknown)}, expected features, {', '.join(FEATURE_NAMES)}, or '{LABEL}'"
+        )
+    with open_frame(path, layout.key) as stored:
+        frame = mapped(stored, layout.columns)
+        if "0" in frame.columns and not layout.columns:
             raise EventsError(
-                f"{frame.path}: the {len(frame.columns)} columns of '{frame.key}' are numbered, expected the names "
+                f"{frame.path}: the {len(frame.columns)} columns of {frame.place} are numbered, expected the names "
                 f"{', '.join(FEATURE_NAMES)}. If they are particles (pT, eta, phi in turn), make jets and features of "
-                "them first; else write the file again with names."
+                "them first, with `features`; else say with --columns which is which, such as pxj1=0,pyj1=1."
             )
-        column = LABEL if label is None and labels is None and LABEL in frame.columns else label
+        column = LABEL if layout.label is None and labels is None and LABEL in frame.columns else layout.label
         frame.require([*FEATURE_NAMES, *([] if column is None else [column])])
         for name in frame.columns:
             if "weight" in name.casefold():
@@ -134,14 +137,12 @@ def open_events(
         yield EventsFile(frame, column, None if labels is None else read_labels(labels, frame.rows))
 
 
-def read_events(
-    path: str | Path, key: str | None = None, label: str | None = None, labels: str | Path | None = None
-) -> Events:
+def read_events(path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str | Path | None = None) -> Events:
     """Read all events of a file that `open_events` opens, with a warning in the log when it has no labels.
 
     Raises EventsError as `open_events` and `EventsFile.read` do, and when the events do not fit in memory.
     """
-    with open_events(path, key, label, labels) as file:
+    with open_events(path, layout, labels) as file:
         events = file.read()
         if events.labels is None:
             likely = likely_label(file.frame.columns)
@@ -153,13 +154,13 @@ def read_events(
 
 
 def read_background(
-    path: str | Path, key: str | None = None, label: str | None = None, labels: str | Path | None = None
+    path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str | Path | None = None
 ) -> NDArray[np.float32]:
     """Return the features of the background events of a file, (n, 14): labels select, and go no further.
 
     Raises EventsError as `read_events` does, and when there is no background.
     """
-    return background_features(read_events(path, key, label, labels), path)
+    return background_features(read_events(path, layout, labels), path)
 
 
 def background_features(events: Events, path: str | Path) -> NDArray[np.float32]:
@@ -190,7 +191,7 @@ def _columns(events: Events) -> dict[str, NDArray[np.float32 | np.int64]]:
 
 def _own_dtype(frame: Frame) -> np.dtype[Any]:
     """Return float32 if it holds every feature of the file exactly, else float64."""
-    exact = np.result_type(np.float32, *(frame.dtypes[name] for name in FEATURE_NAMES))
+    exact = np.result_type(np.float32, *map(frame.dtype, FEATURE_NAMES))
     return np.dtype(np.float32 if exact == np.float32 else np.float64)
 
 
@@ -202,6 +203,6 @@ def _refuse(frame: Frame, columns: Sequence[str], start: int, wrong: NDArray[np.
     row, name = start + place, columns[column]
     value = frame.read([name], row, row + 1)[0, 0]  # as the file has it, before float32
     raise EventsError(
-        f"{frame.path}: row {row} of '{frame.key}', column '{name}', is {value:g}, {expected}; in rows {start} to "
+        f"{frame.path}: row {row} of {frame.place}, column '{name}', is {value:g}, {expected}; in rows {start} to "
         f"{start + len(wrong) - 1} there are {np.count_nonzero(wrong)} such values. Correct or drop those rows."
     )

@@ -2,7 +2,6 @@
 
 import errno
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,16 +10,14 @@ from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401  registers Blosc, the compression of the published files
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from training.errors import EventsError, explained
+from training.events.frame import Frame, listed
 from training.events.pandas_layouts import (
     LAYOUTS,
-    NUMBER,
     Source,
     has_default_index,
-    listed,
     require_stored,
     span,
     text,
@@ -31,45 +28,19 @@ _CHUNK_CACHE_BYTES = 16 << 20  # neighbouring reads do not decompress the same c
 
 
 @dataclass(frozen=True)
-class Frame:
-    """An open DataFrame of at least one row: `dtypes` maps its columns' names, in order, to what each holds.
+class Hdf5Frame(Frame):
+    """An open DataFrame of pandas."""
 
-    Names are strings: pandas' integer names become "0", "1", ...
-    """
-
-    path: Path
-    key: str
-    rows: int
-    dtypes: dict[str, str]
     _group: h5py.Group
     _sources: Sequence[Source]
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns' names, in order."""
-        return tuple(self.dtypes)
-
-    @property
     def has_default_index(self) -> bool:
         """Whether the rows are called 0, 1, ...; raises EventsError when the file is damaged."""
-        with _explained(self.path, f"the row index of '{self.key}'"):
+        with _explained(self.path, f"the row index of {self.place}"):
             return has_default_index(self._group, self.rows)
 
-    def is_numeric(self, column: str) -> bool:
-        """Tell whether a column holds numbers or truth values."""
-        return NUMBER.fullmatch(self.dtypes[column]) is not None
-
-    def read(
-        self, columns: Sequence[str], start: int = 0, stop: int | None = None, dtype: DTypeLike = np.float64
-    ) -> NDArray[Any]:
-        """Return the named columns of the rows start to stop, (stop - start, len(columns)) in a numeric `dtype`.
-
-        A value beyond the range of a floating `dtype` becomes infinite. Raises EventsError when a column is missing or
-        is not numeric, when the file is damaged, and when the rows do not fit in memory.
-        """
-        self.require(columns)
-        start, stop, _ = slice(start, stop).indices(self.rows)
-        values = self._allocate((max(0, stop - start), len(columns)), np.dtype(dtype))
+    def _fill(self, values: NDArray[Any], columns: Sequence[str], start: int, stop: int) -> None:
         for source in self._sources:
             targets = [target for target, name in enumerate(columns) if name in source.positions]
             if not targets:
@@ -80,43 +51,16 @@ class Frame:
                 last = min(first + step, stop)
                 with _explained(self.path, f"rows {first} to {last - 1} of '{source.dataset.name}'", source.dataset):
                     slab = source.read(names, first, last)
-                with np.errstate(over="ignore"):
-                    values[first - start : last - start, span(targets)] = slab
-        return values
-
-    def require(self, columns: Sequence[str]) -> None:
-        """Raise EventsError when one of `columns` is missing or is not numeric."""
-        missing = [name for name in columns if name not in self.dtypes]
-        if missing:
-            raise EventsError(
-                f"{self.path}: '{self.key}' has no column {listed(missing)}{_hint(missing, self.columns)}. "
-                f"It has {listed(self.columns)}."
-            )
-        for name in columns:
-            if not self.is_numeric(name):
-                raise EventsError(
-                    f"{self.path}: column '{name}' of '{self.key}' holds {self.dtypes[name]}, expected numbers. "
-                    "Convert it to floats or integers and write the file again."
-                )
-
-    def _allocate(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
-        try:
-            return np.empty(shape, dtype)
-        except MemoryError:
-            raise EventsError(
-                f"{self.path}: {shape[0]:,} rows need {math.prod(shape) * dtype.itemsize / 1e9:.1f} GB, more memory "
-                "than there is. Use fewer rows."
-            ) from None
+                values[first - start : last - start, span(targets)] = slab
 
 
 @contextmanager
-def open_frame(path: str | Path, key: str | None = None) -> Iterator[Frame]:
+def open_hdf5(path: Path, key: str | None = None) -> Iterator[Hdf5Frame]:
     """Open the DataFrame at `key`, or the file's only one, for as long as the context lasts.
 
     Raises EventsError when the file is missing, is not HDF5 or is damaged, when it holds no DataFrame or when no key
     chooses among several, and when the DataFrame has no rows or contradicts itself.
     """
-    path = Path(path)
     with _open_file(path) as file:
         key = None if key is None else "/" + key.strip("/")
         with _explained(path, "its list of groups" if key is None else f"'{key}'"):
@@ -133,14 +77,10 @@ def open_frame(path: str | Path, key: str | None = None) -> Iterator[Frame]:
         if not any(rows):
             what = "rows" if sources else "numeric columns"
             raise EventsError(f"{path}: '{key}' has no {what}, expected events. Check how the file was written.")
-        yield Frame(path, key, rows.pop(), dtypes, file[key], sources)
+        yield Hdf5Frame(path, key, rows.pop(), dtypes, file[key], sources)
 
 
 def _open_file(path: Path) -> h5py.File:
-    if not path.exists():
-        raise EventsError(f"{path}: there is no such file. Check the path.")
-    if not path.is_file():
-        raise EventsError(f"{path}: is not a file, expected an HDF5 file as DataFrame.to_hdf writes it.")
     try:
         return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
     except OSError as error:
@@ -206,17 +146,6 @@ def _rows_per_slab(source: Source) -> int:
     row_bytes = dataset.dtype.itemsize * math.prod(dataset.shape) // source.rows
     rows_per_chunk = int(dataset.chunks[source.rows_axis]) if dataset.chunks else 1
     return rows_per_chunk * max(1, _SLAB_BYTES // int(row_bytes * rows_per_chunk))
-
-
-def _hint(missing: Sequence[str], present: Sequence[str]) -> str:
-    """Name a column that is spelled as a missing one is, but for case and punctuation: no guess beyond that."""
-    by_letters = {_letters(name): name for name in present}
-    similar = next((by_letters[_letters(name)] for name in missing if _letters(name) in by_letters), None)
-    return f" (did you mean '{similar}'?)" if similar else ""
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.casefold())
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Column names that a file holds as a pickle are recognised as text: nothing is ev
 import math
 import pickletools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-NUMBER = re.compile(r"(float|int|uint)\d+|bool")
+from training.events.frame import NUMBER, listed
+
 # What pandas keeps behind plain integers, naming it in an attribute beside them.
 _DISGUISED = re.compile(r"datetime|timedelta|period|category")
 # A list of strings and integers as pickle protocol 0 spells it: how a table has its column names.
@@ -194,11 +195,3 @@ def text(attribute: object) -> str:
     if isinstance(attribute, bytes):
         return attribute.decode(errors="replace")
     return attribute if isinstance(attribute, str) else ""
-
-
-def listed(names: Iterable[str]) -> str:
-    """Join names for a message, the middle left out where there are very many."""
-    names = [f"'{name}'" for name in names]
-    if len(names) > 40:
-        names = [*names[:3], f"... ({len(names) - 4} more)", names[-1]]
-    return ", ".join(names)

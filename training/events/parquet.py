@@ -1,14 +1,53 @@
 """Columns in Parquet files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from training.errors import EventsError
+from training.events.arrow import ArrowFrame, Batches, Window, dtypes_of, explained
 from training.files import atomic_write
+
+_ROWS_PER_BATCH = 65536
+
+
+@dataclass(frozen=True)
+class ParquetFrame(ArrowFrame):
+    """An open Parquet file, of which only the columns that are asked for are read."""
+
+    _file: parquet.ParquetFile
+    _windows: dict[tuple[str, ...], Window] = field(default_factory=dict)
+
+    def _table(self, columns: Sequence[str], start: int, stop: int) -> pa.Table:
+        groups = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
+        firsts = np.cumsum([0, *groups[:-1]])
+
+        def begin(row: int) -> Batches:
+            group = int(np.searchsorted(firsts, row, side="right")) - 1
+            later = range(group, len(groups))
+            return self._file.iter_batches(_ROWS_PER_BATCH, later, list(columns)), int(firsts[group])
+
+        return self._windows.setdefault(tuple(columns), Window(begin)).rows(start, stop)
+
+
+@contextmanager
+def open_parquet(path: Path, key: str | None = None) -> Iterator[ParquetFrame]:
+    """Open a Parquet file. Raises EventsError for a file that is none, has no rows, or is given a key."""
+    if key is not None:
+        raise EventsError(f"{path}: a Parquet file is one table, and has no '{key}'. Leave --key out.")
+    with explained(path, "it as Parquet"):
+        file = parquet.ParquetFile(path, memory_map=True)
+    with file:
+        if not file.metadata.num_rows:
+            raise EventsError(f"{path}: has no rows, expected events. Check how the file was written.")
+        yield ParquetFrame(path, None, file.metadata.num_rows, dtypes_of(file.schema_arrow), file)
 
 
 def write_parquet(out: Path, chunks: Iterator[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:

@@ -4,12 +4,24 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from training.errors import EventsError
 from training.events.csv import write_csv
 from training.events.hdf5_writer import write_frame
 from training.events.parquet import write_parquet
 
 # Takes the file, chunks of equally named columns, and attributes of the whole. The file appears whole or not at all.
 Writer = Callable[[Path, Iterator[Mapping[str, Any]], Mapping[str, str]], None]
+
+
+def _write_root(out: Path, chunks: Iterator[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:
+    """Write a ROOT file. Raises EventsError where its packages are missing: they are not needed by any other format."""
+    try:
+        from training.events.root import write_root
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'lhc-anomaly[root]', or choose another format"
+        raise EventsError(f"{out}: writing it needs the package {error.name}: {remedy}") from error
+    write_root(out, chunks, attributes)
+
 
 WRITERS: dict[str, Writer] = {
     ".csv": write_csv,
@@ -18,6 +30,7 @@ WRITERS: dict[str, Writer] = {
     ".pq": write_parquet,
     ".h5": write_frame,
     ".hdf5": write_frame,
+    ".root": _write_root,
 }
 
 

@@ -33,9 +33,9 @@ from training.detectors.quantum import QuantumAutoencoder
 from training.detectors.scorer import AnomalyScorer
 from training.detectors.weak import WeakScorer
 from training.errors import EventsError, ExportError
-from training.events.events import FEATURE_NAMES, FEATURE_UNITS, digest, read_background
+from training.events.events import FEATURE_NAMES, FEATURE_UNITS, digest
 from training.fitting.reference import make_reference
-from training.fitting.run import Run, split
+from training.fitting.run import Run, read_source, split
 from training.fitting.working_points import check_floor, derive_working_points
 
 OPSET = 20
@@ -214,15 +214,16 @@ def tail_events(ordinary: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def read_held_out(run: Run) -> NDArray[np.float32]:
     """Return the features of the run's held-out part, (m, 14), from its events file; raises ExportError without it."""
-    path = Path(run.source.path)
+    source = run.source
     try:
-        features = read_background(path, run.source.key, run.source.label, run.source.labels)
+        _, features = read_source(list(map(Path, source.files)), source.layout, list(map(Path, source.labels)))
     except EventsError as error:
         raise ExportError(
             f"the events that the run was trained on cannot be read: {error} Or give background with --calibration."
         ) from error
     if digest(features) != run.source.sha256:
         raise ExportError(
-            f"{path} no longer holds the events that the run was trained on; give background with --calibration"
+            f"{', '.join(source.files)} no longer hold the events that the run was trained on; give background with "
+            "--calibration"
         )
     return features[split(len(features), run.config)[1]]

@@ -1,9 +1,12 @@
 """A training under way or finished: what its checkpoint holds, and how it is started, saved, read and resumed."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +20,7 @@ from training.detectors.quantum import QuantumAutoencoder
 from training.detectors.scorer import AnomalyScorer
 from training.errors import CheckpointError, EventsError
 from training.events.events import LABEL, background_features, digest, read_events
+from training.events.layout import DEFAULT_LAYOUT, Layout
 from training.files import atomic_write
 
 CHECKPOINT = "checkpoint.pt"
@@ -35,19 +39,20 @@ class Epoch:
 class Source:
     """The background of a run: where it was read, and the digest that identifies it."""
 
-    path: str
-    key: str | None
+    files: tuple[str, ...]
     events: int
-    sha256: str  # of the features, (events, 14) float32 in the file's order
-    label: str | None = None  # column of the labels
-    labels: str | None = None  # file of the labels, one a line
+    sha256: str  # of the features, (events, 14) float32 in the files' order
+    layout: Layout = DEFAULT_LAYOUT
+    labels: tuple[str, ...] = ()  # a file of labels for each
 
     def __str__(self) -> str:
         """Say what is trained on."""
-        column = f"label 0 in column {self.label!r}" if self.label else "no labels, all taken as background"
-        return (
-            f"{self.path}: {self.events:,} background events, {f'label 0 in {self.labels}' if self.labels else column}"
-        )
+        label = self.layout.label and self.layout.columns.get(self.layout.label, self.layout.label)
+        selected = f"label 0 in column {label!r}" if label else "no labels, all taken as background"
+        if self.labels:
+            selected = f"label 0 in {', '.join(self.labels)}"
+        others = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
+        return f"{self.files[0]}{others}: {self.events:,} background events, {selected}"
 
 
 @dataclass(frozen=True)
@@ -139,14 +144,18 @@ def split(events: int, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArr
 
 
 def read_source(
-    path: Path, key: str | None = None, label: str | None = None, labels: Path | None = None
+    files: Sequence[Path], layout: Layout = DEFAULT_LAYOUT, labels: Sequence[Path | None] = ()
 ) -> tuple[Source, NDArray[np.float32]]:
-    """Return the background of an events file, (n, 14), and its origin. Raises EventsError as `read_background`."""
-    events = read_events(path, key, label, labels)
-    features = background_features(events, path)
-    column = LABEL if label is None and labels is None and events.labels is not None else label
-    file = str(labels.resolve()) if labels else None
-    return Source(str(path.resolve()), key, len(features), digest(features), column, file), features
+    """Return the background of files as one sample, (n, 14), and its origin.
+
+    `labels` has a text file of labels for each, or none. Raises EventsError as `read_background` does.
+    """
+    events = [read_events(*one) for one in zip(files, repeat(layout), labels or repeat(None), strict=False)]
+    features = np.concatenate([background_features(*one) for one in zip(events, files, strict=True)])
+    if layout.label is None and not any(labels) and any(one.labels is not None for one in events):
+        layout = dataclasses.replace(layout, label=LABEL)
+    names, label_names = (tuple(str(path.resolve()) for path in paths if path) for paths in (files, labels))
+    return Source(names, len(features), digest(features), layout, label_names), features
 
 
 def read_exposure(path: Path) -> tuple[Exposure, NDArray[np.float32]]:
@@ -217,7 +226,7 @@ def load_run(folder: Path, device: str = "cpu") -> Run:
         state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
         config = TrainingConfig(**{**state["config"], "hidden": tuple(state["config"]["hidden"])})
         exposure = Exposure(**state["exposure"]) if state["exposure"] else None
-        run = Run.new(config, Source(**state["source"]), exposure, device)
+        run = Run.new(config, _source(state["source"]), exposure, device)
         if not any(name.startswith("range.") for name in state["scorer"]):
             raise CheckpointError("it is of an earlier version, whose models had no range")
         run.scorer.load_state_dict(state["scorer"])
@@ -229,6 +238,10 @@ def load_run(folder: Path, device: str = "cpu") -> Run:
         reason = (str(error) or type(error).__name__).splitlines()[0]  # torch goes on for a paragraph
         raise CheckpointError(f"{path} is not a checkpoint of this version: {reason}; train the run anew") from error
     return run
+
+
+def _source(state: Mapping[str, Any]) -> Source:
+    return Source(**{**state, "layout": Layout(**state["layout"])})
 
 
 def save_run(run: Run, folder: Path) -> None:

@@ -28,7 +28,7 @@ def read_reference(run: WeakRun) -> NDArray[np.float32]:
     """Return the features of the run's reference, (n, 14), from its file; raises ExportError without it."""
     remedy = "give events without signal with --calibration"
     try:
-        origin, features = read_origin(Path(run.reference.path), run.reference.key)
+        origin, features = read_origin(Path(run.reference.path), run.reference.layout)
     except EventsError as error:
         raise ExportError(f"the reference that the run was trained on cannot be read: {error} Or {remedy}.") from error
     if origin.sha256 != run.reference.sha256:

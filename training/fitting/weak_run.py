@@ -1,6 +1,7 @@
 """A weakly supervised run: its folder has a manifest and the trees of each fold and member, each trained once."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from training.detectors.weak import MAPS, WeakScorer, fold_of
 from training.detectors.weak_config import WeakConfig
 from training.errors import CheckpointError, EventsError
 from training.events.events import digest, open_events
+from training.events.layout import DEFAULT_LAYOUT, Layout
 from training.files import atomic_write
 from training.fitting.weak import ensemble, fit_member, fold_edges
 from training.jobs.manifest import MANIFEST, claimed
@@ -36,9 +38,14 @@ class Origin:
     """Where the events of a window or a reference were read, and the digest that identifies them."""
 
     path: str
-    key: str | None
+    layout: Layout
     events: int
     sha256: str  # of the features, (events, 14) float32 in the file's order
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Origin":
+        """Return what the manifest of a run says."""
+        return cls(**{**stored, "layout": Layout(**stored["layout"])})
 
 
 @dataclass(frozen=True)
@@ -67,17 +74,17 @@ def load_weak_run(folder: Path) -> WeakRun:
     found = _read(folder / MANIFEST)
     try:
         config, window, reference = (found[name] for name in ("config", "window", "reference"))
-        return WeakRun(WeakConfig(**config), Origin(**window), Origin(**reference), found["scikit_learn"])
+        return WeakRun(WeakConfig(**config), Origin.of(window), Origin.of(reference), found["scikit_learn"])
     except (KeyError, TypeError) as error:
         reason = f"{folder / MANIFEST} is not of this version: {error}; train the run anew"
         raise CheckpointError(reason) from error
 
 
-def read_origin(path: Path, key: str | None = None) -> tuple[Origin, NDArray[np.float32]]:
+def read_origin(path: Path, layout: Layout = DEFAULT_LAYOUT) -> tuple[Origin, NDArray[np.float32]]:
     """Return the events of a file, (n, 14), whatever their labels, and their origin. Raises EventsError."""
-    with open_events(path, key) as file:
+    with open_events(path, layout) as file:
         features = file.read_features(dtype=np.float32)
-    return Origin(str(path.resolve()), key, len(features), digest(features)), features
+    return Origin(str(path.resolve()), layout, len(features), digest(features)), features
 
 
 def start_weak_run(window: Origin, reference: Origin, config: WeakConfig) -> WeakRun:

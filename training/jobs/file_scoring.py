@@ -27,6 +27,7 @@ from training.errors import EventsError, PartsError, TrainingError, explained
 from training.evaluation.model import open_scorer, threshold
 from training.evaluation.scoring import write_scored
 from training.events.events import ROWS_PER_CHUNK, EventsFile, open_events
+from training.events.layout import DEFAULT_LAYOUT, Layout
 from training.events.writers import writer_of
 from training.files import NO_SPACE, atomic_write
 from training.jobs.part_files import read_part, write_part
@@ -45,8 +46,7 @@ class Work:
     ending: str  # of the outputs, such as .parquet
     model: Path
     model_sha256: str
-    key: str | None = None
-    label: str | None = None
+    layout: Layout = DEFAULT_LAYOUT
     working_point: str | None = None
     model_column: bool = False
     base: Path = Path()  # relative files are below it: a process may have another current folder
@@ -62,7 +62,8 @@ class Work:
             found = (self.base / file).stat()
         except FileNotFoundError:
             raise EventsError(f"{self.base / file}: there is no such file. Check the path.") from None
-        options = (self.key, self.label, self.working_point, self.model_column)
+        layout = self.layout
+        options = (layout.key, layout.label, dict(layout.columns), self.working_point, self.model_column)
         return Origin(found.st_size, found.st_mtime_ns, self.model_sha256, *options)
 
     def finished(self, file: Path, origin: Origin) -> Sidecar | None:
@@ -77,7 +78,7 @@ class Work:
 
     def part(self, file: Path, origin: Origin, index: int) -> Path:
         """Return the file for the scores of one part: its name changes with whatever they depend on."""
-        scores_of = (origin.input_bytes, origin.input_modified_ns, self.model_sha256, self.key, self.rows_per_part)
+        scores_of = (origin.input_bytes, origin.input_modified_ns, self.model_sha256, self.layout, self.rows_per_part)
         identity = hashlib.sha256(msgspec.json.encode(scores_of)).hexdigest()[:16]
         return self.parts(file) / identity / f"part-{index:06}.npy"
 
@@ -129,7 +130,7 @@ def score_part(work: Work, part: tuple[Path, int]) -> int:
     try:
         path = work.part(file, work.origin(file), index)
         scorer = _scorer(work.model, work.model_sha256)
-        with _collected_warnings(), open_events(work.base / file, work.key, work.label) as events:
+        with _collected_warnings(), open_events(work.base / file, work.layout) as events:
             start = index * work.rows_per_part
             stop = min(start + work.rows_per_part, len(events))
             if not path.exists():
@@ -146,7 +147,7 @@ def score_part(work: Work, part: tuple[Path, int]) -> int:
 def _score(work: Work, file: Path, origin: Origin, whole: bool) -> Outcome:
     """Write the output of a file and its sidecar, which is locked meanwhile."""
     started, output = time.perf_counter(), work.output(file)
-    with _collected_warnings() as warnings, open_events(work.base / file, work.key, work.label) as events:
+    with _collected_warnings() as warnings, open_events(work.base / file, work.layout) as events:
         rows = len(events)
         if rows > work.rows_per_part and not whole:
             return Outcome(file, rows, parts=-(-rows // work.rows_per_part))

@@ -20,6 +20,7 @@ class Origin(msgspec.Struct, frozen=True):
     model_sha256: str
     key: str | None
     label: str | None
+    columns: dict[str, str]
     working_point: str | None
     model_column: bool
 

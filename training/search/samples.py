@@ -15,6 +15,7 @@ from training.evaluation.samples import sample_name
 from training.evaluation.scoring import accepted
 from training.events.events import BACKGROUND, ROWS_PER_CHUNK, EventsFile, open_events
 from training.events.kinematics import quantities
+from training.events.layout import DEFAULT_LAYOUT, Layout
 from training.files import sha256_of
 
 Floats = NDArray[np.float64]
@@ -40,8 +41,7 @@ def read_samples(
     scorer: Scorer,
     threshold: float,
     paths: Sequence[Path],
-    key: str | None = None,
-    label: str | None = None,
+    layout: Layout = DEFAULT_LAYOUT,
     labels: Sequence[Path | None] | None = None,
 ) -> list[Sample]:
     """Read and score files, each a chunk at a time, by the code of `score`; `labels` has a text file for each, or None.
@@ -51,7 +51,7 @@ def read_samples(
     seen: dict[str, Path] = {}
     samples = []
     for path, label_file in zip(paths, labels or [None] * len(paths), strict=True):
-        with open_events(path, key, label, label_file) as file:
+        with open_events(path, layout, label_file) as file:
             sha256 = sha256_of(path)
             if sha256 in seen:
                 raise EventsError(f"{seen[sha256]} and {path} hold the same events: each counts once, name it once")

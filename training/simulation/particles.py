@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import EventsError
-from training.events.hdf5 import Frame, open_frame
+from training.events.frame import Frame
 from training.events.labels import EXPECTED_LABEL, invalid_labels
+from training.events.readers import open_frame
 from training.files import require_output, sha256_of
 from training.jobs.engines.engine import Engine
 from training.jobs.parts import assemble
@@ -26,7 +27,7 @@ class Slice:
     """Consecutive events of a particle-level file."""
 
     path: Path
-    key: str
+    key: str | None
     start: int
     stop: int
 
@@ -34,6 +35,11 @@ class Slice:
     def name(self) -> str:
         """Name of its part file."""
         return f"events-{self.start:09d}-{self.stop:09d}.npy"
+
+    @property
+    def place(self) -> str:
+        """What messages call the table."""
+        return "the table" if self.key is None else f"'{self.key}'"
 
     @property
     def events(self) -> int:
@@ -74,7 +80,7 @@ def _check_layout(frame: Frame) -> None:
     numbered = tuple(str(number) for number in range(3 * objects))
     if not objects or frame.columns[: 3 * objects] != numbered or len(frame.columns) > 3 * objects + 1:
         raise EventsError(
-            f"{frame.path}: '{frame.key}' has {len(frame.columns)} columns, {frame.columns[0]!r} to "
+            f"{frame.path}: {frame.place} has {len(frame.columns)} columns, {frame.columns[0]!r} to "
             f"{frame.columns[-1]!r}, expected numbered ones: pT, eta, phi for each object and at most one label after "
             "them. If it holds features already, use it as it is."
         )
@@ -87,7 +93,7 @@ def _check_objects(part: Slice, objects: NDArray[np.float64]) -> None:
     if not possible.all():
         event, number = np.argwhere(~possible)[0]
         raise EventsError(
-            f"{part.path}: row {part.start + event} of '{part.key}', object {number}, has pT, eta, phi = "
+            f"{part.path}: row {part.start + event} of {part.place}, object {number}, has pT, eta, phi = "
             f"{objects[event, number].tolist()}, expected finite numbers, 0 <= pT <= {MAX_PT_GEV:g} GeV and |eta| <= "
             f"{MAX_ABS_ETA:g}. Correct or drop the row."
         )
@@ -99,6 +105,6 @@ def _check_label(part: Slice, column: str, label: NDArray[np.float64]) -> None:
     if wrong.any():
         event, _ = np.argwhere(wrong)[0]
         raise EventsError(
-            f"{part.path}: row {part.start + event} of '{part.key}', column '{column}', is {label[event, 0]:g}, "
+            f"{part.path}: row {part.start + event} of {part.place}, column '{column}', is {label[event, 0]:g}, "
             f"{EXPECTED_LABEL}. Correct or drop the row."
         )

@@ -22,6 +22,7 @@ from training.evaluation.samples import load_samples
 from training.events.events import FEATURE_NAMES, Events, digest, read_events, write_events
 from training.events.hdf5_writer import write_frame
 from training.events.kinematics import ln_tau_ratios
+from training.events.layout import Layout
 
 EXPORTED = Path(__file__).parents[3] / "exported"
 MODEL, SAMPLE = EXPORTED / "autoencoder.onnx", EXPORTED / "sample.h5"
@@ -164,7 +165,7 @@ def test_labels_may_be_in_another_column_or_file(
     write_frame(named, iter([columns]))
     key.write_text("\n".join(map(str, 1 - events.labels)))
     scorer = Scorer(load_artefact(MODEL))
-    for options, size in ({"label": "is_signal"}, 300), ({"labels": [key]}, 3000):
+    for options, size in ({"layout": Layout(label="is_signal")}, 300), ({"labels": [key]}, 3000):
         (sample,) = load_samples(scorer, [named], **options)
         assert len(sample.signal or ()) == size
     (tmp_path / "short.txt").write_text("0 1")

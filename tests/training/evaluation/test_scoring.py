@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+import uproot
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
@@ -25,6 +26,7 @@ from training.evaluation.scoring import CONTRIBUTIONS, REFERENCE_SCORE, TOP_ANOM
 from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, open_events
 from training.events.hdf5_writer import write_frame
 from training.events.parquet import write_parquet
+from training.events.root import TREE
 from training.events.writers import WRITERS
 
 MANY = ROWS_PER_CHUNK + 1000
@@ -57,6 +59,9 @@ def opened(path: Path) -> pd.DataFrame:
         return csv.read_csv(path).to_pandas()
     if name.endswith((".parquet", ".pq")):
         return parquet.read_table(path).to_pandas()
+    if name.endswith(".root"):
+        with uproot.open(path) as file:
+            return pd.DataFrame(file[TREE].arrays(library="np"))
     return pd.DataFrame(pd.read_hdf(path))
 
 
@@ -124,6 +129,9 @@ def test_the_ending_names_the_format(artefact: Path, tmp_path: Path, subtests: p
             if ending in (".h5", ".hdf5"):
                 with pd.HDFStore(out, "r") as store:
                     assert store.get_storer("df").attrs.model == identity
+            if ending == ".root":
+                with uproot.open(out) as file:
+                    assert file["model"] == identity
     assert set(scored(events, artefact, tmp_path / "named.csv.gz", "--model-column")["model"]) == {identity}
 
 
@@ -131,7 +139,7 @@ def test_mistakes_in_the_command_are_said_before_anything_is_read(
     artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
 ) -> None:
     """An unknown ending, and a column for the model in a format that has an attribute, end with exit code 2."""
-    endings = "expected a name that ends in .csv, .csv.gz, .parquet, .pq, .h5, .hdf5"
+    endings = "expected a name that ends in .csv, .csv.gz, .parquet, .pq, .h5, .hdf5, .root"
     for name, flags, reason in (
         *((name, [], endings) for name in ("scores.txt", "scores.h5.bak", "scores.gz")),
         ("scores.h5", ["--model-column"], "--model-column is for CSV"),

@@ -20,6 +20,7 @@ from training.events.events import (
     read_events,
     write_events,
 )
+from training.events.layout import Layout
 
 
 def a_frame(rows: int = 60) -> pd.DataFrame:
@@ -61,13 +62,13 @@ def test_events_are_read_by_name(tmp_path: Path, layout: dict[str, Any]) -> None
     frame.loc[4, "mj2"] = -3e-5
     written(path, frame.assign(run=1.0, name="x").sample(frac=1, axis=1, random_state=1), **layout)
     a_frame(9).to_hdf(path, key="signal")
-    events = read_events(path, "df")
+    events = read_events(path, Layout("df"))
     assert events.labels is not None
     assert events.features.dtype == np.float32
     assert events.labels.dtype == np.int8
     np.testing.assert_array_equal(events.features, frame[list(FEATURE_NAMES)].to_numpy(np.float32))
     np.testing.assert_array_equal(events.labels, frame[LABEL])
-    assert len(read_events(path, "signal")) == 9
+    assert len(read_events(path, Layout("signal"))) == 9
     assert "Choose one with --key" in refusal(path)
 
 
@@ -78,13 +79,13 @@ def test_every_label_above_0_is_signal_in_any_column(tmp_path: Path) -> None:
     """
     labels = [0, 1, 2, 0, 127]
     path = written(tmp_path / "events.h5", a_frame(5).assign(truth=labels))
-    events = read_events(path, label="truth")
+    events = read_events(path, Layout(label="truth"))
     assert events.labels is not None
     assert events.labels.tolist() == [0, 1, 1, 0, 1]
-    assert len(read_background(path, label="truth")) == 2
-    with open_events(path, label="truth") as file:
+    assert len(read_background(path, Layout(label="truth"))) == 2
+    with open_events(path, Layout(label="truth")) as file:
         assert file.read_labels().tolist() == labels  # type: ignore[union-attr]
-    assert "'/df' has no column 'is_signal'" in refusal(path, label="is_signal")
+    assert "'/df' has no column 'is_signal'" in refusal(path, layout=Layout(label="is_signal"))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from training.errors import EventsError
-from training.events.hdf5 import open_frame
+from training.events.readers import open_frame
 
 ROWS = 50
 
@@ -264,7 +264,7 @@ def test_a_file_system_without_locks_has_a_remedy(tmp_path: Path, path: Path) ->
         subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("there is no C compiler to take the locks away with")
-    program = "import sys; from training.events.hdf5 import open_frame; open_frame(sys.argv[1]).__enter__()"
+    program = "import sys; from training.events.readers import open_frame; open_frame(sys.argv[1]).__enter__()"
     command, environment = [sys.executable, "-c", program, str(path)], os.environ | {"LD_PRELOAD": str(library)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "No locks available" in ended.stderr.splitlines()[-1]

@@ -12,8 +12,8 @@ import pytest
 import tables
 
 from training.errors import EventsError
-from training.events.hdf5 import open_frame
 from training.events.hdf5_writer import write_frame
+from training.events.readers import open_frame
 
 
 def test_pandas_opens_what_is_written(tmp_path: Path) -> None:

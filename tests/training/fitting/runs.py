@@ -41,7 +41,7 @@ CONFIGS = {
 
 def source(features: NDArray[np.float32]) -> Source:
     """Return the source of background features (n, 14)."""
-    return Source("events.h5", None, len(features), digest(features))
+    return Source(("events.h5",), len(features), digest(features))
 
 
 def exposure(events: int = 400, seed: int = 5) -> tuple[Exposure, NDArray[np.float32]]:

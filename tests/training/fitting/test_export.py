@@ -51,7 +51,7 @@ pytestmark = pytest.mark.slow  # tests/test_end_to_end.py trains and exports onc
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Train what is shipped for two epochs."""
     features = samples.background(EVENTS)
-    source = Source("events.h5", None, EVENTS, digest(features))
+    source = Source(("events.h5",), EVENTS, digest(features))
     config, signals = CONFIGS[request.param], samples.signal(EXPOSURE)
     exposure = (Exposure("cocktail.h5", EXPOSURE, digest(signals)), signals) if config.exposed else None
     return train(source, features, config, tmp_path_factory.mktemp("run"), "cpu", exposure)
@@ -281,8 +281,8 @@ def test_what_cannot_be_exported_is_explained(
     write_events(others, samples.mixed(400, 10, seed=2))
     interrupted(tmp_path / "unfinished", QUICK["density"])
     for name, changed in {
-        "moved": replace(run, source=replace(run.source, path=str(gone))),
-        "replaced": replace(run, source=replace(run.source, path=str(others))),
+        "moved": replace(run, source=replace(run.source, files=(str(gone),))),
+        "replaced": replace(run, source=replace(run.source, files=(str(others),))),
         "unnamed": replace(run, config=replace(run.config, name="my model")),
     }.items():
         (tmp_path / name).mkdir()
@@ -297,7 +297,7 @@ def test_what_cannot_be_exported_is_explained(
             "error: name is 'my model', expected 1 to 100 visible ASCII characters without spaces; give",
         ),
         ("moved", [], f"error: the events that the run was trained on cannot be read: {gone}: there is no such file"),
-        ("replaced", [], f"error: {others} no longer holds the events that the run was trained on; give background"),
+        ("replaced", [], f"error: {others} no longer hold the events that the run was trained on; give background"),
     ):
         with subtests.test(msg=name):
             line = refused(capsys, "export", str(tmp_path / name), "--out", str(out), *flags)
@@ -314,7 +314,7 @@ def test_no_input_is_replaced(
     files = {
         name: tmp_path / name for name in ("events", "labels", "exposure", "calibration", "key", "run/checkpoint.pt")
     }
-    source = replace(run.source, path=str(files["events"]), labels=str(files["labels"]))
+    source = replace(run.source, files=(str(files["events"]),), labels=(str(files["labels"]),))
     (tmp_path / "run").mkdir()
     save_run(replace(run, source=source, exposure=Exposure(str(files["exposure"]), 1, "")), tmp_path / "run")
     flags = ["--calibration", str(files["calibration"]), "--labels", str(files["key"])]

@@ -101,10 +101,10 @@ def test_name_and_source_are_those_of_the_last_command(finished: Finished, tmp_p
     copy = copied(folder, tmp_path / "run")
     for curve in copy.glob("learning_curve.*"):
         curve.unlink()
-    moved = replace(source(FEATURES), path="moved.h5")
+    moved = replace(source(FEATURES), files=("moved.h5",))
     train(moved, FEATURES, replace(QUICK, name="renamed", patience=20), copy)
     read = load_run(copy)
-    assert (read.config.name, read.config.patience, read.source.path) == ("renamed", 20, "moved.h5")
+    assert (read.config.name, read.config.patience, read.source.files) == ("renamed", 20, ("moved.h5",))
     for name in ("learning_curve.csv", "learning_curve.png"):
         assert (copy / name).read_bytes() == (folder / name).read_bytes()
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tests.training import samples
 from tests.training.commands import refused
@@ -78,6 +80,23 @@ def test_labels_may_be_in_any_column_or_file(tmp_path: Path, capsys: pytest.Capt
         np.testing.assert_array_equal(read_held_out(run), held_out)
 
 
+def test_several_files_are_one_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files that a pattern matches, with columns of other names, are trained on together, and held out again."""
+    labelled = samples.mixed(FEW, 100)
+    columns = dict(zip(FEATURE_NAMES, labelled.features.T, strict=True)) | {"is_signal": labelled.labels}
+    columns["mass"] = columns.pop("mj1") / np.float32(1024)
+    for part, rows in enumerate((slice(300), slice(300, None))):
+        parquet.write_table(
+            pa.table({name: values[rows] for name, values in columns.items()}), tmp_path / f"{part}.parquet"
+        )
+    flags = ["--columns", "mj1=1024*mass,label=is_signal", "--epochs", "1"]
+    assert main(["train", str(tmp_path / "*.parquet"), "--out", str(tmp_path / "run"), *flags]) == 0
+    said = f"{tmp_path}/0.parquet and 1 more: {FEW} background events, label 0 in column 'is_signal'"
+    assert capsys.readouterr().out.splitlines()[0] == said
+    run = load_run(tmp_path / "run")
+    np.testing.assert_array_equal(read_held_out(run), samples.background(FEW)[split(FEW, run.config)[1]])
+
+
 def test_every_option_can_be_given_again_to_resume(tmp_path: Path, events: Path) -> None:
     """The command that began a run resumes it with any options, more epochs and events that were moved."""
     options = ["--hidden", "8", "4", "--latent", "2", "--kl-weight", "0.5", "--name", "mine", "--seed", "3"]
@@ -88,7 +107,7 @@ def test_every_option_can_be_given_again_to_resume(tmp_path: Path, events: Path)
     run = load_run(tmp_path / "run")
     assert len(run.curve) == run.config.epochs == 2
     assert (run.config.name, run.config.hidden, run.config.latent, run.config.kl_weight) == ("mine", (8, 4), 2, 0.5)
-    assert run.source.path == str(moved.resolve())
+    assert run.source.files == (str(moved.resolve()),)
 
 
 def test_a_file_of_options_trains_as_flags_do(tmp_path: Path, events: Path, capsys: pytest.CaptureFixture[str]) -> None:

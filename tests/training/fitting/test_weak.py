@@ -22,6 +22,7 @@ from training.errors import CheckpointError
 from training.evaluation.metrics import auc
 from training.events.events import FEATURE_NAMES, digest, write_events
 from training.events.hdf5_writer import write_frame
+from training.events.layout import DEFAULT_LAYOUT
 from training.fitting.export import extreme_events, torch_scores
 from training.fitting.weak_run import Origin, WeakRun, load_weak_run, load_weak_scorer, start_weak_run, train_weak
 
@@ -35,7 +36,9 @@ REFERENCE = samples.background(EVENTS, 2)
 
 def run_of(window: NDArray[np.float32], reference: NDArray[np.float32], config: WeakConfig = QUICK) -> WeakRun:
     """Return the run of features (n, 14) and (m, 14)."""
-    one, other = (Origin(name, None, len(some), digest(some)) for name, some in (("w.h5", window), ("r.h5", reference)))
+    one, other = (
+        Origin(name, DEFAULT_LAYOUT, len(some), digest(some)) for name, some in (("w.h5", window), ("r.h5", reference))
+    )
     return start_weak_run(one, other, config)
 
 

@@ -21,6 +21,7 @@ from tests.training.jobs.here import Here
 from training.__main__ import main
 from training.errors import PartsError
 from training.events.events import FEATURE_NAMES, ROWS_PER_CHUNK
+from training.events.layout import Layout
 from training.files import atomic_write
 from training.jobs.file_scoring import Work, score_part
 from training.jobs.named_files import Shard
@@ -143,7 +144,10 @@ def test_parts_are_of_one_file_and_one_model(artefact: Path, tmp_path: Path) -> 
     """A file that was changed, another model, key or length of the parts has parts of other names."""
     (file,) = some_files(tmp_path / "events", 1)
     work = work_of(artefact, tmp_path / "scored")
-    others = [replace(work, **change) for change in ({"model_sha256": "0" * 64}, {"key": "df"}, {"rows_per_part": 1})]
+    others = [
+        replace(work, **change)
+        for change in ({"model_sha256": "0" * 64}, {"layout": Layout("df")}, {"rows_per_part": 1})
+    ]
     names = {one.part(file, one.origin(file), 0) for one in (work, *others)}
     os.utime(file, ns=(0, 0))
     assert len(names | {work.part(file, work.origin(file), 0)}) == 5
@@ -354,10 +358,10 @@ def test_labels_and_keys_apply_to_every_file(artefact: Path, tmp_path: Path) -> 
     frame = pd.DataFrame(samples.background(4), columns=list(FEATURE_NAMES))
     frame.assign(truth=[0, 1, 2, 0]).to_hdf(file, key="one", mode="w")
     frame.to_hdf(file, key="other")
-    work = work_of(artefact, tmp_path / "scored", key="one", label="truth")
+    work = work_of(artefact, tmp_path / "scored", layout=Layout("one", "truth"))
     assert score_files(work, [file], HERE) == {}
     assert pd.read_parquet(work.output(file))["label"].tolist() == [0, 1, 2, 0]
-    assert "several DataFrames" in score_files(replace(work, key=None), [file], HERE)[file]
+    assert "several DataFrames" in score_files(replace(work, layout=Layout()), [file], HERE)[file]
 
 
 def test_a_folder_is_one_table(artefact: Path, tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""A table of columns in a file, whatever its format: read by names, a range of rows at a time."""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from training.errors import EventsError
+
+NUMBER = re.compile(r"(float|int|uint)\d+|bool")
+LISTED = "[]"  # after what a column of lists holds: float32[], and float32[][] for lists of lists
+_ELEMENT = re.compile(r"(.+?)((?:\[\d+\])+)")
+_INDEX = re.compile(r"\[(\d+)\]")
+
+
+@dataclass(frozen=True)
+class Frame(ABC):
+    """An open table of at least one row: `dtypes` maps its columns' names, in order, to what each holds.
+
+    Names are strings: integer names, and columns without a name, become "0", "1", ... An element of a column of lists
+    is read by its place, such as `Jet.PT[0]`, and is 0 in rows whose list is shorter, as what an event lacks is 0 in
+    the published files.
+    """
+
+    path: Path
+    key: str | None  # the table in a file that can hold several
+    rows: int
+    dtypes: dict[str, str]
+
+    @property
+    def place(self) -> str:
+        """What messages call the table."""
+        return "the table" if self.key is None else f"'{self.key}'"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns' names, in order."""
+        return tuple(self.dtypes)
+
+    @property
+    def has_default_index(self) -> bool:
+        """Whether the rows are called 0, 1, ...; raises EventsError when the file is damaged."""
+        return True
+
+    def is_numeric(self, column: str) -> bool:
+        """Tell whether a column holds numbers or truth values."""
+        return NUMBER.fullmatch(self.dtypes[column]) is not None
+
+    def dtype(self, column: str) -> np.dtype[Any]:
+        """Return what a numeric column, or an element of a column of lists, is stored as."""
+        stored = self.dtypes[column] if column in self.dtypes else self.dtypes[element(column)[0]]
+        return np.dtype(stored.replace(LISTED, ""))
+
+    def read(
+        self, columns: Sequence[str], start: int = 0, stop: int | None = None, dtype: DTypeLike = np.float64
+    ) -> NDArray[Any]:
+        """Return the named columns of the rows start to stop, (stop - start, len(columns)) in a numeric `dtype`.
+
+        A value beyond the range of a floating `dtype` becomes infinite, and a missing one NaN. Raises EventsError when
+        a column is missing or is not numeric, when the file is damaged, and when the rows do not fit in memory.
+        """
+        self.require(columns)
+        start, stop, _ = slice(start, stop).indices(self.rows)
+        values = self._allocate((max(0, stop - start), len(columns)), np.dtype(dtype))
+        if values.size:
+            with np.errstate(over="ignore"):
+                self._fill(values, columns, start, stop)
+        return values
+
+    @abstractmethod
+    def _fill(self, values: NDArray[Any], columns: Sequence[str], start: int, stop: int) -> None:
+        """Set values (stop - start, len(columns)) to the named columns, which are there and numeric."""
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Raise EventsError when one of `columns` is missing or is not numeric."""
+        missing = [name for name in columns if name not in self.dtypes and element(name)[0] not in self.dtypes]
+        if missing:
+            raise EventsError(
+                f"{self.path}: {self.place} has no column {listed(missing)}{_hint(missing, self.columns)}. "
+                f"It has {listed(self.columns)}."
+            )
+        for name in columns:
+            column, indices = (name, ()) if name in self.dtypes else element(name)
+            held = self.dtypes[column]
+            number, depth = held.replace(LISTED, ""), held.count(LISTED)
+            if NUMBER.fullmatch(number) and depth == len(indices):
+                continue
+            remedy = "Convert it to floats or integers and write the file again."
+            if NUMBER.fullmatch(number):
+                remedy = f"Name '{column}{'[0]' * depth}' with --columns."
+            raise EventsError(f"{self.path}: column '{name}' of {self.place} holds {held}, expected numbers. {remedy}")
+
+    def _allocate(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        try:
+            return np.empty(shape, dtype)
+        except MemoryError:
+            raise EventsError(
+                f"{self.path}: {shape[0]:,} rows need {math.prod(shape) * dtype.itemsize / 1e9:.1f} GB, more memory "
+                "than there is. Use fewer rows."
+            ) from None
+
+
+def element(name: str) -> tuple[str, tuple[int, ...]]:
+    """Return the column and the indices of an element such as `Jet.PT[0]`; a name without any is a column."""
+    found = _ELEMENT.fullmatch(name)
+    return (name, ()) if found is None else (found[1], tuple(map(int, _INDEX.findall(found[2]))))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Join names for a message, the middle left out where there are very many."""
+    names = [f"'{name}'" for name in names]
+    if len(names) > 40:
+        names = [*names[:3], f"... ({len(names) - 4} more)", names[-1]]
+    return ", ".join(names)
+
+
+def _hint(missing: Sequence[str], present: Sequence[str]) -> str:
+    """Name a column that is spelled as a missing one is, but for case and punctuation: no guess beyond that."""
+    by_letters = {_letters(name): name for name in present}
+    similar = next((by_letters[_letters(name)] for name in missing if _letters(name) in by_letters), None)
+    return f" (did you mean '{similar}'?)" if similar else ""
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
