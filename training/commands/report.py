@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training r
     labels = check_samples(parser, args)
     scorer = open_scorer(args.model)
     samples = load_samples(scorer, args.events, layout_of(args), labels)
-    report = compile_report(scorer.artefact, samples)
+    report = compile_report(scorer, samples)
     write_report(args.out, scorer.artefact, report, samples)
     for one in report.evaluations:
         print(f"{one.sample}: AUC {one.auc}, 1/eps_B at eps_S = 0.5: {one.rejection['0.5']}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from training.evaluation.explanations import Explanations
 from training.evaluation.metrics import ENOUGH_BACKGROUND, auc, roc
 from training.evaluation.sculpting import DIJET_MASS_EDGES_GEV, Efficiency, Sculpting, common_edges, histogram
 from training.evaluation.style import (
@@ -121,6 +122,31 @@ def plot_scores(
         ax.axvline(threshold, color="0.3", linestyle="--", linewidth=1.3)
         ax.text(threshold, 1.015, printable(name), rotation=30, rotation_mode="anchor", fontsize=14, transform=above)
     legend(made, ax)
+    return png(made)
+
+
+@style()
+def plot_contributions(explanations: Explanations) -> bytes:
+    """Plot the mean absolute contribution of each feature in each sample, and those of the most anomalous events."""
+    means, anomalies = explanations.means, explanations.most_anomalous
+    features = list(next(iter(means.values())).contributions)
+    sizes = np.array([list(one.contributions.values()) for one in means.values()]).T  # (features, samples)
+    signed = np.array([list(one.contributions.values()) for one in anomalies]).T  # (features, events)
+    made, (left, right) = figure(columns=2, width=4.2 + 0.35 * len(means), height=7.5)
+    of_events = [f"{'signal' if one.is_signal else 'background'} {one.row}" for one in anomalies]
+    most = float(np.abs(signed).max()) or 1.0
+    grey: Style = {"cmap": "Greys", "vmin": 0}
+    both_ways: Style = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+    for ax, values, columns, name, colours in (
+        (left, sizes, [printable(name) for name in means], "mean |contribution|", grey),
+        (right, signed, of_events, "contribution", both_ways),
+    ):
+        image = ax.imshow(values, aspect="auto", **colours)
+        ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize=12)
+        ax.set_yticks(range(len(features)), [printable(feature) for feature in features], fontsize=14)
+        ax.tick_params(which="both", length=0)
+        made.colorbar(image, ax=ax, label=f"{name} to the score")
+    right.set_title("most anomalous events, by row", fontsize=15, loc="left")
     return png(made)
 
 

@@ -86,6 +86,7 @@ def _plots(artefact: Artefact, report: Report, samples: Sequence[Sample]) -> dic
         **{f"efficiency_{mass}.png": efficiency(mass) for mass in MASSES},
         "sculpting.png": lambda: figures.plot_sculpting(report.sculpting),
     }
+    explanations = report.explanations
     return {
         "rejection.png": lambda: figures.plot_roc(pairs, "rejection"),
         "improvement.png": lambda: figures.plot_roc(pairs, "improvement"),
@@ -94,6 +95,7 @@ def _plots(artefact: Artefact, report: Report, samples: Sequence[Sample]) -> dic
             {name: one.scores for name, one in signals.items()},
             {name: point.threshold for name, point in points.items()},
         ),
+        **({"contributions.png": lambda: figures.plot_contributions(explanations)} if explanations else {}),
         **(of_points if points else {}),
         **{
             f"features_jet{jet}.png": features({f"{name}j{jet}": AXIS_LABELS[f"{name}j{jet}"] for name in OF_JETS})

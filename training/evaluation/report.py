@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.model.artefact import Artefact, WorkingPoint
+from service.model.scorer import Scorer
 from training.evaluation.evaluation import Evaluation, evaluate
+from training.evaluation.explanations import Explanations, explain
 from training.evaluation.metrics import Measured
 from training.evaluation.samples import Sample, Scored, by_class, judged
 from training.evaluation.sculpting import (
@@ -67,10 +69,12 @@ class Report:
     mass_edges_gev: dict[str, list[float]]  # by mass
     efficiencies: dict[str, dict[str, dict[str, Efficiency]]]  # by mass, sample and working point
     checks: list[Check]
+    explanations: Explanations | None  # None for a model whose scores cannot be explained
 
 
-def compile_report(artefact: Artefact, samples: Sequence[Sample]) -> Report:
+def compile_report(scorer: Scorer, samples: Sequence[Sample]) -> Report:
     """Return the numbers of an artefact on the samples that it scored; the first has both background and signal."""
+    artefact = scorer.artefact
     points = artefact.metadata.working_points
     backgrounds, signals = by_class(samples)
     first, reference = next(iter(backgrounds.items()))
@@ -97,6 +101,7 @@ def compile_report(artefact: Artefact, samples: Sequence[Sample]) -> Report:
             for mass in MASSES
         },
         checks=[check(name, scored, point) for name, scored in backgrounds.items() for point in points],
+        explanations=explain(scorer, samples),
     )
 
 

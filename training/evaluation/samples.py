@@ -26,6 +26,8 @@ class Scored:
     """The scored events of one class."""
 
     sha256: str  # of the features, see `digest`
+    features: NDArray[np.float32]  # (n, 14)
+    rows: NDArray[np.int64]  # (n,), places in the file
     scores: Floats  # (n,)
     quantities: dict[str, Floats]  # those of AXIS_LABELS, each (n,)
     prior: Floats | None = None  # (n,), scores of the model's stated prior alone; None without one
@@ -82,7 +84,8 @@ def load_samples(
             part = events[mask]
             if len(part) == 1:
                 raise EventsError(f"{path} has 1 {name} event, expected none or at least 2: add events, or drop it")
-            classes[name] = _scored(scorer.artefact, part.features, scores[mask]) if len(part) else None
+            rows = np.flatnonzero(mask)
+            classes[name] = _scored(scorer.artefact, part.features, rows, scores[mask]) if len(part) else None
         if None in classes.values() and not (samples and alone):
             first = "the first file, whose background the others are judged against: name a file with both first"
             every = "each file: say with --label or --labels where the labels are"
@@ -94,8 +97,8 @@ def load_samples(
     return samples
 
 
-def _scored(artefact: Artefact, features: NDArray[np.float32], scores: Floats) -> Scored:
-    return Scored(digest(features), scores, quantities(features), prior_scores(artefact, features))
+def _scored(artefact: Artefact, features: NDArray[np.float32], rows: NDArray[np.int64], scores: Floats) -> Scored:
+    return Scored(digest(features), features, rows, scores, quantities(features), prior_scores(artefact, features))
 
 
 def by_class(samples: Sequence[Sample]) -> tuple[dict[str, Scored], dict[str, Scored]]:

@@ -37,9 +37,9 @@ def test_names_are_text_and_a_model_without_points_has_a_report(tmp_path: Path) 
     )
     scorer = Scorer(load_artefact(write_artefact(tmp_path / "model.onnx", model(described))))
     scored = load_samples(scorer, [tmp_path / f"{hostile}.h5", *files])
-    page = Page(render(scorer.artefact, compile_report(scorer.artefact, scored), {}))
+    page = Page(render(scorer.artefact, compile_report(scorer, scored), {}))
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "b>", "i"})
-    assert page.text.count("could not be drawn") == 6
+    assert page.text.count("could not be drawn") == 7
     shown = (hostile, "$\\frac{a_{$\ufffd", hidden, "<script>alert(1)</script>@", "<b>&amp;", "<i>", "no working point")
     assert [text for text in shown if text not in page.text] == []
 

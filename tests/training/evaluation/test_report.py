@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 
 from service.model.artefact import load_artefact, parse_artefact
+from service.model.explanation import Explainer
 from service.model.scorer import Scorer
 from tests.artefacts import metadata, model, write_artefact
 from tests.training import samples
@@ -96,7 +97,7 @@ def test_every_figure_is_on_the_page_and_beside_it(written: Written) -> None:
     """The page shows each PNG of the folder byte by byte, with a description, and each is a picture of something."""
     beside = {path.stem: path.read_bytes() for path in written.folder.glob("*.png")}
     assert set(written.page.images()) == set(beside.values())
-    expected = {"rejection", "improvement", "scores", "sculpting", "features_event"}
+    expected = {"rejection", "improvement", "scores", "sculpting", "features_event", "contributions"}
     assert set(beside) == expected | {"features_jet1", "features_jet2"} | {f"efficiency_{mass}" for mass in MASSES}
     assert all(attributes.get("alt") for tag, attributes in written.page.tags if tag == "img")
     for image in beside.values():
@@ -197,7 +198,7 @@ def test_a_report_is_the_same_every_time_and_complete_or_as_it_was(written: Writ
     Where one file of a report cannot be written, those of the last report stay as they were.
     """
     scored = load_samples(written.scorer, written.events)
-    report = compile_report(written.artefact, scored)
+    report = compile_report(written.scorer, scored)
     assert json.loads(json.dumps(asdict(report))) == written.report
     pngs = {path.name: path.read_bytes() for path in written.folder.glob("*.png")}
     assert render(written.artefact, report, pngs) == written.html
@@ -210,3 +211,41 @@ def test_a_report_is_the_same_every_time_and_complete_or_as_it_was(written: Writ
         write_report(tmp_path, written.artefact, report, scored)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "scores.png"]
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == "the last one"
+
+
+def test_the_report_explains_scores(written: Written) -> None:
+    """Mean sizes of contributions are those of the events of a class, and the most anomalous events add up."""
+    explanations = written.report["explanations"]
+    assert list(explanations["means"]) == [
+        *(f"{name} background" for name in ("first", "other", "check", "drifted", "calibration")),
+        *("first", "other", "odd"),
+    ]
+    explainer = Explainer(written.scorer)
+    expected = np.abs(explainer.explain(read_events(written.samples / "other.h5").signal.features).contributions)
+    of_other = explanations["means"]["other"]
+    assert of_other["events"] == 60
+    np.testing.assert_allclose(list(of_other["contributions"].values()), expected.mean(axis=0), rtol=1e-5)
+    assert list(of_other["contributions"]) == list(FEATURE_NAMES)
+    scores = written.scorer.score(FIRST.features)
+    found = explanations["most_anomalous"]
+    assert [one["row"] for one in found] == np.argsort(-scores, kind="stable")[:10].tolist()
+    for one in found:
+        assert one["is_signal"] == (FIRST.labels is not None and FIRST.labels[one["row"]] == SIGNAL)
+        assert one["anomaly_score"] == pytest.approx(scores[one["row"]])
+        total = sum(one["contributions"].values())
+        assert total == pytest.approx(one["anomaly_score"] - explanations["reference_score"], rel=1e-4)
+        assert f"{one['row']}" in written.page.text
+
+
+def test_a_model_that_cannot_be_explained_has_a_report(
+    written: Written, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The page says why the section is empty, and so does the log."""
+    described = written.artefact.metadata
+    points = [msgspec.structs.replace(one, threshold=-1.0) for one in described.working_points]
+    changed = model(msgspec.structs.replace(described, working_points=points))
+    scorer = Scorer(load_artefact(write_artefact(tmp_path / "model.onnx", changed)))
+    report = compile_report(scorer, load_samples(scorer, written.events[:1]))
+    assert report.explanations is None
+    assert "no golden event of ordinary background" in caplog.text
+    assert "cannot be explained" in Page(render(scorer.artefact, report, {})).text
