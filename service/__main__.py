@@ -13,7 +13,7 @@ import msgspec
 
 from service import __version__
 from service.settings import HELP_OPTIONS, PROGRAM, Settings, SettingsCommand, flag_of, shown, source_of
-from service.streams import OutputError, replace_streams
+from service.streams import OutputError, coloured, replace_streams
 
 DISTRIBUTION = "lhc-anomaly"
 
@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         return error.exit_code
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else program
-        click.echo(f"{command}: error: {error.format_message()}", err=True)
+        _print_error(error.format_message(), f"{command}: ")
         return error.exit_code
     except click.ClickException as error:
-        click.echo(f"error: {error.format_message()}", err=True)
+        _print_error(error.format_message())
         return error.exit_code
     except click.Abort:
         return 128 + signal.SIGINT
@@ -48,7 +48,7 @@ def alone(program: str = PROGRAM) -> int:
     try:
         return main(program=program)
     except OutputError as error:
-        click.echo(f"error: {error.strerror}", err=True)
+        _print_error(error.strerror)
         return 1
 
 
@@ -128,7 +128,8 @@ def print_settings(context: click.Context, as_json: bool, settings: Settings) ->
     rows = [("setting", "value", "from"), *((flag, shown(value), source) for flag, (value, source) in found.items())]
     flag_width, value_width, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     for flag, text, source in rows:
-        click.echo(f"{flag:<{flag_width}}  {text:<{value_width}}  {source}")
+        line = f"{flag:<{flag_width}}  {text:<{value_width}}  {source}"
+        click.echo(line if source == "default" else coloured(line, sys.stdout, bold=True))
 
 
 @commands.command(cls=SettingsCommand)
@@ -150,7 +151,7 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
-@click.argument("file", type=Path)
+@click.argument("file", type=click.Path(path_type=Path))
 def add(name: str, file: Path) -> None:
     """Create a key for NAME, append its digest to FILE and print the key this once."""
     from service.security.api_keys import KeysError, add_key
@@ -161,7 +162,7 @@ def add(name: str, file: Path) -> None:
 
 
 @keys.command("list")
-@click.argument("file", type=Path)
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_keys(file: Path, as_json: bool) -> None:
     """Print the name and the first digits of the digest of each key in FILE."""
@@ -178,7 +179,7 @@ def list_keys(file: Path, as_json: bool) -> None:
 
 @keys.command()
 @click.argument("name")
-@click.argument("file", type=Path)
+@click.argument("file", type=click.Path(path_type=Path))
 @click.argument("digest", default="")
 def remove(name: str, file: Path, digest: str) -> None:
     """Remove the keys of NAME from FILE, or those alone whose digest starts with DIGEST."""
@@ -186,6 +187,11 @@ def remove(name: str, file: Path, digest: str) -> None:
 
     with _explained(KeysError):
         click.echo(f"{file}: removed {remove_keys(name, file, digest)} of {name}")
+
+
+def _print_error(message: str | None, before: str = "") -> None:
+    label = coloured("error:", sys.stderr, fg="red", bold=True)
+    click.echo(f"{before}{label} {message}", err=True)
 
 
 def _print_json(value: object) -> None:

@@ -48,6 +48,7 @@ class ServedName(click.ParamType[str]):
 
 
 TEXT = click.STRING
+FILE = click.Path()
 SWITCH = click.BOOL
 DIGEST = Digest()
 ROOT_PATH = RootPath()
@@ -65,8 +66,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, TEXT, "Address or host name to listen on."] = "127.0.0.1"
     port: Annotated[int, PORT, "TCP port to listen on; 0 picks a free one."] = 8000
-    uds: Annotated[str | None, TEXT, "Path of a Unix domain socket to listen on, not on --host and --port."] = None
-    model: Annotated[str, TEXT, "Path of the exported model; by default the shipped one."] = "exported/autoencoder.onnx"
+    uds: Annotated[str | None, FILE, "Path of a Unix domain socket to listen on, not on --host and --port."] = None
+    model: Annotated[str, FILE, "Path of the exported model; by default the shipped one."] = "exported/autoencoder.onnx"
     workers: Annotated[int, WORKERS, "Number of worker processes; 0 starts one per usable core."] = 0
     ops_port: Annotated[int | None, PORT, "Port for /health, /metrics and /model, the latter two only there."] = None
     ops_host: Annotated[str | None, TEXT, "Address or host name of --ops-port; by default that of --host."] = None
@@ -79,11 +80,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     watch_s: Annotated[int, SECONDS, "Polling interval for changed files in seconds; 0 reloads at SIGHUP alone."] = 0
     reload_any_model: Annotated[bool, SWITCH, "Reload models with other features or missing working points."] = False
     api_keys: Annotated[
-        str | None, TEXT, "File of hashed API keys, then required on all routes but those of health."
+        str | None, FILE, "File of hashed API keys, then required on all routes but those of health."
     ] = None
-    tls_certificate: Annotated[str | None, TEXT, "PEM file of the certificate chain; enables HTTPS."] = None
-    tls_key: Annotated[str | None, TEXT, "PEM file of the certificate's private key."] = None
-    tls_client_ca: Annotated[str | None, TEXT, "PEM file of the CAs that client certificates must come from."] = None
+    tls_certificate: Annotated[str | None, FILE, "PEM file of the certificate chain; enables HTTPS."] = None
+    tls_key: Annotated[str | None, FILE, "PEM file of the certificate's private key."] = None
+    tls_client_ca: Annotated[str | None, FILE, "PEM file of the CAs that client certificates must come from."] = None
     max_body_bytes: Annotated[int, COUNT, "Maximum size of a request body in bytes; larger ones get 413."] = 64 * 2**20
     max_events: Annotated[int, COUNT, "Maximum number of events in a request; more get 413."] = 2**21
     max_header_bytes: Annotated[int, COUNT, "Maximum size of a request head in bytes; more gets 431."] = 16 * 2**10

@@ -3,7 +3,9 @@
 import io
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
+
+import click
 
 
 class OutputError(OSError):
@@ -44,3 +46,9 @@ def replace_streams() -> None:
         if errors:
             binary = io.BufferedWriter(_Stream(descriptor, discards=name == "stderr"))
             setattr(sys, name, io.TextIOWrapper(binary, encoding, errors, line_buffering=True))
+
+
+def coloured(text: str, stream: TextIO, **style: Any) -> str:
+    """Give a text the style of click.style where the stream is a terminal, and NO_COLOR is not set or empty."""
+    shown = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return click.style(text, **style) if shown else text

@@ -7,13 +7,15 @@ import argparse
 import difflib
 import importlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
-from service.streams import replace_streams
+from service.streams import coloured, replace_streams
+from training.completion import VARIABLE, complete
 from training.errors import Terminated, TrainingError, explained
 from training.interrupts import raise_if_stopped, stoppable
 
@@ -88,7 +90,7 @@ def run(module: str, command: Command, arguments: Sequence[str], program: str) -
         if not isinstance(error, ArtefactError):
             raise
         message = str(error)
-    print(f"error: {message}", file=sys.stderr)
+    print(coloured("error:", sys.stderr, fg="red", bold=True), message, file=sys.stderr)
     return 1
 
 
@@ -108,6 +110,9 @@ def lhc_anomaly() -> int:
     """Run the script `lhc-anomaly`: the commands of both halves."""
     from service import __main__ as service
 
+    if instruction := os.environ.get(VARIABLE):
+        purposes = {name: command.purpose for name, command in COMMANDS.items()}
+        return complete(instruction, purposes, service.commands.commands)
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command == "--version" or command in service.commands.commands:
         return service.alone("lhc-anomaly")
@@ -118,6 +123,7 @@ def lhc_anomaly() -> int:
         print(parser.format_help(), end="")
         for name, served in service.commands.commands.items():
             print(f"  {name:<11} {served.get_short_help_str(80)}")
+        print(f'\ncompletion in bash (or zsh_source, fish_source):\n  eval "$({VARIABLE}=bash_source lhc-anomaly)"')
         return 0
     if command not in COMMANDS:
         names = [*service.commands.commands, *COMMANDS]

@@ -100,3 +100,18 @@ assert [os.readlink(f"/proc/self/fd/{number}") for number in range(3)] == ["/dev
 subprocess.run(["sh", "-c", "echo word >&2"], check=True)
 """
     assert run("<&- >&- 2>&-", sys.executable, "-c", code).returncode == 0
+
+
+def test_colours_are_for_terminals_alone(subtests: pytest.Subtests) -> None:
+    """Errors of both halves are red on a terminal, unless NO_COLOR or TERM says otherwise, and plain elsewhere."""
+    plain, red = b"error: ", b"\x1b[31m\x1b[1merror:\x1b[0m "
+    for command in ([*SERVICE, "check", "absent.onnx"], [*SCRIPT, "export", "absent", "--out", "model.onnx"]):
+        for environment, expected in (({"NO_COLOR": ""}, red), ({"NO_COLOR": "1"}, plain), ({"TERM": "dumb"}, plain)):
+            with subtests.test(command=command[1:], environment=environment):
+                reading, writing = os.openpty()
+                shown = {**os.environ, "TERM": "xterm", **environment}
+                subprocess.run(command, stdout=subprocess.DEVNULL, stderr=writing, env=shown, check=False)
+                os.close(writing)
+                assert os.read(reading, 65536).startswith(expected)
+                os.close(reading)
+        assert run("", *command).stderr.startswith(plain)

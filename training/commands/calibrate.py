@@ -13,19 +13,7 @@ from training.commands.arguments import add_events_options, input_file, layout_o
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training calibrate") -> int:
     """Run `python -m training calibrate`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to calibrate")
-    parser.add_argument("events", type=input_file, metavar="BACKGROUND.h5", help="events; of labelled ones, label 0")
-    parser.add_argument(
-        "--model-version", type=model_version, required=True, help="version of the calibrated model, other than the old"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="NEW.onnx", help="artefact to write")
-    add_events_options(parser, "BACKGROUND.h5")
-    meaning = "working points of these names that select so much background, such as 1kHz (default: the model's own)"
-    parser.add_argument("--rate", nargs="+", default=[], metavar="RATE", help=meaning)
-    parser.add_argument("--input-rate", metavar="RATE", help="rate of background that comes in, such as 100kHz")
-    meaning = "keep one in N of the events above the threshold of a --rate (default 1: every one)"
-    parser.add_argument("--prescale", type=int, default=1, metavar="N", help=meaning)
+    parser = build_parser(program)
     args = parser.parse_args(argv)
     if bool(args.rate) != (args.input_rate is not None):
         parser.error("--rate and --input-rate belong together: give both, or neither")
@@ -55,3 +43,21 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
         path.write_bytes(calibrated.graph)
     print(f"{args.out}: {working_points_table(calibrated)}")
     return 0
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """Declare the arguments."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to calibrate")
+    parser.add_argument("events", type=input_file, metavar="BACKGROUND.h5", help="events; of labelled ones, label 0")
+    parser.add_argument(
+        "--model-version", type=model_version, required=True, help="version of the calibrated model, other than the old"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="NEW.onnx", help="artefact to write")
+    add_events_options(parser, "BACKGROUND.h5")
+    meaning = "working points of these names that select so much background, such as 1kHz (default: the model's own)"
+    parser.add_argument("--rate", nargs="+", default=[], metavar="RATE", help=meaning)
+    parser.add_argument("--input-rate", metavar="RATE", help="rate of background that comes in, such as 100kHz")
+    meaning = "keep one in N of the events above the threshold of a --rate (default 1: every one)"
+    parser.add_argument("--prescale", type=int, default=1, metavar="N", help=meaning)
+    return parser

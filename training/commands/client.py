@@ -26,20 +26,27 @@ DEFAULTS = Options()
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training client") -> int:
     """Run `python -m training client`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    score = commands.add_parser("score", help="score a file; repeat the command to go on after an interruption")
-    _add_arguments(score)
+    parser = build_parser(program)
     args = parser.parse_args(argv)
     if (args.events.suffix == ARRAY) != (args.out.suffix == ARRAY):
-        score.error(f"--out is {args.out}, expected {ARRAY} for events in {ARRAY}, and another ending for others")
+        args.parser.error(f"--out is {args.out}, expected {ARRAY} for events in {ARRAY}, and another ending for others")
     require_output(args.out, args.events, args.labels, args.fallback, args.api_key_file)
     try:
         with Client(*args.url, options=_options(args)) as client:
-            (_score_array if args.events.suffix == ARRAY else _score_events)(client, args, score)
+            (_score_array if args.events.suffix == ARRAY else _score_events)(client, args, args.parser)
     except (ClientError, ValueError) as error:
         raise TrainingError(str(error)) from error
     return 0
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """Declare the arguments."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    score = commands.add_parser("score", help="score a file; repeat the command to go on after an interruption")
+    score.set_defaults(parser=score)
+    _add_arguments(score)
+    return parser
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

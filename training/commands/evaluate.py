@@ -12,11 +12,7 @@ from training.commands.arguments import add_events_options, check_samples, input
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training evaluate") -> int:
     """Run `python -m training evaluate`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
-    parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to evaluate")
-    parser.add_argument("events", type=input_file, nargs="+", metavar="EVENTS.h5", help="labelled events")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures, metrics and card")
-    add_events_options(parser, "each EVENTS.h5", several=True)
+    parser = build_parser(program)
     args = parser.parse_args(argv)
 
     from training.evaluation.card import write_card
@@ -31,3 +27,13 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
     write_card(args.out, scorer.artefact, evaluations, samples)
     print("\n".join(map(summary, evaluations)))
     return 0
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """Declare the arguments."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to evaluate")
+    parser.add_argument("events", type=input_file, nargs="+", metavar="EVENTS.h5", help="labelled events")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures, metrics and card")
+    add_events_options(parser, "each EVENTS.h5", several=True)
+    return parser

@@ -21,20 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training export") -> int:
     """Run `python -m training export`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, metavar="RUN/", help="folder that `train` wrote")
-    parser.add_argument("--out", type=Path, required=True, metavar="MODEL.onnx", help="artefact to write")
-    parser.add_argument(
-        "--calibration",
-        type=input_file,
-        metavar="EVENTS.h5",
-        help="background for the working points (default: the part of the run's own events that was held out)",
-    )
-    add_events_options(parser, "EVENTS.h5")
-    parser.add_argument("--name", help="name of the model (default the run's)")
-    parser.add_argument(
-        "--model-version", type=model_version, default="1", help="version to show beside the name (default 1)"
-    )
+    parser = build_parser(program)
     args = parser.parse_args(argv)
 
     from training.files import atomic_write, require_output
@@ -50,6 +37,25 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
         path.write_bytes(artefact.graph)
     print(f"{args.out}: {working_points_table(artefact)}")
     return 0
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """Declare the arguments."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, metavar="RUN/", help="folder that `train` wrote")
+    parser.add_argument("--out", type=Path, required=True, metavar="MODEL.onnx", help="artefact to write")
+    parser.add_argument(
+        "--calibration",
+        type=input_file,
+        metavar="EVENTS.h5",
+        help="background for the working points (default: the part of the run's own events that was held out)",
+    )
+    add_events_options(parser, "EVENTS.h5")
+    parser.add_argument("--name", help="name of the model (default the run's)")
+    parser.add_argument(
+        "--model-version", type=model_version, default="1", help="version to show beside the name (default 1)"
+    )
+    return parser
 
 
 def _unsupervised(args: argparse.Namespace) -> "Artefact":

@@ -12,20 +12,7 @@ from training.commands.arguments import add_events_options, check_samples, input
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training report") -> int:
     """Run `python -m training report`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
-    parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to report on")
-    parser.add_argument(
-        "events",
-        type=input_file,
-        nargs="+",
-        metavar="EVENTS.h5",
-        help="events: both classes first, then also signal alone, judged against the first file's background, and "
-        "background alone, to check the working points",
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for report.html, report.json, figures"
-    )
-    add_events_options(parser, "each EVENTS.h5", several=True)
+    parser = build_parser(program)
     args = parser.parse_args(argv)
 
     from training.evaluation.model import open_scorer
@@ -42,3 +29,22 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training r
         print(f"{one.sample}: AUC {one.auc}, 1/eps_B at eps_S = 0.5: {one.rejection['0.5']}")
     print(f"{args.out / PAGE}: the report")
     return 0
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """Declare the arguments."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to report on")
+    parser.add_argument(
+        "events",
+        type=input_file,
+        nargs="+",
+        metavar="EVENTS.h5",
+        help="events: both classes first, then also signal alone, judged against the first file's background, and "
+        "background alone, to check the working points",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for report.html, report.json, figures"
+    )
+    add_events_options(parser, "each EVENTS.h5", several=True)
+    return parser

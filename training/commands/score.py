@@ -30,14 +30,20 @@ TEXT = (".csv", ".csv.gz")
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training score") -> int:
     """Run `python -m training score`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
-    _add_arguments(parser)
+    parser = build_parser(program)
     args = parser.parse_args(argv)
     to_folder = args.out.endswith("/")
     args.out = Path(args.out)
     if to_folder or (writer_of(args.out) is None and (args.out.is_dir() or not args.out.suffix)):
         return _score_many(parser, args)
     return _score_one(parser, args)
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """Declare the arguments."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    _add_arguments(parser)
+    return parser
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

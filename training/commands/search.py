@@ -18,8 +18,7 @@ TOYS = (200, 10_000, 1_000_000)  # least, default, most
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training search") -> int:
     """Run `python -m training search`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
-    _add_arguments(parser)
+    parser = build_parser(program)
     args = parser.parse_args(argv)
 
     from training.evaluation.model import open_scorer, threshold
@@ -48,6 +47,13 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
         f"{args.out / PAGE}: the search"
     )
     return 0
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """Declare the arguments."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    _add_arguments(parser)
+    return parser
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

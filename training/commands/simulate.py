@@ -27,22 +27,7 @@ RANGES = {"background": (0, MAX_EVENTS), "signal": (0, MAX_EVENTS), "seed": (0, 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training simulate") -> int:
     """Run `python -m training simulate`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
-    parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
-    parser.add_argument("--background", type=int, default=10_000, metavar="N", help="QCD events (default 10000)")
-    parser.add_argument("--signal", type=int, default=1_000, metavar="M", help="W' -> XY events (default 1000)")
-    parser.add_argument(
-        "--masses", type=float, nargs=3, metavar=("W", "X", "Y"), help="of W', X and Y in GeV (default 3500 500 100)"
-    )
-    parser.add_argument("--prongs", type=int, choices=(2, 3), help="of the decays of X and Y (default 2)")
-    parser.add_argument(
-        "--cocktail", action="store_true", help=f"random masses and prongs, others every {BLOCK_EVENTS} signal events"
-    )
-    parser.add_argument(
-        "--other-shower", action="store_true", help="background with the shower settings of black box 3: a drift"
-    )
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same events (default 1)")
-    add_engine_options(parser)
+    parser = build_parser(program)
     args = parser.parse_args(argv)
     engine = engine_of(args)
     for name, (least, most) in RANGES.items():
@@ -67,3 +52,24 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
     )
     simulate(parts, args.seed, engine, args.out)
     return 0
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """Declare the arguments."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
+    parser.add_argument("--background", type=int, default=10_000, metavar="N", help="QCD events (default 10000)")
+    parser.add_argument("--signal", type=int, default=1_000, metavar="M", help="W' -> XY events (default 1000)")
+    parser.add_argument(
+        "--masses", type=float, nargs=3, metavar=("W", "X", "Y"), help="of W', X and Y in GeV (default 3500 500 100)"
+    )
+    parser.add_argument("--prongs", type=int, choices=(2, 3), help="of the decays of X and Y (default 2)")
+    parser.add_argument(
+        "--cocktail", action="store_true", help=f"random masses and prongs, others every {BLOCK_EVENTS} signal events"
+    )
+    parser.add_argument(
+        "--other-shower", action="store_true", help="background with the shower settings of black box 3: a drift"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same events (default 1)")
+    add_engine_options(parser)
+    return parser

@@ -22,7 +22,7 @@ DEVICES = ("cpu", "cuda", "mps")
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training train") -> int:
     """Run `python -m training train`."""
-    parser = _parser(program)
+    parser = build_parser(program)
     args = parser.parse_args(argv)
     if (args.weak is None) != (args.reference is None):
         parser.error("--weak and --reference need each other: the window and what it is compared with")
@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     return 0
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """Declare the arguments."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument(
         "events",

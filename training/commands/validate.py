@@ -12,18 +12,7 @@ from training.commands.arguments import add_events_options, input_file, labels_o
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training validate") -> int:
     """Run `python -m training validate`."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
-    parser.add_argument("events", type=input_file, metavar="EVENTS.h5", help="simulated events")
-    parser.add_argument("--reference", type=input_file, metavar="REFERENCE.h5", help="labelled events to compare with")
-    parser.add_argument(
-        "--window",
-        type=input_file,
-        nargs="+",
-        metavar="PATH",
-        help="published events of the signal window, .npy files or folders of them, to compare with in a second figure",
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")
-    add_events_options(parser, "EVENTS.h5 and REFERENCE.h5", several=True)
+    parser = build_parser(program)
     args = parser.parse_args(argv)
 
     from training.evaluation.figures import draw, plot_features, plot_window
@@ -76,3 +65,20 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
         return 1  # the warning said why
     print("\n" + "\n".join(f"{args.out.parent / name}: histograms" for name in drawn))
     return 0
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """Declare the arguments."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    parser.add_argument("events", type=input_file, metavar="EVENTS.h5", help="simulated events")
+    parser.add_argument("--reference", type=input_file, metavar="REFERENCE.h5", help="labelled events to compare with")
+    parser.add_argument(
+        "--window",
+        type=input_file,
+        nargs="+",
+        metavar="PATH",
+        help="published events of the signal window, .npy files or folders of them, to compare with in a second figure",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")
+    add_events_options(parser, "EVENTS.h5 and REFERENCE.h5", several=True)
+    return parser

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from service.model.artefact import Artefact
 from service.model.scorer import Scorer
@@ -17,6 +16,7 @@ from training.events.events import SIGNAL, digest, read_events
 from training.events.kinematics import quantities
 from training.events.layout import DEFAULT_LAYOUT, Layout
 from training.files import sha256_of
+from training.progress import Progress
 
 Floats = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ def load_samples(
     when a file cannot be read or lacks a class that it must have, and for a class of one event, which has no spread.
     """
     samples: list[Sample] = []
-    for path, label_file in zip(tqdm(paths, unit=" files"), labels or [None] * len(paths), strict=True):
+    for path, label_file in zip(Progress(iterable=paths, unit=" files"), labels or [None] * len(paths), strict=True):
         events = read_events(path, layout, label_file)
         warn_of_mistakes(path, events.features, scorer.artefact.metadata.reference)
         scores = scorer.score(events.features).astype(float)

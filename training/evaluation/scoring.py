@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyarrow import ArrowException
-from tqdm import tqdm
 
 from service.model.artefact import OUTPUT_NAME
 from service.model.explanation import Explainer
@@ -21,6 +20,7 @@ from training.errors import EventsError
 from training.evaluation.mistakes import warn_of_mistakes
 from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, EventsFile
 from training.events.writers import Writer
+from training.progress import Progress
 
 TOP_ANOMALIES = 10
 MODEL = "model"  # attribute or column that names the model
@@ -126,7 +126,7 @@ def write_scored(
     kept = _kept_columns(file, out, made)
 
     def scored() -> Generator[Mapping[str, Any], None, None]:
-        with tqdm(total=len(file), unit=" events", unit_scale=True) if progress else nullcontext() as bar:
+        with Progress(total=len(file), unit=" events", unit_scale=True) if progress else nullcontext() as bar:
             for start in range(0, len(file), rows_per_chunk):
                 stop = min(start + rows_per_chunk, len(file))
                 features = file.read_features(start, stop)

@@ -4,13 +4,11 @@ import csv
 import math
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from training.detectors.config_file import write_config
 from training.detectors.presets import TrainingConfig
@@ -19,6 +17,7 @@ from training.errors import TrainingError
 from training.evaluation.figures import draw, plot_learning_curve
 from training.files import atomic_write, write_files
 from training.fitting.run import CHECKPOINT, Epoch, Exposure, Run, Source, resume_run, save_run, split, start_run
+from training.progress import Progress
 
 
 def check_device(device: str) -> None:
@@ -56,7 +55,7 @@ def train(
     training, held_out = _standardised(run, features, device)
     exposed, exposed_held_out = _standardised(run, exposure[1], device) if exposure else (None, None)
     steps = -(-len(training) // config.batch_size)
-    with tqdm(total=config.passes * steps, initial=len(run.curve) * steps, unit=" steps") as progress:
+    with Progress(total=config.passes * steps, initial=len(run.curve) * steps, unit=" steps") as progress:
         while not run.finished:
             epoch = Epoch(
                 len(run.curve) + 1, _fit(run, training, exposed, progress), _validate(run, held_out, exposed_held_out)
@@ -86,7 +85,7 @@ def _standardised(run: Run, features: NDArray[np.float32], device: str) -> tuple
     return everything[training_rows], everything[held_out_rows]
 
 
-def _fit(run: Run, training: Tensor, exposed: Tensor | None, progress: "tqdm[Any]") -> float:
+def _fit(run: Run, training: Tensor, exposed: Tensor | None, progress: Progress) -> float:
     """Make one pass over the training part (n, k), in a new order, and return the mean loss.
 
     Each step of an exposed training draws as many signal events, of (m, k), as it has background events.

@@ -11,7 +11,6 @@ import numpy as np
 import sklearn
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from service.model.artefact import MAX_BYTES, MAX_METADATA_BYTES
 from training.detectors.config_file import write_config
@@ -25,6 +24,7 @@ from training.files import atomic_write
 from training.fitting.weak import ensemble, fit_member, fold_edges
 from training.jobs.manifest import MANIFEST, claimed
 from training.jobs.part_files import read_part, write_part
+from training.progress import Progress
 
 KIND = "weak supervision"
 RANGE = "range.pt"
@@ -122,7 +122,7 @@ def train_weak(run: WeakRun, window: NDArray[np.float32], reference: NDArray[np.
     config = run.config
     with (
         claimed(folder, run.manifest),
-        tqdm(total=config.folds * config.members, unit=" members", smoothing=0.05) as progress,
+        Progress(total=config.folds * config.members, unit=" members", smoothing=0.05) as progress,
     ):
         write_config(config, folder)
         for fold in range(config.folds):

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from training.errors import PartsError
 from training.events.events import FEATURE_NAMES, LABEL
@@ -24,6 +23,7 @@ from training.jobs.engines.local import require_main_guard
 from training.jobs.manifest import claimed
 from training.jobs.part_files import read_part, write_part
 from training.jobs.pool import compute
+from training.progress import Progress
 
 
 class Part(Protocol):
@@ -71,7 +71,7 @@ def make_parts(
 def _make_missing(folder: Path, parts: Sequence[Part], engine: Engine, unit: str | None = None) -> None:
     missing = [part for part in parts if not (folder / part.name).exists()]
     total, left = (sum(part.events if unit is None else 1 for part in some) for some in (parts, missing))
-    with tqdm(total=total, initial=total - left, unit=f" {unit or 'events'}", smoothing=0.05) as progress:
+    with Progress(total=total, initial=total - left, unit=f" {unit or 'events'}", smoothing=0.05) as progress:
         try:
             with engine.start() as workers:
                 for events in compute(partial(_make_file, folder.absolute()), missing, workers):

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from training.errors import EventsError, PartsError, explained
 from training.files import atomic_write
 from training.jobs.engines.engine import Engine, Workers
@@ -19,6 +17,7 @@ from training.jobs.engines.local import require_main_guard
 from training.jobs.file_scoring import PARTS, RETRY_S, Outcome, Work, score_file, score_part
 from training.jobs.pool import compute
 from training.jobs.sidecars import FOLDER, Failure, Sidecar, failure_of, read_record, sidecar_of
+from training.progress import Progress
 
 MANIFEST = "_manifest.json"
 SCORED, FAILED = "scored", "failed"  # outcomes
@@ -87,7 +86,7 @@ class _Progress:
 
 @contextmanager
 def _progress(work: Work, files: int) -> Iterator[_Progress]:
-    with tqdm(unit=" events", unit_scale=True, smoothing=0.05) as bar:
+    with Progress(unit=" events", unit_scale=True, smoothing=0.05) as bar:
         yield _Progress(work, files, bar)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from service.model.scorer import Scorer
 from training.errors import EventsError
@@ -17,6 +16,7 @@ from training.events.events import BACKGROUND, ROWS_PER_CHUNK, EventsFile, open_
 from training.events.kinematics import quantities
 from training.events.layout import DEFAULT_LAYOUT, Layout
 from training.files import sha256_of
+from training.progress import Progress
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -62,7 +62,7 @@ def read_samples(
 
 def _scored(scorer: Scorer, threshold: float, file: EventsFile, name: str, sha256: str) -> Sample:
     masses, passed, signal, background = [], [], [], hashlib.sha256()
-    with tqdm(total=len(file), unit=" events", unit_scale=True, desc=name) as bar:
+    with Progress(total=len(file), unit=" events", unit_scale=True, desc=name) as bar:
         for start in range(0, len(file), ROWS_PER_CHUNK):
             stop = min(start + ROWS_PER_CHUNK, len(file))
             features, labels = file.read_features(start, stop), file.read_labels(start, stop)

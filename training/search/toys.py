@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from training.progress import Progress
 from training.search.fit import basis, deviance, fit
 from training.search.scan import scan, significance
 
@@ -40,7 +40,7 @@ def throw(expected: Floats, edges: Floats, parameters: int, toys: int, seed: int
     """Return so many toys, with a `progress` bar: Poisson spectra around the events expected in each bin (bins,)."""
     rng, widths, terms = np.random.default_rng(seed), np.diff(edges), basis(edges, parameters)
     statistics, deviances, every = [], [], np.ones(len(expected), bool)
-    with tqdm(total=toys, unit=" toys", disable=not progress) as bar:
+    with Progress(total=toys, unit=" toys", disable=not progress) as bar:
         for start in range(0, toys, PER_STEP):
             counts = rng.poisson(expected, (min(PER_STEP, toys - start), len(expected))).astype(float)
             statistics.append(scan(counts, edges, parameters).statistic)
