@@ -41,6 +41,12 @@ IN_FLIGHT = ("requests", "events", "bytes")
 MAX_NOTED = 1000
 """The largest number of noted requests before they are folded into the counters."""
 
+MAX_COUNTED_POINTS: Final = 32
+"""Of how many working points of a model accepted events are counted."""
+
+MAX_BINS: Final = 2**16
+"""How many bins the reference histograms of a model may have in all; memory of those that are not used is not taken."""
+
 MAX_ROUTES: Final = 48
 STATUSES: Final = range(100, 600)
 ROW: Final = np.dtype(
@@ -59,6 +65,13 @@ ROW: Final = np.dtype(
         ("inference_events", "i8", 1),
         ("inference_calls", "i8", 1),
         ("last_inference_ms", "i8", 1),
+        # Counters of the events of one model, begun anew by another one; a sample of them in the bins of its reference.
+        ("counted_model", "S128", 1),
+        ("model_events", "i8", 1),
+        ("accepted", "i8", MAX_COUNTED_POINTS),
+        ("sampled_events", "i8", 1),
+        ("sampled_score", "f8", 1),
+        ("bins", "i8", MAX_BINS),
         # Of the worker of this number, if there is one.
         ("pid", "i8", 1),
         ("worker_requests", "f8", 1),
@@ -141,12 +154,14 @@ class Metrics:
         where the shared row cannot be opened.
         """
         self._places = {route: number for number, route in enumerate((*routes, OTHER_ROUTE))}
-        self._rows = np.zeros(1, ROW) if shared is None else open_rows(shared.path)
-        self._row: Any = self._rows[0 if shared is None else shared.number]
-        self._row["worker_requests"] = self._row["in_flight"] = 0
-        self._row["reloaded"] = self._row["reloaded_at"] = np.nan
-        self._row["model"] = b""
-        self._row["pid"] = os.getpid()
+        self.rows = np.zeros(1, ROW) if shared is None else open_rows(shared.path)
+        """Those of all workers."""
+        self.row: Any = self.rows[0 if shared is None else shared.number]
+        """That of this worker."""
+        self.row["worker_requests"] = self.row["in_flight"] = 0
+        self.row["reloaded"] = self.row["reloaded_at"] = np.nan
+        self.row["model"] = b""
+        self.row["pid"] = os.getpid()
         self._shared = shared is not None
         self._noted: list[tuple[str, int, float]] = []
         self._noted_events: list[int] = []
@@ -156,16 +171,16 @@ class Metrics:
 
     def use_model(self, identity: str) -> None:
         """Set the model in use."""
-        self._row["model"] = identity.encode()
+        self.row["model"] = identity.encode()
 
     def note_load(self, file: str) -> None:
         """Note that a file of this kind was loaded now."""
         self.note_reload(file, successful=True)
-        self._row["reloaded_at"][FILES.index(file)] = time()
+        self.row["reloaded_at"][FILES.index(file)] = time()
 
     def note_reload(self, file: str, *, successful: bool) -> None:
         """Note whether a file of this kind was accepted when it was last checked."""
-        self._row["reloaded"][FILES.index(file)] = successful
+        self.row["reloaded"][FILES.index(file)] = successful
 
     def note_events(self, n_events: int) -> None:
         """Note the events of one scored request, until `fold` counts them."""
@@ -185,27 +200,27 @@ class Metrics:
 
     def note_waits(self, seconds: float) -> None:
         """Note for how long requests by the Open Inference Protocol have waited in all before they were seen."""
-        self._row["inference_ns"][WAITED] += int(seconds * 1e9)
+        self.row["inference_ns"][WAITED] += int(seconds * 1e9)
 
     def note_loop_lag(self, seconds: float) -> None:
         """Note by how much the event loop was late for a timer."""
         self._loop_lag_s = seconds
-        self._row["loop_lag_s"] += seconds
-        self._row["loop_lags"] += 1
+        self.row["loop_lag_s"] += seconds
+        self.row["loop_lags"] += 1
 
     def set_inflight(self, n_requests: int, n_events: int, n_bytes: int) -> None:
         """Set how much work is in flight."""
-        self._row["in_flight"][:] = n_requests, n_events, n_bytes
+        self.row["in_flight"][:] = n_requests, n_events, n_bytes
 
     def note_dropped_log_lines(self, n_lines: int) -> None:
         """Count lines of the log that were dropped."""
-        self._row["log_lines_dropped"] += n_lines
+        self.row["log_lines_dropped"] += n_lines
 
     def fold(self) -> None:
         """Add what was noted to the counters at once."""
         noted, self._noted = self._noted, []
         events, self._noted_events = self._noted_events, []
-        row = self._row
+        row = self.row
         row["worker_requests"] += len(noted)
         for (route, status), count in Counts((route, status) for route, status, _ in noted).items():
             row["requests"][self._places[route], STATUSES.index(status)] += count
@@ -222,7 +237,7 @@ class Metrics:
         noted, self._noted_inferences = self._noted_inferences, []
         if not noted:
             return
-        row, succeeded = self._row, [one for one in noted if one.succeeded]
+        row, succeeded = self.row, [one for one in noted if one.succeeded]
         row["inferences"] += len(succeeded), len(noted) - len(succeeded)
         row["inference_ns"] += (np.array([one.parts_s for one in noted]).sum(axis=0) * 1e9).astype(np.int64)
         row["inference_events"] += sum(one.n_events for one in succeeded)
@@ -235,7 +250,7 @@ class Metrics:
     def inferences(self) -> InferenceTotals:
         """Add up the requests by the Open Inference Protocol that all workers have counted."""
         self.fold()
-        rows = self._rows
+        rows = self.rows
         n_succeeded, n_failed = rows["inferences"].sum(axis=0).tolist()
         n_events, n_calls = int(rows["inference_events"].sum()), int(rows["inference_calls"].sum())
         parts_ns = rows["inference_ns"].sum(axis=0).tolist()
@@ -247,59 +262,59 @@ class Metrics:
         prometheus_client would take ten times as long, in which nothing is scored.
         """
         self.fold()
-        living = self._rows[self._rows["pid"][:, 0] != 0]
-        return "".join([*self._counters(), *self._gauges(living), *self._inference_metrics()]).encode()
+        return "".join([*self._counters(), *self._gauges(), *self._inference_metrics()]).encode()
 
     def _counters(self) -> Iterator[str]:
         """Add up what all workers have counted, those that have died too."""
-        rows, routes = self._rows, list(self._places)
+        rows, routes = self.rows, list(self._places)
         requests = rows["requests"].sum(axis=0)
         counts = {
             f'{{route="{routes[place]}",status="{STATUSES[status]}"}}': requests[place, status]
             for place, status in np.argwhere(requests)
         }
-        yield _family("anomaly_requests_total", "counter", "Requests by route and status.", counts)
+        yield family("anomaly_requests_total", "counter", "Requests by route and status.", counts)
         buckets, sums = rows["seconds"].sum(axis=0).cumsum(axis=1).tolist(), rows["seconds_sum"].sum(axis=0)
         durations: dict[str, float] = {}
         for route, counts_up_to, total in zip(routes, buckets, sums, strict=False):
-            durations |= _histogram(SECONDS_LABELS, counts_up_to, total, f'route="{route}"')
-        yield _family("anomaly_request_seconds", "histogram", "Duration of a request.", durations)
+            durations |= histogram(SECONDS_LABELS, counts_up_to, total, f'route="{route}"')
+        yield family("anomaly_request_seconds", "histogram", "Duration of a request.", durations)
         events = rows["events"].sum()
-        yield _family("anomaly_events_scored_total", "counter", "Events scored.", {"": events})
+        yield family("anomaly_events_scored_total", "counter", "Events scored.", {"": events})
         dropped = {"": rows["log_lines_dropped"].sum()}
-        yield _family("anomaly_log_lines_dropped_total", "counter", "Lines of the log that nothing read.", dropped)
+        yield family("anomaly_log_lines_dropped_total", "counter", "Lines of the log that nothing read.", dropped)
         lags = {"_sum": rows["loop_lag_s"].sum(), "_count": rows["loop_lags"].sum()}
-        yield _family("anomaly_loop_lag_seconds", "summary", "By how much the event loop was late for a timer.", lags)
-        batches = _histogram(EVENTS_LABELS, rows["batches"].sum(axis=0).cumsum().tolist(), events)
-        yield _family("anomaly_batch_events", "histogram", "Events in a request.", batches)
+        yield family("anomaly_loop_lag_seconds", "summary", "By how much the event loop was late for a timer.", lags)
+        batches = histogram(EVENTS_LABELS, rows["batches"].sum(axis=0).cumsum().tolist(), events)
+        yield family("anomaly_batch_events", "histogram", "Events in a request.", batches)
 
-    def _gauges(self, rows: Rows) -> Iterator[str]:
+    def _gauges(self) -> Iterator[str]:
         """Describe the workers that there are."""
-        names = [identity.decode().translate(ESCAPES) for identity in np.unique(rows["model"]) if identity]
+        rows, living = self.rows, self.rows["pid"][:, 0] != 0
+        names = [identity.decode().translate(ESCAPES) for identity in np.unique(rows["model"][living]) if identity]
         models = {f'{{model="{name}"}}': 1.0 for name in names}
-        yield _family("anomaly_model_info", "gauge", "1 for the model in use.", models)
+        yield family("anomaly_model_info", "gauge", "1 for the model in use.", models)
         # The minimum of all workers: a file is in use once all of them use it.
         for column, name, meaning in (
             ("reloaded", "anomaly_last_reload_successful", "1 if the file was accepted at the last check, else 0."),
             ("reloaded_at", "anomaly_last_reload_seconds", "Unix time at which the file in use was loaded."),
         ):
-            by_file = zip(FILES, rows[column].T, strict=True)
+            by_file = zip(FILES, rows[column][living].T, strict=True)
             files = {f'{{file="{file}"}}': np.nanmin(one) for file, one in by_file if not np.isnan(one).all()}
-            yield _family(name, "gauge", meaning, files)
-        for unit, value in zip(IN_FLIGHT, rows["in_flight"].sum(axis=0), strict=True):
-            yield _family(f"anomaly_inflight_{unit}", "gauge", f"{unit.capitalize()} in flight.", {"": value})
-        shared = self._shared
-        counts = {f'{{pid="{one["pid"][0]}"}}' if shared else "": one["worker_requests"][0] for one in rows}
-        yield _family("anomaly_worker_requests", "gauge", "Requests of one worker.", counts)
+            yield family(name, "gauge", meaning, files)
+        for unit, value in zip(IN_FLIGHT, rows["in_flight"][living].sum(axis=0), strict=True):
+            yield family(f"anomaly_inflight_{unit}", "gauge", f"{unit.capitalize()} in flight.", {"": value})
+        workers = zip(rows["pid"][living][:, 0], rows["worker_requests"][living][:, 0], strict=True)
+        counts = {f'{{pid="{pid}"}}' if self._shared else "": n_requests for pid, n_requests in workers}
+        yield family("anomaly_worker_requests", "gauge", "Requests of one worker.", counts)
 
     def _inference_metrics(self) -> Iterator[str]:
         """Report requests by the Open Inference Protocol under the names that Triton's dashboards query."""
-        name = self._served_name or bytes(self._row["model"][0]).decode().rpartition("@")[0]
+        name = self._served_name or bytes(self.row["model"][0]).decode().rpartition("@")[0]
         if not name:  # there is no model yet
             return
         totals, labels = self.inferences(), f'{{model="{name.translate(ESCAPES)}",version="1"}}'
         us = {part: ns / 1000 for part, ns in zip(PARTS, totals.parts_ns, strict=True)}
-        pending = self._rows["in_flight"].sum(axis=0)[IN_FLIGHT.index("requests")]
+        pending = self.rows["in_flight"].sum(axis=0)[IN_FLIGHT.index("requests")]
         for metric, kind, meaning, value in (
             ("request_success", "counter", "Requests with scores.", totals.n_succeeded),
             ("request_failure", "counter", "Requests with an error.", totals.n_failed),
@@ -312,16 +327,16 @@ class Metrics:
             ("compute_infer_duration_us", "counter", "Scoring, with waits for turns.", us["compute_infer"]),
             ("compute_output_duration_us", "counter", "Writing responses.", us["compute_output"]),
         ):
-            yield _family(f"nv_inference_{metric}", kind, meaning, {labels: value})
+            yield family(f"nv_inference_{metric}", kind, meaning, {labels: value})
 
 
-def _family(name: str, kind: str, meaning: str, samples: Mapping[str, float]) -> str:
+def family(name: str, kind: str, meaning: str, samples: Mapping[str, float]) -> str:
     """Write a metric, whose samples are by what follows the name."""
     lines = [f"{name}{labels} {float(value)!r}\n" for labels, value in samples.items()]
     return f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n{''.join(lines)}"
 
 
-def _histogram(bounds: Sequence[str], counts_up_to: Sequence[float], total: float, label: str = "") -> dict[str, float]:
+def histogram(bounds: Sequence[str], counts_up_to: Sequence[float], total: float, label: str = "") -> dict[str, float]:
     """Give the samples of a histogram."""
     more, alone = (f",{label}", f"{{{label}}}") if label else ("", "")
     buckets = {f'_bucket{{le="{bound}"{more}}}': n for bound, n in zip(bounds, counts_up_to, strict=True)}

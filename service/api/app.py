@@ -68,7 +68,7 @@ def create_app(
     infer = Infer(served, statistics, settings.max_body_bytes)
     keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
     root_path = settings.root_path or ""
-    metrics_text = MetricsText(metrics)
+    metrics_text = MetricsText(metrics, deployment.monitor)
     document, page = docs.Document(formats, root_path, settings.served_name), docs.page(root_path)
     dependencies = {
         "deployment": Provide(lambda: deployment, sync_to_thread=False),

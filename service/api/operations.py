@@ -10,6 +10,8 @@ from litestar.response.base import ASGIResponse
 from msgspec.structs import replace
 
 from service.api.native import SCORE, SCORE_BATCH, NativeApi
+from service.drift import exposition
+from service.drift.monitor import Monitor
 from service.errors import NotReadyError
 from service.inference.deployment import Deployment
 from service.metrics import CONTENT_TYPE, Metrics
@@ -43,19 +45,23 @@ class ModelDescription(msgspec.Struct, frozen=True):
     training: dict[str, Any]
     data_sha256: str
     code_version: str
+    reference_events: int | None
+    """How many background events the histograms in the file are of, with which scored events are compared."""
 
 
 class MetricsText:
     """The text of /metrics, written once for all requests that are read in one iteration of the event loop."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, monitor: Monitor) -> None:
         self._metrics = metrics
+        self._monitor = monitor
         self._text: bytes | None = None
 
     def read(self) -> bytes:
         """Give the text as it is now."""
         if self._text is None:
-            self._text = self._metrics.render()
+            report = self._monitor.report()
+            self._text = self._metrics.render() + (b"" if report is None else exposition.render(report).encode())
             get_running_loop().call_soon(self._forget)
         return self._text
 
@@ -100,6 +106,7 @@ async def model(deployment: NamedDependency[Deployment]) -> ModelDescription:
         training=metadata.training,
         data_sha256=metadata.data_sha256,
         code_version=metadata.code_version,
+        reference_events=None if metadata.reference is None else metadata.reference.events,
     )
 
 

@@ -13,8 +13,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.drift.observed import AnyScorer
 from service.errors import NonFiniteScoreError
-from service.model.scorer import CHUNK_EVENTS, Scorer
+from service.model.scorer import CHUNK_EVENTS
 
 Scores = NDArray[np.float32]
 
@@ -58,7 +59,7 @@ class MicroBatch:
     CAPACITY_EVENTS = 256
     RECENT_S = 0.1
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: AnyScorer) -> None:
         self._rows = np.zeros((self.CAPACITY_EVENTS, scorer.artefact.n_features), np.float32)
         self._bound = scorer.bind(self._rows)
         self._filled = self._stale = 0

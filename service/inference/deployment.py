@@ -7,6 +7,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.drift.monitor import Monitor
+from service.drift.observed import AnyScorer, Note, ObservedScorer
 from service.errors import (
     InvalidRequestError,
     NonFiniteScoreError,
@@ -31,7 +33,7 @@ SHOWN_CHARACTERS: Final = 60
 class BatchScores:
     """The scores of one large batch, which shares the worker fairly with single events and other batches."""
 
-    def __init__(self, scorer: Scorer, micro_batch: MicroBatch, scheduler: FairScheduler) -> None:
+    def __init__(self, scorer: AnyScorer, micro_batch: MicroBatch, scheduler: FairScheduler) -> None:
         self._scorer = scorer
         self._micro_batch = micro_batch
         self._scheduler = scheduler
@@ -67,7 +69,7 @@ class WholeBatch:
     """A large batch that has arrived in whole, whose pieces are read and scored in turns of the scheduler."""
 
     def __init__(
-        self, scorer: Scorer, scheduler: FairScheduler, blocks: Iterable[NDArray[np.float32]], receiver: Receiver
+        self, scorer: AnyScorer, scheduler: FairScheduler, blocks: Iterable[NDArray[np.float32]], receiver: Receiver
     ) -> None:
         self._scorer = scorer
         self._scheduler = scheduler
@@ -106,12 +108,13 @@ def joined(scores: list[Scores]) -> Scores:
 class Model:
     """A model in use. A request keeps the model that it began with, whatever is loaded meanwhile."""
 
-    def __init__(self, scorer: Scorer, max_events: int) -> None:
+    def __init__(self, scorer: Scorer, max_events: int, note: Note) -> None:
+        """Score with a scorer, and note what clients have scored."""
         self.artefact = scorer.artefact
         self.identity = scorer.artefact.identity
         self.max_events = max_events
-        self.micro_batch = MicroBatch(scorer)
-        self._scorer = scorer
+        self._unobserved, self._scorer, self._note = scorer, ObservedScorer(scorer, note), note
+        self.micro_batch = MicroBatch(self._scorer)
         self._scheduler = FairScheduler(self.micro_batch)
         self._working_points = {point.name: point for point in self.artefact.metadata.working_points}
 
@@ -149,7 +152,7 @@ class Model:
     def explainer(self) -> Explainer:
         """What explains this model's scores; raises InvalidRequestError where they cannot be explained."""
         try:
-            return Explainer(self._scorer)
+            return Explainer(self._unobserved)
         except ExplanationError as error:
             raise InvalidRequestError(f"no score can be explained: {error}") from error
 
@@ -167,9 +170,9 @@ class Model:
         explainer = self.explainer
         scores, contributions = np.empty(len(features), np.float32), np.empty(features.shape, np.float32)
         for place, event in enumerate(features):
-            batch = self.start_batch()
+            batch = BatchScores(self._unobserved, self.micro_batch, self._scheduler)
             await self.wait()
-            await batch.add([explainer.mixtures(event)], large=False, last=True)
+            await batch.add([explainer.mixtures(event)], large=False, last=False)  # a last one may be observed
             try:
                 of_mixtures = batch.join()
             except NonFiniteScoreError as error:
@@ -178,6 +181,7 @@ class Model:
                     f"{shown} cannot be explained: the model has no finite score for it, or for a mixture of it and "
                     "background; its features are beyond what the model was made for"
                 ) from error
+            self._note(event[None], of_mixtures[:1])
             scores[place], contributions[place] = of_mixtures[0], explainer.contributions(of_mixtures)
         return Explanation(scores, explainer.reference_score, contributions)
 
@@ -213,6 +217,7 @@ class Deployment:
         self.event_admission = Admission(settings.max_inflight_events, settings.max_inflight_bytes // 8)
         """The single events in flight, which have room that batches cannot take."""
         self.metrics = metrics
+        self.monitor = Monitor(metrics)
         self.status: Literal["starting", "ok", "draining"] = "starting"
         self.current: Model | None = None
         """The model in use; None before there is one."""
@@ -236,7 +241,7 @@ class Deployment:
 
     def use(self, scorer: Scorer) -> None:
         """Score the requests that begin from now on with this model."""
-        self.current = Model(scorer, self._max_events)
+        self.current = Model(scorer, self._max_events, self.monitor.use(scorer.artefact))
         self.metrics.use_model(scorer.artefact.identity)
 
     @property

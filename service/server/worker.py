@@ -174,6 +174,7 @@ class Server(uvicorn.Server):
         self._deployment.metrics.note_loop_lag(max(now_s - self._tick_due_s, 0.0))
         self._deployment.metrics.set_inflight(*self._deployment.inflight)
         self._deployment.metrics.fold()
+        self._deployment.monitor.tick()
         if StderrHandler.n_dropped > self._n_dropped:
             self._deployment.metrics.note_dropped_log_lines(StderrHandler.n_dropped - self._n_dropped)
             self._n_dropped = StderrHandler.n_dropped

@@ -130,7 +130,7 @@ def check_head() -> Check:
     from service.model.scorer import Scorer
     from tests.artefacts import model
 
-    in_use = Model(Scorer(parse_artefact(model().SerializeToString())), max_events=1)
+    in_use = Model(Scorer(parse_artefact(model().SerializeToString())), 1, lambda *_: None)
 
     def check(data: bytes) -> None:
         content_type, accept, query = [*data.split(b"\n"), b"", b""][:3]

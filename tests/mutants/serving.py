@@ -5,6 +5,8 @@ from tests.mutants.fault import Fault, Part
 ADMISSION = "tests/service/inference/test_admission.py"
 BATCHING = "tests/service/inference/test_batching.py"
 DEPLOYMENT = "tests/service/inference/test_deployment.py"
+DRIFT = "tests/service/drift"
+MONITOR = f"{DRIFT}/test_monitor.py"
 FAIRNESS = "tests/service/inference/test_fairness.py"
 HELD = "tests/service/server/test_held_connections.py"
 CONNECTIONS = "tests/service/server/test_connections.py"
@@ -99,15 +101,42 @@ SERVING = (
             Fault("batches wait for ever for others", " and not self._scheduler.goes_on:", ":", OTHER_WORK),
             Fault(
                 "a reload ends a drain",
-                "self.current = Model(scorer, self._max_events)",
-                'self._model, self.status = Model(scorer, self._max_events), "ok"',
+                "self.metrics.use_model(scorer.artefact.identity)",
+                'self.metrics.use_model(scorer.artefact.identity)\n        self.status = "ok"',
             ),
+            Fault("mixtures are observed", "BatchScores(self._unobserved,", "BatchScores(self._scorer,", MONITOR),
+            Fault("an explained event is not counted", "self._note(event[None], of_mixtures[:1])", "pass", MONITOR),
             Fault(
                 "batches leave single events no room",
                 "Admission(settings.max_inflight_events, settings.max_inflight_bytes // 8)",
                 "self.admission",
                 f"{DEPLOYMENT}::test_batches_leave_room_for_single_events",
             ),
+        ],
+    ),
+    Part(
+        "service/drift/counts.py",
+        f"{DRIFT}/test_counts.py",
+        [
+            Fault("the sample has rows of later events", "features[chosen]", "features[: len(chosen)]"),
+            Fault("a thinned sample is regular", "int(random() * (2 * self._stride - 1))", "self._stride - 1"),
+            Fault("the sample is never thinned", "self._n_sampled > SAMPLED_EVENTS", "False"),
+            Fault("scores that are not finite count", "if finite.all() else", "if True else"),
+            Fault(
+                "another model goes on with the counts",
+                'if row["counted_model"] != identity:',
+                'if not row["counted_model"]:',
+                MONITOR,
+            ),
+            Fault("old models are counted", "self._row = None", "pass", MONITOR),
+        ],
+    ),
+    Part(
+        "service/drift/comparison.py",
+        f"{DRIFT}/test_comparison.py",
+        [
+            Fault("chance is drift", "psi - self._chance(n_events)", "psi"),
+            Fault("a value on an edge is below it", 'side="right"', 'side="left"'),
         ],
     ),
     Part(

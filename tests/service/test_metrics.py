@@ -14,6 +14,7 @@ from litestar.testing import TestClient
 from benchmarks.load.formats import RAW
 from service.api.app import create_app
 from service.api.operations import MetricsText
+from service.drift.monitor import Monitor
 from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics, MetricsError, SharedRow, create_rows, open_rows
 from service.model.artefact import Artefact
 from service.server import startup, worker
@@ -184,7 +185,7 @@ def test_the_text_is_written_once_for_all_who_ask_at_once() -> None:
 
     async def ask() -> list[bytes]:
         metrics = Metrics([])
-        text = MetricsText(metrics)
+        text = MetricsText(metrics, Monitor(metrics))
         first = text.read()
         metrics.note_events(7)
         at_once = text.read()

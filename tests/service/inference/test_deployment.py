@@ -33,7 +33,7 @@ BEYOND = np.full((1, N_FEATURES), 3e38, np.float32)
 @pytest.fixture
 def model(artefact: Artefact) -> Model:
     """Put a model in use."""
-    return Model(Scorer(artefact), MAX_EVENTS)
+    return Model(Scorer(artefact), MAX_EVENTS, lambda *_: None)
 
 
 @pytest.mark.parametrize("n_events", [1, SMALL_BATCH_EVENTS, SMALL_BATCH_EVENTS + 1, CHUNK_EVENTS + 1, MAX_EVENTS])

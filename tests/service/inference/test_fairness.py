@@ -36,7 +36,8 @@ async def test_a_batch_waits_for_the_single_events_that_wait(micro_batch: MicroB
 @on_a_loop
 async def test_a_block_that_arrives_waits_for_the_single_events_that_wait(artefact: Artefact) -> None:
     """So does each large block of a batch that is read while it arrives, also where it is one short piece."""
-    model, block = Model(Scorer(artefact), 10**6), sample_events(FairScheduler.SHORT_PIECE_EVENTS)
+    model = Model(Scorer(artefact), 10**6, lambda *_: None)
+    block = sample_events(FairScheduler.SHORT_PIECE_EVENTS)
     batch = model.start_batch()
     for last in (False, False, True):
         score = model.micro_batch.score(sample_events(1))
@@ -69,7 +70,8 @@ async def test_single_events_without_end_get_half_of_the_time_and_a_batch_the_ot
 @on_a_loop
 async def test_batches_have_a_share_of_the_time_whatever_else_the_loop_does(artefact: Artefact) -> None:
     """Where an iteration takes long for other reasons, several pieces are scored in one, of one batch after another."""
-    model, block = Model(Scorer(artefact), 10**6), sample_events(20 * FairScheduler.SHORT_PIECE_EVENTS)
+    model = Model(Scorer(artefact), 10**6, lambda *_: None)
+    block = sample_events(20 * FairScheduler.SHORT_PIECE_EVENTS)
     batches, n_iterations = [model.start_batch() for _ in range(2)], 0
 
     async def work() -> None:
@@ -109,7 +111,8 @@ async def test_pieces_are_short_while_single_events_come(micro_batch: MicroBatch
 async def test_a_single_event_is_scored_after_one_piece_of_a_batch(artefact: Artefact) -> None:
     """Single events that come one after the other are each scored between two short pieces of a large batch."""
     scorer = ObservedScorer(artefact)
-    model, events = Model(scorer, 10**6), sample_events(10 * CHUNK_EVENTS)
+    model = Model(scorer, 10**6, lambda *_: None)
+    events = sample_events(10 * CHUNK_EVENTS)
     await model.micro_batch.score(events[:1])
     scorer.calls.clear()
     batch = asyncio.create_task(model.score(events))
