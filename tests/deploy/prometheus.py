@@ -24,11 +24,15 @@ class Prometheus:
 
     def ask(self, query: str) -> float | None:
         """Give the value of a query, None for an empty answer."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=TIMEOUT_S).json()
-        assert answer["status"] == "success", answer
-        values = [float(one["value"][1]) for one in answer["data"]["result"]]
+        values = self.ask_all(query)
         assert len(values) <= 1, values
         return values[0] if values else None
+
+    def ask_all(self, query: str) -> list[float]:
+        """Give the values of a query, one for each series."""
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=TIMEOUT_S).json()
+        assert answer["status"] == "success", answer
+        return [float(one["value"][1]) for one in answer["data"]["result"]]
 
 
 @contextmanager
@@ -38,9 +42,16 @@ def scraping(folder: Path, url: str, labels: Mapping[str, str]) -> Iterator[Prom
     job = {"job_name": "lhc-anomaly", "static_configs": [target]}
     configuration = folder / "prometheus.yml"
     configuration.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
+    with running(configuration, folder / "tsdb") as prometheus:
+        yield prometheus
+
+
+@contextmanager
+def running(configuration: Path, storage: Path) -> Iterator[Prometheus]:
+    """Run Prometheus with a configuration until the end of the block; at its start it has scraped its one target."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-    command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={storage}"]
     with starting([*command, f"--web.listen-address={address}"]):
         prometheus = Prometheus(f"http://{address}")
         wait_until(lambda: _ready(prometheus) and prometheus.ask("up") == 1)

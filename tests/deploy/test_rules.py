@@ -2,21 +2,23 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from service import SHIPPED_MODEL
+from tests.artefacts import sample_events
 from tests.deploy.manifests import ROOT, read
 from tests.deploy.prometheus import INSTALLED
 from tests.live import live_service
+from tests.service.drift.models import artefact
 
 CASES = Path(__file__).parent / "alerts_test.yml"
+DRIFT = CASES.with_name("drift_test.yml")
 
 
 def groups() -> list[dict[str, Any]]:
@@ -33,20 +35,22 @@ def queries() -> Iterator[str]:
             yield trigger["metadata"]["query"]
 
 
-def test_the_rules_are_those_of_the_example() -> None:
+def test_the_rules_have_one_source() -> None:
     """The first group is the same wherever the service runs."""
-    example = yaml.safe_load((ROOT / "docs" / "examples" / "monitoring" / "alerts.yml").read_text())
-    assert groups()[:1] == example["groups"]
+    assert groups()[:1] == yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yml").read_text())["groups"]
 
 
 @pytest.mark.process
-def test_queries_name_metrics_that_there_are() -> None:
-    """Every metric in a query is one of a live service, or one of Prometheus."""
-    with live_service(SHIPPED_MODEL) as service:
-        features = {"name": "features", "shape": [1, 14], "datatype": "FP32", "data": [1.0] * 14}
-        body = json.dumps({"inputs": [features]}).encode()
-        assert service.post("/v2/models/density/infer", body, "application/json").status_code == 200
-        families = set(re.findall(r"^# TYPE (\w+)", httpx.get(f"{service.base_url}/metrics").text, re.MULTILINE))
+def test_queries_name_metrics_that_there_are(tmp_path: Path) -> None:
+    """Every metric in a query is one of a live service whose model has a reference, or one of Prometheus."""
+    model = artefact()
+    (tmp_path / "model.onnx").write_bytes(model.graph)
+    with live_service(tmp_path / "model.onnx") as service:
+        one = sample_events(1)
+        features = {"name": "features", "shape": one.shape, "datatype": "FP32", "data": one.tolist()}
+        path, body = f"/v2/models/{model.metadata.model_name}/infer", json.dumps({"inputs": [features]}).encode()
+        assert service.post(path, body, "application/json").status_code == 200
+        families = set(re.findall(r"^# TYPE (\w+)", service.get("/metrics").text, re.MULTILINE))
     named = {name for query in queries() for name in re.findall(r"\b(?:anomaly|nv)_\w+", query)}
     assert len(named) >= 8
     assert {re.sub("_(bucket|sum|count)$", "", name) if name not in families else name for name in named} <= families
@@ -64,10 +68,11 @@ def test_every_alert_has_a_firing_and_a_silent_case() -> None:
 @pytest.mark.process
 @pytest.mark.skipif(not INSTALLED, reason="prometheus is not installed; on Debian: apt-get install prometheus")
 def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
-    """Promtool accepts the rules, and each alert fires where it must alone."""
+    """Promtool accepts the rules, and each alert fires where it must alone: drift within a minute, not in an hour."""
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": groups()}))
-    (tmp_path / CASES.name).write_text(CASES.read_text())
-    for command in (["check", "rules", "rules.yml"], ["test", "rules", CASES.name]):
+    for cases in (CASES, DRIFT):
+        shutil.copy(cases, tmp_path)
+    for command in (["check", "rules", "rules.yml"], ["test", "rules", CASES.name, DRIFT.name]):
         done = subprocess.run(
             ["promtool", *command], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
         )

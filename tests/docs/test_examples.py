@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import yaml
 
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
@@ -114,21 +113,12 @@ def test_the_check_script(run: Run, tmp_path: Path) -> None:
 
 
 def test_monitoring_names_metrics_that_there_are(url: str) -> None:
-    """Every metric in the alert rules and in the table exists in the response of /metrics."""
+    """Every metric in the table exists in the response of /metrics."""
     httpx.post(f"{url}/score/batch", content=bytes(56), headers={"Content-Type": "application/octet-stream"})
     families = set(re.findall(r"^# TYPE (\w+)", httpx.get(f"{url}/metrics").text, re.MULTILINE))
-    rules = yaml.safe_load((EXAMPLES / "monitoring" / "alerts.yml").read_text())["groups"][0]["rules"]
-    text = " ".join(rule["expr"] for rule in rules) + (EXAMPLES / "README.md").read_text()
-    named = {name.removesuffix("_bucket") for name in re.findall(r"\banomaly_\w+", text)}
-    assert len(rules) == 6
+    named = set(re.findall(r"`(anomaly_\w+)", (EXAMPLES / "README.md").read_text()))
+    assert len(named) >= 8
     assert named - families == set()
-
-
-def test_prometheus_loads_the_rules_beside_its_configuration() -> None:
-    """The configuration scrapes /metrics and names a file of rules that is there."""
-    configuration = yaml.safe_load((EXAMPLES / "monitoring" / "prometheus.yml").read_text())
-    assert [job["metrics_path"] for job in configuration["scrape_configs"]] == ["/metrics"]
-    assert all((EXAMPLES / "monitoring" / name).exists() for name in configuration["rule_files"])
 
 
 @pytest.mark.slow
