@@ -52,7 +52,7 @@ OFFLINE = (
         [
             Fault("negative masses are inside", "NOT_NEGATIVE = 2, (3, 4, 5, 6)", "NOT_NEGATIVE = 2, (4, 5, 6)"),
             Fault("a margin knows no tail", ".clamp(min=LEAST_MARGIN)", ".clamp(min=LEAST_MARGIN, max=LEAST_MARGIN)"),
-            Fault("an edge is inside the training", ".clamp(min=0.0), largest[0])", ".clamp(min=0.0), largest[-1])"),
+            Fault("an edge is inside the training", "return largest[0], excess", "return largest[-1], excess"),
             Fault("a margin's end scores as the least event", "((most - least) or 1.0)", "1e-3"),
             Fault("momenta overflow", "return features.clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)", "return features"),
         ],

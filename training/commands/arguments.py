@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from training.errors import EventsError, PoolError
+from training.events.features import DIJET, FeatureSet
 from training.events.layout import Layout, read_columns
 from training.files import require_folder
 from training.jobs.engines.engine import Engine
@@ -61,16 +62,18 @@ def add_events_options(parser: argparse.ArgumentParser, files: str, several: boo
     )
 
 
-def layout_of(args: argparse.Namespace) -> Layout:
-    """Return where events are, as the options of `add_events_options` say. Raises EventsError."""
-    if args.columns is None:
-        return Layout(args.key, args.label)
-    if "=" not in args.columns:
-        return Layout(args.key, args.label, read_columns(Path(args.columns)))
+def layout_of(args: argparse.Namespace, features: FeatureSet = DIJET) -> Layout:
+    """Return where these features are, as the options of `add_events_options` say. Raises EventsError."""
+    return Layout(args.key, args.label, {} if args.columns is None else _columns(args.columns), features)
+
+
+def _columns(text: str) -> dict[str, str]:
+    if "=" not in text:
+        return read_columns(Path(text))
     from training.events.columns import parse_columns  # here, because it brings NumPy
 
     try:
-        return Layout(args.key, args.label, parse_columns(args.columns))
+        return parse_columns(text)
     except ValueError as error:
         raise EventsError(f"--columns: {error}") from error
 

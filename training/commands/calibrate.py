@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
         parser.error(f"--prescale is {args.prescale}, expected a whole number from 1, with a --rate")
 
     from training.evaluation.mistakes import warn_of_mistakes
-    from training.evaluation.model import open_scorer
+    from training.evaluation.model import features_of, open_scorer
     from training.events.events import read_background
     from training.files import atomic_write, require_output
     from training.fitting.calibration import calibrate, check_table
@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
         parser.error(str(error))
     require_output(args.out, args.model, args.events, args.labels)
     scorer = open_scorer(args.model)
-    background = read_background(args.events, layout_of(args), args.labels)
-    warn_of_mistakes(args.events, background, scorer.artefact.metadata.reference)
+    layout = layout_of(args, features_of(scorer.artefact))
+    background = read_background(args.events, layout, args.labels)
+    warn_of_mistakes(args.events, background, layout.features, scorer.artefact.metadata.reference)
     scores = scorer.score(background)
     calibrated = calibrate(scorer.artefact, background, scores, args.model_version, rates)
     print(check_table(scorer.artefact, scores))

@@ -17,12 +17,12 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
 
     from training.evaluation.card import write_card
     from training.evaluation.evaluation import evaluate, summary
-    from training.evaluation.model import open_scorer
+    from training.evaluation.model import features_of, open_scorer
     from training.evaluation.samples import judged, load_samples
 
     labels = check_samples(parser, args)
     scorer = open_scorer(args.model)
-    samples = load_samples(scorer, args.events, layout_of(args), labels, alone=False)
+    samples = load_samples(scorer, args.events, layout_of(args, features_of(scorer.artefact)), labels, alone=False)
     evaluations = [evaluate(scorer.artefact, *one) for one in judged(samples)]
     write_card(args.out, scorer.artefact, evaluations, samples)
     print("\n".join(map(summary, evaluations)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.commands.arguments import add_events_options, input_file, layout_of, model_version
+from training.events.features import DIJET, FeatureSet
 from training.events.layout import Layout
 
 if TYPE_CHECKING:
@@ -69,7 +70,11 @@ def _unsupervised(args: argparse.Namespace) -> "Artefact":
     require_output(args.out, args.run / CHECKPOINT, *source.files, *source.labels, exposure)
     run.config = dataclasses.replace(run.config, name=run.config.name if args.name is None else args.name)
     check_config(run.config)
-    return export(run, read_held_out(run) if args.calibration is None else _calibration(args), args.model_version)
+    return export(
+        run,
+        read_held_out(run) if args.calibration is None else _calibration(args, source.layout.features),
+        args.model_version,
+    )
 
 
 def _weak(args: argparse.Namespace) -> "Artefact":
@@ -82,11 +87,11 @@ def _weak(args: argparse.Namespace) -> "Artefact":
     require_output(args.out, *args.run.iterdir(), run.window.path, run.reference.path)
     config = dataclasses.replace(run.config, name=run.config.name if args.name is None else args.name)
     check_options(config)
-    calibration = read_reference(run) if args.calibration is None else _calibration(args)
+    calibration = read_reference(run) if args.calibration is None else _calibration(args, DIJET)
     return export_weak(dataclasses.replace(run, config=config), args.run, calibration, args.model_version)
 
 
-def _calibration(args: argparse.Namespace) -> "NDArray[np.float32]":
+def _calibration(args: argparse.Namespace, features: FeatureSet) -> "NDArray[np.float32]":
     from training.events.events import read_background
 
-    return read_background(args.calibration, layout_of(args), args.labels)
+    return read_background(args.calibration, layout_of(args, features), args.labels)

@@ -15,14 +15,14 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training r
     parser = build_parser(program)
     args = parser.parse_args(argv)
 
-    from training.evaluation.model import open_scorer
+    from training.evaluation.model import features_of, open_scorer
     from training.evaluation.page import PAGE, write_report
     from training.evaluation.report import compile_report
     from training.evaluation.samples import load_samples
 
     labels = check_samples(parser, args)
     scorer = open_scorer(args.model)
-    samples = load_samples(scorer, args.events, layout_of(args), labels)
+    samples = load_samples(scorer, args.events, layout_of(args, features_of(scorer.artefact)), labels)
     report = compile_report(scorer, samples)
     write_report(args.out, scorer.artefact, report, samples)
     for one in report.evaluations:

@@ -7,7 +7,6 @@ python -m training score 'data/*.h5' --out scored/
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from service import SHIPPED_MODEL
@@ -87,7 +86,7 @@ def _check_model_column(parser: argparse.ArgumentParser, args: argparse.Namespac
 def _score_one(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Score a file in this process, and print the statistics of its scores."""
     from service.model.explanation import Explainer
-    from training.evaluation.model import open_scorer, threshold
+    from training.evaluation.model import features_of, open_scorer, threshold
     from training.evaluation.scoring import score_file
     from training.events.events import open_events
 
@@ -105,7 +104,7 @@ def _score_one(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
     scorer = open_scorer(args.model)
     point = None if args.working_point is None else threshold(scorer.artefact, args.working_point)
     explainer = Explainer(scorer) if args.explain else None
-    with open_events(events, layout_of(args), args.labels) as file:
+    with open_events(events, layout_of(args, features_of(scorer.artefact)), args.labels) as file:
         statistics = score_file(scorer, file, args.out, write, args.model_column, point, explainer)
     print(f"{args.out}: scored by {scorer.artefact.identity}\n{statistics}")
     if explainer is not None:
@@ -115,7 +114,7 @@ def _score_one(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
 
 def _score_many(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Score files into a folder, or only check what is there; a manifest is of all files, and so not of a shard."""
-    from training.evaluation.model import open_scorer, threshold
+    from training.evaluation.model import features_of, open_scorer, threshold
     from training.jobs.file_scoring import Work
     from training.jobs.scored_folder import score_files, write_manifest
 
@@ -132,7 +131,7 @@ def _score_many(parser: argparse.ArgumentParser, args: argparse.Namespace) -> in
     args.out.mkdir(parents=True, exist_ok=True)
     require_outputs(files, args.out, ending, args.model)
     artefact = open_scorer(args.model).artefact
-    layout = layout_of(args)
+    layout = layout_of(args, features_of(artefact))
     options = {"working_point": args.working_point, "model_column": args.model_column}
     point = (None, None) if args.working_point is None else threshold(artefact, args.working_point)
     work = Work(args.out.absolute(), ending, args.model.absolute(), artefact.sha256, layout, **options, base=Path.cwd())
@@ -144,7 +143,7 @@ def _score_many(parser: argparse.ArgumentParser, args: argparse.Namespace) -> in
             "model": artefact.identity,
             "model_version": artefact.metadata.model_version,
             "model_sha256": artefact.sha256,
-            **asdict(layout),
+            **{name: getattr(layout, name) for name in ("key", "label", "columns")},
             **options,
             "threshold": point[1],
         }

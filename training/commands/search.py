@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
     parser = build_parser(program)
     args = parser.parse_args(argv)
 
-    from training.evaluation.model import open_scorer, threshold
+    from training.evaluation.model import open_scorer, require_jets, threshold
     from training.search.page import PAGE, shown_p, shown_z, write_search
     from training.search.samples import read_samples
     from training.search.search import search
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
     require_folder(args.out)
     bins = edges(*args.range)
     scorer = open_scorer(args.model)
+    require_jets(scorer.artefact)
     name, value = threshold(scorer.artefact, args.working_point)
     samples = read_samples(scorer, value, args.events, layout_of(args), labels)
     signals = read_samples(scorer, value, args.signal, layout_of(args))

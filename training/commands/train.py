@@ -13,9 +13,10 @@ from typing import Any, get_args
 
 from training.commands.arguments import add_events_options, input_file, input_pattern, labels_of, layout_of
 from training.commands.train_weak import add_weak_options, given, refuse_others, train_weak
-from training.detectors.presets import PRESETS, TrainingConfig, check_config
+from training.detectors.presets import PRESETS, TrainingConfig, check_config, check_features
 from training.detectors.weak_config import WeakConfig
 from training.errors import TrainingError
+from training.events.features import DIJET, FeatureSet, read_features
 
 DEVICES = ("cpu", "cuda", "mps")
 
@@ -46,7 +47,9 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     preset = load_run(args.out).config if begun and args.preset is None else PRESETS[args.preset or "classic"]
     try:
         config = dataclasses.replace(preset, **given(args, TrainingConfig))
+        features = _features(args, begun)
         check_config(config)
+        check_features(config, features)
         check_device(args.device)
     except TrainingError as error:
         parser.error(str(error))
@@ -58,15 +61,24 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     torch.set_num_threads(1)  # the layers are too small to share: a second thread only waits for the first
     files = named_files(args.events)
     labels = labels_of(parser, args.labels, len(files))
-    source, features = read_source(files, layout_of(args), labels)
+    source, background = read_source(files, layout_of(args, features), labels)
     print(source)
-    warn_of_mistakes(files[0], features)
-    exposure = read_exposure(args.exposure) if args.exposure else None
+    warn_of_mistakes(files[0], background, features)
+    exposure = read_exposure(args.exposure, features) if args.exposure else None
     with exclusive(args.out):
-        run = train(source, features, config, args.out, args.device, exposure)
+        run = train(source, background, config, args.out, args.device, exposure)
     best = run.best_epoch
     print(f"{args.out}: best epoch {best.epoch} of {len(run.curve)}, validation loss {best.validation_loss:.5f}")
     return 0
+
+
+def _features(args: argparse.Namespace, begun: bool) -> FeatureSet:
+    """Return the features of the command, or of the run that it goes on with."""
+    from training.fitting.run import load_run
+
+    if args.features is not None:
+        return read_features(args.features)
+    return load_run(args.out).source.layout.features if begun else DIJET
 
 
 def build_parser(program: str) -> argparse.ArgumentParser:
@@ -81,6 +93,12 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
     add_events_options(parser, "EVENTS.h5", several=True)
+    parser.add_argument(
+        "--features",
+        type=input_file,
+        metavar="FILE.toml",
+        help="features and units to train on, in its table [features] (default: the 14 of two jets, or RUN/'s own)",
+    )
     parser.add_argument(
         "--exposure", type=input_file, metavar="COCKTAIL.h5", help="simulated signals (label 1) for a classifier"
     )

@@ -12,7 +12,7 @@ from training.detectors.weak_config import WeakConfig
 from training.errors import TrainingError
 
 SHARED = {option.name for option in fields(TrainingConfig)} & {option.name for option in fields(WeakConfig)}
-OTHERS = ("events", "label", "labels", "exposure", "preset")
+OTHERS = ("events", "label", "labels", "features", "exposure", "preset")
 """Arguments of `train` that make no sense here: labels play no part."""
 
 

@@ -1,4 +1,4 @@
-"""What a detector sees of the 14 raw features.
+"""What a detector sees of the raw features, which are the 14 of two jets for all maps but one.
 
 Columns are picked, added, scaled and shifted by matrix products, which are faster in ONNX Runtime than slices, means
 over a few columns and a constant for each column or row.
@@ -26,12 +26,16 @@ class FeatureMap(nn.Module):
 
 
 class RawFeatures(FeatureMap):
-    """The 14 features, unchanged."""
+    """The features, unchanged: those of two jets, or any others."""
 
     names = FEATURE_NAMES
 
+    def __init__(self, names: tuple[str, ...] = FEATURE_NAMES) -> None:
+        super().__init__()
+        self.names = names
+
     def forward(self, features: Tensor, origin: Tensor | float = 0.0) -> Tensor:
-        """Return features (batch, 14) less origin (14,)."""
+        """Return features (batch, n) less origin (n,)."""
         return features - origin
 
 

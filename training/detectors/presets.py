@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from service.model.artefact import MAX_NAME_CHARACTERS, MODEL_NAME
 from training.errors import TrainingError
+from training.events.features import FeatureSet
 from training.model_class import ModelClass
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ class TrainingConfig:
 
     name: str = option("classic", "name of the model")
     feature_map: Literal["raw", "substructure", "jets", "ratios"] = option(
-        "raw", "what the model sees of the 14 features"
+        "raw", "what the model sees of the features; other features than those of two jets are seen raw"
     )
     architecture: Literal["autoencoder", "variational", "density", "classifier", "quantum"] = option(
         "autoencoder", "kind of model"
@@ -87,6 +88,18 @@ def check_config(config: TrainingConfig) -> None:
             f"feature_map is {config.feature_map!r}, expected {QUANTUM_FEATURE_MAP!r} for architecture 'quantum': "
             f"each of its {QUBITS} quantities has a qubit"
         )
+
+
+def check_features(config: TrainingConfig, features: FeatureSet) -> None:
+    """Raise TrainingError for a configuration that needs the features of two jets, where there are others."""
+    if features.of_jets:
+        return
+    for name, expected, reason in (
+        ("feature_map", "raw", "every other map is of the features of two jets in GeV"),
+        ("simplicity", 0, "it prefers small tau21 and tau32 of two jets"),
+    ):
+        if (value := getattr(config, name)) != expected:
+            raise TrainingError(f"{name} is {value!r}, expected {expected!r} for features from a file: {reason}")
 
 
 def check_options(config: Any) -> None:

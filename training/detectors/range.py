@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from training.detectors.feature_maps import MAX_MOMENTUM_GEV, Jets
+from training.detectors.feature_maps import MAX_MOMENTUM_GEV, FeatureMap, Jets
+from training.events.features import FeatureSet
 
 # Each jet's quantities as combinations of the logarithms of pT^2, m, tau1, tau2 and tau3: the features themselves, and
 # what every feature map makes of them.
@@ -31,6 +32,7 @@ TAIL_EVENTS = 100
 # Rounding in float32 moves a logarithm of momenta by less than 1e-5 of this.
 LEAST_MARGIN = 0.1
 SIGN_MARGIN_GEV = 0.1
+LEAST_DEVIATIONS = 0.1
 
 
 # Columns of a jet: its 7 features, and the logarithms that `Jets.logarithms` gives.
@@ -76,29 +78,87 @@ class Range(nn.Module):
         Beyond the largest of n values, background is expected in one event of n, and in fewer as the tail falls: taken
         as exponential, with the mean excess of the last TAIL_EVENTS (peaks over threshold; Balkema and de Haan, 1974).
         """
-        seen = torch.cat([self._bounded(features), self.jets.logarithms(features)], dim=1)
-        tail = min(TAIL_EVENTS, len(seen) // 20)
-        largest = (seen @ self.quantities).topk(tail + 1, dim=0).values.cpu().double()  # (tail + 1, edges)
-        excess = (largest - largest[-1]).mean(dim=0)
-        margins = (excess * -math.log(len(seen) * PROBABILITY_BEYOND)).clamp(min=LEAST_MARGIN)
+        seen = torch.cat([bounded(features), self.jets.logarithms(features)], dim=1)
+        largest, excess = _tails(seen @ self.quantities)
+        margins = excess.clamp(min=LEAST_MARGIN)
         signs = self.signs.cpu()
         margins[signs] = SIGN_MARGIN_GEV
-        edges = torch.where(signs, largest[0].clamp(min=0.0), largest[0])
-        least, most = scores.min().item(), scores.max().item()
-        slopes = ((most - least) or 1.0) / (margins / 2)
+        edges = torch.where(signs, largest.clamp(min=0.0), largest)
+        slopes, offsets = _lines(edges, margins, scores)
         weights = (self.quantities.cpu() * slopes).float()
         self.of_features.copy_(weights[: 2 * FEATURES])
         self.of_logarithms.copy_(weights[2 * FEATURES :])
-        self.floor.fill_(most)
-        self.offsets.copy_(least - (edges + margins / 2) * slopes)
+        self.offsets.copy_(offsets)
+        self.floor.fill_(scores.max())
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the score of the edge that features (batch, 14) are farthest beyond, or nearest to: (batch,)."""
-        linear = torch.addmm(self.offsets, self._bounded(features), self.of_features)
+        linear = torch.addmm(self.offsets, bounded(features), self.of_features)
         return torch.addmm(linear, self.jets.logarithms(features), self.of_logarithms).amax(dim=1)
 
-    def _bounded(self, features: Tensor) -> Tensor:
-        return features.clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)
+
+class FeatureRange(nn.Module):
+    """The range of features of any meaning: the edges are the least and the largest value of each.
+
+    A margin is at least LEAST_DEVIATIONS of the feature's standard deviation.
+    """
+
+    of_features: Tensor  # (n, 2 n), what each edge's score takes of the features
+    offsets: Tensor  # (2 n,)
+    floor: Tensor  # the least score of an event beyond a margin
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("of_features", torch.zeros(width, 2 * width))
+        self.register_buffer("offsets", torch.zeros(2 * width))
+        self.register_buffer("floor", torch.zeros(()))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the edges are known; until then the score is 0 for all events."""
+        return bool(self.of_features.any())
+
+    def fit(self, features: Tensor, scores: Tensor) -> None:
+        """Set the edges to those of features (m, n), as `Range.fit` does."""
+        seen = bounded(features)
+        largest, excess = _tails(torch.cat([seen, -seen], dim=1))
+        deviations = seen.double().std(dim=0, correction=0).cpu()
+        margins = torch.maximum(excess, LEAST_DEVIATIONS * torch.where(deviations > 0, deviations, 1.0).repeat(2))
+        slopes, offsets = _lines(largest, margins, scores)
+        self.of_features.copy_(torch.cat([slopes[: len(deviations)].diag(), -slopes[len(deviations) :].diag()], dim=1))
+        self.offsets.copy_(offsets)
+        self.floor.fill_(scores.max())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the score of the edge that features (batch, n) are farthest beyond, or nearest to: (batch,)."""
+        return torch.addmm(self.offsets, bounded(features), self.of_features).amax(dim=1)
+
+
+def range_of(features: FeatureSet, feature_map: FeatureMap) -> Range | FeatureRange:
+    """Return the range of events with these features, not yet fitted."""
+    if features.of_jets:
+        return Range(feature_map if isinstance(feature_map, Jets) else Jets())
+    return FeatureRange(len(features.names))
+
+
+def bounded(features: Tensor) -> Tensor:
+    """Return features whose square is finite."""
+    return features.clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)
+
+
+def _tails(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest of values (n, edges) and the margin that its tail needs, (edges,) in float64."""
+    tail = min(TAIL_EVENTS, len(values) // 20)
+    largest = values.topk(tail + 1, dim=0).values.cpu().double()  # (tail + 1, edges)
+    excess = (largest - largest[-1]).mean(dim=0)
+    return largest[0], excess * -math.log(len(values) * PROBABILITY_BEYOND)
+
+
+def _lines(edges: Tensor, margins: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return slopes and offsets of the scores beyond edges with margins, (edges,), of events of scores (n,)."""
+    least, most = scores.min().item(), scores.max().item()
+    slopes = ((most - least) or 1.0) / (margins / 2)
+    return slopes, least - (edges + margins / 2) * slopes
 
 
 def _edges() -> Iterator[tuple[Tensor, bool]]:

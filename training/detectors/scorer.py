@@ -1,7 +1,7 @@
 """The whole detector as one torch module, which is what is exported: every constant travels inside it.
 
-    features (batch, 14) -> FeatureMap -> Scaler -> network -+
-                        -> Range ----------------------------+-> the larger: anomaly score (batch,)
+    features (batch, n) -> FeatureMap -> Scaler -> network -+
+                       -> Range ----------------------------+-> the larger: anomaly score (batch,)
 
 Scores are written for ONNX Runtime. For a single event an operator costs 0.3 us, more than its arithmetic: use few.
 """
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from training.detectors.autoencoders import Autoencoder, VariationalAutoencoder
 from training.detectors.classifier import Classifier
 from training.detectors.density import DensityAutoencoder
-from training.detectors.feature_maps import FEATURE_MAPS, Jets
+from training.detectors.feature_maps import FEATURE_MAPS, RawFeatures
 from training.detectors.presets import TrainingConfig
 from training.detectors.quantum import QuantumAutoencoder
-from training.detectors.range import Range
+from training.detectors.range import range_of
+from training.events.features import DIJET, FeatureSet
 
 # Larger deviations are clipped: their squares could overflow.
 MAX_DEVIATIONS = 1e4
@@ -61,20 +62,21 @@ class AnomalyScorer(nn.Module):
 
     network: Network
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, features: FeatureSet = DIJET) -> None:
         super().__init__()
-        self.feature_map = FEATURE_MAPS[config.feature_map]()
+        self.features = features
+        self.feature_map = FEATURE_MAPS[config.feature_map]() if features.of_jets else RawFeatures(features.names)
         self.scaler = Scaler(len(self.feature_map.names))
-        self.range = Range(self.feature_map if isinstance(self.feature_map, Jets) else Jets())
+        self.range = range_of(features, self.feature_map)
         self.network = ARCHITECTURES[config.architecture](self.feature_map.names, config)
 
     def standardise(self, features: Tensor) -> Tensor:
-        """Return the network's input for features (batch, 14): (batch, k)."""
+        """Return the network's input for features (batch, n): (batch, k)."""
         standardised: Tensor = self.scaler(self.feature_map(features, self.scaler.mean))
         return standardised
 
     def fit_range(self, features: Tensor) -> None:
-        """Set the range to that of features (n, 14), the training part, once the network is trained."""
+        """Set the range to that of features (n, features), the training part, once the network is trained."""
         with torch.no_grad():
             scores = torch.cat(
                 [self.network.score(self.standardise(part)) for part in torch.split(features, EVENTS_AT_ONCE)]
@@ -82,5 +84,5 @@ class AnomalyScorer(nn.Module):
             self.range.fit(features, scores)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the anomaly score of features (batch, 14), in GeV: (batch,), higher is more anomalous."""
+        """Return the anomaly score of features (batch, n): (batch,), higher is more anomalous."""
         return torch.maximum(self.network.score(self.standardise(features)), self.range(features))

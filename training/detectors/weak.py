@@ -15,7 +15,7 @@ from training.detectors.layers import softplus
 from training.detectors.range import Range
 from training.detectors.trees import BoostedTrees, Ensemble
 from training.detectors.weak_config import WeakConfig
-from training.events.events import FEATURE_NAMES
+from training.events.features import DIJET, FEATURE_NAMES
 from training.events.kinematics import TAU_FLOOR_GEV
 
 PX, MASS_1, MASS_2 = (FEATURE_NAMES.index(name) for name in ("pxj1", "mj1", "mj2"))
@@ -62,6 +62,8 @@ def fold_of(features: Tensor, folds: int) -> Tensor:
 
 class WeakScorer(nn.Module):
     """The whole detector, from raw features to anomaly score."""
+
+    features = DIJET
 
     def __init__(self, config: WeakConfig, ensemble: Ensemble) -> None:
         super().__init__()

@@ -20,7 +20,9 @@ from training.evaluation.evaluation import (
 )
 from training.evaluation.facts import caution, facts, selects
 from training.evaluation.figures import draw, plot_roc, plot_scores
+from training.evaluation.model import features_of
 from training.evaluation.samples import Sample, judged
+from training.events.features import FeatureSet
 from training.files import write_files
 
 PURPOSE = "Ranks dijet events by how unlike background they are, for selections at a fixed background efficiency."
@@ -72,7 +74,7 @@ Written by `python -m training evaluate` from the artefact and the samples below
 {before}
 ## Model
 {about}
-- Input: {len(metadata.feature_names)} raw features per event, {", ".join(metadata.feature_names)}, all in GeV.
+- Input: {len(metadata.feature_names)} raw features per event, {_features(features_of(artefact))}.
 - SHA-256 of the features of the training: `{metadata.data_sha256}`.
 
 ## Working points
@@ -91,6 +93,14 @@ A decision is score > threshold.
 ## Limits
 {LIMITS}
 """
+
+
+def _features(features: FeatureSet) -> str:
+    """Return names and units of features as text."""
+    if len(set(features.units)) == 1:
+        return f"{', '.join(features.names)}, all in {features.units[0]}"
+    named = zip(features.names, features.units, strict=True)
+    return ", ".join(f"{name} in {unit}" if unit else name for name, unit in named)
 
 
 def _section(evaluation: Evaluation) -> str:

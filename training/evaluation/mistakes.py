@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.model.reference import Histogram, Reference
 from training.evaluation.validation import PUBLISHED_MOMENTS
-from training.events.events import FEATURE_NAMES
+from training.events.features import DIJET, FEATURE_NAMES, FeatureSet
 
 LEAST_EVENTS = 20  # with fewer, a typical value says little
 LEAST_FRACTION = 0.01  # of the events, in another order than they should have
@@ -26,21 +26,26 @@ GROUPS = {
 _log = logging.getLogger(__name__)
 
 
-def warn_of_mistakes(path: Path | str, features: NDArray[Any], reference: Reference | None = None) -> None:
-    """Say in the log what is likely wrong with the features (n, 14) of a file."""
-    for mistake in mistakes(features, reference):
+def warn_of_mistakes(
+    path: Path | str, features: NDArray[Any], feature_set: FeatureSet = DIJET, reference: Reference | None = None
+) -> None:
+    """Say in the log what is likely wrong with the features of a file."""
+    for mistake in mistakes(features, feature_set, reference):
         _log.warning("%s: %s", path, mistake)
 
 
-def mistakes(features: NDArray[Any], reference: Reference | None = None) -> list[str]:
-    """Return what is likely wrong with features (n, 14), in a line each, compared with a model's reference.
+def mistakes(features: NDArray[Any], feature_set: FeatureSet = DIJET, reference: Reference | None = None) -> list[str]:
+    """Return what is likely wrong with features (n, features), in a line each, compared with a model's reference.
 
-    Without one, sizes are those of the published background.
+    Without one, sizes are those of the published background; of other features than those of two jets, nothing is
+    known then.
     """
     if len(features) < LEAST_EVENTS:
         return []
     wide = np.asarray(features, np.float64)
-    return [*_wrong_order(wide), *_wrong_size(wide, reference)]
+    if feature_set.of_jets:
+        return [*_wrong_order(wide), *_wrong_size(wide, reference)]
+    return [] if reference is None else list(_other_units(wide, feature_set, reference))
 
 
 def _wrong_order(features: NDArray[np.float64]) -> Iterator[str]:
@@ -77,6 +82,18 @@ def _wrong_size(features: NDArray[np.float64], reference: Reference | None) -> I
         if name.endswith("subjettiness") and ratio < 1:
             question = "are they divided by pT, or in another unit? Expected are sums of pT times distance, in GeV"
         yield f"{name} are about {_times(ratio)} than expected: {question}"
+
+
+def _other_units(features: NDArray[np.float64], feature_set: FeatureSet, reference: Reference) -> Iterator[str]:
+    """Compare the spread of each feature with that of the reference."""
+    for column, name, unit, expected in zip(
+        features.T, feature_set.names, feature_set.units, reference.features, strict=True
+    ):
+        found = np.subtract(*np.quantile(column, [0.75, 0.25]))
+        ratio = float(found / (_quantile(expected, 0.75) - _quantile(expected, 0.25)))
+        if ratio > 0 and not 1 / OTHER_UNIT < ratio < OTHER_UNIT:
+            shown = f"Expected is {unit}" if unit else "It has none"
+            yield f"{name} is about {_times(ratio)} than expected: is it in another unit? {shown}"
 
 
 def _times(ratio: float) -> str:

@@ -5,23 +5,29 @@ from pathlib import Path
 from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
 from training.errors import EventsError
-from training.events.events import FEATURE_NAMES
+from training.events.features import DIJET, FeatureSet
 
 
 def open_scorer(path: str | Path) -> Scorer:
     """Return what scores events with the artefact at `path`.
 
-    Raises ArtefactError when there is none that can be loaded, EventsError when it takes other features, or in another
-    order, than an events file has.
+    Raises ArtefactError when there is none that can be loaded.
     """
-    scorer = Scorer(load_artefact(path))
-    names = scorer.artefact.metadata.feature_names
-    if tuple(names) != FEATURE_NAMES:
+    return Scorer(load_artefact(path))
+
+
+def features_of(artefact: Artefact) -> FeatureSet:
+    """Return the features that a model takes."""
+    return FeatureSet(tuple(artefact.metadata.feature_names), tuple(artefact.metadata.feature_units))
+
+
+def require_jets(artefact: Artefact) -> None:
+    """Raise EventsError for a model of other features than those of two jets, which have no dijet mass."""
+    if not features_of(artefact).of_jets:
         raise EventsError(
-            f"{scorer.artefact.identity} takes the features {', '.join(names)}, and an events file has "
-            f"{', '.join(FEATURE_NAMES)}: use a model that was trained on them"
+            f"{artefact.identity} takes the features {', '.join(artefact.metadata.feature_names)}, expected those of "
+            f"two jets in GeV, {', '.join(DIJET.names)}: a search needs their dijet mass"
         )
-    return scorer
 
 
 def threshold(artefact: Artefact, working_point: str) -> tuple[str, float]:

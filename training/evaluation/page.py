@@ -14,9 +14,11 @@ from training.evaluation import figures
 from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, counted
 from training.evaluation.facts import caution, facts, selects
 from training.evaluation.metrics import ENOUGH_BACKGROUND
-from training.evaluation.report import MASSES, Report
+from training.evaluation.model import features_of
+from training.evaluation.report import Report
 from training.evaluation.samples import Sample, by_class, judged
 from training.evaluation.sculpting import RANDOM_SELECTIONS
+from training.evaluation.style import printable
 from training.events.kinematics import AXIS_LABELS, OF_EVENTS, OF_JETS
 from training.files import write_files
 
@@ -42,6 +44,7 @@ def render(artefact: Artefact, report: Report, pngs: Mapping[str, bytes]) -> str
         pngs,
         report=report,
         metadata=artefact.metadata,
+        of_jets=features_of(artefact).of_jets,
         facts=facts(artefact),
         caution=caution(artefact),
         counted=counted,
@@ -83,10 +86,19 @@ def _plots(artefact: Artefact, report: Report, samples: Sequence[Sample]) -> dic
         return lambda: figures.plot_efficiencies(edges, report.efficiencies[mass], nominal, AXIS_LABELS[mass])
 
     of_points = {
-        **{f"efficiency_{mass}.png": efficiency(mass) for mass in MASSES},
+        **{f"efficiency_{mass}.png": efficiency(mass) for mass in report.mass_edges_gev},
         "sculpting.png": lambda: figures.plot_sculpting(report.sculpting),
     }
     explanations = report.explanations
+    feature_set = features_of(artefact)
+    of_jets = {
+        f"features_jet{jet}.png": features({f"{name}j{jet}": AXIS_LABELS[f"{name}j{jet}"] for name in OF_JETS})
+        for jet in (1, 2)
+    }
+    units = {
+        name: f" [{unit}]" if unit else "" for name, unit in zip(feature_set.names, feature_set.units, strict=True)
+    }
+    labels = {name: printable(name) + printable(unit) for name, unit in units.items()}
     return {
         "rejection.png": lambda: figures.plot_roc(pairs, "rejection"),
         "improvement.png": lambda: figures.plot_roc(pairs, "improvement"),
@@ -96,10 +108,7 @@ def _plots(artefact: Artefact, report: Report, samples: Sequence[Sample]) -> dic
             {name: point.threshold for name, point in points.items()},
         ),
         **({"contributions.png": lambda: figures.plot_contributions(explanations)} if explanations else {}),
-        **(of_points if points else {}),
-        **{
-            f"features_jet{jet}.png": features({f"{name}j{jet}": AXIS_LABELS[f"{name}j{jet}"] for name in OF_JETS})
-            for jet in (1, 2)
-        },
-        "features_event.png": features(OF_EVENTS),
+        **(of_points if report.sculpting else {}),
+        **(of_jets if feature_set.of_jets else {}),
+        "features_event.png": features(OF_EVENTS if feature_set.of_jets else labels),
     }

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from service.model.artefact import Artefact
 from training.evaluation.facts import class_of
+from training.evaluation.model import features_of
 from training.events.kinematics import ln_tau_ratios
 from training.model_class import ModelClass
 
@@ -19,8 +20,10 @@ def prior_scores(artefact: Artefact, features: NDArray[np.floating]) -> Floats |
     """
     scaler = artefact.metadata.scaler
     constants = dict(zip(scaler.names, zip(scaler.mean, scaler.scale, strict=True), strict=True))
+    if class_of(artefact.metadata.training) is not ModelClass.STATED_PRIOR or not features_of(artefact).of_jets:
+        return None
     ratios = ln_tau_ratios(features)
-    if class_of(artefact.metadata.training) is not ModelClass.STATED_PRIOR or not ratios.keys() <= constants.keys():
+    if not ratios.keys() <= constants.keys():
         return None
     total = np.zeros(len(features))
     for name, values in ratios.items():

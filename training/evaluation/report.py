@@ -10,6 +10,7 @@ from service.model.scorer import Scorer
 from training.evaluation.evaluation import Evaluation, evaluate
 from training.evaluation.explanations import Explanations, explain
 from training.evaluation.metrics import Measured
+from training.evaluation.model import features_of
 from training.evaluation.samples import Sample, Scored, by_class, judged
 from training.evaluation.sculpting import (
     DIJET_MASS_EDGES_GEV,
@@ -37,7 +38,7 @@ class SampleFacts:
     sha256: str  # of the file
     background_events: int
     signal_events: int
-    events_without_second_jet: int
+    events_without_second_jet: int | None  # None for features that are not those of jets
     judged_against: str | None  # name of the sample with the background; None without signal
     trained_on: bool  # its background is what the model was trained on
 
@@ -79,7 +80,8 @@ def compile_report(scorer: Scorer, samples: Sequence[Sample]) -> Report:
     backgrounds, signals = by_class(samples)
     first, reference = next(iter(backgrounds.items()))
     shown = {f"{first} background": reference, **signals}
-    edges = {mass: common_edges([scored.quantities[mass] for scored in shown.values()], MASS_BINS) for mass in MASSES}
+    masses = [mass for mass in MASSES if features_of(artefact).of_jets]
+    edges = {mass: common_edges([scored.quantities[mass] for scored in shown.values()], MASS_BINS) for mass in masses}
     return Report(
         model=artefact.identity,
         sha256=artefact.sha256,
@@ -87,7 +89,9 @@ def compile_report(scorer: Scorer, samples: Sequence[Sample]) -> Report:
         evaluations=[evaluate(artefact, *one) for one in judged(samples)],
         dijet_mass_edges_gev=DIJET_MASS_EDGES_GEV.tolist(),
         sculpting={
-            point.name: sculpting(reference.quantities["mjj"], reference.scores > point.threshold) for point in points
+            point.name: sculpting(reference.quantities["mjj"], reference.scores > point.threshold)
+            for point in points
+            if masses
         },
         mass_edges_gev={mass: values.tolist() for mass, values in edges.items()},
         efficiencies={
@@ -98,7 +102,7 @@ def compile_report(scorer: Scorer, samples: Sequence[Sample]) -> Report:
                 }
                 for name, scored in shown.items()
             }
-            for mass in MASSES
+            for mass in masses
         },
         checks=[check(name, scored, point) for name, scored in backgrounds.items() for point in points],
         explanations=explain(scorer, samples),
@@ -133,7 +137,9 @@ def _facts(artefact: Artefact, sample: Sample, first: str) -> SampleFacts:
         sha256=sample.sha256,
         background_events=len(background) if background else 0,
         signal_events=len(signal) if signal else 0,
-        events_without_second_jet=sum(int(np.isnan(part.quantities["ptj2"]).sum()) for part in parts),
+        events_without_second_jet=sum(int(np.isnan(part.quantities["ptj2"]).sum()) for part in parts)
+        if features_of(artefact).of_jets
+        else None,
         judged_against=(sample.name if background else first) if signal else None,
         trained_on=background is not None and background.sha256 == artefact.metadata.data_sha256,
     )

@@ -11,6 +11,7 @@ from service.model.artefact import Artefact
 from service.model.scorer import Scorer
 from training.errors import EventsError
 from training.evaluation.mistakes import warn_of_mistakes
+from training.evaluation.model import features_of
 from training.evaluation.prior import prior_scores
 from training.events.events import SIGNAL, digest, read_events
 from training.events.kinematics import quantities
@@ -26,10 +27,10 @@ class Scored:
     """The scored events of one class."""
 
     sha256: str  # of the features, see `digest`
-    features: NDArray[np.float32]  # (n, 14)
+    features: NDArray[np.float32]  # (n, features)
     rows: NDArray[np.int64]  # (n,), places in the file
     scores: Floats  # (n,)
-    quantities: dict[str, Floats]  # those of AXIS_LABELS, each (n,)
+    quantities: dict[str, Floats]  # those of AXIS_LABELS, or features of other meaning, each (n,)
     prior: Floats | None = None  # (n,), scores of the model's stated prior alone; None without one
 
     def __len__(self) -> int:
@@ -76,7 +77,7 @@ def load_samples(
     samples: list[Sample] = []
     for path, label_file in zip(Progress(iterable=paths, unit=" files"), labels or [None] * len(paths), strict=True):
         events = read_events(path, layout, label_file)
-        warn_of_mistakes(path, events.features, scorer.artefact.metadata.reference)
+        warn_of_mistakes(path, events.features, layout.features, scorer.artefact.metadata.reference)
         scores = scorer.score(events.features).astype(float)
         is_signal = np.zeros(len(events), bool) if events.labels is None else events.labels == SIGNAL
         classes = {}
@@ -98,7 +99,12 @@ def load_samples(
 
 
 def _scored(artefact: Artefact, features: NDArray[np.float32], rows: NDArray[np.int64], scores: Floats) -> Scored:
-    return Scored(digest(features), features, rows, scores, quantities(features), prior_scores(artefact, features))
+    feature_set = features_of(artefact)
+    if feature_set.of_jets:
+        seen = quantities(features)
+    else:
+        seen = dict(zip(feature_set.names, features.T.astype(np.float64), strict=True))
+    return Scored(digest(features), features, rows, scores, seen, prior_scores(artefact, features))
 
 
 def by_class(samples: Sequence[Sample]) -> tuple[dict[str, Scored], dict[str, Scored]]:

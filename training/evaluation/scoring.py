@@ -18,13 +18,13 @@ from service.model.reference import Reference
 from service.model.scorer import Scorer
 from training.errors import EventsError
 from training.evaluation.mistakes import warn_of_mistakes
-from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, EventsFile
+from training.events.events import LABEL, ROWS_PER_CHUNK, EventsFile
 from training.events.writers import Writer
 from training.progress import Progress
 
 TOP_ANOMALIES = 10
 MODEL = "model"  # attribute or column that names the model
-CONTRIBUTIONS = [f"contribution_{name}" for name in FEATURE_NAMES]  # columns, in the order of the features
+CONTRIBUTION = "contribution_"  # before the name of a feature, in the name of a column
 REFERENCE_SCORE = "reference_score"  # attribute: contributions add up to the score less this
 ROWS_PER_EXPLAINED_CHUNK = 256  # a second of work
 WORKING_POINT, THRESHOLD, ACCEPTED = "working_point", "threshold", "accepted"  # attributes, and the column of 0 and 1
@@ -35,7 +35,7 @@ _STORED_AS = {"bool": "int8", "float16": "float32", "float128": "float64"}
 _log = logging.getLogger(__name__)
 
 Score = Callable[[int, NDArray[Any]], NDArray[np.float32]]
-"""Takes the first row and the features (n, 14) of consecutive events, and returns their scores (n,)."""
+"""Takes the first row and the features (n, features) of consecutive events, and returns their scores (n,)."""
 
 
 @dataclass
@@ -120,9 +120,10 @@ def write_scored(
         made.add(ACCEPTED)
         attributes |= {WORKING_POINT: working_point[0], THRESHOLD: str(working_point[1])}
     if explainer is not None:
-        made.update(CONTRIBUTIONS)
+        made.update(CONTRIBUTION + name for name in file.features.names)
         attributes |= {REFERENCE_SCORE: str(explainer.reference_score)}
     rows_per_chunk = ROWS_PER_CHUNK if explainer is None else ROWS_PER_EXPLAINED_CHUNK
+    names = file.features.names
     kept = _kept_columns(file, out, made)
 
     def scored() -> Generator[Mapping[str, Any], None, None]:
@@ -131,14 +132,15 @@ def write_scored(
                 stop = min(start + rows_per_chunk, len(file))
                 features = file.read_features(start, stop)
                 if start == 0:
-                    warn_of_mistakes(file.frame.path, features, reference)
+                    warn_of_mistakes(file.frame.path, features, file.features, reference)
                 scores = score(start, features)
                 statistics.add(scores)
-                columns = dict(zip(FEATURE_NAMES, features.T, strict=True)) | _read(file, kept, start, stop)
+                columns = dict(zip(names, features.T, strict=True)) | _read(file, kept, start, stop)
                 columns[OUTPUT_NAME] = scores
                 if explainer is not None:
                     explained = explainer.explain(features.astype(np.float32))
-                    columns |= zip(CONTRIBUTIONS, explained.contributions.T, strict=True)
+                    contributions = zip(names, explained.contributions.T, strict=True)
+                    columns |= {CONTRIBUTION + name: values for name, values in contributions}
                 if working_point is not None:
                     columns[ACCEPTED] = accepted(scores, working_point[1]).astype(np.int8)
                 yield {**columns, MODEL: [identity] * len(scores)} if model_column else columns
@@ -163,7 +165,7 @@ def accepted(scores: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]
 def _kept_columns(file: EventsFile, out: Path, made: set[str]) -> dict[str, np.dtype[Any]]:
     """Return the further numeric columns that are kept and the dtype of each; say in the log what is not."""
     frame = file.frame
-    others = [name for name in frame.columns if name not in (*FEATURE_NAMES, file.label)]
+    others = [name for name in frame.columns if name not in (*file.features.names, file.label)]
     kept = [name for name in others if name not in made and frame.is_numeric(name)]
     lost = [f"column '{name}' ({'made anew' if name in made else 'no numbers'})" for name in others if name not in kept]
     if not frame.has_default_index:

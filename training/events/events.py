@@ -15,6 +15,7 @@ from training.errors import EventsError
 from training.events.columns import mapped
 from training.events.features import FEATURE_NAMES as FEATURE_NAMES
 from training.events.features import FEATURE_UNITS as FEATURE_UNITS
+from training.events.features import FeatureSet
 from training.events.frame import Frame, listed
 from training.events.hdf5_writer import write_frame
 from training.events.labels import BACKGROUND as BACKGROUND
@@ -31,13 +32,13 @@ _log = logging.getLogger(__name__)  # warnings go to standard error, unless the 
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """Events in memory: features in the order of FEATURE_NAMES, in GeV, and labels where they are known.
+    """Events in memory: features in the order of their names, and labels where they are known.
 
     Features are float32, as the model takes them, although files hold float64: half the memory, and a rounding of less
     than one part in ten million. `EventsFile.read_features` gives what the file holds.
     """
 
-    features: NDArray[Any]  # (n, 14) float32
+    features: NDArray[Any]  # (n, features) float32
     labels: NDArray[np.int8] | None = None  # (n,), each BACKGROUND or SIGNAL
 
     def __len__(self) -> int:
@@ -63,6 +64,7 @@ class EventsFile:
     """An open file of events, read a range of rows at a time: it need not fit in memory."""
 
     frame: Frame
+    features: FeatureSet
     label: str | None  # column of the labels
     labels: NDArray[np.int8] | None  # (n,), of a separate file, as it has them
 
@@ -83,16 +85,17 @@ class EventsFile:
         return Events(features, None if labels is None else np.minimum(labels, SIGNAL))
 
     def read_features(self, start: int = 0, stop: int | None = None, dtype: DTypeLike | None = None) -> NDArray[Any]:
-        """Return the features in the rows start to stop, (n, 14) in a floating `dtype`, by default the file's own.
+        """Return the features in the rows start to stop in a floating `dtype`, by default the file's own.
 
         float64 stands for anything wider. Raises EventsError for a feature that is not finite in float32, naming its
         row.
         """
         start, stop, _ = slice(start, stop).indices(len(self))
-        features = self.frame.read(FEATURE_NAMES, start, stop, dtype or _own_dtype(self.frame))
+        names = self.features.names
+        features = self.frame.read(names, start, stop, dtype or _own_dtype(self.frame, names))
         with np.errstate(over="ignore"):
             beyond = ~np.isfinite(features.astype(np.float32, copy=False))
-        _refuse(self.frame, FEATURE_NAMES, start, beyond, "expected a number that is finite in float32")
+        _refuse(self.frame, names, start, beyond, "expected a number that is finite in float32")
         return features
 
     def read_labels(self, start: int = 0, stop: int | None = None) -> NDArray[np.int8] | None:
@@ -117,24 +120,24 @@ def open_events(
     `labels`, one a line (see `read_labels`). Raises EventsError when a file cannot be read, lacks a feature or the
     column that the layout names, and when the layout names no feature.
     """
-    if unknown := [name for name in layout.columns if name not in (*FEATURE_NAMES, LABEL)]:
-        raise EventsError(
-            f"--columns names {listed(unknown)}, expected features, {', '.join(FEATURE_NAMES)}, or '{LABEL}'"
-        )
+    names = layout.features.names
+    if unknown := [name for name in layout.columns if name not in (*names, LABEL)]:
+        raise EventsError(f"--columns names {listed(unknown)}, expected features, {', '.join(names)}, or '{LABEL}'")
     with open_frame(path, layout.key) as stored:
         frame = mapped(stored, layout.columns)
         if "0" in frame.columns and not layout.columns:
             raise EventsError(
                 f"{frame.path}: the {len(frame.columns)} columns of {frame.place} are numbered, expected the names "
-                f"{', '.join(FEATURE_NAMES)}. If they are particles (pT, eta, phi in turn), make jets and features of "
-                "them first, with `features`; else say with --columns which is which, such as pxj1=0,pyj1=1."
+                f"{', '.join(names)}. If they are particles (pT, eta, phi in turn), make jets and features of "
+                "them first, with `features`; else say with --columns which is which, such as "
+                f"{names[0]}=0."
             )
         column = LABEL if layout.label is None and labels is None and LABEL in frame.columns else layout.label
-        frame.require([*FEATURE_NAMES, *([] if column is None else [column])])
+        frame.require([*names, *([] if column is None else [column])])
         for name in frame.columns:
             if "weight" in name.casefold():
                 _log.warning("%s: column '%s' is not used: every event counts once", frame.path, name)
-        yield EventsFile(frame, column, None if labels is None else read_labels(labels, frame.rows))
+        yield EventsFile(frame, layout.features, column, None if labels is None else read_labels(labels, frame.rows))
 
 
 def read_events(path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str | Path | None = None) -> Events:
@@ -156,7 +159,7 @@ def read_events(path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str |
 def read_background(
     path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str | Path | None = None
 ) -> NDArray[np.float32]:
-    """Return the features of the background events of a file, (n, 14): labels select, and go no further.
+    """Return the features of the background events of a file, (n, features): labels select, and go no further.
 
     Raises EventsError as `read_events` does, and when there is no background.
     """
@@ -164,7 +167,7 @@ def read_background(
 
 
 def background_features(events: Events, path: str | Path) -> NDArray[np.float32]:
-    """Return the features of the background of `events`, (n, 14). Raises EventsError, naming `path`, without any."""
+    """Return the features of the background of `events`; raises EventsError, naming `path`, without any."""
     features: NDArray[np.float32] = events.background.features
     if not len(features):
         raise EventsError(f"{path} holds no background event (label 0), expected some. Give a file that does.")
@@ -172,12 +175,12 @@ def background_features(events: Events, path: str | Path) -> NDArray[np.float32]
 
 
 def digest(features: NDArray[np.float32]) -> str:
-    """Return the SHA-256 of features (n, 14) in hexadecimal: the identity of a sample, whatever file it came from."""
+    """Return the SHA-256 of features in hexadecimal: the identity of a sample, whatever file it came from."""
     return hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").tobytes()).hexdigest()
 
 
 def write_events(path: str | Path, events: Events) -> None:
-    """Write events as pandas.read_hdf opens them: float32 features and, where known, int64 labels as published.
+    """Write events of two jets as pandas.read_hdf opens them: float32 features, int64 labels where known, as published.
 
     The file appears whole or not at all. Raises EventsError when there are no events, OSError when writing fails.
     """
@@ -189,9 +192,9 @@ def _columns(events: Events) -> dict[str, NDArray[np.float32 | np.int64]]:
     return columns if events.labels is None else {**columns, LABEL: events.labels.astype(np.int64)}
 
 
-def _own_dtype(frame: Frame) -> np.dtype[Any]:
-    """Return float32 if it holds every feature of the file exactly, else float64."""
-    exact = np.result_type(np.float32, *map(frame.dtype, FEATURE_NAMES))
+def _own_dtype(frame: Frame, names: Sequence[str]) -> np.dtype[Any]:
+    """Return float32 if it holds the named columns exactly, else float64."""
+    exact = np.result_type(np.float32, *map(frame.dtype, names))
     return np.dtype(np.float32 if exact == np.float32 else np.float64)
 
 

@@ -83,7 +83,7 @@ class Frame(ABC):
         if missing:
             raise EventsError(
                 f"{self.path}: {self.place} has no column {listed(missing)}{_hint(missing, self.columns)}. "
-                f"It has {listed(self.columns)}."
+                f"It has {listed(self.columns)}: name the right ones with --columns."
             )
         for name in columns:
             column, indices = (name, ()) if name in self.dtypes else element(name)

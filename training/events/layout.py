@@ -1,23 +1,31 @@
-"""Where a file has its events: which table, which columns, which labels."""
+"""What is read of a file of events, and where it is: table, features, columns, labels."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from training.errors import EventsError
+from training.events.features import DIJET, FeatureSet
+from training.events.tables import read_table
 
 COLUMNS = "columns"  # table of a TOML file
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The table and the columns that events are read from; by default the only table, and columns of their names."""
+    """The features and where they are; by default those of two jets, in the only table, in columns of their names."""
 
     key: str | None = None
     label: str | None = None  # column of the labels
     columns: Mapping[str, str] = field(default_factory=dict)  # feature, or `label` -> column or formula
+    features: FeatureSet = DIJET  # what is read
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Layout":
+        """Return the layout of which this is `asdict`, perhaps from JSON."""
+        names, units = stored["features"]["names"], stored["features"]["units"]
+        return cls(**{**stored, "features": FeatureSet(tuple(names), tuple(units))})
 
 
 DEFAULT_LAYOUT = Layout()
@@ -29,16 +37,3 @@ def read_columns(path: Path) -> dict[str, str]:
     if wrong := next((name for name, value in columns.items() if not isinstance(value, str | int)), None):
         raise EventsError(f"{path}: {wrong} is {columns[wrong]!r}, expected the name of a column or a formula")
     return {name: str(value) for name, value in columns.items()}
-
-
-def read_table(path: Path, table: str) -> dict[str, Any]:
-    """Return one table of a TOML file. Raises EventsError when there is none."""
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise EventsError(f"{path}: cannot be read as TOML: {reason}. Correct it.") from error
-    values = found.get(table)
-    if not isinstance(values, dict) or not values:
-        raise EventsError(f"{path}: has no table [{table}], expected one with a line for each feature. Add it.")
-    return values

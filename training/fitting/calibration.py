@@ -26,7 +26,7 @@ def calibrate(
 ) -> Artefact:
     """Return the same graph as another version of the model: with working points and reference of other background.
 
-    They are from features (n, 14) and the graph's scores (n,) of them. Working points that were asked for as rates stay
+    They are from features (m, n) and the graph's scores (m,) of them. Working points that were asked for as rates stay
     so, unless others are. Thresholds belong to one version: raises ExportError when the version stays the same, when
     the sample is too small for any working point or for a rate, and as `check_floor` does.
     """

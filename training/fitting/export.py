@@ -33,7 +33,8 @@ from training.detectors.quantum import QuantumAutoencoder
 from training.detectors.scorer import AnomalyScorer
 from training.detectors.weak import WeakScorer
 from training.errors import EventsError, ExportError
-from training.events.events import FEATURE_NAMES, FEATURE_UNITS, digest
+from training.events.events import FEATURE_NAMES, digest
+from training.events.features import DIJET, FeatureSet
 from training.fitting.reference import make_reference
 from training.fitting.run import Run, read_source, split
 from training.fitting.working_points import check_floor, derive_working_points
@@ -50,7 +51,7 @@ GOLDEN_PAIRS = 8
 
 
 def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Artefact:
-    """Return the run's best detector as an artefact, its working points from background features (n, 14).
+    """Return the run's best detector as an artefact, its working points from background features (m, n).
 
     Thresholds come from the scores of the exported graph, because these are compared with them. Raises ExportError when
     they differ from torch's by more than PARITY_RTOL or are as `check_floor` refuses, TrainingError for a configuration
@@ -62,7 +63,7 @@ def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Ar
 
 
 def artefact_of(scorer: AnomalyScorer | WeakScorer, metadata: Metadata, calibration: NDArray[np.float32]) -> Artefact:
-    """Return a detector as an artefact with the working points of features (n, 14); raises errors as `export` does."""
+    """Return a detector as an artefact with the working points of features (m, n); raises errors as `export` does."""
     graph = to_onnx(scorer)
     exported = Scorer(with_metadata(graph, metadata))
     check_parity(exported, scorer, calibration)
@@ -74,8 +75,8 @@ def artefact_of(scorer: AnomalyScorer | WeakScorer, metadata: Metadata, calibrat
 
 
 def to_onnx(scorer: AnomalyScorer | WeakScorer) -> onnx.ModelProto:
-    """Return the graph of a detector: `features` float32 (batch, 14) -> `anomaly_score` float32 (batch,)."""
-    example = torch.zeros(2, len(FEATURE_NAMES))  # a batch of one would be frozen into the graph
+    """Return the graph of a detector: `features` float32 (batch, n) -> `anomaly_score` float32 (batch,)."""
+    example = torch.zeros(2, len(scorer.features.names))  # a batch of one would be frozen into the graph
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, about its internals
@@ -107,18 +108,20 @@ def to_onnx(scorer: AnomalyScorer | WeakScorer) -> onnx.ModelProto:
 
 
 def torch_scores(scorer: AnomalyScorer | WeakScorer, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return torch's scores (n,) of features (n, 14): the reference that every other scoring must reproduce."""
+    """Return torch's scores (m,) of features (m, n): the reference that every other scoring must reproduce."""
     with torch.no_grad():
         scores: NDArray[np.float32] = scorer(torch.from_numpy(np.ascontiguousarray(features))).numpy()
     return scores
 
 
-def extreme_events() -> NDArray[np.float32]:
-    """Return events that stretch arithmetic, (n, 14): zeros, empty jets, negative masses, far beyond any collider."""
+def extreme_events(features: FeatureSet = DIJET) -> NDArray[np.float32]:
+    """Return events that stretch arithmetic, (m, n): zeros, far beyond any collider; empty jets, negative masses."""
+    scales = np.array([0.0, 1e-30, 1e-3, 1.0, 1e3, 1e6, 1e35], dtype=np.float32)
+    if not features.of_jets:
+        return np.outer(np.concatenate([scales, -scales]), np.ones(len(features.names))).astype(np.float32)
     ordinary = np.array([900, 900, 500, 150, 100, 50, 30] * 2, dtype=np.float32)
     no_second_jet = np.where(np.arange(14) < 7, ordinary, 0)
     negative_mass = np.where(np.isin(np.arange(14), (3, 10)), -3e-5, ordinary)
-    scales = np.array([0.0, 1e-30, 1e-3, 1.0, 1e3, 1e6, 1e35], dtype=np.float32)
     return np.concatenate(
         [scales[:, None] * ordinary, -scales[:, None] * ordinary, [no_second_jet, negative_mass]]
     ).astype(np.float32)
@@ -127,7 +130,7 @@ def extreme_events() -> NDArray[np.float32]:
 def check_parity(exported: Scorer, reference: AnomalyScorer | WeakScorer, features: NDArray[np.float32]) -> None:
     """Raise ExportError unless graph and torch agree on every batch size of PARITY_BATCHES and on extreme events."""
     repeated = np.resize(features, (max(PARITY_BATCHES), features.shape[1]))
-    for batch in (*(repeated[:size] for size in PARITY_BATCHES), extreme_events()):
+    for batch in (*(repeated[:size] for size in PARITY_BATCHES), extreme_events(reference.features)):
         found, expected = exported.score(batch), torch_scores(reference, batch)
         # A score that is not finite is wrong even where torch gives the same: every event must have a score.
         wrong = ~np.isclose(found, expected, rtol=PARITY_RTOL, atol=PARITY_ATOL) | ~np.isfinite(found)
@@ -156,14 +159,14 @@ def code_version() -> str:
 
 
 def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: NDArray[np.float32]) -> Metadata:
-    """Return the metadata without working points and reference; golden pairs are from calibration features (n, 14)."""
+    """Return the metadata without working points and reference; golden pairs are from calibration features (m, n)."""
     training_rows, held_out_rows = split(run.source.events, run.config)
     return Metadata(
         schema_version=SCHEMA_VERSION,
         model_name=run.config.name,
         model_version=model_version,
-        feature_names=list(FEATURE_NAMES),
-        feature_units=list(FEATURE_UNITS),
+        feature_names=list(scorer.features.names),
+        feature_units=list(scorer.features.units),
         scaler=Scaler(list(scorer.feature_map.names), scorer.scaler.mean.tolist(), scorer.scaler.scale.tolist()),
         working_points=[],
         training={
@@ -185,13 +188,13 @@ def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: N
 
 
 def golden_pairs(scorer: AnomalyScorer | WeakScorer, calibration: NDArray[np.float32]) -> GoldenPairs:
-    """Return events with torch's scores: from the least to the most anomalous of (n, 14), and far out in the tail.
+    """Return events with torch's scores: from the least to the most anomalous of (m, n), and far out in the tail.
 
     Of the events in the tail, those are left out whose score in float32 is not that in float64 to a tenth of the golden
     tolerance: other processors round otherwise.
     """
     order = np.argsort(torch_scores(scorer, calibration))
-    far = tail_events(calibration[order[len(order) // 2]])
+    far = tail_events(calibration[order[len(order) // 2]], scorer.features)
     with torch.no_grad():
         exact = copy.deepcopy(scorer).double()(torch.from_numpy(far).double()).numpy()
     stable = np.isclose(torch_scores(scorer, far), exact, rtol=GOLDEN_RTOL / 10, atol=GOLDEN_ATOL / 10)
@@ -200,8 +203,12 @@ def golden_pairs(scorer: AnomalyScorer | WeakScorer, calibration: NDArray[np.flo
     return GoldenPairs(features.tolist(), torch_scores(scorer, features).tolist())
 
 
-def tail_events(ordinary: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what an ordinary event (14,) can become by mistake or by chance far out in the tail: (n, 14)."""
+def tail_events(ordinary: NDArray[np.float32], features: FeatureSet = DIJET) -> NDArray[np.float32]:
+    """Return what an ordinary event (n,) can become by mistake or by chance far out in the tail: (m, n)."""
+    if not features.of_jets:
+        apart = np.diag(1000 * (1 + np.abs(ordinary)))
+        scaled = np.stack([ordinary * 1000, ordinary / 1000])
+        return np.concatenate([scaled, ordinary + apart, ordinary - apart]).astype(np.float32)
     jets = ordinary.reshape(2, 7)
     one_jet, reversed_taus = np.concatenate([jets[0], 0 * jets[1]]), jets[:, [0, 1, 2, 3, 6, 5, 4]].reshape(14)
     far = [ordinary * np.float32(1000), ordinary / np.float32(1000), one_jet, reversed_taus]
@@ -213,7 +220,7 @@ def tail_events(ordinary: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def read_held_out(run: Run) -> NDArray[np.float32]:
-    """Return the features of the run's held-out part, (m, 14), from its events file; raises ExportError without it."""
+    """Return the features of the run's held-out part, (m, n), from its events file; raises ExportError without it."""
     source = run.source
     try:
         _, features = read_source(list(map(Path, source.files)), source.layout, list(map(Path, source.labels)))

@@ -36,9 +36,9 @@ def train(
     device: str = "cpu",
     exposure: tuple[Exposure, NDArray[np.float32]] | None = None,
 ) -> Run:
-    """Train on background features (n, 14), from the folder's checkpoint if it has one, and return the run.
+    """Train on background features (m, n), from the folder's checkpoint if it has one, and return the run.
 
-    An exposed configuration needs an exposure: its origin and its features (m, 14).
+    An exposed configuration needs an exposure: its origin and its features, as many for each event.
 
     The folder holds the configuration, after each epoch a checkpoint and the table of the learning curve, at the end
     its figure too. On the CPU an interrupted and resumed run ends with the same weights as an uninterrupted one. Raises
@@ -78,7 +78,7 @@ def train(
 
 
 def _standardised(run: Run, features: NDArray[np.float32], device: str) -> tuple[Tensor, Tensor]:
-    """Return what the network sees of the training part and of the held-out part of features (n, 14)."""
+    """Return what the network sees of the training part and of the held-out part of features (m, n)."""
     training_rows, held_out_rows = split(len(features), run.config)
     with torch.no_grad():
         everything = run.scorer.standardise(torch.from_numpy(features).to(device))

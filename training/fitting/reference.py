@@ -13,7 +13,7 @@ OUTSIDE = 0.001  # of the sample below the bins, and above
 def make_reference(
     background: NDArray[np.float32], scores: NDArray[np.float32], floor: float | None = None
 ) -> Reference:
-    """Return the histograms of background features (n, 14) and of their scores (n,).
+    """Return the histograms of background features (m, n) and of their scores (m,).
 
     `floor` is the least score of an event outside the range of the training.
     """

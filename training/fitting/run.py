@@ -15,11 +15,12 @@ from torch import Tensor
 
 from service.model.artefact import MAX_BYTES, MAX_METADATA_BYTES
 from training.detectors.density import DensityAutoencoder
-from training.detectors.presets import TrainingConfig, check_config
+from training.detectors.presets import TrainingConfig, check_config, check_features
 from training.detectors.quantum import QuantumAutoencoder
 from training.detectors.scorer import AnomalyScorer
 from training.errors import CheckpointError, EventsError
 from training.events.events import LABEL, background_features, digest, read_events
+from training.events.features import DIJET, FeatureSet
 from training.events.layout import DEFAULT_LAYOUT, Layout
 from training.files import atomic_write
 
@@ -41,7 +42,7 @@ class Source:
 
     files: tuple[str, ...]
     events: int
-    sha256: str  # of the features, (events, 14) float32 in the files' order
+    sha256: str  # of the features, (events, n) float32 in the files' order
     layout: Layout = DEFAULT_LAYOUT
     labels: tuple[str, ...] = ()  # a file of labels for each
 
@@ -61,7 +62,7 @@ class Exposure:
 
     path: str
     events: int
-    sha256: str  # of the features, (events, 14)
+    sha256: str  # of the features, (events, n)
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Run:
     @classmethod
     def new(cls, config: TrainingConfig, source: Source, exposure: Exposure | None, device: str) -> "Run":
         """Return a run of no epochs, its weights drawn from torch's generator."""
-        scorer = AnomalyScorer(config).to(device)
+        scorer = AnomalyScorer(config, source.layout.features).to(device)
         return cls(config, source, exposure, scorer, torch.optim.Adam(scorer.parameters(), lr=config.learning_rate))
 
     @property
@@ -115,7 +116,7 @@ class Run:
         return self._best()
 
     def complete(self, features: Tensor) -> None:
-        """Fit to the training part, features (n, 14), what the best weights lack: density, if any, and range."""
+        """Fit to the training part, features (m, n), what the best weights lack: density, if any, and range."""
         scorer = self._best()
         network = scorer.network
         if isinstance(network, DensityAutoencoder | QuantumAutoencoder) and not network.fitted:
@@ -126,7 +127,7 @@ class Run:
 
     def _best(self) -> AnomalyScorer:
         with torch.random.fork_rng(devices=[]):  # initial weights that are overwritten cost the training no draws
-            scorer = AnomalyScorer(self.config)
+            scorer = AnomalyScorer(self.config, self.source.layout.features)
         scorer.load_state_dict(self.best)
         return scorer.eval()
 
@@ -146,7 +147,7 @@ def split(events: int, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArr
 def read_source(
     files: Sequence[Path], layout: Layout = DEFAULT_LAYOUT, labels: Sequence[Path | None] = ()
 ) -> tuple[Source, NDArray[np.float32]]:
-    """Return the background of files as one sample, (n, 14), and its origin.
+    """Return the background of files as one sample, (m, n), and its origin.
 
     `labels` has a text file of labels for each, or none. Raises EventsError as `read_background` does.
     """
@@ -158,9 +159,9 @@ def read_source(
     return Source(names, len(features), digest(features), layout, label_names), features
 
 
-def read_exposure(path: Path) -> tuple[Exposure, NDArray[np.float32]]:
-    """Return the signals of an events file, (m, 14), and their origin. Raises EventsError without any."""
-    signals = read_events(path).signal.features
+def read_exposure(path: Path, features: FeatureSet = DIJET) -> tuple[Exposure, NDArray[np.float32]]:
+    """Return the signals of an events file, (m, n), and their origin. Raises EventsError without any."""
+    signals = read_events(path, Layout(features=features)).signal.features
     if len(signals) == 0:
         raise EventsError(f"{path} has no event with label 1, expected signals; `simulate --cocktail` makes some")
     return Exposure(str(path.resolve()), len(signals), digest(signals)), signals
@@ -169,12 +170,13 @@ def read_exposure(path: Path) -> tuple[Exposure, NDArray[np.float32]]:
 def start_run(
     source: Source, features: NDArray[np.float32], config: TrainingConfig, exposure: Exposure | None, device: str
 ) -> Run:
-    """Return a new run, its scaler fitted to the training part of background features (n, 14).
+    """Return a new run, its scaler fitted to the training part of background features (m, n).
 
     Raises TrainingError for a configuration or a number of events that can never become an artefact.
     """
     check_config(config)
-    _check_size(config)
+    check_features(config, source.layout.features)
+    _check_size(config, source.layout.features)
     training_rows, _ = split(len(features), config)
     if config.architecture == "density" and len(training_rows) < config.components:
         raise CheckpointError(
@@ -201,6 +203,8 @@ def resume_run(folder: Path, source: Source, config: TrainingConfig, exposure: E
     changed = [
         option.name for option in fields(config) if option.name not in free and old[option.name] != new[option.name]
     ]
+    if run.source.layout.features != source.layout.features:
+        changed.append("features")
     if run.source.sha256 != source.sha256:
         changed.append("events")
     if (run.exposure and run.exposure.sha256) != (exposure and exposure.sha256):
@@ -241,7 +245,7 @@ def load_run(folder: Path, device: str = "cpu") -> Run:
 
 
 def _source(state: Mapping[str, Any]) -> Source:
-    return Source(**{**state, "layout": Layout(**state["layout"])})
+    return Source(**{**state, "layout": Layout.of(state["layout"])})
 
 
 def save_run(run: Run, folder: Path) -> None:
@@ -262,10 +266,10 @@ def save_run(run: Run, folder: Path) -> None:
         path.write_bytes(whole.getbuffer())
 
 
-def _check_size(config: TrainingConfig) -> None:
+def _check_size(config: TrainingConfig, features: FeatureSet) -> None:
     """Refuse a network whose artefact would be larger than the service loads."""
     with torch.device("meta"):  # shapes without memory
-        size = sum(values.nbytes for values in AnomalyScorer(config).state_dict().values())
+        size = sum(values.nbytes for values in AnomalyScorer(config, features).state_dict().values())
     if size > (limit := MAX_BYTES - MAX_METADATA_BYTES):
         raise CheckpointError(
             f"the network has {size:,} bytes of weights, expected at most {limit:,}: use smaller hidden, latent or "

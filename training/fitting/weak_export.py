@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from service.model.artefact import SCHEMA_VERSION, Artefact, Metadata, Scaler
 from training.detectors.weak import WeakScorer
 from training.errors import EventsError, ExportError
-from training.events.events import FEATURE_NAMES, FEATURE_UNITS
 from training.fitting.export import artefact_of, code_version, golden_pairs
 from training.fitting.weak_run import WeakRun, load_weak_scorer, read_origin
 
@@ -43,8 +42,8 @@ def _describe(run: WeakRun, scorer: WeakScorer, model_version: str, calibration:
         schema_version=SCHEMA_VERSION,
         model_name=run.config.name,
         model_version=model_version,
-        feature_names=list(FEATURE_NAMES),
-        feature_units=list(FEATURE_UNITS),
+        feature_names=list(scorer.features.names),
+        feature_units=list(scorer.features.units),
         scaler=Scaler(names, [0.0] * len(names), [1.0] * len(names)),  # trees compare quantities as they are
         working_points=[],
         training={

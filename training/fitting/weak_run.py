@@ -45,7 +45,7 @@ class Origin:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Origin":
         """Return what the manifest of a run says."""
-        return cls(**{**stored, "layout": Layout(**stored["layout"])})
+        return cls(**{**stored, "layout": Layout.of(stored["layout"])})
 
 
 @dataclass(frozen=True)

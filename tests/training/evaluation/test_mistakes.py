@@ -48,7 +48,7 @@ def test_a_mistake_is_named(name: str) -> None:
     """Each is one line of plain words, with the reference of a model and without."""
     events, begin, end = WRONG[name]
     for reference in (REFERENCE, None):
-        [line] = mistakes(events, reference)
+        [line] = mistakes(events, reference=reference)
         assert "\n" not in line
         assert begin in line
         assert end in line
@@ -58,9 +58,9 @@ def test_a_mistake_is_named(name: str) -> None:
 def test_right_events_pass() -> None:
     """Background, heavier signal and degenerate events among others are no mistake; two mistakes are named as two."""
     for events in (EVENTS, samples.signal(2000), np.concatenate([EVENTS, samples.degenerate()])):
-        assert mistakes(events, REFERENCE) == mistakes(events) == []
+        assert mistakes(events, reference=REFERENCE) == mistakes(events) == []
     both = np.roll(times(1 / 1300, TAUS), 7, axis=1)
-    assert len(mistakes(both, REFERENCE)) == 2
+    assert len(mistakes(both, reference=REFERENCE)) == 2
 
 
 def test_commands_name_mistakes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

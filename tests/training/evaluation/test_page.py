@@ -86,7 +86,7 @@ def test_unusable_files_and_models_are_errors_of_one_line(
         (good, [alone[1]], "out", "name a file with both first"),
         (good, [one], "out", f"{one} has 1 signal event, expected none or at least 2"),
         (good, [both, absent], "out", "no such file"),
-        (foreign, [both], "out", "use a model that was trained on them"),
+        (foreign, [both], "out", "has no column 'feature0'"),
         (absent, [absent], "file", "A file, expected a folder"),
     ):
         with subtests.test(msg=reason):

@@ -22,7 +22,7 @@ from tests.training import samples
 from training.__main__ import main
 from training.errors import EventsError
 from training.evaluation.model import open_scorer
-from training.evaluation.scoring import CONTRIBUTIONS, REFERENCE_SCORE, TOP_ANOMALIES, Statistics, score_file
+from training.evaluation.scoring import CONTRIBUTION, REFERENCE_SCORE, TOP_ANOMALIES, Statistics, score_file
 from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, open_events
 from training.events.hdf5_writer import write_frame
 from training.events.parquet import write_parquet
@@ -273,13 +273,11 @@ def test_what_a_format_cannot_hold_is_an_error(artefact: Path, tmp_path: Path) -
 def test_what_cannot_be_scored_is_one_line(
     artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
 ) -> None:
-    """What is missing, several frames, an output that is the input and a model of other features are each named."""
+    """What is missing, several frames, an output that is the input and features that a file lacks are each named."""
     events, absent, out = written(tmp_path / "events.h5", a_frame(5)), tmp_path / "absent", tmp_path / "scores.csv"
     for rows, key in ((10, "one"), (20, "other")):
         a_frame(rows).to_hdf(tmp_path / "two.h5", key=key)
-    others = {"few": ["a", "b"], "order": [*FEATURE_NAMES[1:], FEATURE_NAMES[0]]}
-    for name, names in others.items():
-        write_artefact(tmp_path / name, model(metadata(names=names)))
+    other = write_artefact(tmp_path / "other.onnx", model(metadata(names=["pxj1", "met", "ht"])))
     before = events.read_bytes()
     for arguments, reason in (
         (command(absent, artefact, out), str(absent)),
@@ -287,10 +285,7 @@ def test_what_cannot_be_scored_is_one_line(
         (command(events, artefact, absent / "scores.csv"), str(absent)),
         (command(tmp_path / "two.h5", artefact, out), "Choose one with --key"),
         (command(events, artefact, events), "This is the input"),
-        *(
-            (command(events, tmp_path / name, out), f"takes the features {', '.join(names)}, and an events file has")
-            for name, names in others.items()
-        ),
+        (command(events, other, out), "'/df' has no column 'met', 'ht'"),
     ):
         with subtests.test(reason):
             assert reason in refusal(arguments, capsys)
@@ -348,7 +343,9 @@ def test_scores_are_explained(artefact: Path, tmp_path: Path, capsys: pytest.Cap
     found = scored(events, artefact, out, "--explain")
     assert list(found) == [*FEATURE_NAMES, LABEL, OUTPUT_NAME, *(f"contribution_{name}" for name in FEATURE_NAMES)]
     explained = Explainer(open_scorer(artefact)).explain(frame[list(FEATURE_NAMES)].to_numpy(np.float32))
-    np.testing.assert_array_equal(found[CONTRIBUTIONS].to_numpy(np.float32), explained.contributions)
+    np.testing.assert_array_equal(
+        found[[CONTRIBUTION + name for name in FEATURE_NAMES]].to_numpy(np.float32), explained.contributions
+    )
     np.testing.assert_allclose(found[OUTPUT_NAME], explained.anomaly_scores, rtol=RTOL)
     assert capsys.readouterr().out.endswith(f"its score less {explained.reference_score:.6g}\n")
     if suffix == ".parquet":
@@ -368,3 +365,12 @@ def test_events_are_explained_into_one_file(artefact: Path, tmp_path: Path, caps
     line = refusal(command(events, other, tmp_path / "scores.csv", "--explain"), capsys)
     assert "no golden event of ordinary background" in line
     assert not (tmp_path / "scores.csv").exists()
+
+
+def test_features_are_given_in_the_order_of_the_model(tmp_path: Path) -> None:
+    """A model names its features: a file's columns are put in that order, whatever their own."""
+    frame, names = a_frame(20), [*FEATURE_NAMES[1:], FEATURE_NAMES[0]]
+    turned = write_artefact(tmp_path / "turned.onnx", model(metadata(names=names)))
+    found = scored(written(tmp_path / "events.h5", frame), turned, tmp_path / "scores.parquet")
+    expected = Scorer(load_artefact(turned)).score(frame[names].to_numpy(np.float32))
+    np.testing.assert_array_equal(found["anomaly_score"].to_numpy(np.float32), expected)
