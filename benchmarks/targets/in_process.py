@@ -42,7 +42,7 @@ class Runtime:
 
         def score(size: int) -> Callable[[], object]:
             features = np.ascontiguousarray(events[:size])
-            return lambda: scorer.score(features)
+            return lambda: scorer.score_rows(features)
 
         self._calls = {
             **{f"runtime, {size:,} in a call": (len(events), call(size)) for size in EVENTS_IN_A_CALL},

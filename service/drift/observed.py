@@ -19,10 +19,10 @@ class ObservedScorer:
         self._scorer = scorer
         self._note = note
 
-    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score `features` as `Scorer.score` does."""
-        scores = self._scorer.score(features)
-        self._note(features, scores)
+    def score_rows(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score `rows` as `Scorer.score_rows` does."""
+        scores = self._scorer.score_rows(rows)
+        self._note(rows, scores)
         return scores
 
     def bind(self, rows: NDArray[np.float32]) -> "ObservedRows":

@@ -58,7 +58,7 @@ class BatchScores:
                 if not fresh and not self._scheduler.goes_on:
                     await self._scheduler.wait()
                 fresh = False
-                self._scores.append(self._scorer.score(rows))
+                self._scores.append(self._scorer.score_rows(rows))
 
     def join(self) -> Scores:
         """Give the scores of all events in their order, as (n_events,); raises NonFiniteScoreError."""
@@ -85,10 +85,10 @@ class WholeBatch:
     def set_result(self, _: None, /) -> None:
         """Score the next piece, and those after it while the scheduler lets it go on."""
         try:
-            self._scores.append(self._scorer.score(next(self._pieces) if self._next is None else self._next))
+            self._scores.append(self._scorer.score_rows(next(self._pieces) if self._next is None else self._next))
             # The next one is read at once, for that tells whether there is one.
             while (piece := next(self._pieces, None)) is not None and self._scheduler.goes_on:
-                self._scores.append(self._scorer.score(piece))
+                self._scores.append(self._scorer.score_rows(piece))
             scores = joined(self._scores) if piece is None else None
         except Exception as error:
             self._receiver.set_exception(error)

@@ -3,9 +3,10 @@
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from service.model.artefact import ArtefactError, Metadata
+from service.model.rows import Frame, as_rows
 from service.model.scorer import Scorer
 
 REFERENCE_EVENTS: Final = 8
@@ -56,7 +57,7 @@ class Explainer:
         self._scorer = scorer
         self.reference = reference_events(scorer.artefact.metadata)
         """The reference events (k, n_features)."""
-        scores = scorer.score(self.reference).astype(np.float64)
+        scores = scorer.score_rows(self.reference).astype(np.float64)
         self.reference_score = np.float32(scores.mean())
         in_order = np.broadcast_to(np.arange(n_features), (len(self.reference), ORDERS // 2, n_features))
         drawn = np.random.default_rng(SEED).permuted(in_order, axis=-1)
@@ -81,15 +82,12 @@ class Explainer:
         changes = np.bincount(self._orders.ravel(), np.diff(path).ravel())
         return (changes / self._orders[..., 0].size).astype(np.float32)
 
-    def explain(self, features: NDArray[np.float32]) -> Explanation:
-        """Score and explain `features` (n, n_features) float32, raw and in the artefact's order.
-
-        Raises ValueError as `Scorer.score` does.
-        """
-        scores = np.empty(len(features), np.float32)
-        contributions = np.empty(features.shape, np.float32)
-        for place, event in enumerate(features):
-            of_mixtures = self._scorer.score(self.mixtures(event))
+    def explain(self, events: ArrayLike | Frame) -> Explanation:
+        """Score and explain `events`, as `Scorer.score` takes them and with its errors, in milliseconds each."""
+        rows = as_rows(events, self._scorer.artefact.metadata.feature_names)
+        scores, contributions = np.empty(len(rows), np.float32), np.empty(rows.shape, np.float32)
+        for place, event in enumerate(rows):
+            of_mixtures = self._scorer.score_rows(self.mixtures(event))
             scores[place], contributions[place] = of_mixtures[0], self.contributions(of_mixtures)
         return Explanation(scores, self.reference_score, contributions)
 

@@ -3,13 +3,22 @@
 import os
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from service.model.artefact import GOLDEN_ATOL, GOLDEN_RTOL, INPUT_NAME, OUTPUT_NAME, Artefact, ArtefactError
+from service.model.artefact import (
+    GOLDEN_ATOL,
+    GOLDEN_RTOL,
+    INPUT_NAME,
+    OUTPUT_NAME,
+    Artefact,
+    ArtefactError,
+    load_artefact,
+)
 from service.model.graph import shortened
+from service.model.rows import Frame, as_rows
 
 # Larger calls exceed the processor's cache and make the runtime's memory arena grow permanently.
 CHUNK_EVENTS = 4096
@@ -34,7 +43,7 @@ def whole_vectors(n_events: int) -> int:
 
 
 class Scorer:
-    """One ONNX Runtime session on one thread; `score` may be called from several threads at once."""
+    """One ONNX Runtime session on one thread; it may be used from several threads at once."""
 
     def __init__(self, artefact: Artefact) -> None:
         """Open a session for `artefact`, reproduce its golden pairs and score them among other events.
@@ -65,24 +74,28 @@ class Scorer:
         except Exception as error:
             raise ArtefactError(f"ONNX Runtime cannot run {artefact.identity}: {shortened(str(error))}") from error
 
-    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score `features` (n, n_features) float32, raw and in the artefact's order, as (n,) float32.
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Verify the artefact at `path` and open a session for it; raises ArtefactError."""
+        return cls(load_artefact(path))
 
-        Raises ValueError for another shape or type.
+    def score(self, events: ArrayLike | Frame) -> NDArray[np.float32]:
+        """Score `events` as (n,) float32: raw features (n, n_features) in the artefact's order, or a frame with them.
+
+        A frame, as of pandas, has a column for each feature; its others are ignored. Raises ValueError for other
+        shapes, for columns that are missing, and for what is no finite number.
         """
-        n_features = self.artefact.n_features
-        if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != n_features:
-            raise ValueError(
-                f"features are {features.dtype} {features.shape}, expected float32 (n, {n_features}): "
-                f"convert them with numpy.asarray(features, numpy.float32).reshape(-1, {n_features})"
-            )
-        features = np.ascontiguousarray(features)
-        if len(features) <= CHUNK_EVENTS:
-            return self._run(features)
-        scores = np.empty(len(features), np.float32)
-        for start in range(0, len(features), CHUNK_EVENTS):
+        return self.score_rows(as_rows(events, self.artefact.metadata.feature_names))
+
+    def score_rows(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score `rows` (n, n_features), which are finite float32, as (n,) float32, without checking them."""
+        rows = np.ascontiguousarray(rows)
+        if len(rows) <= CHUNK_EVENTS:
+            return self._run(rows)
+        scores = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), CHUNK_EVENTS):
             chunk = slice(start, start + CHUNK_EVENTS)
-            scores[chunk] = self._run(features[chunk])
+            scores[chunk] = self._run(rows[chunk])
         return scores
 
     def bind(self, rows: NDArray[np.float32]) -> "BoundRows":
@@ -108,7 +121,7 @@ class Scorer:
         golden = self.artefact.metadata.golden
         events, expected = np.array(golden.features, np.float32), np.array(golden.anomaly_scores)
         for n_events in (len(events), max(len(events), CHUNK_EVENTS)):
-            scores = self.score(np.resize(events, (n_events, events.shape[1])))
+            scores = self.score_rows(np.resize(events, (n_events, events.shape[1])))
             close = np.isclose(scores, np.resize(expected, n_events), rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL)
             for event in np.flatnonzero(~close):
                 pair = event % len(events)
@@ -126,10 +139,10 @@ class Scorer:
         golden = np.array(self.artefact.metadata.golden.features, np.float32)
         rows = np.zeros((INDEPENDENT_EVENTS, 2, golden.shape[1]), np.float32)
         rows[:, 0] = np.resize(golden, rows[:, 0].shape)  # every other row
-        alone = self.score(rows.reshape(-1, rows.shape[2]))[::2]
+        alone = self.score_rows(rows.reshape(-1, rows.shape[2]))[::2]
         for foreign in (*FOREIGN_FEATURES, np.roll(rows[:, 0], 1, axis=0) * 1.5):
             rows[:, 1] = foreign
-            among = self.score(rows.reshape(-1, rows.shape[2]))[::2]
+            among = self.score_rows(rows.reshape(-1, rows.shape[2]))[::2]
             for event in np.flatnonzero(alone.view(np.uint32) != among.view(np.uint32)):
                 raise ArtefactError(
                     f"{self.artefact.identity} mixes events: golden pair {event % len(golden)} scores "

@@ -5,6 +5,8 @@ from tests.mutants.fault import Fault, Part
 ARTEFACT = "tests/service/model/test_artefact.py"
 MODEL_FILE = "tests/service/model/test_model_file.py"
 SCORER = "tests/service/model/test_scorer.py"
+EXPLANATION = "tests/service/model/test_explanation.py"
+ROWS = "tests/service/model/test_rows.py"
 API_KEYS = "tests/service/security/test_api_keys.py"
 TLS = "tests/service/security/test_tls.py"
 MIDDLEWARE = "tests/service/api/test_middleware.py"
@@ -52,6 +54,36 @@ FILES = (
             Fault("a graph may mix events", "            self._require_independence()\n", ""),
             Fault("events are mixed with zeros alone", "(*FOREIGN_FEATURES, np", "(0.0, np"),
             Fault("a score depends on its batch", "if n_events % VECTOR_EVENTS:", "if False:"),
+        ],
+    ),
+    Part(
+        "service/model/explanation.py",
+        EXPLANATION,
+        [
+            Fault("anomalous events are references", "scores <= min(", "scores != min("),
+            Fault("events that are made up are references", "ordinary &= (", "ordinary |= ("),
+            Fault(
+                "features change in the order of their names",
+                "np.bincount(self._orders.ravel()",
+                "np.bincount(np.sort(self._orders).ravel()",
+            ),
+            Fault(
+                "half of the way to the event is missing", "path[..., -1] = scores[0]", "path[..., -1] = path[..., -2]"
+            ),
+            Fault(
+                "a feature of the reference counts as the event's",
+                "places < np.arange(1, n_features)",
+                "places > np.arange(1, n_features)",
+            ),
+        ],
+    ),
+    Part(
+        "service/model/rows.py",
+        ROWS,
+        [
+            Fault("what is no number is scored", "if not finite.all():", "if False:"),
+            Fault("columns are taken by their places", "return frame[list(names)]", "return frame"),
+            Fault("text is converted", 'if given.dtype.kind not in "iuf":', "if False:"),
         ],
     ),
     Part(

@@ -13,6 +13,7 @@ CONNECTIONS = "tests/service/server/test_connections.py"
 CLOCKS = "tests/service/server/test_clocks.py"
 BUFFERS = "tests/service/server/test_buffers.py"
 ROUTES = "tests/service/api/test_routes.py"
+EXPLANATIONS = "tests/service/api/test_explanations.py"
 SHORT_WAY = "tests/service/server/test_short_way.py"
 BEHIND = f"{SHORT_WAY}::test_a_request_that_comes_with_the_rest_of_another_is_answered"
 FULL = f"{SHORT_WAY}::test_a_request_without_room_is_refused_though_there_will_be_some"
@@ -92,6 +93,12 @@ SERVING = (
         DEPLOYMENT,
         [
             Fault(
+                "as many events are explained as scored",
+                "max(1, self.max_events // self.explainer.n_mixtures)",
+                "self.max_events",
+                EXPLANATIONS,
+            ),
+            Fault(
                 "a large block is scored at once",
                 "        if large:\n",
                 "        if False:\n",
@@ -143,6 +150,8 @@ SERVING = (
         "service/api/native.py",
         ROUTES,
         [
+            Fault("an explained event counts as one", "admit(model.explainer.n_mixtures,", "admit(1,", EXPLANATIONS),
+            Fault("explained events count as they are", "grow(n_events * n_mixtures,", "grow(n_events,", EXPLANATIONS),
             Fault(
                 "bytes of a batch in chunks do not count",
                 "model.event_bytes), reader.n_bytes)",

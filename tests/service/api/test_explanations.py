@@ -111,6 +111,9 @@ def test_an_explained_event_counts_as_all_that_are_scored_for_it(artefact: Artef
             assert post(client, "/score/batch", body, RAW.media_type).status_code == 200
             refused = post(client, "/score/batch?explain", body, RAW.media_type, Accept=JSON.media_type)
             assert detail(refused, 503).endswith("send it again in a second")
+            types = {"Content-Type": RAW.media_type, "Accept": JSON.media_type}
+            in_chunks = client.post("/score/batch?explain", content=iter([body]), headers=types)
+            assert detail(in_chunks, 503).endswith("send it again in a second")
             assert post(client, "/score?explain", one, JSON.media_type).status_code == 200
             admission.events += n_mixtures
             assert post(client, "/score?explain", one, JSON.media_type).status_code == 503

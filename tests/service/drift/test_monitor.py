@@ -149,14 +149,14 @@ def test_workers_are_reported_together() -> None:
     first, second, third = workers(path, 0, 1, 2)
     assert first.report() is None
     for monitor, n_events in ((first, 10), (second, 200)):
-        scorer(monitor, MODEL).score(sample_events(n_events))
+        scorer(monitor, MODEL).score_rows(sample_events(n_events))
         monitor.tick()
-    scorer(third, OTHER).score(sample_events(3000))
+    scorer(third, OTHER).score_rows(sample_events(3000))
     third.tick()
     assert report(first).totals.events == report(second).totals.events == 210
     assert report(third).totals.events == 3000
     [successor] = workers(path, 1)
-    scorer(successor, MODEL).score(sample_events(5))
+    scorer(successor, MODEL).score_rows(sample_events(5))
     assert report(successor).totals.events == report(first).totals.events == 215
     totals = report(first).totals
     assert 50 < totals.sampled_events <= 215
@@ -167,15 +167,15 @@ def test_another_model_begins_at_0() -> None:
     """What requests of the old model still score counts for neither; the same file again goes on."""
     [monitor] = workers(create_rows(1), 0)
     old = scorer(monitor, MODEL)
-    old.score(sample_events(100))
+    old.score_rows(sample_events(100))
     again = scorer(monitor, MODEL)
-    again.score(sample_events(20))
+    again.score_rows(sample_events(20))
     assert report(monitor).totals.events == 120
     new = scorer(monitor, OTHER)
-    old.score(sample_events(FOLD_EVENTS))
+    old.score_rows(sample_events(FOLD_EVENTS))
     rows = sample_events(16)
     again.bind(rows).score(3)
     assert report(monitor).totals.events == 0
-    new.score(sample_events(7))
+    new.score_rows(sample_events(7))
     assert report(monitor).totals.events == 7
     assert report(monitor).artefact is OTHER

@@ -21,10 +21,10 @@ class ObservedScorer(Scorer):
         """How many rows each call had."""
         return [len(rows) for rows in self.calls]
 
-    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def score_rows(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Keep, and score."""
-        self.observe(features)
-        return super().score(features)
+        self.observe(rows)
+        return super().score_rows(rows)
 
     def bind(self, rows: NDArray[np.float32]) -> BoundRows:
         """Observe the calls with these rows, too."""

@@ -78,15 +78,6 @@ def test_memory_order_does_not_change_scores(scorer: Scorer) -> None:
         np.testing.assert_array_equal(scorer.score(arranged[::2]), scorer.score(events)[::2])
 
 
-def test_another_shape_or_type_is_a_value_error(scorer: Scorer) -> None:
-    """The error says what the array is, what was expected and how to convert it."""
-    n = N_FEATURES
-    arrays: list[np.ndarray] = [np.zeros((2, n))]
-    for wrong in [*arrays, *(np.zeros(shape, np.float32) for shape in ((2, n + 1), (n,), (1, 2, n)))]:
-        with pytest.raises(ValueError, match=r"features are float\d\d \(.*expected float32 \(n, 5\).*reshape\(-1, 5\)"):
-            scorer.score(wrong)
-
-
 def test_threads_share_a_scorer(scorer: Scorer) -> None:
     """Several threads that score at once each get their own events' scores."""
     batches = [sample_events(CHUNK_EVENTS + seed, seed=seed) for seed in range(8)]

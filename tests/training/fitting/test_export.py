@@ -100,9 +100,9 @@ class Wrong(Scorer):
         super().__init__(artefact)
         self.size = size
 
-    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the scores (n,) of features (n, 14)."""
-        return super().score(features) * np.float32(1.001 if len(features) == self.size else 1.0)
+    def score_rows(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the scores (n,) of rows (n, 14)."""
+        return super().score_rows(rows) * np.float32(1.001 if len(rows) == self.size else 1.0)
 
 
 def test_a_graph_that_scores_otherwise_is_refused(run: Run, artefact: Artefact, subtests: pytest.Subtests) -> None:
