@@ -10,7 +10,8 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
-from service.api import docs, middleware
+from service import __version__
+from service.api import docs, middleware, openapi
 from service.api.cors import cors
 from service.api.error_responses import exception_handlers
 from service.api.middleware import Middleware
@@ -142,7 +143,8 @@ def _openapi_config(document: docs.Document, *, with_keys: bool) -> OpenAPIConfi
     key = SecurityScheme(type="http", scheme="bearer", description="An API key from the operator of the service.")
     return OpenAPIConfig(
         title="Anomaly detector",
-        version="1",
+        version=__version__,
+        description=openapi.INTRODUCTION,
         use_handler_docstrings=True,
         render_plugins=[document],
         openapi_router=docs.schema(),

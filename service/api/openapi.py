@@ -3,6 +3,8 @@
 import json
 from typing import Any, Final
 
+import numpy as np
+
 from service import errors
 from service.api.error_responses import OPEN_INFERENCE, write_error
 from service.api.middleware import PUBLIC_PATHS
@@ -45,6 +47,14 @@ EXPLAIN_PARAMETER: Final[Json] = {
     "response, in JSON and MessagePack: the contributions of an event add up to its score less the reference score.",
     "schema": {"type": "boolean", "default": False},
 }
+
+INTRODUCTION: Final = """\
+Scores events with one exported model: the higher, the more anomalous. `POST /score` takes one event, and
+`POST /score/batch` many, in JSON, MessagePack, raw float32 or NumPy's format. `GET /model` names the features of an
+event, in their order and with their units, and the working points. With *Try it out*, JSON is filled in with an event
+of the model's file, and the other formats take a file. Where the service has API keys, *Authorize* takes one.
+"""
+"""What the page says first."""
 
 INTERNAL: Final = Exception
 """Any error that is no ServiceError."""
@@ -121,7 +131,7 @@ def _contents(artefact: Artefact) -> dict[str, tuple[Content, Content]]:
     number, boolean = {"type": "number"}, {"type": "boolean"}
     event = {**_list(number, minItems=n, maxItems=n), "description": ", ".join(artefact.metadata.feature_names)}
     events, one, many = _list(event, minItems=1), golden.features[0], golden.features[:2]
-    score, scores = golden.anomaly_scores[0], golden.anomaly_scores[:2]
+    scores = [float(str(np.float32(score))) for score in golden.anomaly_scores[:2]]  # with the digits of a response
     contributions = {**_list(number, minItems=n, maxItems=n), "description": "One for each feature, in their order."}
     explanation = {"reference_score": number, "contributions": contributions}
     explanations = {"reference_score": number, "contributions": _list(contributions)}
@@ -130,7 +140,7 @@ def _contents(artefact: Artefact) -> dict[str, tuple[Content, Content]]:
     return {
         "/score": (
             Content("Event", f"({n},)", _object({"features": event}), {"features": one}),
-            Content("Score", "()", score_schema, {"anomaly_score": score}),
+            Content("Score", "()", score_schema, {"anomaly_score": scores[0]}),
         ),
         "/score/batch": (
             Content("Events", f"(n, {n})", _object({"events": events}), {"events": many}),
@@ -188,7 +198,8 @@ def _working_point(artefact: Artefact) -> Json:
         "name": "working_point",
         "in": "query",
         "required": False,
-        "description": "Adds `accepted`, whether the score is above this working point's threshold, to the response.",
+        "description": "Adds the header `Score-Threshold` to the response, and in JSON and MessagePack `accepted`: "
+        "whether the score is greater than the threshold. Compare scores in other formats with the header.",
         "schema": {"type": "string", **({"enum": names} if names else {})},
     }
 

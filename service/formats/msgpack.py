@@ -213,7 +213,8 @@ class Msgpack(DocumentFormat):
             "description": "MessagePack's binary type, of little-endian float32, row after row.",
         }
         rows = {name: {"oneOf": [schema, binary]} for name, schema in content.document["properties"].items()}
-        return {"title": f"Packed{content.title}", **content.document, "properties": rows}
+        # The format has no meaning for an object, but /docs then asks for a file, where it would fill in JSON.
+        return {"title": f"Packed{content.title}", **content.document, "format": "binary", "properties": rows}
 
 
 def list_start(n_values: int) -> bytes:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, get_args
 
 from training.commands.arguments import add_events_options, input_file, input_pattern, labels_of, layout_of
@@ -83,7 +84,12 @@ def _features(args: argparse.Namespace, begun: bool) -> FeatureSet:
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=__doc__.splitlines()[0],
+        epilog=f"presets, where they differ from the defaults:\n{_presets()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "events",
         type=input_pattern,
@@ -117,6 +123,32 @@ def build_parser(program: str) -> argparse.ArgumentParser:
             kind = {"choices": choices}
         if option.name == "feature_map":
             kind["choices"] += get_args(next(other.type for other in fields(WeakConfig) if other.name == option.name))
-        parser.add_argument("--" + option.name.replace("_", "-"), help=option.metadata["help"], **kind)
+        parser.add_argument(
+            "--" + option.name.replace("_", "-"),
+            help=f"{option.metadata['help']} (default {_shown(option.default)})",
+            **kind,
+        )
     add_weak_options(parser)
     return parser
+
+
+def _presets() -> str:
+    """Write each preset, and what it has other than the defaults."""
+    lines = []
+    for name, preset in PRESETS.items():
+        differing = {
+            option.name.replace("_", "-"): value
+            for option in fields(preset)
+            if (value := getattr(preset, option.name)) != option.default and option.name != "name"
+        }
+        lines += wrap(
+            ", ".join(f"{option} {_shown(value)}" for option, value in differing.items()) or "none",
+            initial_indent=f"  {name:<13}",
+            subsequent_indent=" " * 15,
+            width=79,
+        )
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from training.errors import EventsError
 
 NUMBER = re.compile(r"(float|int|uint)\d+|bool")
+PARTICLE_COLUMNS = 1000  # and more, named by numbers alone: the published files of particles have 2100
 LISTED = "[]"  # after what a column of lists holds: float32[], and float32[][] for lists of lists
 _ELEMENT = re.compile(r"(.+?)((?:\[\d+\])+)")
 _INDEX = re.compile(r"\[(\d+)\]")
@@ -121,9 +122,11 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _hint(missing: Sequence[str], present: Sequence[str]) -> str:
-    """Name a column that is spelled as a missing one is, but for case and punctuation: no guess beyond that."""
+    """Name a column that is spelled as a missing one is, but for case and punctuation, or say what the file may be."""
     by_letters = {_letters(name): name for name in present}
     similar = next((by_letters[_letters(name)] for name in missing if _letters(name) in by_letters), None)
+    if not similar and len(present) >= PARTICLE_COLUMNS and all(map(str.isdecimal, present)):
+        return " (it looks like a particle-level file: `features` makes an events file of it)"
     return f" (did you mean '{similar}'?)" if similar else ""
 
 

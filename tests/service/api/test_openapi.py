@@ -3,10 +3,12 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from service import __version__
 from service.api.app import create_app
 from service.model.artefact import parse_artefact
 from service.settings import Settings
@@ -115,6 +117,21 @@ def test_messagepack_may_hold_binary_rows(schema: dict[str, Any], path: str, key
 
 
 @pytest.mark.parametrize("path", ["/score", "/score/batch"])
+def test_the_page_fills_in_json_alone(schema: dict[str, Any], path: str) -> None:
+    """For every other format it asks for a file, as it does where the schema of a body is called binary."""
+    content = schema["paths"][path]["post"]["requestBody"]["content"]
+    for kind, body in content.items():
+        described = resolved(schema, body["schema"]) if "$ref" in body["schema"] else body["schema"]
+        assert (described.get("format") == "binary") is (kind != "application/json")
+
+
+def test_the_document_has_an_introduction_and_the_version(schema: dict[str, Any]) -> None:
+    """It says what the interface is, and of which version of the service."""
+    assert schema["info"]["version"] == __version__
+    assert "`POST /score`" in schema["info"]["description"]
+
+
+@pytest.mark.parametrize("path", ["/score", "/score/batch"])
 def test_the_examples_work_as_they_stand(client: Client, schema: dict[str, Any], path: str) -> None:
     """Sending the documented example gives the documented response."""
     operation = schema["paths"][path]["post"]
@@ -126,6 +143,7 @@ def test_the_examples_work_as_they_stand(client: Client, schema: dict[str, Any],
     assert returned.keys() == expected.keys()
     for key, value in expected.items():
         assert returned[key] == pytest.approx(value, rel=1e-5)
+        assert all(len(str(score)) <= 12 for score in np.atleast_1d(value))  # as float32 has
 
 
 def test_names_of_the_model_are_no_markup() -> None:

@@ -358,6 +358,9 @@ def test_missing_columns_are_named(path: Path, layout: str) -> None:
     assert "has no column 'bc'. It has" in refusal(path, columns=["bc"])
     write(path, pd.DataFrame(np.zeros((2, 100))), layout)
     assert "It has '0', '1', '2', ... (96 more), '99'" in refusal(path, columns=["pxj1"])
+    write(path, pd.DataFrame(np.zeros((2, 1000))), layout)
+    hint = "(it looks like a particle-level file: `features` makes an events file of it)"
+    assert hint in refusal(path, columns=["pxj1"])
 
 
 def test_only_numbers_are_read(path: Path, subtests: pytest.Subtests) -> None:
