@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from service.processes import usage
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format."""
 
@@ -58,6 +60,7 @@ ROW: Final = np.dtype(
         ("batches", "f8", len(EVENTS) + 1),
         ("events", "f8", 1),
         ("log_lines_dropped", "f8", 1),
+        ("starts", "f8", 1),
         ("loop_lag_s", "f8", 1),
         ("loop_lags", "f8", 1),
         ("inferences", "i8", 2),  # with scores, with an error
@@ -76,6 +79,7 @@ ROW: Final = np.dtype(
         ("pid", "i8", 1),
         ("worker_requests", "f8", 1),
         ("in_flight", "f8", len(IN_FLIGHT)),
+        ("connections", "f8", 1),
         ("reloaded", "f8", len(FILES)),
         ("reloaded_at", "f8", len(FILES)),
         ("model", "S128", 1),
@@ -162,6 +166,8 @@ class Metrics:
         self.row["reloaded"] = self.row["reloaded_at"] = np.nan
         self.row["model"] = b""
         self.row["pid"] = os.getpid()
+        self.row["starts"] += 1
+        self.row["connections"] = 0
         self._shared = shared is not None
         self._noted: list[tuple[str, int, float]] = []
         self._noted_events: list[int] = []
@@ -211,6 +217,10 @@ class Metrics:
     def set_inflight(self, n_requests: int, n_events: int, n_bytes: int) -> None:
         """Set how much work is in flight."""
         self.row["in_flight"][:] = n_requests, n_events, n_bytes
+
+    def set_connections(self, n_connections: int) -> None:
+        """Set how many connections there are."""
+        self.row["connections"] = n_connections
 
     def note_dropped_log_lines(self, n_lines: int) -> None:
         """Count lines of the log that were dropped."""
@@ -303,9 +313,25 @@ class Metrics:
             yield family(name, "gauge", meaning, files)
         for unit, value in zip(IN_FLIGHT, rows["in_flight"][living].sum(axis=0), strict=True):
             yield family(f"anomaly_inflight_{unit}", "gauge", f"{unit.capitalize()} in flight.", {"": value})
+        connections = {"": rows["connections"][living].sum()}
+        yield family("anomaly_connections", "gauge", "Connections over HTTP.", connections)
+        starts = {"": rows["starts"].sum()}
+        yield family("anomaly_worker_starts_total", "counter", "Workers started, those after a death too.", starts)
+        yield from self._processes(rows["pid"][living][:, 0].tolist())
         workers = zip(rows["pid"][living][:, 0], rows["worker_requests"][living][:, 0], strict=True)
         counts = {f'{{pid="{pid}"}}' if self._shared else "": n_requests for pid, n_requests in workers}
         yield family("anomaly_worker_requests", "gauge", "Requests of one worker.", counts)
+
+    def _processes(self, pids: Sequence[int]) -> Iterator[str]:
+        """Describe the processes of the workers by the usual names."""
+        found = {pid: taken for pid in pids if (taken := usage(pid)) is not None}
+        for name, kind, meaning, values in (
+            ("cpu_seconds_total", "counter", "Processor time.", {pid: one.cpu_s for pid, one in found.items()}),
+            ("resident_memory_bytes", "gauge", "Memory.", {pid: one.resident_bytes for pid, one in found.items()}),
+            ("start_time_seconds", "gauge", "Unix time.", {pid: one.started_at_s for pid, one in found.items()}),
+        ):
+            samples = {f'{{pid="{pid}"}}' if self._shared else "": value for pid, value in values.items()}
+            yield family(f"process_{name}", kind, meaning, samples)
 
     def _inference_metrics(self) -> Iterator[str]:
         """Report requests by the Open Inference Protocol under the names that Triton's dashboards query."""

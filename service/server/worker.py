@@ -183,7 +183,9 @@ class Server(uvicorn.Server):
         if counter % (RELEASE_S * TICKS_S) == 0:
             memory.release_freed()
         if self._main is not None:
-            self._source.tick(self._main.n_starting + len(self.server_state.connections))
+            n_connections = self._main.n_starting + len(self.server_state.connections)
+            self._deployment.metrics.set_connections(n_connections)
+            self._source.tick(n_connections)
         if now_s >= self._closes_at:
             self.should_exit = True
         leave = await super().on_tick(counter)

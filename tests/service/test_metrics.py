@@ -17,6 +17,7 @@ from service.api.operations import MetricsText
 from service.drift.monitor import Monitor
 from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics, MetricsError, SharedRow, create_rows, open_rows
 from service.model.artefact import Artefact
+from service.processes import usage
 from service.server import startup, worker
 from service.settings import Settings
 from tests.artefacts import sample_events
@@ -121,6 +122,7 @@ def test_a_worker_goes_on_with_the_counters_of_the_one_that_it_replaces() -> Non
             metrics.note_request("/score", 200, 0.5)
             metrics.note_events(10)
         metrics.set_inflight(1, 2, 3)
+        metrics.set_connections(5)
         metrics.note_load("model")
         metrics.use_model("first@1")
         metrics.fold()
@@ -128,6 +130,7 @@ def test_a_worker_goes_on_with_the_counters_of_the_one_that_it_replaces() -> Non
     counted = samples(other.render().decode())
     assert [counted[f"anomaly_worker_requests pid={pid}"] for pid in (7, 8)] == [3, 4]
     assert [counted[f"anomaly_inflight_{unit}"] for unit in ("requests", "events", "bytes")] == [2, 4, 6]
+    assert counted["anomaly_connections"] == 10
     other.note_reload("model", successful=False)
     assert samples(old.render().decode())["anomaly_last_reload_successful file=model"] == 0
     rows["pid"][1] = 0
@@ -140,12 +143,24 @@ def test_a_worker_goes_on_with_the_counters_of_the_one_that_it_replaces() -> Non
     new.use_model("second@2")
     counted = samples(new.render().decode())
     assert counted["anomaly_requests_total route=/score status=200"] == 8
+    assert (counted["anomaly_worker_starts_total"], counted["anomaly_connections"]) == (3, 5)
     assert counted["anomaly_request_seconds_sum route=/score"] == 4
     assert counted[f"anomaly_worker_requests pid={os.getpid()}"] == 1
     assert {name for name in counted if "model_info" in name} == {
         "anomaly_model_info model=first@1",
         "anomaly_model_info model=second@2",
     }
+
+
+def test_what_the_process_takes_is_told() -> None:
+    """Processor time, memory and start of a worker are those that Linux knows, in the names and units of Prometheus."""
+    before = time.process_time()
+    counted = samples(Metrics([]).render().decode())
+    assert 0 <= counted["process_cpu_seconds_total"] <= time.process_time()
+    assert counted["process_cpu_seconds_total"] == pytest.approx(before, abs=0.5)
+    assert 10e6 < counted["process_resident_memory_bytes"] < 10e9
+    assert counted["process_start_time_seconds"] < time.time()
+    assert usage(2**22 + 1) is None  # above the largest number of a process
 
 
 def test_the_model_in_use_is_named(fresh: Client) -> None:
