@@ -1,5 +1,6 @@
 """The examples run as they are."""
 
+import json
 import os
 import re
 import shutil
@@ -42,7 +43,8 @@ def run(new_user: Path, environment: dict[str, str]) -> Run:
 def test_every_example_is_listed() -> None:
     """The page of examples names each file of its folder."""
     page = (EXAMPLES / "README.md").read_text()
-    files = (path for path in EXAMPLES.rglob("*") if path.is_file() and path.suffix in {".py", ".sh", ".yml", ".cpp"})
+    endings = {".py", ".sh", ".yml", ".cpp", ".ipynb"}
+    files = (path for path in EXAMPLES.rglob("*") if path.is_file() and path.suffix in endings)
     assert [path.name for path in files if str(path.relative_to(EXAMPLES)) not in page] == []
 
 
@@ -52,6 +54,31 @@ def test_the_python_client(run: Run, url: str) -> None:
     found = re.fullmatch(rf"{load_artefact(MODEL).identity}: \[ *([\d.]+) +([\d.]+) *\]\n", printed)
     assert found is not None
     assert 0 < float(found[1]) < float(found[2])
+
+
+def outputs(notebook: Path) -> list[tuple[str, str, str]]:
+    """Give what each cell of code shows: its source, the text and the types of pictures."""
+    shown = []
+    for cell in json.loads(notebook.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            text = "".join(line for output in cell["outputs"] for line in output.get("text", ()))
+            kinds = [kind for output in cell["outputs"] for kind in output.get("data", ())]
+            shown.append(("".join(cell["source"]), text, " ".join(sorted(kinds))))
+    return shown
+
+
+@pytest.mark.slow
+def test_the_notebook(run: Run, new_user: Path) -> None:
+    """Executed from the top, its cells print what they are stored with, and draw three pictures; it stays small."""
+    stored, executed = EXAMPLES / "anomalies.ipynb", new_user / "my" / "notebooks" / "anomalies.ipynb"
+    executed.parent.mkdir(parents=True)
+    shutil.copy(stored, executed)
+    own = [f"{name}={new_user}" for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR")]
+    run("env", *own, "jupyter", "execute", "--inplace", str(executed))
+    found = outputs(executed)
+    assert found == outputs(stored)
+    assert [kinds for _, _, kinds in found].count("image/png text/plain") == 3
+    assert stored.stat().st_size < 250_000
 
 
 @pytest.mark.slow
