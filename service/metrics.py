@@ -13,6 +13,7 @@ from pathlib import Path
 from time import time
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -123,6 +124,50 @@ class InferenceTotals(NamedTuple):
     """When the last one got its scores, in milliseconds since 1970; 0 before the first."""
     parts_ns: list[int]
     """Nanoseconds by PARTS."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """The requests to one route."""
+
+    route: str
+    statuses: dict[int, int]
+    """Requests by status."""
+    durations: list[int]
+    """Requests by the first of SECONDS that they did not take longer than, and those that took longer than all."""
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """A worker that serves."""
+
+    pid: int
+    requests: int
+    model: str
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file that can be loaded anew."""
+
+    accepted: bool
+    """Whether it was accepted when it was last checked."""
+    loaded_at_s: float | None
+    """When what is in use was loaded, in seconds since 1970."""
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """What all workers have done, and do."""
+
+    events: int
+    routes: list[Route]
+    """Those with requests."""
+    in_flight: dict[str, int]
+    """Requests, events and bytes."""
+    loop_lag_s: float
+    """The sum of delays of the event loops, of which there are `loop_lags`."""
+    loop_lags: int
+    workers: list[Worker]
+    rows: int
+    """How many workers there are to be."""
+    files: dict[str, File]
 
 
 def create_rows(n_workers: int) -> str:
@@ -265,6 +310,36 @@ class Metrics:
         n_events, n_calls = int(rows["inference_events"].sum()), int(rows["inference_calls"].sum())
         parts_ns = rows["inference_ns"].sum(axis=0).tolist()
         return InferenceTotals(n_succeeded, n_failed, n_events, n_calls, int(rows["last_inference_ms"].max()), parts_ns)
+
+    def activity(self) -> Activity:
+        """Add up what all workers have counted, and describe those that there are."""
+        self.fold()
+        rows, living = self.rows, self.rows["pid"][:, 0] != 0
+        requests = rows["requests"].sum(axis=0).astype(int)
+        durations = rows["seconds"].sum(axis=0).astype(int)
+        routes = [
+            Route(route, {STATUSES[place]: int(counts[place]) for place in np.flatnonzero(counts)}, of_route)
+            for route, counts, of_route in zip(self._places, requests, durations.tolist(), strict=False)
+            if counts.any()
+        ]
+        columns = [rows[name][living][:, 0].tolist() for name in ("pid", "worker_requests", "model")]
+        return Activity(
+            events=int(rows["events"].sum()),
+            routes=routes,
+            in_flight=dict(zip(IN_FLIGHT, rows["in_flight"][living].sum(axis=0).astype(int).tolist(), strict=True)),
+            loop_lag_s=float(rows["loop_lag_s"].sum()),
+            loop_lags=int(rows["loop_lags"].sum()),
+            workers=[Worker(pid, int(n), model.decode()) for pid, n, model in zip(*columns, strict=True)],
+            rows=len(rows),
+            files={file: found for file in FILES if (found := self._file(FILES.index(file), living)) is not None},
+        )
+
+    def _file(self, place: int, living: NDArray[np.bool_]) -> File | None:
+        """Describe a file: it is in use once all workers use it. None where none is to be loaded."""
+        accepted, loaded_at = (self.rows[column][living][:, place] for column in ("reloaded", "reloaded_at"))
+        if np.isnan(accepted).all():
+            return None
+        return File(bool(np.nanmin(accepted)), None if np.isnan(loaded_at).all() else float(np.nanmin(loaded_at)))
 
     def render(self) -> bytes:
         """Write the metrics of all workers together in Prometheus' text format.

@@ -69,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     uds: Annotated[str | None, FILE, "Path of a Unix domain socket to listen on, not on --host and --port."] = None
     model: Annotated[str, FILE, "Path of the exported model; by default the shipped one."] = "exported/autoencoder.onnx"
     workers: Annotated[int, WORKERS, "Number of worker processes; 0 starts one per usable core."] = 0
-    ops_port: Annotated[int | None, PORT, "Port for /health, /metrics and /model, the latter two only there."] = None
+    ops_port: Annotated[int | None, PORT, "Port for /, /model and /metrics, only there, and for /health."] = None
     ops_host: Annotated[str | None, TEXT, "Address or host name of --ops-port; by default that of --host."] = None
     grpc_port: Annotated[int | None, PORT, "Port for the Open Inference Protocol over gRPC; needs the extra grpc."] = (
         None

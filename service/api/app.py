@@ -13,6 +13,8 @@ from litestar.openapi.spec import Components, SecurityScheme
 from service import __version__
 from service.api import docs, middleware, openapi
 from service.api.cors import cors
+from service.api.dashboard import routes as dashboard
+from service.api.dashboard.state import StateEvents
 from service.api.error_responses import exception_handlers
 from service.api.middleware import Middleware
 from service.api.native import NativeApi
@@ -59,7 +61,7 @@ def create_app(
 ) -> Application:
     """Build the application, whose metrics are in a `row` that is shared, or its own; raises KeysError."""
     v2 = open_inference_router()
-    http_paths = [path for route in (score, score_batch, *OPERATIONS) for path in route.paths]
+    http_paths = [path for route in (score, score_batch, *OPERATIONS, *dashboard.DASHBOARD) for path in route.paths]
     paths = [*http_paths, *documented_paths(v2), docs.DOCS, docs.SCHEMA, *grpc_calls.PATHS]
     metrics = Metrics(paths, row, settings.served_name)
     deployment = Deployment(settings, metrics)
@@ -70,6 +72,7 @@ def create_app(
     keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
     root_path = settings.root_path or ""
     metrics_text = MetricsText(metrics, deployment.monitor)
+    state_events = StateEvents(deployment, settings.max_inflight_events, settings.max_inflight_bytes)
     document, page = docs.Document(formats, root_path, settings.served_name), docs.page(root_path)
     dependencies = {
         "deployment": Provide(lambda: deployment, sync_to_thread=False),
@@ -78,6 +81,7 @@ def create_app(
         "statistics": Provide(lambda: statistics, sync_to_thread=False),
         "infer": Provide(lambda: infer, sync_to_thread=False),
         "metrics_text": Provide(lambda: metrics_text, sync_to_thread=False),
+        "state_events": Provide(lambda: state_events, sync_to_thread=False),
     }
 
     @asynccontextmanager
@@ -90,7 +94,7 @@ def create_app(
     main = Litestar(
         route_handlers=[
             *(score, score_batch, v2, page, docs.assets),
-            *(OPERATIONS if settings.ops_port is None else [health]),
+            *((*OPERATIONS, *dashboard.DASHBOARD) if settings.ops_port is None else [health]),
         ],
         dependencies=dependencies,
         lifespan=[lifespan],
@@ -129,9 +133,9 @@ def create_app(
 
 
 def _operations(dependencies: dict[str, Provide]) -> Litestar:
-    paths = ", ".join(sorted(path for route in OPERATIONS for path in route.paths))
+    paths = ", ".join(sorted(path for route in (*OPERATIONS, dashboard.page) for path in route.paths))
     return Litestar(
-        route_handlers=OPERATIONS,
+        route_handlers=[*OPERATIONS, *dashboard.DASHBOARD],
         dependencies=dependencies,
         exception_handlers=exception_handlers(f" of this port, expected one of {paths}"),
         openapi_config=None,

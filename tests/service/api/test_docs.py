@@ -91,7 +91,7 @@ def test_the_page_has_protective_headers(client: Client) -> None:
 
 def test_other_responses_cannot_be_pages(client: Client, subtests: pytest.Subtests) -> None:
     """JSON, text and errors are not sniffed as markup, run no script and are not cached."""
-    paths = ["/health", "/model", "/metrics", "/schema", "/schema/openapi.json", "/schema/no", "/no", "/", "/docs/no"]
+    paths = ["/health", "/model", "/metrics", "/schema", "/schema/openapi.json", "/schema/no", "/no", "/docs/no"]
     for method, path in product(("GET", "HEAD", "DELETE"), paths):
         with subtests.test(f"{method} {path}"):
             headers = client.request(method, path).headers
@@ -219,6 +219,7 @@ ODD = [
 def test_no_path_is_an_internal_error(http: httpx.Client) -> None:
     """Any path below any route is refused in the form of all errors, and is never a 5xx."""
     below = ["/", "/score/", "/health/", "/model/", "/metrics/", "/docs/", "/docs/assets/", "/schema/", "/schema/a/"]
+    below.append("/dashboard/")
     for path, odd in product(below, ODD):
         request = http.build_request("GET", "/")
         request.url = request.url.copy_with(raw_path=f"{path}{odd}".encode())

@@ -26,7 +26,17 @@ pytestmark = pytest.mark.process
 
 TIMEOUT_S = 30
 PATHS = ["/score", "/score/batch", "/model", "/metrics", "/docs", "/docs/assets/swagger-ui.css", "/schema"]
-PATHS += ["/schema/openapi.json", "/", "/nowhere", "/health/", "//health", "/health/../score", "/HEALTH", "/score/"]
+PATHS += [
+    "/schema/openapi.json",
+    "/",
+    "/dashboard/events",
+    "/nowhere",
+    "/health/",
+    "//health",
+    "/health/../score",
+    "/HEALTH",
+    "/score/",
+]
 
 
 @pytest.fixture(scope="module")

@@ -29,14 +29,16 @@ workers = pytest.mark.parametrize("n_workers", [1, pytest.param(2, marks=pytest.
 
 
 def test_with_an_operations_port_operations_move_there(artefact: Artefact) -> None:
-    """Metrics and model are on the operations application alone, health on both, everything else on the main one."""
+    """Metrics, model and page are on the operations application alone, health on both, all else on the main one."""
     app = create_app(Settings(ops_port=0), artefact)
     assert app.operations is not None
     operations = TestClient(app.operations)
     assert operations.get("/health").status_code == 503  # the model is not loaded yet
     with TestClient(app.main) as client:
-        statuses = {path: client.get(path).status_code for path in ("/health", "/model", "/metrics", "/docs")}
-        assert statuses == {"/health": 200, "/model": 404, "/metrics": 404, "/docs": 200}
+        statuses = {path: client.get(path).status_code for path in ("/health", "/docs")}
+        assert statuses == {"/health": 200, "/docs": 200}
+        for path in ("/", "/dashboard/page.js", "/dashboard/events", "/model", "/metrics"):
+            assert (client.get(path).status_code, operations.get(path).status_code) == (404, 200)
         documented = {path for path in client.get("/schema").json()["paths"] if not path.startswith("/v2")}
         assert documented == {"/score", "/score/batch", "/health"}
         client.post("/score", content=b"")
@@ -47,17 +49,17 @@ def test_with_an_operations_port_operations_move_there(artefact: Artefact) -> No
         assert described.headers["cache-control"] == "no-store"
         metrics = operations.get("/metrics").text
         assert 'anomaly_requests_total{route="/score",status="415"} 1.0' in metrics
-        assert 'anomaly_requests_total{route="/model",status="200"} 1.0' in metrics
+        assert 'anomaly_requests_total{route="/model",status="200"} 2.0' in metrics
 
 
 def test_the_operations_application_has_nothing_else(artefact: Artefact) -> None:
     """Other paths are a 404 in the form of all errors, which names the routes of this port."""
     operations = TestClient(create_app(Settings(ops_port=0), artefact).operations or pytest.fail("no application"))
-    paths = ["/score", "/score/batch", "/docs", "/schema", "/", "/docs/assets/swagger-ui.css"]
+    paths = ["/score", "/score/batch", "/docs", "/schema", "/dashboard", "/docs/assets/swagger-ui.css"]
     for method, path in product(("GET", "POST"), paths):
         response = operations.request(method, path)
         assert (response.status_code, response.headers["x-content-type-options"]) == (404, "nosniff")
-        detail = f"{path} is not a route of this port, expected one of /health, /metrics, /model"
+        detail = f"{path} is not a route of this port, expected one of /, /health, /metrics, /model"
         assert response.json() == {"status_code": 404, "detail": detail}
 
 

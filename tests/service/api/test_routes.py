@@ -213,7 +213,7 @@ def test_head_is_get_without_the_body(client: Client) -> None:
 
 def test_an_unknown_path_is_an_error_like_others(client: Client) -> None:
     """A 404 has the form of every error and says where the routes are listed."""
-    for path in ("/", "/nope", "/score/nope", "/schema/nope", "/docs/assets/nope.js", "/docs/nope"):
+    for path in ("/nope", "/score/nope", "/schema/nope", "/docs/assets/nope.js", "/docs/nope", "/dashboard/nope.js"):
         assert detail(client.get(path), 404) == f"{path} is not a route; /docs lists the routes"
 
 
