@@ -22,8 +22,8 @@ def artefact(**changes: object) -> Artefact:
     return parse_artefact(with_metadata(**{"reference": reference(), **changes}).SerializeToString())
 
 
-def drifted_events(n_events: int, spreads: float = 0.5) -> NDArray[np.float32]:
+def drifted_events(n_events: int, spreads: float = 0.5, seed: int = 0) -> NDArray[np.float32]:
     """Draw events (n, n_features) whose last feature is too high by so many of its spreads."""
-    events = sample_events(n_events)
+    events = sample_events(n_events, seed=seed)
     events[:, -1] += spreads * events[:, -1].std()
     return events
