@@ -172,7 +172,7 @@ class Model:
         for place, event in enumerate(features):
             batch = BatchScores(self._unobserved, self.micro_batch, self._scheduler)
             await self.wait()
-            await batch.add([explainer.mixtures(event)], large=False, last=False)  # a last one may be observed
+            await batch.add(explainer.mixtures(event), large=False, last=False)  # a last one may be observed
             try:
                 of_mixtures = batch.join()
             except NonFiniteScoreError as error:

@@ -1,5 +1,6 @@
 """Why an event has its score: what each feature contributes to it, beside events of background."""
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from service.model.artefact import ArtefactError, Metadata
 from service.model.rows import Frame, as_rows
-from service.model.scorer import Scorer
+from service.model.scorer import CHUNK_EVENTS, Scorer
 
 REFERENCE_EVENTS: Final = 8
 """The most events of background that an event is compared with."""
@@ -64,15 +65,20 @@ class Explainer:
         self._orders = np.concatenate([drawn, drawn[..., ::-1]], axis=1)  # (k, ORDERS, n_features)
         # Scores on the way from each reference event to the event: (k, ORDERS, n_features + 1).
         self._path = np.repeat(scores[:, None, None], ORDERS, axis=1).repeat(n_features + 1, axis=2)
+        # What is taken from the event in each mixture, the first of which is the event: (n_mixtures, n_features).
         places = self._orders.argsort(axis=-1)[:, :, None, :]
-        self._taken = places < np.arange(1, n_features)[:, None]  # (k, ORDERS, n_features - 1, n_features)
-        self.n_mixtures = 1 + self._taken[..., 0].size
+        on_the_way = (places < np.arange(1, n_features)[:, None]).reshape(-1, n_features)
+        self._taken = np.concatenate([np.ones((1, n_features), bool), on_the_way])
+        # The reference event of each: (n_mixtures,).
+        self._mixed_with = np.append(0, np.repeat(np.arange(len(self.reference)), ORDERS * (n_features - 1)))
+        self.n_mixtures = len(self._taken)
         """The events that are scored to explain one, itself included."""
 
-    def mixtures(self, event: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Mix an event (n_features,) with the reference events: (n_mixtures, n_features), itself first."""
-        mixed = np.where(self._taken, event, self.reference[:, None, None, :])
-        return np.concatenate([event[None], mixed.reshape(-1, len(event))])
+    def mixtures(self, event: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """Mix an event (n_features,) with the reference events: n_mixtures rows in blocks, itself first."""
+        for start in range(0, self.n_mixtures, CHUNK_EVENTS):
+            block = slice(start, start + CHUNK_EVENTS)
+            yield np.where(self._taken[block], event, self.reference[self._mixed_with[block]])
 
     def contributions(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn the scores of its mixtures (n_mixtures,) into the contributions (n_features,) to an event's score."""
@@ -87,7 +93,7 @@ class Explainer:
         rows = as_rows(events, self._scorer.artefact.metadata.feature_names)
         scores, contributions = np.empty(len(rows), np.float32), np.empty(rows.shape, np.float32)
         for place, event in enumerate(rows):
-            of_mixtures = self._scorer.score_rows(self.mixtures(event))
+            of_mixtures = np.concatenate([self._scorer.score_rows(block) for block in self.mixtures(event)])
             scores[place], contributions[place] = of_mixtures[0], self.contributions(of_mixtures)
         return Explanation(scores, self.reference_score, contributions)
 

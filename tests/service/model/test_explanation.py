@@ -96,7 +96,7 @@ def test_each_feature_changes_the_score_in_every_place() -> None:
     scorer = Scorer(parse_artefact(model(metadata(n_features=3)).SerializeToString()))
     explainer = Explainer(scorer)
     event = np.array([100.0, 200.0, 300.0], np.float32)
-    mixtures = explainer.mixtures(event)
+    mixtures = np.concatenate(list(explainer.mixtures(event)))
     assert mixtures.shape == (explainer.n_mixtures, 3)
     np.testing.assert_array_equal(mixtures[0], event)
     firsts = (mixtures[1:] == event).reshape(-1, 2, 3)  # one feature of the event, then two
