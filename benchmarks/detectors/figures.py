@@ -17,7 +17,7 @@ from training.evaluation.style import (
     label,
     legend,
     line_styles,
-    png,
+    rendered,
     style,
 )
 
@@ -61,14 +61,14 @@ def plot_aucs(results: Sequence[Result], signals: Sequence[str]) -> bytes:
         Line2D([], [], color="k", marker="|", linestyle="", label="one sample"),
     ]
     made.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=11.5, frameon=False)
-    return png(made)
+    return rendered(made)
 
 
 def plot_curves(scores: Mapping[Line, tuple[Floats, Floats]]) -> bytes:
     """Plot rejection and significance improvement of a few detectors: scores of background (n,) and signal (m,)."""
     # The view comes first: long names are cut at their ends.
     named = {", ".join([line.view] * (line.view in FEATURE_MAPS) + [line.name]): some for line, some in scores.items()}
-    return plot_roc(named, "rejection", "improvement")
+    return rendered(plot_roc(named, "rejection", "improvement"))
 
 
 @style()
@@ -84,7 +84,7 @@ def plot_circuits(aucs: Mapping[str, tuple[Measured, Mapping[float, Measured], M
         ax.set_xscale("log")
         label(ax, what, "AUC (band: exact)" if ax is axes[0] else "")
     legend(made, axes[0])
-    return png(made)
+    return rendered(made)
 
 
 @style()
@@ -108,7 +108,7 @@ def plot_searches(
     right.set_xlim(left=0)
     label(right, "injected $S$ / √$B$ before the selection", r"global significance [$\sigma$]")
     legend(made, right)
-    return png(made)
+    return rendered(made)
 
 
 def _title(line: Line) -> str:

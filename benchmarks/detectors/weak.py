@@ -24,7 +24,7 @@ from training.detectors.trees import BoostedTrees, to_bins
 from training.detectors.weak import Dijet
 from training.detectors.weak_config import WeakConfig
 from training.evaluation.metrics import Measured, auc, max_significance_improvement, rejection
-from training.evaluation.style import COLOURS, GREYS, figure, label, legend, png, style
+from training.evaluation.style import COLOURS, GREYS, figure, label, legend, rendered, style
 from training.evaluation.window import read_window
 from training.files import require_folder, sha256_of, write_files
 from training.fitting.weak import ensemble, fit_member, fold_edges
@@ -171,7 +171,7 @@ the window, {study.reference_events:,} events of reference, {trainings} training
 
 {table(["signal in the window", *names], rows)}
 
-![Largest significance improvement by the fraction of signal](weak.png)
+![Largest significance improvement by the fraction of signal](weak.rendered)
 """
 
 
@@ -197,7 +197,7 @@ def plot(study: Study) -> bytes:
     label(ax, "signal in the window [%]", r"largest $\epsilon_S\,/\,\epsilon_B^{1/2}$")
     ax.set_ylim(bottom=0)
     legend(made, ax)
-    return png(made)
+    return rendered(made)
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks.detectors.weak") -> int:

@@ -78,6 +78,11 @@ def _columns(text: str) -> dict[str, str]:
         raise EventsError(f"--columns: {error}") from error
 
 
+def add_pdf_option(parser: argparse.ArgumentParser) -> None:
+    """Add --pdf: figures for publications."""
+    parser.add_argument("--pdf", action="store_true", help="write each figure as PDF as well")
+
+
 def add_processes_option(parser: argparse.ArgumentParser) -> None:
     """Add --processes: how many share the work, by default one for each usable core."""
 

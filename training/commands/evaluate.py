@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.commands.arguments import add_events_options, check_samples, input_file, layout_of
+from training.commands.arguments import add_events_options, add_pdf_option, check_samples, input_file, layout_of
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training evaluate") -> int:
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
     scorer = open_scorer(args.model)
     samples = load_samples(scorer, args.events, layout_of(args, features_of(scorer.artefact)), labels, alone=False)
     evaluations = [evaluate(scorer.artefact, *one) for one in judged(samples)]
-    write_card(args.out, scorer.artefact, evaluations, samples)
+    write_card(args.out, scorer.artefact, evaluations, samples, args.pdf)
     print("\n".join(map(summary, evaluations)))
     return 0
 
@@ -36,4 +36,5 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("events", type=input_file, nargs="+", metavar="EVENTS.h5", help="labelled events")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures, metrics and card")
     add_events_options(parser, "each EVENTS.h5", several=True)
+    add_pdf_option(parser)
     return parser

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.commands.arguments import add_events_options, check_samples, input_file, layout_of
+from training.commands.arguments import add_events_options, add_pdf_option, check_samples, input_file, layout_of
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training report") -> int:
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training r
     scorer = open_scorer(args.model)
     samples = load_samples(scorer, args.events, layout_of(args, features_of(scorer.artefact)), labels)
     report = compile_report(scorer, samples)
-    write_report(args.out, scorer.artefact, report, samples)
+    write_report(args.out, scorer.artefact, report, samples, args.pdf)
     for one in report.evaluations:
         print(f"{one.sample}: AUC {one.auc}, 1/eps_B at eps_S = 0.5: {one.rejection['0.5']}")
     print(f"{args.out / PAGE}: the report")
@@ -47,4 +47,5 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         "--out", type=Path, required=True, metavar="DIR", help="folder for report.html, report.json, figures"
     )
     add_events_options(parser, "each EVENTS.h5", several=True)
+    add_pdf_option(parser)
     return parser

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service import SHIPPED_MODEL
-from training.commands.arguments import add_events_options, input_file, labels_of, layout_of
+from training.commands.arguments import add_events_options, add_pdf_option, input_file, labels_of, layout_of
 from training.files import require_folder
 
 # Where the requirement of a jet of 1.2 TeV no longer shapes the spectrum; and beyond the last event of 13 TeV.
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
     signals = read_samples(scorer, value, args.signal, layout_of(args))
     region = None if args.signal_region is None else tuple(args.signal_region)
     done = search(scorer.artefact, name, samples, signals, bins, region, args.parameters, args.toys)
-    write_search(args.out, scorer.artefact, done)
+    write_search(args.out, scorer.artefact, done, args.pdf)
     best, found = done.found.best, done.found.global_p
     how = ", extrapolated" if found.extrapolated else ""
     print(
@@ -80,6 +80,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     meaning = "pseudo-experiments of background for the global p-value (default %(default)s)"
     parser.add_argument("--toys", type=_toys, default=TOYS[1], metavar="N", help=meaning)
     add_events_options(parser, "EVENTS.h5", several=True)
+    add_pdf_option(parser)
 
 
 def _toys(text: str) -> int:

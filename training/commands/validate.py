@@ -16,6 +16,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
     args = parser.parse_args(argv)
 
     from training.evaluation.figures import draw, plot_features, plot_window
+    from training.evaluation.style import FORMATS
     from training.evaluation.validation import COMPARED, moments_table, quantiles_table
     from training.evaluation.window import compare_in_window, in_window, read_window, window_table
     from training.events.events import read_events
@@ -24,6 +25,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
 
     files = {"simulated": args.events} | ({"reference": args.reference} if args.reference else {})
     labels = labels_of(parser, args.labels, len(files))
+    if args.out.suffix not in FORMATS:
+        parser.error(f"--out is {args.out}, expected a name that ends in {', '.join(FORMATS)}")
     window_out = args.out.with_stem(f"{args.out.stem}_window")
     require_output(args.out, *files.values(), *labels)
     if args.window:
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
         **({window_out.name: lambda: plot_window(windows)} if windows else {}),
     }
     drawn = draw(plots)
-    write_files(args.out.parent, {name: png for name, png in drawn.items() if png is not None})
+    write_files(args.out.parent, {name: figure for name, figure in drawn.items() if figure is not None})
     if len(origins["simulated"].background):
         print("background moments, GeV, beside the published file's")
         print(moments_table(origins["simulated"].background))
@@ -79,6 +82,8 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         metavar="PATH",
         help="published events of the signal window, .npy files or folders of them, to compare with in a second figure",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write, as .png, .pdf or .svg"
+    )
     add_events_options(parser, "EVENTS.h5 and REFERENCE.h5", several=True)
     return parser

@@ -19,7 +19,7 @@ from training.evaluation.evaluation import (
     counted,
 )
 from training.evaluation.facts import caution, facts, selects
-from training.evaluation.figures import draw, plot_roc, plot_scores
+from training.evaluation.figures import draw, plot_roc, plot_scores, with_pdfs
 from training.evaluation.model import features_of
 from training.evaluation.samples import Sample, judged
 from training.events.features import FeatureSet
@@ -33,10 +33,13 @@ LIMITS = """\
 - A score does not say why an event is unusual: detector faults and rare background score high as well."""
 
 
-def write_card(folder: Path, artefact: Artefact, evaluations: Sequence[Evaluation], samples: Sequence[Sample]) -> None:
+def write_card(
+    folder: Path, artefact: Artefact, evaluations: Sequence[Evaluation], samples: Sequence[Sample], pdf: bool = False
+) -> None:
     """Write model_card.md, metrics.json and the figures of the scores of each sample: all of them or none.
 
-    A figure that cannot be drawn is left out, with a warning, and never costs the numbers. Raises OSError.
+    With `pdf` the figures are there as PDF too. One that cannot be drawn is left out, with a warning, and never costs
+    the numbers. Raises OSError.
     """
     metrics = {"model": artefact.identity, "samples": [asdict(one) for one in evaluations]}
     scores = {one.name: (background.scores, signal.scores) for one, background, signal in judged(samples)}
@@ -51,7 +54,7 @@ def write_card(folder: Path, artefact: Artefact, evaluations: Sequence[Evaluatio
         "model_card.md": model_card(artefact, evaluations).encode(),
         "metrics.json": (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode(),
     }
-    write_files(folder, contents | draw(plots))
+    write_files(folder, contents | draw(with_pdfs(plots, pdf)))
 
 
 def model_card(artefact: Artefact, evaluations: Sequence[Evaluation]) -> str:

@@ -1,7 +1,8 @@
-"""Figures of a training, an evaluation and a report, each a PNG in memory."""
+"""Figures of a training, an evaluation and a report."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,14 +21,15 @@ from training.evaluation.style import (
     legend,
     line_styles,
     panels,
-    png,
     printable,
+    rendered,
     style,
 )
 from training.evaluation.window import OF_WINDOW
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _log = logging.getLogger(__name__)  # warnings go to standard error, unless the program that uses this says otherwise
 
@@ -50,20 +52,28 @@ OF_ROC = {
 }
 
 
-def draw(plots: Mapping[str, Callable[[], bytes]]) -> dict[str, bytes | None]:
-    """Return figures as PNG by file name. One that cannot be drawn is None, and a warning in the log says why."""
+def draw(plots: Mapping[str, "Callable[[], Figure] | None"]) -> dict[str, bytes | None]:
+    """Return figures by file name, whose suffix is of FORMATS; None stays None.
+
+    One that cannot be drawn is None too, and a warning in the log says why.
+    """
     drawn: dict[str, bytes | None] = dict.fromkeys(plots)
     for name, plot in plots.items():
         try:
-            drawn[name] = plot()
+            drawn[name] = None if plot is None else rendered(plot(), Path(name).suffix)
         except Exception as error:  # whatever it is: a figure must never cost the numbers that it shows
             reason = str(error).partition("\n")[0] or type(error).__name__
             _log.warning("%s could not be drawn: %s", name, reason)
     return drawn
 
 
+def with_pdfs(plots: "Mapping[str, Callable[[], Figure]]", wanted: bool) -> "dict[str, Callable[[], Figure] | None]":
+    """Add each figure as PDF; where that is not `wanted` its name alone, so that one with other numbers goes."""
+    return {**plots, **{str(Path(name).with_suffix(".pdf")): plot if wanted else None for name, plot in plots.items()}}
+
+
 @style()
-def plot_learning_curve(losses: Sequence[tuple[float, float]]) -> bytes:
+def plot_learning_curve(losses: Sequence[tuple[float, float]]) -> "Figure":
     """Plot the (training, held-out) loss of each epoch, and mark the best epoch."""
     from matplotlib.ticker import MaxNLocator
 
@@ -79,11 +89,11 @@ def plot_learning_curve(losses: Sequence[tuple[float, float]]) -> bytes:
     ax.tick_params(axis="x", which="minor", bottom=False, top=False)
     label(ax, "epoch", "loss per event")
     ax.legend()
-    return png(made)
+    return made
 
 
 @style()
-def plot_roc(scores: Mapping[str, Scores], *shown: str) -> bytes:
+def plot_roc(scores: Mapping[str, Scores], *shown: str) -> "Figure":
     """Plot each quantity of OF_ROC that is `shown` against signal efficiency, with a curve for each signal.
 
     A curve ends where too little background is left to tell it from noise.
@@ -103,13 +113,13 @@ def plot_roc(scores: Mapping[str, Scores], *shown: str) -> bytes:
         ax.set(xlim=(0, 1), yscale="log" if quantity == "rejection" else "linear")
         ax.set_ylim(bottom=1 if quantity == "rejection" else 0)
     legend(made, axes[0])
-    return png(made)
+    return made
 
 
 @style()
 def plot_scores(
     backgrounds: Mapping[str, Floats], signals: Mapping[str, Floats], thresholds: Mapping[str, float]
-) -> bytes:
+) -> "Figure":
     """Plot the scores (n,) of each sample in the same bins, the outer of which hold all beyond, and the thresholds."""
     made, (ax,) = figure(width=11, height=6.5)
     edges = common_edges([*backgrounds.values(), *signals.values()], BINS, include=list(thresholds.values()))
@@ -122,11 +132,11 @@ def plot_scores(
         ax.axvline(threshold, color="0.3", linestyle="--", linewidth=1.3)
         ax.text(threshold, 1.015, printable(name), rotation=30, rotation_mode="anchor", fontsize=14, transform=above)
     legend(made, ax)
-    return png(made)
+    return made
 
 
 @style()
-def plot_contributions(explanations: Explanations) -> bytes:
+def plot_contributions(explanations: Explanations) -> "Figure":
     """Plot the mean absolute contribution of each feature in each sample, and those of the most anomalous events."""
     means, anomalies = explanations.means, explanations.most_anomalous
     features = list(next(iter(means.values())).contributions)
@@ -147,13 +157,13 @@ def plot_contributions(explanations: Explanations) -> bytes:
         ax.tick_params(which="both", length=0)
         made.colorbar(image, ax=ax, label=f"{name} to the score")
     right.set_title("most anomalous events, by row", fontsize=15, loc="left")
-    return png(made)
+    return made
 
 
 @style()
 def plot_efficiencies(
     edges: Floats, efficiencies: Mapping[str, Mapping[str, Efficiency]], nominal: Mapping[str, float], mass: str
-) -> bytes:
+) -> "Figure":
     """Plot the efficiency in bins between edges (k + 1,) of a mass, a panel for each sample, beside the nominal one.
 
     A panel has an Efficiency for each working point, in the order of `nominal`. An efficiency of 0 has no point.
@@ -179,11 +189,11 @@ def plot_efficiencies(
         if place % 3 == 0:
             ax.set_ylabel("efficiency")
     legend(made, axes[0])
-    return png(made)
+    return made
 
 
 @style()
-def plot_sculpting(shapes: Mapping[str, Sculpting]) -> bytes:
+def plot_sculpting(shapes: Mapping[str, Sculpting]) -> "Figure":
     """Plot the dijet mass before and after each working point, both of unit area, and their ratio below."""
     columns = 2 if len(shapes) in (2, 4) else min(3, len(shapes))
     rows = -(-len(shapes) // columns)
@@ -193,7 +203,7 @@ def plot_sculpting(shapes: Mapping[str, Sculpting]) -> bytes:
         ax.set_visible(False)
     for (main, ratio), (point, sculpting) in zip(axes, shapes.items(), strict=False):
         _draw_sculpting(main, ratio, printable(point), sculpting)
-    return png(made)
+    return made
 
 
 @style()
@@ -201,7 +211,7 @@ def plot_features(
     backgrounds: Mapping[str, Mapping[str, Floats]],
     signals: Mapping[str, Mapping[str, Floats]],
     labels: Mapping[str, str],
-) -> bytes:
+) -> "Figure":
     """Plot each quantity of `labels`, which gives its axis label, in every sample: values (n,), NaN where undefined."""
     made, axes = panels(len(labels), width=5.2, height=4.6)
     for ax, (quantity, name) in zip(axes, labels.items(), strict=True):
@@ -212,11 +222,11 @@ def plot_features(
         label(ax, name, "fraction of events / bin")
         ax.set_ylim(bottom=0)
     legend(made, axes[0])
-    return png(made)
+    return made
 
 
 @style()
-def plot_window(windows: Mapping[str, tuple[Mapping[str, Floats], Mapping[str, Floats]]]) -> bytes:
+def plot_window(windows: Mapping[str, tuple[Mapping[str, Floats], Mapping[str, Floats]]]) -> "Figure":
     """Plot each quantity of simulated and of published events of the signal window, (n,) each, and their ratio below.
 
     A row of panels for each class of events, which names it.
@@ -230,7 +240,7 @@ def plot_window(windows: Mapping[str, tuple[Mapping[str, Floats], Mapping[str, F
         row[0, 0].set_ylabel(f"{kind}: fraction / bin")
         row[1, 0].set_ylabel("ratio")
     legend(made, rows[0, 0, 0])
-    return png(made)
+    return made
 
 
 def _draw_agreement(main: "Axes", ratio: "Axes", simulated: Floats, published: Floats) -> None:

@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -22,26 +23,37 @@ from training.evaluation.style import printable
 from training.events.kinematics import AXIS_LABELS, OF_EVENTS, OF_JETS
 from training.files import write_files
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PAGE = "report.html"
 NUMBERS = "report.json"
 
 
-def write_report(folder: Path, artefact: Artefact, report: Report, samples: Sequence[Sample]) -> None:
+def write_report(
+    folder: Path, artefact: Artefact, report: Report, samples: Sequence[Sample], pdf: bool = False
+) -> None:
     """Write the page, its numbers and its figures into a folder: all of them or none.
 
-    A figure that cannot be drawn is left out, with a warning, and never costs the numbers. Raises OSError.
+    With `pdf` the figures are there as PDF too. One that cannot be drawn is left out, with a warning, and never costs
+    the numbers. Raises OSError.
     """
-    drawn = figures.draw(_plots(artefact, report, samples))
-    page = render(artefact, report, {name: png for name, png in drawn.items() if png is not None})
+    drawn = figures.draw(figures.with_pdfs(_plots(artefact, report, samples), pdf))
+    page = render(artefact, report, pngs(drawn))
     numbers = json.dumps(asdict(report), indent=1, allow_nan=False) + "\n"
     write_files(folder, {PAGE: page.encode(), NUMBERS: numbers.encode(), **drawn})
 
 
-def render(artefact: Artefact, report: Report, pngs: Mapping[str, bytes]) -> str:
+def pngs(drawn: Mapping[str, bytes | None]) -> dict[str, bytes]:
+    """Return the figures that a page shows, by file name: those that could be drawn, as PNG."""
+    return {name: figure for name, figure in drawn.items() if figure is not None and name.endswith(".png")}
+
+
+def render(artefact: Artefact, report: Report, shown: Mapping[str, bytes]) -> str:
     """Return the page of a report with its figures, PNGs by file name, inside: no script, and every text escaped."""
     return filled(
         Path(__file__).with_name("report.html"),
-        pngs,
+        shown,
         report=report,
         metadata=artefact.metadata,
         of_jets=features_of(artefact).of_jets,
@@ -57,7 +69,7 @@ def render(artefact: Artefact, report: Report, pngs: Mapping[str, bytes]) -> str
     )
 
 
-def filled(template: Path, pngs: Mapping[str, bytes], **values: object) -> str:
+def filled(template: Path, shown: Mapping[str, bytes], **values: object) -> str:
     """Return a template, which may include those of this folder, with values and figures, PNGs by file name, inside."""
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent], encoding="utf-8"),
@@ -66,22 +78,22 @@ def filled(template: Path, pngs: Mapping[str, bytes], **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    inside = {name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in pngs.items()}
+    inside = {name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in shown.items()}
     return environment.get_template(template.name).render(figures=inside, **values)
 
 
-def _plots(artefact: Artefact, report: Report, samples: Sequence[Sample]) -> dict[str, Callable[[], bytes]]:
+def _plots(artefact: Artefact, report: Report, samples: Sequence[Sample]) -> "dict[str, Callable[[], Figure]]":
     """Return how to draw each figure, by file name: without working points, none of those that are about them."""
     points = {point.name: point for point in artefact.metadata.working_points}
     backgrounds, signals = by_class(samples)
     named = {f"{name} background": one for name, one in backgrounds.items()}
     pairs = {one.name: (background.scores, signal.scores) for one, background, signal in judged(samples)}
 
-    def features(labels: Mapping[str, str]) -> Callable[[], bytes]:
+    def features(labels: Mapping[str, str]) -> "Callable[[], Figure]":
         of_backgrounds, of_signals = ({name: one.quantities for name, one in some.items()} for some in (named, signals))
         return lambda: figures.plot_features(of_backgrounds, of_signals, labels)
 
-    def efficiency(mass: str) -> Callable[[], bytes]:
+    def efficiency(mass: str) -> "Callable[[], Figure]":
         edges, nominal = np.array(report.mass_edges_gev[mass]), {n: p.background_efficiency for n, p in points.items()}
         return lambda: figures.plot_efficiencies(edges, report.efficiencies[mass], nominal, AXIS_LABELS[mass])
 

@@ -38,7 +38,13 @@ SETTINGS = {
     "axes.linewidth": 1.3,
     **{f"{axis}tick.{kind}.size": size for axis in "xy" for kind, size in (("major", 8), ("minor", 4))},
     "savefig.dpi": 100,
+    "pdf.fonttype": 42,  # text that journals can edit, and search
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lhc-anomaly",
 }
+
+FORMATS = {".png": ("Software",), ".pdf": ("Creator", "Producer", "CreationDate"), ".svg": ("Creator", "Date")}
+"""The formats of figures by suffix, and what matplotlib would write into them that is not of the figure."""
 
 LONGEST_NAME = 34
 
@@ -86,16 +92,16 @@ def label(ax: Axes, x: str, y: str) -> None:
 
 
 @style()
-def png(made: Figure) -> bytes:
-    """Return a figure as PNG: the same bytes each time."""
+def rendered(made: Figure, suffix: str = ".png") -> bytes:
+    """Return a figure in the format of a suffix of FORMATS: the same bytes each time."""
     file = BytesIO()
-    made.savefig(file, format="png", metadata={"Software": None})
+    made.savefig(file, format=suffix[1:], metadata=dict.fromkeys(FORMATS[suffix]))
     return file.getvalue()
 
 
 def save(made: Figure, path: Path) -> None:
     """Write a figure as PNG."""
-    path.write_bytes(png(made))
+    path.write_bytes(rendered(made))
 
 
 def line_styles(colours: Sequence[str] = COLOURS) -> Iterator[Style]:

@@ -4,14 +4,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from service.model.artefact import Artefact
 from training.evaluation.evaluation import TRAINED_ON
 from training.evaluation.facts import caution, facts
-from training.evaluation.figures import draw
-from training.evaluation.page import filled
+from training.evaluation.figures import draw, with_pdfs
+from training.evaluation.page import filled, pngs
 from training.files import write_files
 from training.search import plots
 from training.search.fit import TERMS
@@ -19,26 +20,30 @@ from training.search.scan import LEAST_BESIDE, SMALLEST_P, WIDTHS
 from training.search.search import Search
 from training.search.spectrum import BIN_RATIO
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PAGE = "search.html"
 NUMBERS = "search.json"
 
 
-def write_search(folder: Path, artefact: Artefact, search: Search) -> None:
+def write_search(folder: Path, artefact: Artefact, search: Search, pdf: bool = False) -> None:
     """Write the page, its numbers and its figures into a folder: all of them or none.
 
-    A figure that cannot be drawn is left out, with a warning, and never costs the numbers. Raises OSError.
+    With `pdf` the figures are there as PDF too. One that cannot be drawn is left out, with a warning, and never costs
+    the numbers. Raises OSError.
     """
-    drawn = draw(_plots(search))
-    page = render(artefact, search, {name: png for name, png in drawn.items() if png is not None})
+    drawn = draw(with_pdfs(_plots(search), pdf))
+    page = render(artefact, search, pngs(drawn))
     numbers = json.dumps(asdict(search), indent=1, allow_nan=False) + "\n"
     write_files(folder, {PAGE: page.encode(), NUMBERS: numbers.encode(), **drawn})
 
 
-def render(artefact: Artefact, search: Search, pngs: Mapping[str, bytes]) -> str:
+def render(artefact: Artefact, search: Search, shown: Mapping[str, bytes]) -> str:
     """Return the page of a search with its figures, PNGs by file name, inside: no script, and every text escaped."""
     return filled(
         Path(__file__).with_name("search.html"),
-        pngs,
+        shown,
         search=search,
         facts=facts(artefact),
         caution=caution(artefact),
@@ -62,7 +67,7 @@ def shown_z(p: float, z: float) -> str:
     return f"{z:.1f}" if p > SMALLEST_P else f"beyond {z:.0f}"
 
 
-def _plots(search: Search) -> dict[str, Callable[[], bytes]]:
+def _plots(search: Search) -> "dict[str, Callable[[], Figure]]":
     """Return how to draw each figure, by file name: without a known signal, none of those that are about it."""
     edges, closure = np.array(search.edges_gev), search.closure
     return {

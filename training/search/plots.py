@@ -1,4 +1,4 @@
-"""The figures of a search, each a PNG in memory."""
+"""The figures of a search."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +15,6 @@ from training.evaluation.style import (
     figure,
     label,
     legend,
-    png,
     style,
 )
 from training.search.finding import Finding
@@ -23,6 +22,7 @@ from training.search.injection import Injected
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ BAND = "0.88"
 
 
 @style()
-def plot_spectrum(edges_gev: Floats, before: Floats | None, finding: Finding) -> bytes:
+def plot_spectrum(edges_gev: Floats, before: Floats | None, finding: Finding) -> "Figure":
     """Plot a spectrum with its fit, the most significant window and, below, the pulls; `before` the selection in grey.
 
     The window is not part of the fit. Events of a bin are divided by its width.
@@ -59,11 +59,11 @@ def plot_spectrum(edges_gev: Floats, before: Floats | None, finding: Finding) ->
     shown = np.array(finding.pulls)[: len(drawn) - 1]
     pulls.set_ylim(min(-4, shown.min() - 1.5), max(4, shown.max() + 1.5))
     legend(made, main)
-    return png(made)
+    return made
 
 
 @style()
-def plot_windows(finding: Finding) -> bytes:
+def plot_windows(finding: Finding) -> "Figure":
     """Plot the local p-value of every window as a line over the masses that it covers, beside significances."""
     made, (ax,) = figure(width=11, height=5.5)
     for window in finding.windows:
@@ -76,11 +76,11 @@ def plot_windows(finding: Finding) -> bytes:
     ax.set(yscale="log", ylim=(bottom, 2))
     _significances(ax, {sigma: p for sigma in range(1, 38) if (p := norm.sf(sigma)) > bottom})
     label(ax, MASS, "local p-value")
-    return png(made)
+    return made
 
 
 @style()
-def plot_toys(statistics: Floats, observed: float) -> bytes:
+def plot_toys(statistics: Floats, observed: float) -> "Figure":
     """Plot the test statistic of toys (n,) of background alone, and that of the data."""
     made, (ax,) = figure(width=11, height=5.5)
     edges = np.linspace(0, 1.06 * max(observed, statistics.max()), 60)
@@ -89,11 +89,11 @@ def plot_toys(statistics: Floats, observed: float) -> bytes:
     ax.set(yscale="log", xlim=(0, edges[-1]), ylim=(0.5, None))
     label(ax, "test statistic: - ln of the smallest local p-value", "toys / bin")
     legend(made, ax)
-    return png(made)
+    return made
 
 
 @style()
-def plot_injection(curve: Sequence[Injected]) -> bytes:
+def plot_injection(curve: Sequence[Injected]) -> "Figure":
     """Plot the global significance against the signal that is injected: expected and found."""
     made, (ax,) = figure(width=11, height=6)
     strengths = [one.strength for one in curve]
@@ -111,7 +111,7 @@ def plot_injection(curve: Sequence[Injected]) -> bytes:
     _significances(ax, {sigma: sigma for sigma in range(1, int(ax.get_ylim()[1]) + 1, 2)})
     label(ax, "injected $S$ / √$B$ in the signal region, before the selection", r"global significance [$\sigma$]")
     legend(made, ax)
-    return png(made)
+    return made
 
 
 def _shade(ax: "Axes", finding: Finding, name: str | None) -> None:
