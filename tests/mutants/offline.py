@@ -55,6 +55,11 @@ OFFLINE = (
             Fault("an edge is inside the training", "return largest[0], excess", "return largest[-1], excess"),
             Fault("a margin's end scores as the least event", "((most - least) or 1.0)", "1e-3"),
             Fault("momenta overflow", "return features.clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)", "return features"),
+            Fault(
+                "a value below the least of the training is inside",
+                "torch.cat([seen, -seen], dim=1)",
+                "torch.cat([seen, seen], dim=1)",
+            ),
         ],
     ),
     Part(
@@ -95,7 +100,7 @@ OFFLINE = (
             ),
             Fault(
                 "parity is not checked for extreme events",
-                "for size in PARITY_BATCHES), extreme_events()):",
+                "for size in PARITY_BATCHES), extreme_events(reference.features)):",
                 "for size in PARITY_BATCHES),):",
             ),
             Fault("parity allows a thousandth", "PARITY_RTOL = 1e-4", "PARITY_RTOL = 2e-3"),
@@ -225,13 +230,42 @@ OFFLINE = (
         [Fault("a part of another length is read", "if len(rows) != events:", "if False:")],
     ),
     Part(
+        "training/events/arrow.py",
+        "tests/training/events/test_readers.py",
+        [
+            Fault("an earlier row is one that is held", "if start < self._first:", "if False:"),
+            Fault("all that was read is held", "while self._held and self", "while False and self"),
+            Fault(
+                "a jet that is not there has no momentum at all",
+                "compute.if_else(long, found, pa.scalar(0, found.type))",
+                "found",
+            ),
+        ],
+    ),
+    Part(
+        "training/events/columns.py",
+        "tests/training/events/test_readers.py",
+        [
+            Fault("a formula has another's columns", "zip(needed, self", "zip(needed[::-1], self"),
+            Fault("any function may be called", "if function in FUNCTIONS:", "if True:"),
+            Fault("a column that was renamed is kept", "(*columns, *renamed.values())", "columns"),
+        ],
+    ),
+    Part(
+        "training/events/joined.py",
+        "tests/training/events/test_readers.py",
+        [Fault("the second table begins with the first", "first += frame.rows", "first += 0")],
+    ),
+    Part(
         "training/jobs/file_scoring.py",
         "tests/training/jobs/test_scored_folder.py",
         [
             Fault("outputs of another model or file count as done", "found.origin == origin and found.is", "found.is"),
             Fault("damaged outputs count as done", " and found.is_intact(output)", ""),
             Fault("long files have the scores of a part's first rows", "scores[first : first + len", "scores[0 : len"),
-            Fault("parts of another model are used", "self.model_sha256, self.key, self.rows_per_part)", "self.key)"),
+            Fault(
+                "parts of another model are used", "self.model_sha256, self.layout, self.rows_per_part)", "self.layout)"
+            ),
             Fault("a file may be scored by a model of later", "if scorer.artefact.sha256 != sha256:", "if False:"),
             Fault(
                 "a full disk fails every file",

@@ -10,7 +10,7 @@ from training.events.layout import Layout, read_columns
 from training.files import require_folder
 from training.jobs.engines.engine import Engine
 from training.jobs.engines.local import MAX_PROCESSES, Local, usable_cores
-from training.jobs.named_files import LIST
+from training.jobs.named_files import LIST, named_files
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -43,7 +43,8 @@ def add_events_options(parser: argparse.ArgumentParser, files: str, several: boo
 
     With `several` files of events, --labels takes one file for each; see `labels_of`.
     """
-    parser.add_argument("--key", help=f"group of HDF5 or tree of ROOT in {files}, where it holds several")
+    meaning = f"group of HDF5 or tree of ROOT in {files}, where it holds several; repeat it to read them in turn. "
+    parser.add_argument("--key", action="append", default=[], help=meaning + "KEY=LABEL is the label of all its events")
     parser.add_argument(
         "--columns",
         metavar="MAP",
@@ -64,7 +65,7 @@ def add_events_options(parser: argparse.ArgumentParser, files: str, several: boo
 
 def layout_of(args: argparse.Namespace, features: FeatureSet = DIJET) -> Layout:
     """Return where these features are, as the options of `add_events_options` say. Raises EventsError."""
-    return Layout(args.key, args.label, {} if args.columns is None else _columns(args.columns), features)
+    return Layout(tuple(args.key), args.label, {} if args.columns is None else _columns(args.columns), features)
 
 
 def _columns(text: str) -> dict[str, str]:
@@ -130,13 +131,14 @@ def engine_of(args: argparse.Namespace) -> Engine:
 
 
 def check_samples(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Path] | list[None]:
-    """Return the file of labels for each of `args.events`, whose results go into the folder `args.out`.
+    """Return the file of labels for each file of `args.events`, which it names, and whose results go into `args.out`.
 
     Ends the command where some have none. Raises EventsError for two of one name, and OSError when the folder cannot be
     written.
     """
     from training.evaluation.samples import require_different_names
 
+    args.events = named_files(args.events)
     labels = labels_of(parser, args.labels, len(args.events))
     require_different_names(args.events)
     require_folder(args.out)

@@ -6,6 +6,7 @@ lhc-anomaly client score EVENTS.h5 --url http://localhost:8000 --out scores.csv
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from service.client import Client, ClientError, Options
 from training.commands.arguments import add_events_options, input_file, layout_of
 from training.errors import EventsError, TrainingError
+from training.events.features import DIJET, read_features
 from training.events.layout import Layout
 from training.files import require_output, sha256_of
 from training.jobs.part_files import write_part
@@ -50,7 +52,9 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("events", type=input_file, metavar="EVENTS", help="events file (.h5) or array (n, 14) (.npy)")
+    parser.add_argument(
+        "events", type=input_file, metavar="EVENTS", help="events file, or array (n, n_features) of features (.npy)"
+    )
     parser.add_argument(
         "--url",
         action="append",
@@ -60,6 +64,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     meaning = "scores.csv, scores.parquet or scores.h5; for an array scores.npy"
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help=meaning)
     add_events_options(parser, "EVENTS")
+    meaning = "features of the services' model, as `train --features` takes them (default: the 14 of two jets)"
+    parser.add_argument("--features", type=input_file, metavar="FILE.toml", help=meaning)
     parser.add_argument(
         "--working-point", metavar="NAME", help="add a column `accepted`, 1 above its threshold, else 0"
     )
@@ -94,9 +100,10 @@ def _score_events(client: Client, args: argparse.Namespace, parser: argparse.Arg
     write = writer_of(args.out)
     if write is None:
         parser.error(f"--out is {args.out}, expected a name that ends in {', '.join(WRITERS)}")
+    layout = layout_of(args, DIJET if args.features is None else read_features(args.features))
     with (
-        open_events(args.events, layout_of(args), args.labels) as file,
-        _scored(client, args, file.read_features, len(file), {"key": file.frame.key}) as scored,
+        open_events(args.events, layout, args.labels) as file,
+        _scored(client, args, file.read_features, len(file), asdict(layout)) as scored,
     ):
         statistics = write_scored(
             lambda start, features: scored.read(start, start + len(features)),

@@ -7,7 +7,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.commands.arguments import add_events_options, add_pdf_option, check_samples, input_file, layout_of
+from training.commands.arguments import (
+    add_events_options,
+    add_pdf_option,
+    check_samples,
+    input_file,
+    input_pattern,
+    layout_of,
+)
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training evaluate") -> int:
@@ -33,7 +40,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to evaluate")
-    parser.add_argument("events", type=input_file, nargs="+", metavar="EVENTS.h5", help="labelled events")
+    parser.add_argument("events", type=input_pattern, nargs="+", metavar="EVENTS.h5", help="labelled events")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures, metrics and card")
     add_events_options(parser, "each EVENTS.h5", several=True)
     add_pdf_option(parser)

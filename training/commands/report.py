@@ -7,7 +7,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.commands.arguments import add_events_options, add_pdf_option, check_samples, input_file, layout_of
+from training.commands.arguments import (
+    add_events_options,
+    add_pdf_option,
+    check_samples,
+    input_file,
+    input_pattern,
+    layout_of,
+)
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training report") -> int:
@@ -37,7 +44,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to report on")
     parser.add_argument(
         "events",
-        type=input_file,
+        type=input_pattern,
         nargs="+",
         metavar="EVENTS.h5",
         help="events: both classes first, then also signal alone, judged against the first file's background, and "

@@ -143,7 +143,7 @@ def _score_many(parser: argparse.ArgumentParser, args: argparse.Namespace) -> in
             "model": artefact.identity,
             "model_version": artefact.metadata.model_version,
             "model_sha256": artefact.sha256,
-            **{name: getattr(layout, name) for name in ("key", "label", "columns")},
+            **{name: getattr(layout, name) for name in ("keys", "label", "columns")},
             **options,
             "threshold": point[1],
         }

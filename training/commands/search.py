@@ -8,8 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service import SHIPPED_MODEL
-from training.commands.arguments import add_events_options, add_pdf_option, input_file, labels_of, layout_of
+from training.commands.arguments import (
+    add_events_options,
+    add_pdf_option,
+    input_file,
+    input_pattern,
+    labels_of,
+    layout_of,
+)
 from training.files import require_folder
+from training.jobs.named_files import named_files
 
 # Where the requirement of a jet of 1.2 TeV no longer shapes the spectrum; and beyond the last event of 13 TeV.
 RANGE_GEV = (2800.0, 8000.0)
@@ -27,6 +35,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
     from training.search.search import search
     from training.search.spectrum import edges
 
+    args.events = named_files(args.events)
     labels = labels_of(parser, args.labels, len(args.events))
     require_folder(args.out)
     bins = edges(*args.range)
@@ -59,7 +68,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "events", type=input_file, nargs="+", metavar="EVENTS.h5", help="events to search, as one sample"
+        "events", type=input_pattern, nargs="+", metavar="EVENTS.h5", help="events to search, as one sample"
     )
     meaning = "artefact to select with (default the shipped one, %(default)s)"
     parser.add_argument("--model", type=input_file, default=SHIPPED_MODEL, metavar="MODEL.onnx", help=meaning)

@@ -26,6 +26,7 @@ TOP_ANOMALIES = 10
 MODEL = "model"  # attribute or column that names the model
 CONTRIBUTION = "contribution_"  # before the name of a feature, in the name of a column
 REFERENCE_SCORE = "reference_score"  # attribute: contributions add up to the score less this
+MOST_NAMED = 20  # columns that are not kept, in a warning
 ROWS_PER_EXPLAINED_CHUNK = 256  # a second of work
 WORKING_POINT, THRESHOLD, ACCEPTED = "working_point", "threshold", "accepted"  # attributes, and the column of 0 and 1
 
@@ -170,6 +171,8 @@ def _kept_columns(file: EventsFile, out: Path, made: set[str]) -> dict[str, np.d
     lost = [f"column '{name}' ({'made anew' if name in made else 'no numbers'})" for name in others if name not in kept]
     if not frame.has_default_index:
         lost.append("the row index (rows keep their order)")
+    if len(lost) > MOST_NAMED:
+        lost[MOST_NAMED:] = [f"{len(lost) - MOST_NAMED} more columns"]
     if lost:
         _log.warning("%s: not kept in %s: %s", frame.path, out, ", ".join(lost))
     return {name: np.dtype(_STORED_AS.get(frame.dtypes[name], frame.dtypes[name])) for name in kept}

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from training.events.features import FEATURE_UNITS as FEATURE_UNITS
 from training.events.features import FeatureSet
 from training.events.frame import Frame, listed
 from training.events.hdf5_writer import write_frame
+from training.events.joined import joined
 from training.events.labels import BACKGROUND as BACKGROUND
 from training.events.labels import EXPECTED_LABEL, invalid_labels, likely_label, read_labels
 from training.events.labels import LABEL as LABEL
@@ -123,8 +124,8 @@ def open_events(
     names = layout.features.names
     if unknown := [name for name in layout.columns if name not in (*names, LABEL)]:
         raise EventsError(f"--columns names {listed(unknown)}, expected features, {', '.join(names)}, or '{LABEL}'")
-    with open_frame(path, layout.key) as stored:
-        frame = mapped(stored, layout.columns)
+    with ExitStack() as opened:
+        frame = joined([opened.enter_context(_open_table(path, key, layout)) for key in layout.keys or (None,)])
         if "0" in frame.columns and not layout.columns:
             raise EventsError(
                 f"{frame.path}: the {len(frame.columns)} columns of {frame.place} are numbered, expected the names "
@@ -138,6 +139,17 @@ def open_events(
             if "weight" in name.casefold():
                 _log.warning("%s: column '%s' is not used: every event counts once", frame.path, name)
         yield EventsFile(frame, layout.features, column, None if labels is None else read_labels(labels, frame.rows))
+
+
+@contextmanager
+def _open_table(path: str | Path, key: str | None, layout: Layout) -> Iterator[Frame]:
+    """Open the table of a key, which may say the label of all its events."""
+    name, says_label, label = (key or "").partition("=")
+    if says_label and not label.isdecimal():
+        raise EventsError(f"--key is {key}: the label is {label!r}, {EXPECTED_LABEL}")
+    columns = {**layout.columns, LABEL: f"+{label}"} if says_label else layout.columns
+    with open_frame(path, name or None) as frame:
+        yield mapped(frame, columns)
 
 
 def read_events(path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str | Path | None = None) -> Events:

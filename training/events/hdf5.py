@@ -1,4 +1,4 @@
-"""pandas DataFrames in HDF5 files, read through h5py."""
+"""Tables in HDF5 files, read through h5py: DataFrames of pandas, and other datasets where there are none."""
 
 import errno
 import math
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from training.errors import EventsError, explained
 from training.events.frame import Frame, listed
+from training.events.hdf5_datasets import DATASETS, dataset_layout
 from training.events.pandas_layouts import (
     LAYOUTS,
     Source,
@@ -23,22 +24,24 @@ from training.events.pandas_layouts import (
     text,
 )
 
+_FINDERS = LAYOUTS | DATASETS
 _SLAB_BYTES = 8 << 20  # read at a time: enough to be fast, little beside the result
 _CHUNK_CACHE_BYTES = 16 << 20  # neighbouring reads do not decompress the same chunk twice
 
 
 @dataclass(frozen=True)
 class Hdf5Frame(Frame):
-    """An open DataFrame of pandas."""
+    """An open DataFrame of pandas, or another table of datasets."""
 
-    _group: h5py.Group
+    _node: h5py.Group | h5py.Dataset
     _sources: Sequence[Source]
+    _by_pandas: bool
 
     @property
     def has_default_index(self) -> bool:
         """Whether the rows are called 0, 1, ...; raises EventsError when the file is damaged."""
         with _explained(self.path, f"the row index of {self.place}"):
-            return has_default_index(self._group, self.rows)
+            return not self._by_pandas or has_default_index(self._node, self.rows)
 
     def _fill(self, values: NDArray[Any], columns: Sequence[str], start: int, stop: int) -> None:
         for source in self._sources:
@@ -58,16 +61,17 @@ class Hdf5Frame(Frame):
 def open_hdf5(path: Path, key: str | None = None) -> Iterator[Hdf5Frame]:
     """Open the DataFrame at `key`, or the file's only one, for as long as the context lasts.
 
-    Raises EventsError when the file is missing, is not HDF5 or is damaged, when it holds no DataFrame or when no key
-    chooses among several, and when the DataFrame has no rows or contradicts itself.
+    Where there is no DataFrame, an array (rows, columns), records, or a group of columns is taken for one. Raises
+    EventsError when the file is not HDF5 or is damaged, when it holds no table or when no key chooses among several,
+    and when the table has no rows or contradicts itself.
     """
     with _open_file(path) as file:
         key = None if key is None else "/" + key.strip("/")
         with _explained(path, "its list of groups" if key is None else f"'{key}'"):
-            layouts, contents = _pandas_layouts(file, key), list(file)
+            layouts, contents = _pandas_layouts(file, key) or _dataset_layouts(file), list(file)
         key = _chosen(path, layouts, contents, key)
         with _explained(path, f"'{key}'"):
-            dtypes, sources = LAYOUTS[layouts[key]](file[key])
+            dtypes, sources = _FINDERS[layouts[key]](file[key])
             rows = {source.rows for source in sources}
             if len(rows) > 1:
                 raise ValueError(f"its blocks have different numbers of rows: {sorted(rows)}")
@@ -77,7 +81,7 @@ def open_hdf5(path: Path, key: str | None = None) -> Iterator[Hdf5Frame]:
         if not any(rows):
             what = "rows" if sources else "numeric columns"
             raise EventsError(f"{path}: '{key}' has no {what}, expected events. Check how the file was written.")
-        yield Hdf5Frame(path, key, rows.pop(), dtypes, file[key], sources)
+        yield Hdf5Frame(path, key, rows.pop(), dtypes, file[key], sources, layouts[key] in LAYOUTS)
 
 
 def _open_file(path: Path) -> h5py.File:
@@ -124,8 +128,15 @@ def _pandas_layouts(file: h5py.File, key: str | None) -> dict[str, str]:
     return layouts
 
 
+def _dataset_layouts(file: h5py.File) -> dict[str, str]:
+    """Map the path of every table in the file that is none of pandas to its layout."""
+    found = {"/": dataset_layout(file)}
+    file.visititems(lambda name, node: found.update({f"/{name}": dataset_layout(node)}))
+    return {name: layout for name, layout in found.items() if layout is not None}
+
+
 def _chosen(path: Path, layouts: dict[str, str], contents: list[str], key: str | None) -> str:
-    frames = [name for name, layout in layouts.items() if layout in LAYOUTS]
+    frames = [name for name, layout in layouts.items() if layout in _FINDERS]
     if key is not None:
         if key not in frames:
             what = f"is a pandas {layouts[key]}, expected a frame" if key in layouts else "is not a DataFrame"

@@ -16,7 +16,7 @@ COLUMNS = "columns"  # table of a TOML file
 class Layout:
     """The features and where they are; by default those of two jets, in the only table, in columns of their names."""
 
-    key: str | None = None
+    keys: tuple[str, ...] = ()  # tables that are read in turn, each KEY or KEY=LABEL; the only one without any
     label: str | None = None  # column of the labels
     columns: Mapping[str, str] = field(default_factory=dict)  # feature, or `label` -> column or formula
     features: FeatureSet = DIJET  # what is read
@@ -25,7 +25,7 @@ class Layout:
     def of(cls, stored: Mapping[str, Any]) -> "Layout":
         """Return the layout of which this is `asdict`, perhaps from JSON."""
         names, units = stored["features"]["names"], stored["features"]["units"]
-        return cls(**{**stored, "features": FeatureSet(tuple(names), tuple(units))})
+        return cls(**{**stored, "keys": tuple(stored["keys"]), "features": FeatureSet(tuple(names), tuple(units))})
 
 
 DEFAULT_LAYOUT = Layout()

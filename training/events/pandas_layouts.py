@@ -6,9 +6,9 @@ Column names that a file holds as a pickle are recognised as text: nothing is ev
 import math
 import pickletools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import h5py
 import numpy as np
@@ -68,7 +68,27 @@ class Table:
         return np.column_stack([records[field].reshape(len(records), -1)[:, position] for field, position in fields])
 
 
-Source = Block | Table
+class Source(Protocol):
+    """Columns in a dataset, of which some rows can be read."""
+
+    @property
+    def dataset(self) -> h5py.Dataset:
+        """Where they are."""
+
+    @property
+    def positions(self) -> Mapping[str, Any]:
+        """The columns, and where each is in the dataset."""
+
+    @property
+    def rows_axis(self) -> int:
+        """Axis of the dataset along which its rows are."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    def read(self, columns: Sequence[str], start: int, stop: int) -> NDArray[Any]:
+        """Return the named columns of the rows start to stop, (stop - start, len(columns))."""
 
 
 def _find_blocks(group: h5py.Group) -> tuple[dict[str, str], list[Source]]:

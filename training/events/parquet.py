@@ -34,7 +34,9 @@ class ParquetFrame(ArrowFrame):
             later = range(group, len(groups))
             return self._file.iter_batches(_ROWS_PER_BATCH, later, list(columns)), int(firsts[group])
 
-        return self._windows.setdefault(tuple(columns), Window(begin)).rows(start, stop)
+        if (named := tuple(columns)) not in self._windows:
+            self._windows[named] = Window(begin)
+        return self._windows[named].rows(start, stop)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Work:
         except FileNotFoundError:
             raise EventsError(f"{self.base / file}: there is no such file. Check the path.") from None
         layout = self.layout
-        options = (layout.key, layout.label, dict(layout.columns), self.working_point, self.model_column)
+        options = (list(layout.keys), layout.label, dict(layout.columns), self.working_point, self.model_column)
         return Origin(found.st_size, found.st_mtime_ns, self.model_sha256, *options)
 
     def finished(self, file: Path, origin: Origin) -> Sidecar | None:

@@ -18,7 +18,7 @@ class Origin(msgspec.Struct, frozen=True):
     input_bytes: int
     input_modified_ns: int
     model_sha256: str
-    key: str | None
+    keys: list[str]
     label: str | None
     columns: dict[str, str]
     working_point: str | None

@@ -62,13 +62,13 @@ def test_events_are_read_by_name(tmp_path: Path, layout: dict[str, Any]) -> None
     frame.loc[4, "mj2"] = -3e-5
     written(path, frame.assign(run=1.0, name="x").sample(frac=1, axis=1, random_state=1), **layout)
     a_frame(9).to_hdf(path, key="signal")
-    events = read_events(path, Layout("df"))
+    events = read_events(path, Layout(("df",)))
     assert events.labels is not None
     assert events.features.dtype == np.float32
     assert events.labels.dtype == np.int8
     np.testing.assert_array_equal(events.features, frame[list(FEATURE_NAMES)].to_numpy(np.float32))
     np.testing.assert_array_equal(events.labels, frame[LABEL])
-    assert len(read_events(path, Layout("signal"))) == 9
+    assert len(read_events(path, Layout(("signal",)))) == 9
     assert "Choose one with --key" in refusal(path)
 
 

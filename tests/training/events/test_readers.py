@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pyarrow import parquet
 from tests.training import samples
 from training.errors import EventsError
 from training.events.columns import parse_columns
-from training.events.events import FEATURE_NAMES, LABEL, open_events, read_events
+from training.events.events import FEATURE_NAMES, LABEL, ROWS_PER_CHUNK, open_events, read_events
 from training.events.layout import Layout, read_columns
 from training.events.readers import open_frame
 
@@ -58,6 +59,13 @@ def write_csv_gz(path: Path, frame: pd.DataFrame) -> None:
         frame.to_csv(file, index=False, sep=";")
 
 
+def _write_datasets(path: Path, datasets: dict[Any, Any]) -> None:
+    """Write datasets as h5py does, without pandas."""
+    with h5py.File(path, "w") as file:
+        for name, values in datasets.items():
+            file[name] = values
+
+
 WRITERS: dict[str, Callable[[Path, pd.DataFrame], None]] = {
     "a.csv": lambda path, frame: frame.to_csv(path, index=False),
     "b.csv.gz": write_csv_gz,
@@ -65,6 +73,10 @@ WRITERS: dict[str, Callable[[Path, pd.DataFrame], None]] = {
     "d.root": write_root,
     "e.npy": lambda path, frame: np.save(path, frame.select_dtypes("number").to_records(index=False)),
     "f.hdf": lambda path, frame: frame.to_hdf(path, key="df"),
+    "g.h5": lambda path, frame: _write_datasets(path, dict(frame.select_dtypes("number").items())),
+    "h.h5": lambda path, frame: _write_datasets(
+        path, {"events/all": frame.select_dtypes("number").to_records(index=False)}
+    ),
 }
 
 
@@ -153,18 +165,23 @@ def test_a_list_of_jets_gives_the_features_of_two(tmp_path: Path, name: str) -> 
             file.frame.read(["Jet.PT"])
 
 
-@pytest.mark.parametrize("name", ["bare.csv", "bare.npy"])
+@pytest.mark.parametrize("name", ["bare.csv", "bare.npy", "bare.h5"])
 def test_columns_without_names_are_numbered(tmp_path: Path, name: str) -> None:
     """Numbers alone, such as the published HIGGS file has, are columns 0, 1, ..., which a mapping names."""
     features = samples.background(30).astype(np.float64)
     rows = np.column_stack([np.arange(30) % 2, features])
-    np.save(tmp_path / name, rows) if name.endswith(".npy") else np.savetxt(tmp_path / name, rows, delimiter=",")
+    write = {
+        "bare.csv": lambda path: np.savetxt(path, rows, delimiter=","),
+        "bare.npy": lambda path: np.save(path, rows),
+        "bare.h5": lambda path: _write_datasets(path, {"events": rows}),
+    }
+    write[name](tmp_path / name)
     columns = {LABEL: "0", **{feature: str(place + 1) for place, feature in enumerate(FEATURE_NAMES)}}
     events = read_events(tmp_path / name, Layout(columns=columns))
     assert events.labels is not None
     np.testing.assert_array_equal(events.features, features.astype(np.float32))
     np.testing.assert_array_equal(events.labels, np.arange(30) % 2)
-    with pytest.raises(EventsError, match=r"the 15 columns of the table are numbered, .* say with --columns"):
+    with pytest.raises(EventsError, match=r"the 15 columns of .* are numbered, .* say with --columns"):
         read_events(tmp_path / name)
 
 
@@ -185,6 +202,41 @@ def test_the_key_chooses_a_tree(tmp_path: Path) -> None:
     ):
         with pytest.raises(EventsError, match=reason), open_frame(path, absent):
             pass
+
+
+def test_a_chunk_of_a_long_file_is_in_memory(tmp_path: Path) -> None:
+    """Some batches of a Parquet file are held, whatever its length; earlier rows are read anew."""
+    columns = {name: np.random.default_rng(0).random(10 * ROWS_PER_CHUNK) for name in "abcd"}
+    size = sum(values.nbytes for values in columns.values())
+    parquet.write_table(pa.table(columns), tmp_path / "long.parquet", use_dictionary=False)
+    with open_frame(tmp_path / "long.parquet") as frame:
+        before = pa.total_allocated_bytes()
+        for start in range(0, frame.rows, ROWS_PER_CHUNK):
+            found = frame.read(["d", "a"], start, start + ROWS_PER_CHUNK)
+            np.testing.assert_array_equal(found[-1], [columns[name][start + ROWS_PER_CHUNK - 1] for name in "da"])
+            assert pa.total_allocated_bytes() - before < 0.3 * size
+        np.testing.assert_array_equal(frame.read(["a"], 5, 10)[:, 0], columns["a"][5:10])
+
+
+@pytest.mark.parametrize("name", ["groups.h5", "groups.root"])
+def test_several_tables_are_read_in_turn(tmp_path: Path, name: str) -> None:
+    """Keys that are repeated give one sample, each with a label if it says one; a missing feature names its table."""
+    frame, path = a_frame(60).drop(columns=[LABEL, "site"]), tmp_path / name
+    for mode, key, rows in ((uproot.recreate, "qcd", slice(40)), (uproot.update, "signal", slice(40, None))):
+        if name.endswith(".root"):
+            write_tree(path, key, {column: frame[column][rows].to_numpy() for column in frame}, mode)
+        else:
+            frame[rows].to_hdf(path, key=key)
+    events = read_events(path, Layout(("qcd=0", "signal=1")))
+    assert events.labels is not None
+    np.testing.assert_array_equal(events.features, frame[list(FEATURE_NAMES)].to_numpy(np.float32))
+    np.testing.assert_array_equal(events.labels, np.arange(60) >= 40)
+    with open_events(path, Layout(("signal", "qcd"))) as file:
+        assert not file.has_labels
+        turned = np.concatenate([frame["event"][40:], frame["event"][:40]])
+        np.testing.assert_array_equal(file.frame.read(["event"], 10, 50, np.int64)[:, 0], turned[10:50])
+    with pytest.raises(EventsError, match=r"--key is qcd=x: the label is 'x', expected 0"):
+        read_events(path, Layout(("qcd=x",)))
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {

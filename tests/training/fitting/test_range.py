@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from tests.training import samples
 from tests.training.fitting.runs import CONFIGS, FEATURES
 from training.detectors.feature_maps import FEATURE_MAPS, Jets
-from training.detectors.range import COMBINATIONS, LEAST_MARGIN, PROBABILITY_BEYOND, SIGN_MARGIN_GEV, TAIL_EVENTS, Range
+from training.detectors.range import (
+    COMBINATIONS,
+    LEAST_MARGIN,
+    PROBABILITY_BEYOND,
+    SIGN_MARGIN_GEV,
+    TAIL_EVENTS,
+    FeatureRange,
+    Range,
+)
 from training.detectors.scorer import AnomalyScorer
 from training.events.events import FEATURE_NAMES
 from training.fitting.run import Run, split
@@ -153,3 +161,17 @@ def test_few_or_equal_events_have_a_range(events: int) -> None:
     fitted.fit(torch.from_numpy(features), torch.full((events,), 3.0))
     assert scored(fitted, ORDINARY) <= 3.0
     assert scored(fitted, ORDINARY / np.float32(1000)) > 4.0
+
+
+def test_features_of_any_meaning_have_a_range() -> None:
+    """Each feature has two edges, far from 0 or without any spread too: inside them the network decides."""
+    features = torch.from_numpy(np.random.default_rng(1).normal([100, -3, 0.5], [1, 0.01, 0], (5000, 3))).float()
+    scores = torch.linspace(1, 2, len(features))
+    fitted = FeatureRange(3)
+    assert not fitted.fitted
+    fitted.fit(features, scores)
+    assert fitted.fitted
+    assert fitted.floor == 2
+    assert (fitted(features) < 1).all()
+    far = torch.tensor([[10.0], [0.1], [10.0]]).flatten().diag()
+    assert (fitted(torch.cat([features[0] + far, features[0] - far])) > 2).all()

@@ -146,7 +146,7 @@ def test_parts_are_of_one_file_and_one_model(artefact: Path, tmp_path: Path) -> 
     work = work_of(artefact, tmp_path / "scored")
     others = [
         replace(work, **change)
-        for change in ({"model_sha256": "0" * 64}, {"layout": Layout("df")}, {"rows_per_part": 1})
+        for change in ({"model_sha256": "0" * 64}, {"layout": Layout(("df",))}, {"rows_per_part": 1})
     ]
     names = {one.part(file, one.origin(file), 0) for one in (work, *others)}
     os.utime(file, ns=(0, 0))
@@ -358,7 +358,7 @@ def test_labels_and_keys_apply_to_every_file(artefact: Path, tmp_path: Path) -> 
     frame = pd.DataFrame(samples.background(4), columns=list(FEATURE_NAMES))
     frame.assign(truth=[0, 1, 2, 0]).to_hdf(file, key="one", mode="w")
     frame.to_hdf(file, key="other")
-    work = work_of(artefact, tmp_path / "scored", layout=Layout("one", "truth"))
+    work = work_of(artefact, tmp_path / "scored", layout=Layout(("one",), "truth"))
     assert score_files(work, [file], HERE) == {}
     assert pd.read_parquet(work.output(file))["label"].tolist() == [0, 1, 2, 0]
     assert "several DataFrames" in score_files(replace(work, layout=Layout()), [file], HERE)[file]
