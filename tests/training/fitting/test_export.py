@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from service.model.artefact import SCHEMA_VERSION, Artefact, load_artefact
+from service.model.explanation import reference_events
 from service.model.scorer import Scorer
 from tests.training import samples
 from tests.training.commands import refused
@@ -196,6 +197,13 @@ def test_the_metadata_is_complete(run: Run, artefact: Artefact, calibration: NDA
         assert point.calibration_sha256 == digest(calibration)
         kept = point.accepts(Scorer(artefact).score(calibration)).sum()
         assert kept == int(len(calibration) * point.background_efficiency)
+
+
+def test_scores_are_explained_beside_ordinary_background(artefact: Artefact, calibration: NDArray[np.float32]) -> None:
+    """The golden events of the sample up to the loosest threshold are references, and none that was made up."""
+    references = reference_events(artefact.metadata)
+    assert len(references) >= 6
+    assert {event.tobytes() for event in references} <= {event.tobytes() for event in calibration}
 
 
 def test_golden_pairs_are_events_and_their_scores(
