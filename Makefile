@@ -104,8 +104,8 @@ report: .venv/everything $(JUDGING_EVENTS) ## evaluate the shipped models: cards
 	done
 
 .PHONY: compare
-compare: .venv/everything $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(TEST_EVENTS) $(SIGNALS) ## all presets beside public detectors, a quarter of an hour on 2 cores (REAL= adds events)
-	$(BIN)/python -m benchmarks.detectors $(TRAIN_EVENTS) $(TEST_EVENTS) $(REAL) $(SIGNALS) --exposure $(COCKTAIL_EVENTS) --out exported/comparison
+compare: .venv/everything $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(TEST_EVENTS) $(SIGNALS) ## all presets beside public detectors, a quarter of an hour on 2 cores (REAL= adds events, MODELS= models)
+	$(BIN)/python -m benchmarks.detectors $(TRAIN_EVENTS) $(TEST_EVENTS) $(REAL) $(SIGNALS) --exposure $(COCKTAIL_EVENTS) $(if $(MODELS),--models $(MODELS)) --out exported/comparison
 
 .PHONY: bench-quantum
 bench-quantum: .venv/everything $(TRAIN_EVENTS) $(TEST_EVENTS) ## the quantum autoencoder with finite shots and with noise, a few minutes

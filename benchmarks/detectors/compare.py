@@ -85,11 +85,13 @@ def scores(detector: Detector, seed: int, n_events: int, files: Files) -> Scores
     return Scores(name, n_events, files, detector, seed)
 
 
-def compare(events: ComparisonEvents, files: Files, seeds: int, processes: int, folder: Path) -> None:
+def compare(
+    events: ComparisonEvents, files: Files, models: Sequence[Path], seeds: int, processes: int, folder: Path
+) -> None:
     """Train, score, and write comparison.md, comparison.json and figures into a folder, with its parts in parts/."""
     planned = [
         (one, [scores(one.detector, seed, len(events.scored), files) for seed in range(1, n_seeds + 1)])
-        for one in plan(events)
+        for one in plan(events, models)
         for n_seeds in (seeds if one.detector.varies else 1,)
     ]
     manifest = {"sha256": files.sha256(), "versions": {library: version(library) for library in LIBRARIES}}
@@ -140,6 +142,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks
     parser.add_argument(
         "--exposure", type=input_file, metavar="COCKTAIL.h5", help="signals for the presets that learn some"
     )
+    meaning = "exported models to compare as well, as they are"
+    parser.add_argument("--models", type=input_file, nargs="+", default=[], metavar="MODEL.onnx", help=meaning)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables, figures and parts")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of what varies (default 5)")
     add_processes_option(parser)
@@ -154,5 +158,5 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks
         if needs_exposure(config, events):
             print(f"{config.name} is left out: it learns signals; give some with --exposure")
     args.out.mkdir(parents=True, exist_ok=True)
-    compare(events, files, args.seeds, args.processes, args.out)
+    compare(events, files, args.models, args.seeds, args.processes, args.out)
     return 0

@@ -1,6 +1,6 @@
 """The detectors of a comparison: presets, public detectors and references, each in the class of what it knows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -22,8 +22,12 @@ from benchmarks.detectors.references import (
 )
 from benchmarks.detectors.samples import ComparisonEvents, standardise
 from benchmarks.detectors.tilt import VIEW, Unit, tilt
+from service.model.artefact import load_artefact
 from training.detectors.presets import PRESETS, TrainingConfig
-from training.events.events import digest
+from training.errors import EventsError
+from training.evaluation.facts import class_of
+from training.evaluation.model import features_of, open_scorer
+from training.events.events import FEATURE_NAMES, digest
 from training.fitting.fit import train
 from training.fitting.run import Exposure, Source
 
@@ -172,7 +176,27 @@ class KnownDirection:
         return KNOWN_DIRECTIONS[self.title][1](events)
 
 
-Detector = Preset | Public | Mahalanobis | BoostedTrees | KnownDirection
+@dataclass(frozen=True)
+class Exported:
+    """A model in a file, which has learned already."""
+
+    path: Path
+    identity: str
+    code: ClassVar = ("service/model",)
+    varies: ClassVar = False
+    unit: ClassVar = Unit.OTHER
+
+    @property
+    def title(self) -> str:
+        """Name and hash of the model."""
+        return self.identity
+
+    def score(self, events: ComparisonEvents, seed: int) -> NDArray[np.float32]:  # noqa: ARG002 (nothing is drawn)
+        """Return the scores: (n,)."""
+        return open_scorer(self.path).score(events.scored)
+
+
+Detector = Preset | Public | Mahalanobis | BoostedTrees | KnownDirection | Exported
 
 
 @dataclass(frozen=True)
@@ -201,9 +225,12 @@ def needs_exposure(config: TrainingConfig, events: ComparisonEvents) -> bool:
     return config.exposed and events.exposure is None
 
 
-def plan(events: ComparisonEvents) -> Iterator[Planned]:
-    """Yield every line of the tables on each of its samples."""
-    for planned in (*_presets(events), *_learned_elsewhere(events), *_known_directions()):
+def plan(events: ComparisonEvents, models: Sequence[Path] = ()) -> Iterator[Planned]:
+    """Yield every line of the tables on each of its samples; `models` are files of exported ones.
+
+    Raises ArtefactError and EventsError for a model that cannot be compared.
+    """
+    for planned in (*_presets(events), *map(_exported, models), *_learned_elsewhere(events), *_known_directions()):
         for sample in events.samples:
             yield replace(planned, sample=sample.name)
     for view in VIEWS:
@@ -230,6 +257,24 @@ def _presets(events: ComparisonEvents) -> Iterator[Planned]:
             yield Planned(bare, Preset(replace(config, name=f"{config.name}-without-tilt", simplicity=0.0)))
         elif line.knowledge is Knowledge.BACKGROUND_ONLY:
             yield _tilted(line, Preset(config))
+
+
+def _exported(path: Path) -> Planned:
+    """Return the line of an exported model, in the class that it states."""
+    artefact = load_artefact(path)
+    training, of_jets = artefact.metadata.training, features_of(artefact).of_jets
+    known = {one.value for one in Knowledge}
+    knowledge = (class_of(training) or "of no class").capitalize()
+    if not of_jets or knowledge not in known:
+        found = f"is {knowledge.lower()}" if of_jets else "takes other features"
+        raise EventsError(
+            f"{path} {found}, expected a model of the {len(FEATURE_NAMES)} features of two jets that is "
+            f"{', '.join(sorted(known))}: compare it by `report`"
+        )
+    learned = training.get("training_events")
+    view = (training.get("configuration") or {}).get("feature_map", "-")
+    line = Line(Knowledge(knowledge), artefact.identity, view, f"{learned:,}" if isinstance(learned, int) else "-")
+    return Planned(line, Exported(path, artefact.identity))
 
 
 def _without_tilt(config: TrainingConfig) -> TrainingConfig:

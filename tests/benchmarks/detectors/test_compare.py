@@ -10,18 +10,22 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.detectors.compare import code_digest, main
-from benchmarks.detectors.detectors import KNOWN_DIRECTIONS, VIEWS, Knowledge, plan
+from benchmarks.detectors.detectors import KNOWN_DIRECTIONS, VIEWS, Exported, Knowledge, plan
 from benchmarks.detectors.page import ABOUT
 from benchmarks.detectors.references import PUBLIC_DETECTORS
 from benchmarks.detectors.results import METRICS
 from benchmarks.detectors.samples import Files, read_files
 from benchmarks.detectors.tilt import tilt
+from service.model.artefact import load_artefact
+from service.model.scorer import Scorer
+from tests.artefacts import write_artefact
 from tests.training import samples
 from training.detectors.presets import PRESETS
 from training.errors import EventsError, PartsError
 from training.events.events import Events, read_events, write_events
 
 SEEDS = 2
+MODEL = Path("exported/autoencoder.onnx")
 
 
 def write_files(folder: Path) -> list[str]:
@@ -337,3 +341,16 @@ def test_a_name_that_is_not_utf_8_is_text_in_the_results(tmp_path: Path) -> None
     files = Files(train, None, (test, alone.rename(tmp_path / "odd\udce9.h5")))
     names = [sample.name for sample in read_files(files).samples]
     assert names == list(files.sha256()["samples"]) == ["test", "odd\ufffd"]
+
+
+def test_exported_models_are_compared_as_they_are(tmp_path: Path) -> None:
+    """A file is a line of the class that it states, with its own scores; one of other features is named."""
+    train, test, *_ = (Path(name) for name in write_files(tmp_path))
+    events = read_files(Files(train, None, (test,)))
+    (planned,) = (one for one in plan(events, [MODEL]) if isinstance(one.detector, Exported))
+    artefact = load_artefact(MODEL)
+    assert (planned.line.knowledge, planned.line.name) == (Knowledge.STATED_PRIOR, artefact.identity)
+    np.testing.assert_array_equal(planned.detector.score(events, 1), Scorer(artefact).score(events.scored))
+    other = write_artefact(tmp_path / "other.onnx")
+    with pytest.raises(EventsError, match=r"other\.onnx takes other features, expected a model of the 14 features"):
+        list(plan(events, [other]))
