@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,18 @@ BUSY_S: Final = "lhc_anomaly.busy_s"
 BEGAN_S: Final = "lhc_anomaly.began_s"
 """The monotonic time of the request's first byte."""
 
+SCORED: Final = "lhc_anomaly.scored"
+"""Where the application puts a Scored, not into the extensions but into the scope, for the access log."""
+
 SHORTCUT: Final = "lhc_anomaly.shortcut"
 """Where the server asks for it, the application puts the request's Shortcut here before it responds with scores."""
+
+
+class Scored(NamedTuple):
+    """What a request had scored."""
+
+    n_events: int
+    model: Model
 
 
 class ShortRequest(Receiver, Protocol):

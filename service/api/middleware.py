@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service import errors
 from service.api.error_responses import write_error
-from service.api.extensions import SEND_RESPONSE, Headers
+from service.api.extensions import SCORED, SEND_RESPONSE, Headers, Scored
 from service.metrics import Metrics
 from service.security.api_keys import KeyRing
 
@@ -22,6 +22,8 @@ Header = tuple[bytes, bytes]
 
 CLIENT_NAME: Final = "lhc_anomaly.client_name"
 """The key in a scope of the client's name, from its API key or its certificate."""
+
+CONTENT_LENGTH: Final = b"content-length"
 
 PUBLIC_PATHS: Final = ("/health", "/v2/health/live", "/v2/health/ready")
 """The paths that need no API key."""
@@ -190,11 +192,18 @@ def log_refusal(client: tuple[str, int] | None, status: int, seconds: float) -> 
 
 
 def log_request(
-    client: tuple[str, int] | None, client_name: str | None, path: str, status: int, seconds: float
+    client: tuple[str, int] | None,
+    client_name: str | None,
+    path: str,
+    status: int,
+    seconds: float,
+    scored: Scored | None = None,
+    n_bytes: int | None = None,
 ) -> None:
-    """Log a POST request that went past the middleware."""
+    """Log a POST request that went past the middleware, with what it had scored and the length of its body."""
     named = {} if client_name is None else {CLIENT_NAME: client_name}
-    _log({"method": "POST", "client": client, **named}, path, status, seconds)
+    headers = [] if n_bytes is None else [(CONTENT_LENGTH, str(n_bytes).encode())]
+    _log({"method": "POST", "client": client, "headers": headers, SCORED: scored, **named}, path, status, seconds)
 
 
 def _log(scope: Any, path: str, status: int, seconds: float) -> None:
@@ -209,4 +218,9 @@ def _log(scope: Any, path: str, status: int, seconds: float) -> None:
     }
     if CLIENT_NAME in scope:
         line["client_name"] = scope[CLIENT_NAME]
+    lengths = [value for name, value in scope.get("headers", ()) if name == CONTENT_LENGTH]
+    if lengths and lengths[0].isdigit():
+        line["bytes"] = int(lengths[0])
+    if scored := scope.get(SCORED):
+        line |= {"events": scored.n_events, "model": scored.model.artefact.identity}
     logger.info("request", extra=line)

@@ -11,7 +11,7 @@ from litestar.types import HTTPScope, Receive
 from numpy.typing import NDArray
 
 from service.api.bodies import pieces, whole
-from service.api.extensions import Shortcut
+from service.api.extensions import SCORED, Scored, Shortcut
 from service.api.unrouted import Handler, Response, check_overload, offer_shortcut, version_header
 from service.errors import InvalidRequestError, NotAcceptableError, UnsupportedMediaTypeError
 from service.formats.documents import DocumentFormat
@@ -75,7 +75,7 @@ class NativeApi:
         model = self._deployment.model
         head = _head(scope, model, self._formats, (WORKING_POINT, EXPLAIN))
         if head.explain:
-            return await self._explain_event(model, head, receive)
+            return await self._explain_event(model, head, scope, receive)
         names = model.artefact.metadata.feature_names
         with self._deployment.event_admission.admit(1, 0) as admitted:
             body = await whole(receive, head.announced_bytes, self._max_event_bytes(len(names)), admitted)
@@ -83,7 +83,7 @@ class NativeApi:
                 await model.wait()
             scores = await model.micro_batch.score(head.request_format.read_event(body, names))
         response = _response(model, head, scores, head.response_format.write_score)
-        self._deployment.metrics.note_events(1)
+        self._note_scored(scope, model, 1)
         if len(body) <= LARGE_EVENT_BYTES:
             offer_shortcut(scope, lambda: self._event_shortcut(model, head))
         return response
@@ -93,7 +93,7 @@ class NativeApi:
         model = self._deployment.model
         head = _head(scope, model, self._formats, (WORKING_POINT, EVENTS, EXPLAIN))
         if head.explain:
-            return await self._explain_batch(model, head, receive)
+            return await self._explain_batch(model, head, scope, receive)
         reader = head.request_format.open_batch(model.artefact.metadata.feature_names, model.max_events)
         batch = model.start_batch()
         # Until it is read, as many events as its length would hold in the shortest format.
@@ -108,12 +108,12 @@ class NativeApi:
                 response = _response(model, head, scores, head.response_format.write_scores)
             else:
                 response = await _long_response(model, head, scores)
-        self._deployment.metrics.note_events(batch.n_events)
+        self._note_scored(scope, model, batch.n_events)
         if batch.n_events <= WRITTEN_EVENTS:
             offer_shortcut(scope, lambda: self._batch_shortcut(model, head))
         return response
 
-    async def _explain_event(self, model: Model, head: RequestHead, receive: Receive) -> Response:
+    async def _explain_event(self, model: Model, head: RequestHead, scope: HTTPScope, receive: Receive) -> Response:
         """Score and explain one event, which counts as as many as are scored to explain it; raises ServiceError."""
         response_format, names = _document_format(head), model.artefact.metadata.feature_names
         with self._deployment.admission.admit(model.explainer.n_mixtures, head.announced_bytes) as admitted:
@@ -122,10 +122,10 @@ class NativeApi:
                 await model.wait()
             explanation = await model.explain(head.request_format.read_event(body, names))
         accepted = None if head.point is None else head.point.accepts(explanation.anomaly_scores)
-        self._deployment.metrics.note_events(1)
+        self._note_scored(scope, model, 1)
         return _with_headers(model, head, response_format.write_explanation(*explanation, accepted))
 
-    async def _explain_batch(self, model: Model, head: RequestHead, receive: Receive) -> Response:
+    async def _explain_batch(self, model: Model, head: RequestHead, scope: HTTPScope, receive: Receive) -> Response:
         """Score and explain a batch, once all of it is there; raises ServiceError."""
         response_format, names = _document_format(head), model.artefact.metadata.feature_names
         n_mixtures, max_events = model.explainer.n_mixtures, model.max_explained_events
@@ -141,8 +141,12 @@ class NativeApi:
             _check_count(head, n_events)
             explanation = await model.explain(np.concatenate(blocks))
         accepted = None if head.point is None else head.point.accepts(explanation.anomaly_scores)
-        self._deployment.metrics.note_events(n_events)
+        self._note_scored(scope, model, n_events)
         return _with_headers(model, head, response_format.write_explanations(*explanation, accepted))
+
+    def _note_scored(self, scope: HTTPScope, model: Model, n_events: int) -> None:
+        self._deployment.metrics.note_events(n_events)
+        scope[SCORED] = Scored(n_events, model)  # type: ignore[typeddict-unknown-key]
 
     def _event_shortcut(self, model: Model, head: RequestHead) -> Shortcut:
         read = partial(head.request_format.read_event_into, model.artefact.metadata.feature_names)

@@ -14,8 +14,8 @@ MAX_HEADS: Final = 1024
 """How many heads a worker knows, of at most `SLICE_BYTES` each; the one that was added first is forgotten first."""
 
 Client = tuple[str, int] | None
-NoteRequest = Callable[[str, int, float, int, Client, str | None], None]
-"""Counts and logs a request: its path, status, seconds and scored events, and the client's address and name."""
+NoteRequest = Callable[["KnownHead", int, float, int, Client, str | None], None]
+"""Counts and logs a request: its head, status, seconds and scored events, and the client's address and name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ class ShortWay(RequestParser):
         known = exchange.known
         client, name = known.client or self.client, known.client_name or self._client_name
         seconds = monotonic() - exchange.began_s
-        self._shared.known_heads.note(known.shortcut.path, status, seconds, n_events, client, name)
+        self._shared.known_heads.note(known, status, seconds, n_events, client, name)
 
     def _begin(self, known: KnownHead, data: bytes, n_head_bytes: int) -> bool:
         """Begin a request, unless more than it has arrived or there is no room for it."""

@@ -20,6 +20,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.server import ServerState
 
 from service.api.app import Application, create_app
+from service.api.extensions import Scored
 from service.api.middleware import log_refusal, log_request
 from service.logs import StderrHandler, configure_logging
 from service.metrics import MetricsError
@@ -30,7 +31,7 @@ from service.reload.snapshot import FILE_FAULTS, Snapshot
 from service.reload.watcher import HANDLED_SIGNALS
 from service.server import memory
 from service.server.connections import ConnectionServer, all_sent
-from service.server.known_heads import KnownHeads
+from service.server.known_heads import KnownHead, KnownHeads
 from service.server.limits import Limits
 from service.server.listener import CannotListenError
 from service.server.protocol import Protocol, check_timeouts
@@ -230,18 +231,20 @@ class Server(uvicorn.Server):
 
     def _note_request(
         self,
-        path: str,
+        known: KnownHead,
         status: int,
         seconds: float,
         n_events: int,
         client: tuple[str, int] | None,
         client_name: str | None,
     ) -> None:
+        path = known.shortcut.path
         if n_events:
             self._deployment.metrics.note_events(n_events)
         self._deployment.metrics.note_request(path, status, seconds)
         if self._settings.access_log:
-            log_request(client, client_name, path, status, seconds)
+            scored = Scored(n_events, known.shortcut.model) if n_events else None
+            log_request(client, client_name, path, status, seconds, scored, known.body_bytes)
 
     def _note_refusal(self, client: tuple[str, int] | None, status: int, seconds: float) -> None:
         self._deployment.metrics.note_request("", status, seconds)

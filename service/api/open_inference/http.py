@@ -9,7 +9,7 @@ from typing import Any, Final
 from litestar.types import HTTPScope, Receive
 
 from service.api.bodies import check_body, pieces
-from service.api.extensions import BEGAN_S, Shortcut
+from service.api.extensions import BEGAN_S, SCORED, Scored, Shortcut
 from service.api.native import LARGE_EVENT_BYTES, LARGE_PIECE_BYTES
 from service.api.open_inference.description import ServedModel
 from service.api.open_inference.heads import InferHead, read_head
@@ -62,6 +62,7 @@ class Infer:
             raise
         self._statistics.note_success(timer, model, n_events)
         self._served.deployment.metrics.note_events(n_events)
+        scope[SCORED] = Scored(n_events, model)  # type: ignore[typeddict-unknown-key]
         if head.encoding is None and n_events <= (WRITTEN_EVENTS if head.accepted is None else COMPRESSED_EVENTS):
             offer_shortcut(scope, lambda: self._shortcut(model, head))
         return response

@@ -95,6 +95,17 @@ def lines_of(service: LiveService, marker: str) -> list[dict[str, object]]:
     return [line for line in found if marker in str(line["path"]) and line["path"] != end]
 
 
+def test_the_log_tells_what_was_scored(guarded: LiveService, key: str, artefact: Artefact) -> None:
+    """A batch is logged with its events, the length of its body and the model; an error has scored none."""
+    body = sample_events(3).tobytes()
+    headers = bearer(key) | {"Content-Type": "application/octet-stream"}
+    for content in (body, body[:-1]):
+        httpx.post(f"{guarded.base_url}/score/batch?events=3", content=content, headers=headers)
+    scored, refused = [line for line in lines_of(guarded, "score/batch") if line["status"] in (200, 400)][-2:]
+    assert (scored["events"], scored["bytes"], scored["model"]) == (3, len(body), artefact.identity)
+    assert (refused["bytes"], refused.keys() & {"events", "model"}) == (len(body) - 1, set())
+
+
 def test_every_route_but_health_needs_a_key(http: httpx.Client, subtests: pytest.Subtests) -> None:
     """Every other path, known or not and however written, is a 401 without a key, whatever the method."""
     for method, path in product(("GET", "POST", "HEAD", "OPTIONS", "DELETE"), PATHS):

@@ -98,7 +98,11 @@ class Worker:
         self._config.load()
         self._lifespan = self._config.lifespan_class(self._config)
         self._state = ServerState()
-        self._known_heads = KnownHeads(self.application.deployment, self.application.keys, self._note)
+        self._known_heads = KnownHeads(
+            self.application.deployment,
+            self.application.keys,
+            lambda known, *rest: self._note(known.shortcut.path, *rest),
+        )
         self._shared = Shared.of(settings, self.application.deployment, self._known_heads)
 
     def connect(self) -> Transport:

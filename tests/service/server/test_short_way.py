@@ -335,10 +335,10 @@ def test_requests_with_known_heads_are_in_the_access_log(models: Models, tmp_pat
             connection.send(request)
             assert connection.response().status == 200
         service.wait_for("request", 3)
-        lines = [
-            (line["path"], line["status"], line["client"], line["client_name"]) for line in service.events("request")
-        ]
-    assert lines == [("/score", 200, "10.1.2.3", "a")] * 3
+        shown = ("path", "status", "client", "client_name", "events", "bytes", "model")
+        lines = [tuple(line[name] for name in shown) for line in service.events("request")]
+    n_bytes, identity = len(request.partition(b"\r\n\r\n")[2]), load_artefact(models.paths[0]).identity
+    assert lines == [("/score", 200, "10.1.2.3", "a", 1, n_bytes, identity)] * 3
 
 
 def test_the_text_before_an_event_is_read_each_time(models: Models) -> None:
