@@ -122,11 +122,16 @@ class Worker:
         return transport
 
     def metrics(self) -> dict[str, float]:
-        """Give the metrics, without durations."""
+        """Give the metrics, without durations and what the process takes."""
         metrics = self.application.deployment.metrics
         metrics.set_inflight(*self.application.deployment.inflight)
         counted = samples(metrics.render().decode())
-        timed = ("anomaly_request_seconds_bucket", "anomaly_request_seconds_sum", "anomaly_last_reload_seconds")
+        timed = (
+            "anomaly_request_seconds_bucket",
+            "anomaly_request_seconds_sum",
+            "anomaly_last_reload_seconds",
+            "process_",
+        )
         return {name: n for name, n in counted.items() if not name.startswith(timed) and "_duration_us" not in name}
 
     def _note(self, path: str, status: int, seconds: float, n_events: int = 0, *_: object) -> None:
