@@ -1,5 +1,6 @@
 """What a worker counts of the events that it scores: all by working point, a sample in the bins of the reference."""
 
+from math import isfinite
 from random import random
 from typing import Any, Final
 
@@ -10,9 +11,11 @@ from service.drift.comparison import Comparison
 from service.metrics import MAX_COUNTED_POINTS
 from service.model.artefact import Artefact, WorkingPoint
 
-FOLD_EVENTS: Final = 16_384
+AT_ONCE_EVENTS: Final = 512
+"""The scores of so many events are counted while they are in the cache, those of fewer together later."""
+
 FOLD_CALLS: Final = 1024
-"""How much is noted before it is counted."""
+"""How many calls are noted before they are counted."""
 
 SAMPLED_EVENTS: Final = 100
 """About the most events that are sampled between two ticks: counting one takes about as long as scoring it."""
@@ -37,8 +40,9 @@ class ModelCounts:
                 row[field] = 0
             row["counted_model"] = identity
         self._scores: list[NDArray[np.float32]] = []
+        self._n_events, self._n_accepted = 0, [0] * len(self.points)
+        """Counted events that are not yet in the row."""
         self._sample: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-        self._n_events = 0
         self._stride = 1
         self._skipped = 0
         """Events until the next one of the sample."""
@@ -48,35 +52,30 @@ class ModelCounts:
     def note(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
         """Note the scores (n,) of the first n events in `features`, until `fold` counts them."""
         n_events = len(scores)
-        self._scores.append(scores)
-        self._n_events += n_events
+        if n_events >= AT_ONCE_EVENTS:
+            self._count(scores)
+        else:
+            self._scores.append(scores)
+            if len(self._scores) >= FOLD_CALLS:
+                self.fold()
         if self._skipped < n_events:
             self._take(features, scores)
         else:
             self._skipped -= n_events
-        if self._n_events >= FOLD_EVENTS or len(self._scores) >= FOLD_CALLS:
-            self.fold()
 
     def fold(self) -> None:
         """Count at once what was noted."""
-        if not self._scores:
-            return
-        noted, self._scores, self._n_events = self._scores, [], 0
-        sample, self._sample = self._sample, []
-        if self._row is None:
-            return
-        scores = _finite(np.concatenate(noted))
-        self._row["model_events"] += len(scores)
-        for place, threshold in enumerate(self._thresholds):
-            self._row["accepted"][place] += np.count_nonzero(scores > threshold)
-        if sample and self.comparison is not None:
-            features = np.concatenate([one for one, _ in sample])
-            scores = np.concatenate([one for _, one in sample])
-            finite = np.isfinite(scores)
-            features, scores = features[finite], scores[finite]
-            self._row["sampled_events"] += len(scores)
-            self._row["sampled_score"] += scores.sum(dtype=np.float64)
-            self._row["bins"][: self.comparison.n_bins] += self.comparison.count(features, scores)
+        if self._scores:
+            scores, self._scores = np.concatenate(self._scores), []
+            self._count(scores)
+        if self._n_events and self._row is not None:
+            self._row["model_events"] += self._n_events
+            self._row["accepted"][: len(self.points)] += self._n_accepted
+        self._n_events, self._n_accepted = 0, [0] * len(self.points)
+        if self._sample:
+            sample, self._sample = self._sample, []
+            features, scores = (np.concatenate(column) for column in zip(*sample, strict=True))
+            self._count_sample(features, scores)
 
     def tick(self) -> None:
         """Sample fewer events from now on if many came since the last tick, and more if few did."""
@@ -91,6 +90,24 @@ class ModelCounts:
         """Leave the row to another model: what requests of this one still score is not counted."""
         self.fold()
         self._row = None
+
+    def _count(self, scores: NDArray[np.float32]) -> None:
+        with np.errstate(over="ignore"):
+            all_finite = isfinite(scores.dot(scores))  # not so where squares overflow: then each is looked at
+        if not all_finite:
+            scores = scores[np.isfinite(scores)]
+        self._n_events += len(scores)
+        for place, threshold in enumerate(self._thresholds):
+            self._n_accepted[place] += int(np.count_nonzero(scores > threshold))
+
+    def _count_sample(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
+        if self._row is None or self.comparison is None:
+            return
+        finite = np.isfinite(scores)
+        features, scores = features[finite], scores[finite]
+        self._row["sampled_events"] += len(scores)
+        self._row["sampled_score"] += scores.sum(dtype=np.float64)
+        self._row["bins"][: self.comparison.n_bins] += self.comparison.count(features, scores)
 
     def _take(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
         """Add to the sample of these events (n, n_features) those whose turn it is."""
@@ -108,12 +125,6 @@ class ModelCounts:
             self._sample.append((features[chosen], scores[chosen]))
         if self._n_sampled > 2 * SAMPLED_EVENTS:
             self.tick()
-
-
-def _finite(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Leave out the scores of events that the model could not score."""
-    finite = np.isfinite(scores)
-    return scores if finite.all() else scores[finite]
 
 
 def _largest_float32(point: WorkingPoint) -> np.float32:

@@ -53,7 +53,8 @@ class Monitor:
         """Count what was noted, and keep the totals of now where they are due; to be called ten times a second."""
         if self._counts is not None:
             self._counts.tick()
-            self._window.recent(monotonic(), self._totals(self._counts))
+            if self._window.may_be_due(monotonic()):
+                self._window.recent(monotonic(), self._totals(self._counts))
 
     def report(self) -> Report | None:
         """Report what has been counted until now; None before there is a model."""

@@ -56,6 +56,10 @@ class Window:
         began_s, first = kept[0]
         return totals.since(first), now_s - began_s
 
+    def may_be_due(self, now_s: float) -> bool:
+        """Tell whether STEP_S have passed since totals were kept, after which `recent` keeps those of now."""
+        return not self._kept or now_s - self._kept[-1][0] >= STEP_S
+
     @staticmethod
     def _is_due(now_s: float, totals: Totals, last_s: float, last: Totals) -> bool:
         enough = 10 * (totals.sampled_events - last.sampled_events) >= MIN_EVENTS

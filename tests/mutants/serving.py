@@ -128,7 +128,7 @@ SERVING = (
             Fault("the sample has rows of later events", "features[chosen]", "features[: len(chosen)]"),
             Fault("a thinned sample is regular", "int(random() * (2 * self._stride - 1))", "self._stride - 1"),
             Fault("the sample is never thinned", "self._n_sampled > SAMPLED_EVENTS", "False"),
-            Fault("scores that are not finite count", "if finite.all() else", "if True else"),
+            Fault("scores that are not finite count", "if not all_finite:", "if False:"),
             Fault(
                 "another model goes on with the counts",
                 'if row["counted_model"] != identity:',

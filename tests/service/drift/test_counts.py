@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.drift.comparison import Comparison
-from service.drift.counts import FOLD_EVENTS, SAMPLED_EVENTS, ModelCounts
+from service.drift.counts import AT_ONCE_EVENTS, SAMPLED_EVENTS, ModelCounts
 from service.metrics import Metrics
 from service.model.artefact import WorkingPoint
 from tests.artefacts import oracle, sample_events
@@ -20,7 +20,7 @@ def counting() -> tuple[ModelCounts, Metrics]:
     return ModelCounts(MODEL, Comparison(MODEL.metadata.reference), metrics.row), metrics
 
 
-@pytest.mark.parametrize("n_events", [1, 7, 256, 4096])
+@pytest.mark.parametrize("n_events", [1, 7, AT_ONCE_EVENTS, 4096])
 def test_every_event_is_counted_once(n_events: int) -> None:
     """Whatever the calls, events and accepted events add up to those of the thresholds."""
     counts, metrics = counting()
@@ -72,7 +72,7 @@ def test_of_many_events_a_fair_sample_is_counted() -> None:
     places = np.arange(64)
     events = np.zeros((64, 5), np.float32)
     scores = (places % 2 * 20.0).astype(np.float32)  # above and below all bins of the score
-    n_ticks, n_batches = 200, 2 * FOLD_EVENTS // 64
+    n_ticks, n_batches = 200, 512
     for _ in range(n_ticks):
         for _ in range(n_batches):
             counts.note(events, scores)
