@@ -38,26 +38,32 @@ def open_csv(path: Path, key: str | None = None) -> Iterator[CsvFrame]:
     """
     if key is not None:
         raise EventsError(f"{path}: a CSV file is one table, and has no '{key}'. Leave --key out.")
-    with ExitStack() as opened, explained(path, "it as CSV"):
-        header = _first_line(path)
-        separator = next((one for one in _SEPARATORS if one in header), ",")
-        fields = [field.strip().strip('"') for field in header.lstrip("# ").split(separator)]
-        named = not all(map(_is_number, fields))
-        names = fields if named else list(map(str, range(len(fields))))
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"it has more than one column '{repeated[0]}'")
+    with ExitStack() as opened:
+        with explained(path, "it as CSV"):
+            frame = _frame(path, opened)
+        yield frame
 
-        def read(columns: Sequence[str]) -> Any:
-            stream = pa.input_stream(str(path))  # decompresses what ends in .gz
-            opened.callback(stream.close)
-            lines = csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names, skip_rows=int(named))
-            values = csv.ConvertOptions(include_columns=columns)
-            return csv.open_csv(stream, lines, csv.ParseOptions(delimiter=separator), values)
 
-        rows = sum(map(len, read(names[:1])))
-        if not rows:
-            raise EventsError(f"{path}: has no rows, expected events. Check how the file was written.")
-        yield CsvFrame(path, None, rows, dtypes_of(read(names).schema), Window(lambda _: (read(names), 0)))
+def _frame(path: Path, opened: ExitStack) -> CsvFrame:
+    header = _first_line(path)
+    separator = next((one for one in _SEPARATORS if one in header), ",")
+    fields = [field.strip().strip('"') for field in header.lstrip("# ").split(separator)]
+    named = not all(map(_is_number, fields))
+    names = fields if named else list(map(str, range(len(fields))))
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"it has more than one column '{repeated[0]}'")
+
+    def read(columns: Sequence[str]) -> Any:
+        stream = pa.input_stream(str(path))  # decompresses what ends in .gz
+        opened.callback(stream.close)
+        lines = csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names, skip_rows=int(named))
+        values = csv.ConvertOptions(include_columns=columns)
+        return csv.open_csv(stream, lines, csv.ParseOptions(delimiter=separator), values)
+
+    rows = sum(map(len, read(names[:1])))
+    if not rows:
+        raise EventsError(f"{path}: has no rows, expected events. Check how the file was written.")
+    return CsvFrame(path, None, rows, dtypes_of(read(names).schema), Window(lambda _: (read(names), 0)))
 
 
 def _first_line(path: Path) -> str:

@@ -95,6 +95,8 @@ def test_every_format_gives_the_same_events(tmp_path: Path, name: str) -> None:
             np.testing.assert_array_equal(file.read_features(start, stop), frame[list(FEATURE_NAMES)][start:stop])
             numbers = file.frame.read(["event"], start, stop, np.int64)
             np.testing.assert_array_equal(numbers[:, 0], frame["event"][start:stop])
+    with pytest.raises(OSError, match="the output"), open_events(path):
+        raise OSError("the output")  # is none of this file
 
 
 def test_features_are_renamed_converted_and_computed(tmp_path: Path) -> None:
