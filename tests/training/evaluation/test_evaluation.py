@@ -171,7 +171,7 @@ def test_labels_may_be_in_another_column_or_file(
     (tmp_path / "short.txt").write_text("0 1")
     for command in (["evaluate", str(MODEL)], ["report", str(MODEL)], ["validate"]):
         with subtests.test(command[0]):
-            arguments = [*command, str(named), "--out", str(tmp_path / "out")]
+            arguments = [*command, str(named), "--out", str(tmp_path / "out.png")]
             assert main([*arguments, "--label", "no_such"]) == 1
             assert "no_such" in capsys.readouterr().err
             assert main([*arguments, "--labels", str(tmp_path / "short.txt")]) == 1

@@ -186,13 +186,13 @@ def test_what_cannot_be_searched_is_an_error_of_one_line(
 @pytest.mark.slow
 @pytest.mark.process
 def test_an_interrupted_search_leaves_nothing(made: Searched, tmp_path: Path) -> None:
-    """Stopped among its toys, which a bar counts, it ends with one line and the status of the signal."""
+    """Stopped among its toys, which lines count, it ends with one line and the status of the signal."""
     command = [sys.executable, "-m", "training", "search", str(made.both), "--model", str(made.model)]
     command += ["--working-point", "all", "--toys", "1000000", "--out", str(tmp_path / "out")]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         seen = b""
-        while b"500/1000000" not in seen:
+        while b" of 1000000 toys" not in seen:
             read = os.read(process.stderr.fileno(), 65536)
             assert read, seen.decode()
             seen += read
