@@ -145,7 +145,7 @@ def test_what_cannot_be_evaluated_is_named(
         ),
         (MODEL, "signal", "holds signal alone, expected background (label 0) and signal (label 1) in each file"),
         (MODEL, "unlabelled", "say with --label or --labels where the labels are"),
-        (other, "signal", "use a model that was trained on them"),
+        (other, "signal", "name the right ones with --columns"),
     ):
         with subtests.test(model=model_file.name, events=name):
             assert (
