@@ -13,7 +13,6 @@ from pathlib import Path
 from time import time
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -126,50 +125,6 @@ class InferenceTotals(NamedTuple):
     """Nanoseconds by PARTS."""
 
 
-class Route(msgspec.Struct, frozen=True):
-    """The requests to one route."""
-
-    route: str
-    statuses: dict[int, int]
-    """Requests by status."""
-    durations: list[int]
-    """Requests by the first of SECONDS that they did not take longer than, and those that took longer than all."""
-
-
-class Worker(msgspec.Struct, frozen=True):
-    """A worker that serves."""
-
-    pid: int
-    requests: int
-    model: str
-
-
-class File(msgspec.Struct, frozen=True):
-    """A file that can be loaded anew."""
-
-    accepted: bool
-    """Whether it was accepted when it was last checked."""
-    loaded_at_s: float | None
-    """When what is in use was loaded, in seconds since 1970."""
-
-
-class Activity(msgspec.Struct, frozen=True):
-    """What all workers have done, and do."""
-
-    events: int
-    routes: list[Route]
-    """Those with requests."""
-    in_flight: dict[str, int]
-    """Requests, events and bytes."""
-    loop_lag_s: float
-    """The sum of delays of the event loops, of which there are `loop_lags`."""
-    loop_lags: int
-    workers: list[Worker]
-    rows: int
-    """How many workers there are to be."""
-    files: dict[str, File]
-
-
 def create_rows(n_workers: int) -> str:
     """Give the path of shared memory for so many workers; raises MetricsError.
 
@@ -219,6 +174,11 @@ class Metrics:
         self._noted_inferences: list[Inference] = []
         self._loop_lag_s = 0.0
         self._served_name = served_name
+
+    @property
+    def routes(self) -> list[str]:
+        """The routes that requests are counted by."""
+        return list(self._places)
 
     def use_model(self, identity: str) -> None:
         """Set the model in use."""
@@ -311,36 +271,6 @@ class Metrics:
         parts_ns = rows["inference_ns"].sum(axis=0).tolist()
         return InferenceTotals(n_succeeded, n_failed, n_events, n_calls, int(rows["last_inference_ms"].max()), parts_ns)
 
-    def activity(self) -> Activity:
-        """Add up what all workers have counted, and describe those that there are."""
-        self.fold()
-        rows, living = self.rows, self.rows["pid"][:, 0] != 0
-        requests = rows["requests"].sum(axis=0).astype(int)
-        durations = rows["seconds"].sum(axis=0).astype(int)
-        routes = [
-            Route(route, {STATUSES[place]: int(counts[place]) for place in np.flatnonzero(counts)}, of_route)
-            for route, counts, of_route in zip(self._places, requests, durations.tolist(), strict=False)
-            if counts.any()
-        ]
-        columns = [rows[name][living][:, 0].tolist() for name in ("pid", "worker_requests", "model")]
-        return Activity(
-            events=int(rows["events"].sum()),
-            routes=routes,
-            in_flight=dict(zip(IN_FLIGHT, rows["in_flight"][living].sum(axis=0).astype(int).tolist(), strict=True)),
-            loop_lag_s=float(rows["loop_lag_s"].sum()),
-            loop_lags=int(rows["loop_lags"].sum()),
-            workers=[Worker(pid, int(n), model.decode()) for pid, n, model in zip(*columns, strict=True)],
-            rows=len(rows),
-            files={file: found for file in FILES if (found := self._file(FILES.index(file), living)) is not None},
-        )
-
-    def _file(self, place: int, living: NDArray[np.bool_]) -> File | None:
-        """Describe a file: it is in use once all workers use it. None where none is to be loaded."""
-        accepted, loaded_at = (self.rows[column][living][:, place] for column in ("reloaded", "reloaded_at"))
-        if np.isnan(accepted).all():
-            return None
-        return File(bool(np.nanmin(accepted)), None if np.isnan(loaded_at).all() else float(np.nanmin(loaded_at)))
-
     def render(self) -> bytes:
         """Write the metrics of all workers together in Prometheus' text format.
 
@@ -351,7 +281,7 @@ class Metrics:
 
     def _counters(self) -> Iterator[str]:
         """Add up what all workers have counted, those that have died too."""
-        rows, routes = self.rows, list(self._places)
+        rows, routes = self.rows, self.routes
         requests = rows["requests"].sum(axis=0)
         counts = {
             f'{{route="{routes[place]}",status="{STATUSES[status]}"}}': requests[place, status]

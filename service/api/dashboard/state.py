@@ -5,10 +5,11 @@ from typing import Final
 
 import msgspec
 
+from service.activity import Activity, add_up
 from service.drift.comparison import MIN_EVENTS, Drift
 from service.drift.monitor import Report
 from service.inference.deployment import Deployment
-from service.metrics import SECONDS, Activity
+from service.metrics import SECONDS
 
 RETRY_MS: Final = 2000
 """After so long the page asks for the next event."""
@@ -98,7 +99,7 @@ class StateEvents:
 
     def _state(self) -> State:
         deployment = self._deployment
-        activity, report = deployment.metrics.activity(), deployment.monitor.report()
+        activity, report = add_up(deployment.metrics), deployment.monitor.report()
         limits = {unit: most * len(activity.workers) for unit, most in self._max_in_flight.items()}
         return State(time(), deployment.status, limits, SECONDS, activity, None if report is None else _model(report))
 

@@ -17,6 +17,7 @@ from litestar.testing import TestClient
 from numpy.typing import NDArray
 
 from benchmarks.load.formats import RAW
+from service.activity import add_up
 from service.api.app import create_app
 from service.metrics import SECONDS, Metrics, SharedRow, create_rows, open_rows
 from service.settings import Settings
@@ -127,7 +128,7 @@ def test_the_state_is_that_of_all_workers() -> None:
         metrics.note_reload("model", successful=accepted)
         metrics.fold()
     rows = open_rows(path)
-    found = metrics.activity()
+    found = add_up(metrics)
     assert (found.events, found.rows, found.in_flight) == (20, 3, {"requests": 2, "events": 4, "bytes": 6})
     assert [(route.route, route.statuses) for route in found.routes] == [("/score", {200: 2})]
     assert [worker.model for worker in found.workers] == ["model@0", "model@1"]
@@ -135,7 +136,7 @@ def test_the_state_is_that_of_all_workers() -> None:
     assert found.files["model"].loaded_at_s == rows["reloaded_at"][0, 2]
     assert "keys" not in found.files
     rows["pid"][1] = 0
-    found = metrics.activity()
+    found = add_up(metrics)
     assert (found.events, len(found.workers), found.in_flight["requests"]) == (20, 1, 1)
     assert found.files["model"].accepted
 
