@@ -87,13 +87,12 @@ train: .venv/everything ## train on EVENTS= (default: the simulated training sam
 
 .PHONY: model
 model: .venv/everything data ## make the shipped models again from nothing, about two hours on 2 cores (REAL= adds events to card and report)
-	$(BIN)/python -m training train $(TRAIN_EVENTS) --out runs/density --preset density $(if $(wildcard runs/density/checkpoint.pt),--resume)
-	$(BIN)/python -m training train $(TRAIN_EVENTS) --exposure $(COCKTAIL_EVENTS) --out runs/exposed --preset exposed $(if $(wildcard runs/exposed/checkpoint.pt),--resume)
-	$(BIN)/python -m training train $(TRAIN_EVENTS) --out runs/quantum --preset quantum $(if $(wildcard runs/quantum/checkpoint.pt),--resume)
-	mkdir -p exported/exposed exported/quantum
-	$(BIN)/python -m training export runs/density --out exported/autoencoder.onnx --calibration $(CALIBRATION_EVENTS)
-	$(BIN)/python -m training export runs/exposed --out exported/exposed/autoencoder.onnx --calibration $(CALIBRATION_EVENTS)
-	$(BIN)/python -m training export runs/quantum --out exported/quantum/autoencoder.onnx --calibration $(CALIBRATION_EVENTS)
+	set -e; for preset in density distilled exposed quantum; do \
+		run=runs/$$preset; folder=$$([ $$preset = density ] && echo exported || echo exported/$$preset); mkdir -p $$folder; \
+		$(BIN)/python -m training train $(TRAIN_EVENTS) --out $$run --preset $$preset \
+			$$([ $$preset = exposed ] && echo --exposure $(COCKTAIL_EVENTS)) $$([ -f $$run/checkpoint.pt ] && echo --resume); \
+		$(BIN)/python -m training export $$run --out $$folder/autoencoder.onnx --calibration $(CALIBRATION_EVENTS); \
+	done
 	$(MAKE) report
 
 .PHONY: report
@@ -127,16 +126,16 @@ data: $(TRAIN_EVENTS) $(COCKTAIL_EVENTS) $(CALIBRATION_EVENTS) $(JUDGING_EVENTS)
 SIMULATE = @mkdir -p $(@D) && $(BIN)/python -m training simulate $@
 
 $(TRAIN_EVENTS): | .venv/everything
-	$(SIMULATE) --background 350000 --signal 0 --seed 1
+	$(SIMULATE) --background 150000 --signal 0 --seed 1
 
 $(TEST_EVENTS): | .venv/everything
 	$(SIMULATE) --background 50000 --signal 20000 --seed 2
 
 $(CALIBRATION_EVENTS): | .venv/everything
-	$(SIMULATE) --background 300000 --signal 0 --seed 4
+	$(SIMULATE) --background 250000 --signal 0 --seed 4
 
 $(CHECK_EVENTS): | .venv/everything
-	$(SIMULATE) --background 250000 --signal 0 --seed 5
+	$(SIMULATE) --background 50000 --signal 0 --seed 5
 
 $(COCKTAIL_EVENTS): | .venv/everything
 	$(SIMULATE) --background 0 --signal 100000 --cocktail --seed 7

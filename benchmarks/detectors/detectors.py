@@ -21,7 +21,7 @@ from benchmarks.detectors.references import (
     squared_mahalanobis,
 )
 from benchmarks.detectors.samples import ComparisonEvents, standardise
-from benchmarks.detectors.tilt import VIEW, Unit, tilt
+from benchmarks.detectors.tilt import VIEW, Unit, of_taus_alone, tilt
 from service.model.artefact import load_artefact
 from training.detectors.presets import PRESETS, TrainingConfig
 from training.errors import EventsError
@@ -151,7 +151,8 @@ class Mahalanobis:
 
 
 KNOWN_DIRECTIONS: dict[str, tuple[str, Callable[[ComparisonEvents], Floats]]] = {
-    TILT_ALONE: ("tau21, tau32", tilt),
+    TILT_ALONE: ("tau1/m, tau21, tau32", tilt),
+    "tilt of tau21 and tau32 alone": ("tau21, tau32", of_taus_alone),
     "minus tau21 of both jets": ("tau21", lambda events: negative_ratio_sum(events.scored, 2)),
     "minus tau32 of both jets": ("tau32", lambda events: negative_ratio_sum(events.scored, 3)),
 }

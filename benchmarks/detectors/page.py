@@ -13,15 +13,15 @@ ABOUT = {
     Knowledge.BACKGROUND_ONLY: "No label and no signal took part in the training. Presets of this project are in bold; "
     "public detectors have their own defaults and standardised features.",
     Knowledge.STATED_PRIOR: "Learned as above, but the score holds a prior put in by hand: the tilt, which prefers "
-    "jets of small tau21 and tau32. The tilt alone, with nothing learned, is in the last section.",
+    "simple jets. The tilt alone, with nothing learned, is in the last section.",
     Knowledge.EXPOSED: "Presets of this project that learn background and a cocktail of simulated signals, on signals "
     "that the cocktail leaves out.",
     Knowledge.SUPERVISED: "Gradient-boosted trees (scikit-learn's `HistGradientBoostingClassifier` with its defaults) "
     "that learn a signal by its label: an upper limit for anomaly detectors. Two classifiers learn half of the events "
     "each, and score the other half.",
     Knowledge.KNOWN_DIRECTION: "Nothing is trained, but the choice of the quantity uses where jets with prongs are. "
-    "The tilt is minus the sum of ln tau21 and ln tau32 of both jets, each in standard deviations of the training "
-    "background, with taus of at least 0.1 GeV.",
+    "The tilt is the sum of ln tau1/m, less ln tau21 and ln tau32, of both jets, each in standard deviations of the "
+    "training background, with taus of at least 0.1 GeV.",
 }
 
 HOW_TO_READ = """\
@@ -30,10 +30,11 @@ HOW_TO_READ = """\
 - The standard deviation and the range are of the AUC over seeds, `-` where nothing is drawn. A seed draws the initial
   weights, the split and the order of events; for public detectors what they draw themselves, and the events to learn
   where they do not learn all.
-- `+ tilt` adds 2 for each standard deviation of ln tau21 and ln tau32 of both jets below the mean, as the preset
-  `density` does, to the score in the units of -ln density: a mixture's score as it is, half of a squared Mahalanobis
-  distance; of other scores, the logarithm where they are a distance or an error, brought to the standard deviation that
-  -ln density has over a Gaussian of ten quantities, 2.2, on the background of the first sample. None of this was tuned.
+- `+ tilt` adds 1.5 for each standard deviation of ln tau1/m above the mean and of ln tau21 and ln tau32 below it, as
+  the preset `density` does, to the score in the units of -ln density: a mixture's score as it is, half of a squared
+  Mahalanobis distance; of other scores, the logarithm where they are a distance or an error, brought to the standard
+  deviation that -ln density has over a Gaussian of ten quantities, 2.2, on the background of the first sample. Which
+  quantities the tilt has was chosen on other signals than these; nothing was tuned for any detector.
 - Means are over the signals that are judged against the first background: of the rejection the geometric one. Their
   errors are the means of the errors, an upper bound, as all signals share that background.
 - Presets hold out a part of the events for early stopping. ECOD and COPOD score each event alone: PyOD ranks the

@@ -1,7 +1,6 @@
-"""The tilt, a prior for jets of small tau21 and tau32: alone, and added to scores that were learned without it.
+"""The tilt, a prior for simple jets: alone, and added to scores that were learned without it.
 
-How it is added was fixed before any result: 2 for each standard deviation below the mean, as the shipped `density` has
-it, to a score in the units of -ln density.
+It is added as the shipped `density` has it: 1.5 for each standard deviation, to a score in the units of -ln density.
 """
 
 from enum import Enum, auto
@@ -10,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.detectors.samples import ComparisonEvents, standardise
-from training.detectors.feature_maps import FEATURE_MAPS, SIMPLE
+from training.detectors.feature_maps import FEATURE_MAPS
+from training.detectors.layers import tilt as tilt_of
 from training.detectors.presets import PRESETS
 
 Floats = NDArray[np.float64]
@@ -32,10 +32,17 @@ class Unit(Enum):
 
 
 def tilt(events: ComparisonEvents) -> Floats:
+    """Return the sum of standardised ln tau1/m, less ln tau21 and ln tau32, of both jets of the scored events: (n,)."""
+    _, scored = standardise(VIEW, events)
+    total: Floats = scored @ tilt_of(FEATURE_MAPS[VIEW].names, 1.0).double().numpy()[:, 0]
+    return total
+
+
+def of_taus_alone(events: ComparisonEvents) -> Floats:
     """Return minus the sum of standardised ln tau21 and ln tau32 of both jets of the scored events: (n,)."""
     names = FEATURE_MAPS[VIEW].names
     _, scored = standardise(VIEW, events)
-    total: Floats = -scored[:, [name.startswith(SIMPLE) for name in names]].sum(axis=1)
+    total: Floats = -scored[:, [name.startswith(("ln_tau21", "ln_tau32")) for name in names]].sum(axis=1)
     return total
 
 

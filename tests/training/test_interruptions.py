@@ -99,7 +99,8 @@ def test_a_killed_training(heavy: Launch, events: Path, tmp_path: Path) -> None:
     """The checkpoint of `train` can always be read; resumed, it ends with the bytes of one that was left alone."""
     from training.fitting.run import CHECKPOINT, load_run  # here, because torch takes seconds to import
 
-    command = ["train", str(events), "--epochs", "3", "--preset", "density", "--resume", "--out"]
+    command = ["train", str(events), "--epochs", "3", "--preset", "density", "--members", "2"]
+    command += ["--distillation-steps", "50", "--resume", "--out"]
     run(heavy, *command, str(tmp_path / "whole"))
     stopped = tmp_path / "stopped"
 

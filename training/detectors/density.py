@@ -65,13 +65,16 @@ class DensityAutoencoder(Autoencoder):
 
     def score(self, values: Tensor) -> Tensor:
         """Return softplus of -ln density + simplicity of each row of values (batch, k): (batch,)."""
+        return softplus(values @ self.simplicity + self.negative_log_density(values)).squeeze(1)
+
+    def negative_log_density(self, values: Tensor) -> Tensor:
+        """Return -ln density of latent vector and ln error of values (batch, k): (batch, 1)."""
         whitened = torch.addmm(self.offsets, self._condense(values), self.projections)
         exponents = torch.addmm(self.log_weights, whitened * whitened, self.sums)
         largest = exponents.amax(dim=1, keepdim=True)
         below = torch.addmm(exponents, largest, exponents.new_full((1, len(self.log_weights)), -1.0))
         # A product and no sum, which would add a row's terms in an order that depends on the row's place in the batch.
-        log_density = largest + (below.exp() @ below.new_ones((len(self.log_weights), 1))).log()
-        return softplus(values @ self.simplicity - log_density).squeeze(1)
+        return -(largest + (below.exp() @ below.new_ones((len(self.log_weights), 1))).log())
 
     def _condense(self, values: Tensor) -> Tensor:
         """Return latent vector and ln error of values (batch, k): (batch, latent + 1)."""

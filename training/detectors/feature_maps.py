@@ -8,15 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from training.events.events import FEATURE_NAMES
-from training.events.kinematics import TAU_FLOOR_GEV
+from training.events.kinematics import MASS_FLOOR_GEV, TAU_FLOOR_GEV
 
-# Masses can be 0 or, by rounding, slightly negative: floors in GeV below any that carries physics.
-MASS_FLOOR_GEV = 1.0
 PT_FLOOR_GEV = 1.0
 MAX_MOMENTUM_GEV = 1e15  # the square of a larger one could overflow
-
-# What makes a jet simple: two prongs rather than one cloud, three rather than two and a cloud.
-SIMPLE = ("ln_tau21", "ln_tau32")
 
 
 class FeatureMap(nn.Module):
@@ -55,7 +50,9 @@ class Substructure(FeatureMap):
 class Jets(FeatureMap):
     """Logarithms of m/pT, tau1/m, tau21, tau32 and pT for both jets: independent of azimuth and of mJJ."""
 
-    names = tuple(f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m_pt", "ln_tau1_m", *SIMPLE, "ln_pt"))
+    names = tuple(
+        f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m_pt", "ln_tau1_m", "ln_tau21", "ln_tau32", "ln_pt")
+    )
 
     squared: Tensor  # (14, 10), sums px^2 and py^2 of each jet into the first of its five quantities
     taken: Tensor  # (14, 10), copies m, tau1, tau2 and tau3 to the other four
@@ -100,7 +97,7 @@ class Jets(FeatureMap):
 class Ratios(Jets):
     """Logarithms of m/pT, tau21 and tau32 for both jets: independent of azimuth, and of any scale of energy."""
 
-    names = tuple(f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m_pt", *SIMPLE))
+    names = tuple(f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m_pt", "ln_tau21", "ln_tau32"))
 
 
 FEATURE_MAPS: dict[str, type[FeatureMap]] = {

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.detectors.feature_maps import SIMPLE
+from training.events.kinematics import SIMPLE
 
 # Beyond it softplus(x) is x in float32, and below it e^x is finite.
 LARGEST_EXPONENT = 80.0
@@ -21,11 +21,11 @@ def perceptron(widths: tuple[int, ...]) -> nn.Sequential:
 
 
 def tilt(names: tuple[str, ...], simplicity: float) -> Tensor:
-    """Return weights (k, 1) of standardised quantities that add `simplicity` for each deviation below the mean.
+    """Return weights (k, 1) of standardised quantities that add `simplicity` for each deviation towards simple jets.
 
-    They are of tau21 and tau32 alone, and 0 elsewhere.
+    They are of the quantities of SIMPLE, those that the names have, and 0 elsewhere.
     """
-    return torch.tensor([[-simplicity if name.startswith(SIMPLE) else 0.0] for name in names])
+    return torch.tensor([[simplicity * SIMPLE.get(name[: -len("j1")], 0.0)] for name in names])
 
 
 def softplus(values: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The configuration of a training, the check of its values, and the named presets."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from service.model.artefact import MAX_NAME_CHARACTERS, MODEL_NAME
@@ -30,7 +30,7 @@ class TrainingConfig:
     feature_map: Literal["raw", "substructure", "jets", "ratios"] = option(
         "raw", "what the model sees of the features; other features than those of two jets are seen raw"
     )
-    architecture: Literal["autoencoder", "variational", "density", "classifier", "quantum"] = option(
+    architecture: Literal["autoencoder", "variational", "density", "distilled", "classifier", "quantum"] = option(
         "autoencoder", "kind of model"
     )
     hidden: tuple[int, ...] = option((64, 32), "widths of the encoder's layers, mirrored in the decoder", 1, 4096)
@@ -39,14 +39,16 @@ class TrainingConfig:
         0.01, "weight of the Kullback-Leibler term in loss and score (variational only)", 0, 1_000_000
     )
     components: int = option(
-        15, "Gaussians in the density of latent vector and reconstruction error (density only)", 1, 1000
+        15, "Gaussians in the density of latent vector and reconstruction error (density and distilled)", 1, 1000
     )
     simplicity: float = option(
         0.0,
-        "score for each standard deviation of tau21 and tau32 below the mean (density and quantum)",
+        "score per deviation of tau1/m above, tau21 and tau32 below the mean (density, distilled and quantum)",
         -1_000_000,
         1_000_000,
     )
+    members: int = option(20, "autoencoders whose mean score a network learns (distilled only)", 1, 100)
+    distillation_steps: int = option(10_000, "steps in which the network learns it (distilled only)", 1, 10_000_000)
     solver: Literal["spectral", "variational"] = option(
         "spectral", "how a circuit is found: as eigenvectors, or by training its angles (quantum only)"
     )
@@ -120,6 +122,17 @@ def _each(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+# Twenty densities of latent vector and reconstruction error in one network: background only, without a prior.
+DISTILLED = TrainingConfig(
+    name="distilled",
+    feature_map="jets",
+    architecture="distilled",
+    latent=2,
+    epochs=6,
+    batch_size=1024,
+    learning_rate=2e-3,
+    schedule="cosine",
+)
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -131,18 +144,9 @@ PRESETS = {
         TrainingConfig(
             name="substructure", feature_map="substructure", architecture="variational", latent=4, kl_weight=0.1
         ),
-        # The shipped model: the density of latent vector and reconstruction error, and a prior for simple jets.
-        TrainingConfig(
-            name="density",
-            feature_map="jets",
-            architecture="density",
-            latent=2,
-            simplicity=2.0,
-            epochs=6,
-            batch_size=1024,
-            learning_rate=2e-3,
-            schedule="cosine",
-        ),
+        DISTILLED,
+        # The shipped model: the same, and a prior for simple jets.
+        replace(DISTILLED, name="density", simplicity=1.5),
         # A quantum autoencoder of six qubits, simulated exactly: background only, without a prior.
         TrainingConfig(
             name="quantum",

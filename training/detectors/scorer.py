@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from training.detectors.autoencoders import Autoencoder, VariationalAutoencoder
 from training.detectors.classifier import Classifier
 from training.detectors.density import DensityAutoencoder
+from training.detectors.distilled import DistilledDensity
 from training.detectors.feature_maps import FEATURE_MAPS, RawFeatures
 from training.detectors.presets import TrainingConfig
 from training.detectors.quantum import QuantumAutoencoder
@@ -23,12 +24,13 @@ MAX_DEVIATIONS = 1e4
 
 EVENTS_AT_ONCE = 65536
 
-Network = Autoencoder | VariationalAutoencoder | DensityAutoencoder | Classifier | QuantumAutoencoder
+Network = Autoencoder | VariationalAutoencoder | DensityAutoencoder | DistilledDensity | Classifier | QuantumAutoencoder
 
 ARCHITECTURES: dict[str, type[Network]] = {
     "autoencoder": Autoencoder,
     "variational": VariationalAutoencoder,
     "density": DensityAutoencoder,
+    "distilled": DistilledDensity,
     "classifier": Classifier,
     "quantum": QuantumAutoencoder,
 }

@@ -11,7 +11,7 @@ from training.model_class import ModelClass
 
 ABOUT_CLASS = {
     ModelClass.BACKGROUND_ONLY: "trained without signal or labels",
-    ModelClass.STATED_PRIOR: "trained without signal or labels; the score prefers jets of small tau21 and tau32, "
+    ModelClass.STATED_PRIOR: "trained without signal or labels; the score prefers jets of few even prongs, "
     "as simplicity in the configuration says",
     ModelClass.EXPOSED: "signals took part in the training",
     ModelClass.TRAINED_ON_DATA: "the events that it searches took part in the training",
@@ -19,9 +19,9 @@ ABOUT_CLASS = {
 
 CAUTION = {
     ModelClass.STATED_PRIOR: """\
-The score is a learned density of background and a prior put in by hand, which prefers jets of small tau21 and tau32.
-The prior alone, with nothing learned, is the first thing to compare with; the figures do not belong in one table with
-those of a detector without a prior.""",
+The score is a learned density of background and a prior put in by hand, which prefers jets of few prongs that
+share the momentum evenly: of large tau1/m, small tau21 and small tau32. The prior alone, with nothing learned, is the
+first thing to compare with; the figures do not belong in one table with those of a detector without a prior.""",
     ModelClass.EXPOSED: """\
 It learned other signals beside background, as a prior for what is unlike background: its figures do not belong in one
 table with those of a detector that saw background alone.""",

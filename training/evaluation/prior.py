@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from service.model.artefact import Artefact
 from training.evaluation.facts import class_of
 from training.evaluation.model import features_of
-from training.events.kinematics import ln_tau_ratios
+from training.events.kinematics import SIMPLE, ln_simple
 from training.model_class import ModelClass
 
 Floats = NDArray[np.float64]
@@ -15,18 +15,18 @@ Floats = NDArray[np.float64]
 def prior_scores(artefact: Artefact, features: NDArray[np.floating]) -> Floats | None:
     """Return the score of a model's stated prior alone for features (n, 14), (n,): higher for simpler jets.
 
-    It is minus the sum of ln tau21 and ln tau32 of both jets, in the standard deviations of the model's training. None
-    for a model without a prior, or without those constants.
+    It is the sum of the quantities of SIMPLE of both jets, those that the model sees, with their signs and in the
+    standard deviations of its training. None for a model without a prior, or without those constants.
     """
     scaler = artefact.metadata.scaler
     constants = dict(zip(scaler.names, zip(scaler.mean, scaler.scale, strict=True), strict=True))
     if class_of(artefact.metadata.training) is not ModelClass.STATED_PRIOR or not features_of(artefact).of_jets:
         return None
-    ratios = ln_tau_ratios(features)
-    if not ratios.keys() <= constants.keys():
+    seen = {name: values for name, values in ln_simple(features).items() if name in constants}
+    if not seen:
         return None
     total = np.zeros(len(features))
-    for name, values in ratios.items():
+    for name, values in seen.items():
         mean, deviation = constants[name]
-        total -= (values - mean) / deviation
+        total += SIMPLE[name[: -len("j1")]] * (values - mean) / deviation
     return total

@@ -5,8 +5,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Subjettiness can be 0: where its logarithm is taken, a floor below any that carries physics.
+# Subjettiness can be 0, and a mass 0 or, by rounding, slightly negative: where a logarithm is taken, floors below any
+# that carries physics.
 TAU_FLOOR_GEV = 0.1
+MASS_FLOOR_GEV = 1.0
+
+# What a jet of few prongs that share its momentum evenly has more or less of than others, and so a resonance's decay.
+# For two prongs with fractions z and 1 - z, tau1/m is about 2 sqrt(z (1 - z)).
+SIMPLE = {"ln_tau1_m": 1.0, "ln_tau21": -1.0, "ln_tau32": -1.0}
 
 # Quantity -> its name and unit on an axis.
 OF_JETS = {
@@ -52,14 +58,13 @@ def quantities(features: NDArray[np.floating]) -> dict[str, Floats]:
     return {f"{name}j{jet}": values[:, jet - 1] for jet in (1, 2) for name, values in of_jets.items()} | of_events
 
 
-def ln_tau_ratios(features: NDArray[np.floating]) -> dict[str, Floats]:
-    """Return ln tau21 and ln tau32 of both jets of features (n, 14), each (n,), from taus of at least TAU_FLOOR_GEV."""
-    ln_tau = np.log(np.maximum(features.astype(np.float64).reshape(-1, 2, 7)[..., 4:], TAU_FLOOR_GEV))
-    return {
-        f"ln_tau{above}{above - 1}j{jet}": ln_tau[:, jet - 1, above - 1] - ln_tau[:, jet - 1, above - 2]
-        for jet in (1, 2)
-        for above in (2, 3)
-    }
+def ln_simple(features: NDArray[np.floating]) -> dict[str, Floats]:
+    """Return the quantities of SIMPLE for both jets of features (n, 14), each (n,), from floored masses and taus."""
+    jets = features.astype(np.float64).reshape(-1, 2, 7)
+    ln_mass = np.log(np.maximum(jets[..., 3], MASS_FLOOR_GEV))
+    ln_tau1, ln_tau2, ln_tau3 = np.moveaxis(np.log(np.maximum(jets[..., 4:], TAU_FLOOR_GEV)), -1, 0)
+    both = {"ln_tau1_m": ln_tau1 - ln_mass, "ln_tau21": ln_tau2 - ln_tau1, "ln_tau32": ln_tau3 - ln_tau2}
+    return {f"{name}j{jet}": both[name][:, jet - 1] for jet in (1, 2) for name in SIMPLE}
 
 
 def dijet_mass(momentum: Floats, mass: Floats) -> Floats:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from service.model.artefact import MAX_BYTES, MAX_METADATA_BYTES
 from training.detectors.density import DensityAutoencoder
+from training.detectors.distilled import DistilledDensity
 from training.detectors.presets import TrainingConfig, check_config, check_features
 from training.detectors.quantum import QuantumAutoencoder
 from training.detectors.scorer import AnomalyScorer
@@ -119,9 +120,10 @@ class Run:
         """Fit to the training part, features (m, n), what the best weights lack: density, if any, and range."""
         scorer = self._best()
         network = scorer.network
-        if isinstance(network, DensityAutoencoder | QuantumAutoencoder) and not network.fitted:
+        if isinstance(network, DensityAutoencoder | DistilledDensity | QuantumAutoencoder) and not network.fitted:
             with torch.no_grad():
-                network.fit_density(scorer.standardise(features), self.config.seed)
+                values = scorer.standardise(features)
+            network.fit_density(values, self.config.seed)
         scorer.fit_range(features)
         self.best = scorer.state_dict()
 
@@ -178,7 +180,7 @@ def start_run(
     check_features(config, source.layout.features)
     _check_size(config, source.layout.features)
     training_rows, _ = split(len(features), config)
-    if config.architecture == "density" and len(training_rows) < config.components:
+    if config.architecture in ("density", "distilled") and len(training_rows) < config.components:
         raise CheckpointError(
             f"{len(training_rows)} events to train on cannot make a density of {config.components} components: "
             "use more events, or fewer components"

@@ -7,14 +7,14 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.detectors.samples import ComparisonEvents
-from benchmarks.detectors.tilt import GAUSSIAN_SPREAD, WEIGHT, Unit, tilt, with_tilt
+from benchmarks.detectors.tilt import GAUSSIAN_SPREAD, WEIGHT, Unit, of_taus_alone, tilt, with_tilt
 from tests.training import samples
 
 Floats = NDArray[np.float64]
 
 
 def test_the_tilt_is_its_formula() -> None:
-    """Minus the sum of four logarithms in standard deviations of the training background, taus of 0.1 GeV at least."""
+    """A sum of six or four logarithms in standard deviations of the training background, taus of 0.1 GeV at least."""
     background, scored = samples.background(500, seed=1), np.concatenate([samples.signal(50), samples.degenerate()])
     events = ComparisonEvents(background, None, scored, ())
     expected = np.zeros(len(scored))
@@ -24,6 +24,12 @@ def test_the_tilt_is_its_formula() -> None:
             for one in (background, scored)
         )
         expected -= (ratio - ordinary.mean()) / ordinary.std()
+    np.testing.assert_allclose(of_taus_alone(events), expected, rtol=1e-3, atol=1e-3)
+    for mass, tau in ((3, 4), (10, 11)):
+        ordinary, ratio = (
+            np.log(np.maximum(one[:, tau], 0.1) / np.maximum(one[:, mass], 1.0)) for one in (background, scored)
+        )
+        expected += (ratio - ordinary.mean()) / ordinary.std()
     np.testing.assert_allclose(tilt(events), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -42,7 +48,7 @@ def test_scores_are_brought_to_the_units_of_a_density(unit: Unit, expected: Call
     scores, tilts = rng.gamma(5.0, 1.0, 400), rng.standard_normal(400)
     found = with_tilt(scores, unit, tilts, np.arange(300))
     np.testing.assert_allclose(found, expected(scores) + WEIGHT * tilts, rtol=1e-12)
-    assert WEIGHT == 2.0
+    assert WEIGHT == 1.5
     assert pytest.approx(np.sqrt(5.0)) == GAUSSIAN_SPREAD
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from tests.training import samples
 from training.detectors.density import ERROR_FLOOR, DensityAutoencoder
-from training.detectors.feature_maps import MASS_FLOOR_GEV, MAX_MOMENTUM_GEV, PT_FLOOR_GEV
+from training.detectors.distilled import DistilledDensity
+from training.detectors.feature_maps import MAX_MOMENTUM_GEV, PT_FLOOR_GEV
 from training.detectors.presets import TrainingConfig
 from training.detectors.quantum import PROBABILITY_FLOOR, QuantumAutoencoder
 from training.detectors.scorer import MAX_DEVIATIONS, AnomalyScorer
-from training.events.kinematics import TAU_FLOOR_GEV
+from training.events.kinematics import MASS_FLOOR_GEV, TAU_FLOOR_GEV
 
 RTOL = 1e-4
 """Agreement of float32 in torch with float64 below: sums of some hundred terms, and differences of logarithms."""
@@ -22,6 +24,7 @@ RTOL = 1e-4
 DENSITY = TrainingConfig(
     feature_map="jets", architecture="density", hidden=(8, 6), latent=2, components=4, simplicity=2.0
 )
+DISTILLED = replace(DENSITY, architecture="distilled", members=2, distillation_steps=5)
 CLASSIFIER = TrainingConfig(feature_map="jets", architecture="classifier", hidden=(8, 4))
 QUANTUM = TrainingConfig(
     feature_map="ratios", architecture="quantum", solver="variational", circuit_layers=3, trash_qubits=2, simplicity=0.5
@@ -34,6 +37,7 @@ CONFIGS = {
     "jets": TrainingConfig(feature_map="jets", hidden=(6,), latent=2),
     "density": DENSITY,
     "density-raw": TrainingConfig(architecture="density", hidden=(8,), latent=3, components=2),
+    "distilled": DISTILLED,
     "classifier": CLASSIFIER,
     "quantum": QUANTUM,
     "spectral": TrainingConfig(feature_map="ratios", architecture="quantum"),
@@ -53,7 +57,7 @@ def untrained(config: TrainingConfig, seed: int = 1) -> AnomalyScorer:
     scorer = AnomalyScorer(config)
     background = torch.from_numpy(samples.background(500))
     scorer.scaler.fit(scorer.feature_map(background))
-    if isinstance(scorer.network, DensityAutoencoder | QuantumAutoencoder):
+    if isinstance(scorer.network, DensityAutoencoder | DistilledDensity | QuantumAutoencoder):
         scorer.network.fit_density(scorer.standardise(background), seed)
     return scorer.eval()
 
@@ -69,7 +73,7 @@ Layers = Sequence[tuple[list[list[float]], list[float]]]
 
 
 def layers(scorer: AnomalyScorer, half: str) -> Layers:
-    """Return the weights (out, in) and biases (out,) of encoder, decoder or classifier as plain lists."""
+    """Return the weights (out, in) and biases (out,) of encoder, decoder or `layers` as plain lists."""
     state = {name: value.tolist() for name, value in scorer.state_dict().items()}
     numbers = sorted({int(name.split(".")[2]) for name in state if name.startswith(f"network.{half}.")})
     return [(state[f"network.{half}.{number}.weight"], state[f"network.{half}.{number}.bias"]) for number in numbers]
@@ -159,6 +163,8 @@ def slow_tilt(scorer: AnomalyScorer, config: TrainingConfig, values: Sequence[fl
     for name, value in zip(scorer.feature_map.names, values, strict=True):
         if "tau21" in name or "tau32" in name:
             tilt -= config.simplicity * value
+        elif "tau1_m" in name:
+            tilt += config.simplicity * value
     return tilt
 
 
@@ -171,6 +177,9 @@ def slow_score(scorer: AnomalyScorer, config: TrainingConfig, features: Sequence
     if config.architecture == "classifier":
         (logit,) = slow_perceptron(values, layers(scorer, "layers"))
         return slow_softplus(logit)
+    if config.architecture == "distilled":
+        (learned,) = slow_perceptron(values, layers(scorer, "layers"))
+        return slow_softplus(slow_tilt(scorer, config, values) + learned)
     if config.architecture == "quantum":
         return slow_softplus(slow_tilt(scorer, config, values) + slow_log_odds(scorer, config, values))
     latent = slow_perceptron(values, layers(scorer, "encoder"))

@@ -61,16 +61,17 @@ def test_without_a_fit_there_is_no_density() -> None:
 
 
 def test_simplicity_raises_the_score_of_simple_jets() -> None:
-    """Each standard deviation of tau21 or tau32 below the mean adds `simplicity` to what is minus ln density."""
+    """Each standard deviation of tau21 or tau32 below the mean or tau1/m above it adds `simplicity` to -ln density."""
     (tilted, _), (plain, _) = fitted(DENSITY), fitted(replace(DENSITY, simplicity=0.0))
     events = np.concatenate([samples.background(100, seed=4), samples.signal(100)])
     with torch.no_grad():
         values = tilted.standardise(torch.from_numpy(events)).double().numpy()
-    below = -values[:, [name.startswith(("ln_tau21", "ln_tau32")) for name in Jets.names]]
-    assert below.shape == (200, 4)
+    signs = [{"ln_tau1_m": 1, "ln_tau21": -1, "ln_tau32": -1}.get(name[:-2], 0) for name in Jets.names]
+    assert np.abs(signs).sum() == 6
+    towards = values @ np.array(signs)
     with_it, without = scores(tilted, events), scores(plain, events)
     told_apart = (with_it > 0.1) & (without > 0.1)  # nearer to 0 the softplus cannot be undone in float32
-    tilt = DENSITY.simplicity * below.sum(axis=1)[told_apart]
+    tilt = DENSITY.simplicity * towards[told_apart]
     assert (tilt > 0).any()
     assert (tilt < 0).any()
     found = (before_softplus(with_it) - before_softplus(without))[told_apart]

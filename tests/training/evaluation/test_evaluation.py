@@ -21,7 +21,7 @@ from training.evaluation.metrics import Measured, auc
 from training.evaluation.samples import load_samples
 from training.events.events import FEATURE_NAMES, Events, digest, read_events, write_events
 from training.events.hdf5_writer import write_frame
-from training.events.kinematics import ln_tau_ratios
+from training.events.kinematics import SIMPLE, ln_simple
 from training.events.layout import Layout
 
 EXPORTED = Path(__file__).parents[3] / "exported"
@@ -78,7 +78,7 @@ def test_any_model_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_a_stated_prior_has_its_own_figures_beside_the_model() -> None:
     """Card and numbers of the shipped default have what its tilt alone reaches; a model without a prior has none."""
     events = read_events(SAMPLE)
-    ratios = ln_tau_ratios(events.features)
+    simple = ln_simple(events.features)
     for model_file, has in ((MODEL, True), (EXPORTED / "exposed" / "autoencoder.onnx", False)):
         scorer = Scorer(load_artefact(model_file))
         (sample,) = load_samples(scorer, [SAMPLE])
@@ -89,9 +89,10 @@ def test_a_stated_prior_has_its_own_figures_beside_the_model() -> None:
         assert (evaluation.prior_alone is not None) == has == ("| the prior alone, nothing learned |" in card)
         if evaluation.prior_alone:
             scaler = scorer.artefact.metadata.scaler
-            columns = [scaler.names.index(name) for name in ratios]
+            columns = [scaler.names.index(name) for name in simple]
             mean, scale = np.array(scaler.mean)[columns], np.array(scaler.scale)[columns]
-            tilt = -((np.stack(list(ratios.values()), axis=1) - mean) / scale).sum(axis=1)
+            signs = np.array([SIMPLE[name[:-2]] for name in simple])
+            tilt = ((np.stack(list(simple.values()), axis=1) - mean) / scale) @ signs
             expected = auc(tilt[events.labels == 0], tilt[events.labels == 1])
             assert evaluation.prior_alone.auc.value == pytest.approx(expected.value)
             assert f"| AUC | {evaluation.auc} | {expected} |" in card

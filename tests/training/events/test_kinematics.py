@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training import samples
-from training.events.kinematics import AXIS_LABELS, TAU_FLOOR_GEV, ln_tau_ratios, quantities
+from training.events.kinematics import AXIS_LABELS, MASS_FLOOR_GEV, TAU_FLOOR_GEV, ln_simple, quantities
 
 
 def event(*jets: tuple[float, ...]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -51,11 +51,15 @@ def test_what_an_event_lacks_is_nan() -> None:
 
 
 def test_logarithms_of_ratios_are_finite() -> None:
-    """They are those of the ratios, with a floor on each subjettiness."""
-    found, ordinary = ln_tau_ratios(samples.background(20)), quantities(samples.background(20))
+    """They are those of the ratios, with a floor on each subjettiness and mass."""
+    found, ordinary = ln_simple(samples.background(20)), quantities(samples.background(20))
+    for jet in (1, 2):
+        np.testing.assert_allclose(found[f"ln_tau1_mj{jet}"], np.log(ordinary[f"tau1j{jet}"] / ordinary[f"mj{jet}"]))
     for name in ("tau21j1", "tau32j1", "tau21j2", "tau32j2"):
         np.testing.assert_allclose(found[f"ln_{name}"], np.log(ordinary[name]))
-    floored = ln_tau_ratios(event((1, 0, 0, 1, 20.0, 5.0, 0.0), (0,) * 7))
+    floored = ln_simple(event((1, 0, 0, 1, 20.0, 5.0, 0.0), (0,) * 7))
     assert floored["ln_tau21j1"] == pytest.approx(np.log(5.0 / 20.0))
     assert floored["ln_tau32j1"] == pytest.approx(np.log(TAU_FLOOR_GEV / 5.0))
+    assert floored["ln_tau1_mj1"] == pytest.approx(np.log(20.0))
+    assert floored["ln_tau1_mj2"] == pytest.approx(np.log(TAU_FLOOR_GEV / MASS_FLOOR_GEV))
     assert floored["ln_tau21j2"] == floored["ln_tau32j2"] == 0.0

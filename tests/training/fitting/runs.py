@@ -26,6 +26,16 @@ CONFIGS = {
     "density": replace(
         QUICK, feature_map="jets", architecture="density", latent=2, components=4, simplicity=2.0, schedule="cosine"
     ),
+    "distilled": replace(
+        QUICK,
+        feature_map="jets",
+        architecture="distilled",
+        hidden=(16, 8),
+        latent=2,
+        components=4,
+        members=2,
+        distillation_steps=20,
+    ),
     "quantum": replace(
         QUICK,
         feature_map="ratios",

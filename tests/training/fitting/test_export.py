@@ -42,7 +42,7 @@ EVENTS = 3000
 HELD_OUT = 300
 EXPOSURE = 500
 CONFIGS = {
-    "density": replace(PRESETS["density"], epochs=2),
+    "density": replace(PRESETS["density"], epochs=2, members=3, distillation_steps=200),
     "exposed": replace(PRESETS["exposed"], epochs=2),
 }
 pytestmark = pytest.mark.slow  # tests/test_end_to_end.py trains and exports once with `make test`, all presets else

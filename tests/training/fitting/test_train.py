@@ -35,7 +35,7 @@ def test_the_label_is_never_an_input(tmp_path: Path, preset: str) -> None:
     The signals that an exposed preset learns are those of its own file, never those of the training file.
     """
     write_events(tmp_path / "cocktail.h5", samples.mixed(50, 300, seed=5))
-    flags = ["--preset", preset, "--epochs", "1"]
+    flags = ["--preset", preset, "--epochs", "1", "--members", "2", "--distillation-steps", "5"]
     if PRESETS[preset].exposed:
         flags += ["--exposure", str(tmp_path / "cocktail.h5")]
     labelled = samples.mixed(FEW, 100)
@@ -176,7 +176,7 @@ def test_wrong_arguments_are_explained(
         ("--preset exposed", "--architecture classifier learns signals too; give some with --exposure"),
         ("--architecture classifier", "--architecture classifier learns signals too; give some with --exposure"),
         ("--exposure C.h5", "--exposure is C.h5, but --architecture autoencoder learns background alone"),
-        ("--preset density --exposure C.h5", "but --architecture density learns background alone"),
+        ("--preset density --exposure C.h5", "but --architecture distilled learns background alone"),
     ):
         with subtests.test(msg=arguments):
             fixed = ["train", str(tmp_path / "events.h5"), "--out", str(tmp_path / "run")]
