@@ -5,11 +5,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from training.detectors.density import DensityAutoencoder
 from training.detectors.layers import perceptron, softplus, tilt
 from training.detectors.presets import TrainingConfig
+from training.progress import Progress
 
 # What the mean forgives: a density of fewer events is less exact.
 MAX_MEMBER_EVENTS = 20_000
@@ -63,7 +63,7 @@ class DistilledDensity(nn.Module):
         """Fit the density of each autoencoder to values (n, k), and the network to their mean."""
         with torch.random.fork_rng(devices=[]):  # the same draws however often the training was interrupted
             torch.manual_seed(seed)
-            for member in tqdm(self.ensemble, desc="densities"):
+            for member in Progress(iterable=self.ensemble, desc="densities", unit=" autoencoders"):
                 drawn = torch.randperm(len(values))[:MAX_MEMBER_EVENTS]
                 member.fit_density(values[drawn.to(values.device)], seed)
             self._distil(values)
@@ -81,14 +81,14 @@ class DistilledDensity(nn.Module):
         events = min(MAX_TAUGHT_EVENTS, self.steps * BATCH_EVENTS)
         drawn = values[torch.randint(len(values), (events // 2,)).to(values.device)]
         seen = torch.cat([drawn, made_of(drawn)])
-        parts = torch.split(seen, EVENTS_AT_ONCE)
+        parts = Progress(iterable=torch.split(seen, EVENTS_AT_ONCE), desc="their mean", unit=" parts")
         with torch.no_grad():
-            taught = torch.cat([self.teach(part) for part in tqdm(parts, desc="mean of the members", unit=" parts")])
+            taught = torch.cat([self.teach(part) for part in parts])
         mean, deviation = taught[: len(drawn)].mean(), taught[: len(drawn)].std()
         asked = (taught - mean) / deviation
         optimiser = torch.optim.Adam(self.layers.parameters(), lr=LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
-        for _ in tqdm(range(self.steps), desc="distillation", unit=" steps"):
+        for _ in Progress(iterable=range(self.steps), desc="distillation", unit=" steps"):
             rows = torch.randint(len(seen), (BATCH_EVENTS,)).to(seen.device)
             # Linear in large differences: those far out are large, and their exact values do not matter.
             loss = functional.smooth_l1_loss(self.layers(seen[rows]), asked[rows])
