@@ -20,6 +20,8 @@ class Progress(tqdm):  # type: ignore[misc]  # tqdm has no stubs
     def __init__(self, **options: Any) -> None:
         """Take the options of tqdm by name."""
         self._plain, self._shown_s = not sys.stderr.isatty(), monotonic()
+        if options.get("desc"):
+            options["desc"] += ": "  # which tqdm adds to a bar alone
         plain = {"bar_format": PLAIN, "mininterval": INTERVAL_S, "maxinterval": INTERVAL_S}
         super().__init__(**options, **(plain if self._plain else {}))
 

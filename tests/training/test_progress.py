@@ -33,14 +33,15 @@ def test_lines_are_whole_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_line_is_written_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After each interval there is one, here after each step."""
+    """After each interval there is one, here after each step, with the name of the work."""
     monkeypatch.setattr("training.progress.INTERVAL_S", 0.0)
     monkeypatch.setattr(sys, "stderr", written := io.StringIO())
-    with Progress(total=2, unit=" toys") as bar:
+    with Progress(total=2, unit=" toys", desc="null") as bar:
         bar.update()
         bar.update()
     assert re.fullmatch(
-        r"(0 of 2 toys, .*\n)?1 of 2 toys, .* toys/s, .* left\n(2 of 2 toys, .*\n)+", written.getvalue()
+        r"(null: 0 of 2 toys, .*\n)?null: 1 of 2 toys, .* toys/s, .* left\n(null: 2 of 2 toys, .*\n)+",
+        written.getvalue(),
     )
 
 
