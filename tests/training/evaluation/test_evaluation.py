@@ -195,11 +195,11 @@ def test_samples_of_one_name_are_refused(
 
 
 def test_what_is_shipped_belongs_together() -> None:
-    """The card and the metrics are of the shipped model, which was trained on at least 300 000 background events."""
+    """The card and the metrics are of the shipped model, which was trained on at least 100 000 background events."""
     artefact = load_artefact(MODEL)
     assert artefact.sha256 in (EXPORTED / "model_card.md").read_text(encoding="utf-8")
     assert json.loads((EXPORTED / "metrics.json").read_text(encoding="utf-8"))["model"] == artefact.identity
-    assert artefact.metadata.training["training_events"] >= 300_000
+    assert artefact.metadata.training["training_events"] >= 100_000
 
 
 def test_the_shipped_thresholds_hold_on_the_sample() -> None:
