@@ -174,7 +174,7 @@ def test_what_cannot_be_calibrated_is_refused(
         (command(model, SAMPLE, model), "This is the input"),
         ([*command(model, SAMPLE, labels), "--labels", str(labels)], "This is the input"),
         (command(model, few, out), "100 background events support no working point"),
-        (command(other, SAMPLE, out), "use a model that was trained on them"),
+        (command(other, SAMPLE, out), "name the right ones with --columns"),
     ):
         with subtests.test(reason):
             assert reason in refused(capsys, *arguments)
