@@ -170,7 +170,7 @@ class Model:
         explainer = self.explainer
         scores, contributions = np.empty(len(features), np.float32), np.empty(features.shape, np.float32)
         for place, event in enumerate(features):
-            batch = BatchScores(self._unobserved, self.micro_batch, self._scheduler)
+            batch = BatchScores(explainer.scorer_of(event), self.micro_batch, self._scheduler)
             await self.wait()
             await batch.add(explainer.mixtures(event), large=False, last=False)  # a last one may be observed
             try:

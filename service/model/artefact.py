@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.model.graph import EXPORT_AGAIN, check_graph, check_signature, parse_model, refusal, shortened
 from service.model.graph import INPUT_NAME as INPUT_NAME
+from service.model.graph import NETWORK_SCORE_NAME as NETWORK_SCORE_NAME
 from service.model.graph import OUTPUT_NAME as OUTPUT_NAME
 from service.model.graph import ArtefactError as ArtefactError
 from service.model.reference import Reference, check_reference

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from service.model.artefact import ArtefactError, Metadata
+from service.model.artefact import GOLDEN_ATOL, GOLDEN_RTOL, ArtefactError, Metadata
 from service.model.rows import Frame, as_rows
 from service.model.scorer import CHUNK_EVENTS, Scorer
 
@@ -55,7 +55,7 @@ class Explainer:
             raise ExplanationError(
                 f"{scorer.artefact.identity} has {n_features} features, expected at most {MAX_FEATURES} to explain"
             )
-        self._scorer = scorer
+        self._scorer, self._network = scorer, scorer.of_network()
         self.reference = reference_events(scorer.artefact.metadata)
         """The reference events (k, n_features)."""
         scores = scorer.score_rows(self.reference).astype(np.float64)
@@ -73,6 +73,15 @@ class Explainer:
         self._mixed_with = np.append(0, np.repeat(np.arange(len(self.reference)), ORDERS * (n_features - 1)))
         self.n_mixtures = len(self._taken)
         """The events that are scored to explain one, itself included."""
+
+    def scorer_of(self, event: NDArray[np.float32]) -> Scorer:
+        """Return what scores the mixtures of an event (n_features,): the network alone within its training's range.
+
+        Most mixtures are no events that there could be, and lie outside the range whatever the event is: their scores
+        would say that, and nothing of the event.
+        """
+        score, of_network = (float(scorer.score_rows(event[None])[0]) for scorer in (self._scorer, self._network))
+        return self._network if np.isclose(score, of_network, rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL) else self._scorer
 
     def mixtures(self, event: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         """Mix an event (n_features,) with the reference events: n_mixtures rows in blocks, itself first."""
@@ -93,7 +102,8 @@ class Explainer:
         rows = as_rows(events, self._scorer.artefact.metadata.feature_names)
         scores, contributions = np.empty(len(rows), np.float32), np.empty(rows.shape, np.float32)
         for place, event in enumerate(rows):
-            of_mixtures = np.concatenate([self._scorer.score_rows(block) for block in self.mixtures(event)])
+            scorer = self.scorer_of(event)
+            of_mixtures = np.concatenate([scorer.score_rows(block) for block in self.mixtures(event)])
             scores[place], contributions[place] = of_mixtures[0], self.contributions(of_mixtures)
         return Explanation(scores, self.reference_score, contributions)
 

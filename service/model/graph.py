@@ -10,6 +10,9 @@ from google.protobuf.message import DecodeError, Message
 INPUT_NAME = "features"
 OUTPUT_NAME = "anomaly_score"
 
+NETWORK_SCORE_NAME = "network_score"
+"""A value inside the graph, where it has one: the score as it is within the range of the training."""
+
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 EXPORT_AGAIN = "export the model again with `python -m training export`"
 
@@ -58,6 +61,20 @@ def parse_model(file: bytes) -> onnx.ModelProto:
     for _ in _messages(model):  # which checks the fields
         pass
     return model
+
+
+def of_network(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """Return the model with NETWORK_SCORE_NAME as its output; None where the graph has no such value."""
+    if not any(NETWORK_SCORE_NAME in node.output for node in model.graph.node):
+        return None
+    renamed = {OUTPUT_NAME: "score_with_range", NETWORK_SCORE_NAME: OUTPUT_NAME}
+    network = onnx.ModelProto()
+    network.CopyFrom(model)
+    for node in network.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+    del network.graph.value_info[:]  # shapes of values by their old names
+    return network
 
 
 def check_graph(model: onnx.ModelProto) -> None:

@@ -1,6 +1,7 @@
 """Features to anomaly scores: the ONNX Runtime session."""
 
 import os
+from copy import copy
 from functools import cache
 from types import ModuleType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from service.model.artefact import (
     ArtefactError,
     load_artefact,
 )
-from service.model.graph import shortened
+from service.model.graph import of_network, parse_model, shortened
 from service.model.rows import Frame, as_rows
 
 # Larger calls exceed the processor's cache and make the runtime's memory arena grow permanently.
@@ -51,6 +52,27 @@ class Scorer:
         Raises ArtefactError if the runtime refuses the graph, gives another score than the golden one, or gives a score
         that depends on the other events of the call.
         """
+        self.artefact = artefact
+        self._session = self._open(artefact.graph)
+        try:
+            self._reproduce_golden_pairs()
+            self._require_independence()
+        except ArtefactError:
+            raise
+        except Exception as error:
+            raise ArtefactError(f"ONNX Runtime cannot run {artefact.identity}: {shortened(str(error))}") from error
+
+    def of_network(self) -> Self:
+        """Return a scorer without the range of the training, or this one where the artefact tells no such score."""
+        network = of_network(parse_model(self.artefact.graph))
+        if network is None:
+            return self
+        scorer = copy(self)
+        scorer._session = self._open(network.SerializeToString())
+        return scorer
+
+    def _open(self, graph: bytes) -> Any:
+        """Open a session for a graph; raises ArtefactError."""
         onnxruntime = _runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -61,18 +83,12 @@ class Scorer:
         # Left to guess, the runtime may read bytes that were checked as ONNX in its own format, which is unchecked.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.add_session_config_entry("session.use_env_allocators", "1")  # the one limited to RUNTIME_BYTES
-        self.artefact = artefact
         try:
-            self._session = onnxruntime.InferenceSession(artefact.graph, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no base class of their own
-            raise ArtefactError(f"ONNX Runtime cannot load {artefact.identity}: {shortened(str(error))}") from error
-        try:
-            self._reproduce_golden_pairs()
-            self._require_independence()
-        except ArtefactError:
-            raise
-        except Exception as error:
-            raise ArtefactError(f"ONNX Runtime cannot run {artefact.identity}: {shortened(str(error))}") from error
+            raise ArtefactError(
+                f"ONNX Runtime cannot load {self.artefact.identity}: {shortened(str(error))}"
+            ) from error
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:

@@ -111,7 +111,9 @@ SERVING = (
                 "self.metrics.use_model(scorer.artefact.identity)",
                 'self.metrics.use_model(scorer.artefact.identity)\n        self.status = "ok"',
             ),
-            Fault("mixtures are observed", "BatchScores(self._unobserved,", "BatchScores(self._scorer,", MONITOR),
+            Fault(
+                "mixtures are observed", "BatchScores(explainer.scorer_of(event),", "BatchScores(self._scorer,", MONITOR
+            ),
             Fault("an explained event is not counted", "self._note(event[None], of_mixtures[:1])", "pass", MONITOR),
             Fault(
                 "batches leave single events no room",

@@ -19,6 +19,7 @@ from service.model.artefact import (
     GOLDEN_ATOL,
     GOLDEN_RTOL,
     INPUT_NAME,
+    NETWORK_SCORE_NAME,
     OUTPUT_NAME,
     SCHEMA_VERSION,
     Artefact,
@@ -97,6 +98,7 @@ def to_onnx(scorer: AnomalyScorer | WeakScorer) -> onnx.ModelProto:
     if program is None:
         raise ExportError("torch returned no ONNX program: the installed torch is not the one this project asks for")
     graph: onnx.ModelProto = program.model_proto
+    _name_network_score(graph.graph)
     # The exporter leaves stack traces, with paths of this machine, on every node.
     for node in graph.graph.node:
         node.ClearField("metadata_props")
@@ -105,6 +107,20 @@ def to_onnx(scorer: AnomalyScorer | WeakScorer) -> onnx.ModelProto:
         field.ClearField("metadata_props")
     onnx.checker.check_model(graph, full_check=True)
     return graph
+
+
+def _name_network_score(graph: onnx.GraphProto) -> None:
+    """Name the value that the last operator takes the larger of, and the range's, for explanations."""
+    (last,) = (node for node in graph.node if OUTPUT_NAME in node.output)
+    if last.op_type != "Max":
+        raise ExportError(f"the graph ends with {last.op_type}, expected Max of the network's score and the range's")
+    found = last.input[0]
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [NETWORK_SCORE_NAME if name == found else name for name in names]
+    for value in graph.value_info:
+        if value.name == found:
+            value.name = NETWORK_SCORE_NAME
 
 
 def torch_scores(scorer: AnomalyScorer | WeakScorer, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -93,6 +93,19 @@ def test_the_graph_scores_as_torch_does(run: Run, artefact: Artefact, calibratio
         np.testing.assert_allclose(found, expected, rtol=PARITY_RTOL, atol=PARITY_ATOL)
 
 
+def test_the_score_of_the_network_is_a_value_of_the_graph(
+    run: Run, artefact: Artefact, calibration: NDArray[np.float32]
+) -> None:
+    """Without the range, the score is the network's, as torch computes it, outside the range as well."""
+    scorer = run.best_scorer()
+    events = np.concatenate([calibration[:100], extreme_events(), samples.signal(50)])
+    with torch.no_grad():
+        expected = scorer.network.score(scorer.standardise(torch.from_numpy(events))).numpy()
+    assert (torch_scores(scorer, events) > expected).any()
+    found = Scorer(artefact).of_network().score(events)
+    np.testing.assert_allclose(found, expected, rtol=PARITY_RTOL, atol=PARITY_ATOL)
+
+
 class Wrong(Scorer):
     """A runtime that scores batches of one size otherwise."""
 
