@@ -59,7 +59,7 @@ def main() -> int:
     """Score two events and print the result."""
     url = sys.argv[1] if len(sys.argv) > 1 else "http://localhost:8000"
     events = np.array([EVENT, EVENT], np.float32)
-    events[1, 3] += 300  # a heavier first jet
+    events[1, 3:5] += 300  # mass and tau1 of the first jet, as of two heavy prongs
     scores, model = Client(url).score(events)
     print(f"{model}: {scores}")
     return 0

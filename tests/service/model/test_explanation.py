@@ -72,7 +72,8 @@ def test_contributions_of_a_shipped_model_agree_with_all_sets_of_features(path: 
     explainer, events = Explainer(scorer), shipped_events(scorer, 4)
     assert len(explainer.reference) == 7  # the eighth golden event is the most anomalous one
     for event, found in zip(events, explainer.explain(events).contributions, strict=True):
-        exact = np.mean([shapley_values(scorer, event, reference) for reference in explainer.reference], axis=0)
+        of_mixtures = explainer.scorer_of(event)
+        exact = np.mean([shapley_values(of_mixtures, event, reference) for reference in explainer.reference], axis=0)
         np.testing.assert_allclose(found, exact, rtol=0, atol=OF_LARGEST * np.abs(exact).max())
 
 
@@ -89,6 +90,26 @@ def test_contributions_add_up_and_do_not_depend_on_the_batch(path: str) -> None:
     for place in (0, 17):
         alone = Explainer(scorer).explain(events[place : place + 1])
         np.testing.assert_array_equal(alone.contributions[0], contributions[place])
+
+
+@SHIPPED
+def test_the_range_is_no_part_of_ordinary_explanations(path: str) -> None:
+    """An event inside the training's range is explained by the network alone, and one outside as it is scored."""
+    scorer = Scorer(load_artefact(ROOT / path))
+    reference, explainer = scorer.artefact.metadata.reference, Explainer(scorer)
+    assert reference is not None
+    assert reference.floor is not None
+    inside = explainer.reference[0]
+    outside = inside.copy()
+    outside[6] = 1e5  # tau3 of the first jet, in GeV
+    mixtures = np.concatenate(list(explainer.mixtures(explainer.reference[1])))
+    assert (scorer.score(mixtures) >= reference.floor).mean() > 0.3
+    of_network = explainer.scorer_of(inside)
+    np.testing.assert_array_equal(of_network.score(inside[None]), scorer.score(inside[None]))
+    assert (of_network.score(mixtures) < scorer.score(mixtures)).mean() > 0.3
+    assert explainer.scorer_of(outside) is scorer
+    (contributions,) = explainer.explain([outside]).contributions
+    assert contributions.argmax() == 6
 
 
 def test_each_feature_changes_the_score_in_every_place() -> None:
