@@ -160,7 +160,7 @@ def test_a_density_of_raw_features_needs_no_jets(folder: Path) -> None:
         (
             WINDOW,
             ["--preset", "density", "--feature-map", "raw"],
-            "simplicity is 2.0, expected 0 for features from a file",
+            "simplicity is 1.5, expected 0 for features from a file",
         ),
         ("mjj = 'TeV'", [], "has no table [features], expected one with a line for each feature"),
         ("[features]\nmjj = 1", [], "the unit of mjj is 1, expected a text"),

@@ -156,7 +156,7 @@ def test_mistakes_are_said_before_anything_is_scored(
         ([first, "--out", out, "--shard", "0/2", "--finish"], 2, "not allowed with argument"),
         ([first, "--out", out, "--labels", first], 2, "--labels is for one file of events"),
         ([first, "--out", out, "--model-column"], 2, f"--model-column is for CSV: {out}/*.parquet has"),
-        ([first, "--out", out, "--format", "root"], 2, "invalid choice: 'root'"),
+        ([first, "--out", out, "--format", "xlsx"], 2, "invalid choice: 'xlsx'"),
         ([first, "--out", file, "--format", "csv"], 2, f"are for a folder, and --out is the file {file}"),
         ([first, "--out", file, "--finish"], 2, f"are for a folder, and --out is the file {file}"),
         ([f"{events}/*.h5", "--out", file], 2, f"--out is the file {file}, expected a folder such as scored/ for 12"),

@@ -275,7 +275,7 @@ def test_each_request_is_one_log_line(guarded: LiveService, http: httpx.Client, 
         assert line["client"] == "127.0.0.1"
         assert line.get("client_name") == name
         assert 0 <= float(line["seconds"]) < TIMEOUT_S
-        known = {"method", "path", "status", "seconds", "client", "client_name"}
+        known = {"method", "path", "status", "seconds", "client", "client_name", "bytes", "events", "model"}
         assert set(line) <= known | {"level", "logger", "pid", "event", "timestamp"}
 
 

@@ -24,6 +24,7 @@ METHODS = [
         for method in ("GET", "PUT", "DELETE", "PATCH", "TRACE", "QUERY", "LOCK")
     ],
     Case("a GET with a body", "/score does not take GET", 405, "GET", SCORE, (TYPE,), EVENT),
+    Case("a POST of the page", "/ does not take POST", 405, "POST", "/", (TYPE,), EVENT),
     Case("a PUT with a body", "/score/batch does not take PUT", 405, "PUT", SCORE_BATCH, (TYPE,), BATCH),
 ]
 
@@ -31,7 +32,6 @@ ROUTES = [
     Case(f"{method} of no route, {name}", detail or f"{path} is not a route", 404, method, path, (TYPE,), body)
     for method, body in (("GET", b""), ("POST", EVENT))
     for name, path, detail in [
-        ("the root", "/", ""),
         ("unknown", "/nowhere", ""),
         ("below a route", "/score/one", ""),
         ("below a batch", "/score/batch/1", ""),

@@ -57,7 +57,8 @@ def test_thresholds_and_version_change_and_nothing_else(
     assert new.metadata.working_points == derive_working_points(scores, digest(background))
     assert new.metadata.model_version == "2"
     assert new.identity != old.identity
-    assert new.metadata.reference == make_reference(background, scores)
+    assert old.metadata.reference is not None
+    assert new.metadata.reference == make_reference(background, scores, old.metadata.reference.floor)
     changed = {name: getattr(old.metadata, name) for name in ("working_points", "model_version", "reference")}
     assert msgspec.structs.replace(new.metadata, **changed) == old.metadata
     before, _, after = capsys.readouterr().out.partition(new.identity)

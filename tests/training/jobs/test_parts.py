@@ -83,7 +83,7 @@ def test_a_stopped_command_leaves_no_process_and_is_resumed(tmp_path: Path, numb
     assert [part.times_made for part in parts] == [1, 1, 2, 1, 1]
 
 
-@pytest.mark.parametrize(("unit", "counted"), [(None, "12/12"), ("detectors", "3/3")])
+@pytest.mark.parametrize(("unit", "counted"), [(None, "12 of 12"), ("detectors", "3 of 3")])
 def test_the_bar_counts_events_or_parts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], unit: str | None, counted: str
 ) -> None:
