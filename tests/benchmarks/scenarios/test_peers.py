@@ -181,6 +181,7 @@ def test_ports_are_given_once() -> None:
 
 @pytest.mark.slow
 @pytest.mark.process
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_a_peer_is_right_paused_between_runs_and_gone_at_the_end(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer's server gives the scorer's scores on one core, stands still when paused, and leaves no process."""
     monkeypatch.setattr("benchmarks.scenarios.peers.CASES", ("single-1", "json-10", "binary-10"))

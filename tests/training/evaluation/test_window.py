@@ -107,12 +107,11 @@ def test_the_command_compares_each_class_that_both_have(tmp_path: Path, capsys: 
     assert "signal in the signal window" not in printed
     assert "tau21_heavier" in printed
     assert (tmp_path / "plot_window.png").read_bytes().startswith(b"\x89PNG")
-    (tmp_path / "real.npy").rename(tmp_path / "real_window.npy")
-    before = (tmp_path / "real_window.npy").read_bytes()
-    arguments[-1] = str(tmp_path / "real_window.npy")
-    assert main([*arguments, "--out", str(tmp_path / "real.npy")]) == 1
-    assert "not replaced" in capsys.readouterr().err
-    assert (tmp_path / "real_window.npy").read_bytes() == before
+    before = (tmp_path / "real.npy").read_bytes()
+    with pytest.raises(SystemExit):
+        main([*arguments, "--out", str(tmp_path / "real.npy")])
+    assert "expected a name that ends in .png" in capsys.readouterr().err
+    assert (tmp_path / "real.npy").read_bytes() == before
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published events of the window are not in {PUBLISHED}")
