@@ -86,7 +86,7 @@ train: .venv/everything ## train on EVENTS= (default: the simulated training sam
 	$(BIN)/python -m training train $(or $(EVENTS),$(TRAIN_EVENTS)) --out $(RUN) --preset $(PRESET) $(RESUME)
 
 .PHONY: model
-model: .venv/everything data ## make the shipped models again from nothing, an hour and a half on 2 cores (REAL= adds events to card and report)
+model: .venv/everything data ## make the shipped models again from nothing, about two hours on 2 cores (REAL= adds events to card and report)
 	set -e; for preset in density distilled exposed quantum; do \
 		run=runs/$$preset; folder=$$([ $$preset = density ] && echo exported || echo exported/$$preset); mkdir -p $$folder; \
 		$(BIN)/python -m training train $(TRAIN_EVENTS) --out $$run --preset $$preset \

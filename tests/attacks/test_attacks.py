@@ -22,7 +22,7 @@ CONNECTION_MB, EVENT_MB = 0.05, 24e-6
 BOUND_MB = 1.5 * INFLIGHT_BYTES / 1e6 + EVENT_MB * Settings().max_inflight_events + CONNECTION_MB * N_CONNECTIONS
 """What clients can make a worker hold, as docs/reliability.md states it."""
 KEPT_MB = 50
-"""What the C library keeps of freed memory until it is given back, as docs/reliability.md states it."""
+"""Room for what the C library keeps of freed memory: docs/reliability.md has what was measured."""
 ARRIVING_MB = 400
 """What messages of gRPC take in the half second before they count as slow; those of the attack have 4 GiB in all."""
 MAX_P50_MS, MAX_NEW_P50_MS, MAX_P99_MS = 50, 200, 1000

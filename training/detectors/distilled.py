@@ -15,7 +15,7 @@ from training.progress import Progress
 MAX_MEMBER_EVENTS = 20_000
 
 # Half of them background, half made of it: more change no digit that counts.
-MAX_TAUGHT_EVENTS = 1_000_000
+MAX_DISTILLATION_EVENTS = 1_000_000
 EVENTS_AT_ONCE = 16_384
 
 BATCH_EVENTS = 2048
@@ -69,7 +69,7 @@ class DistilledDensity(nn.Module):
             self._distil(values)
         self.distilled.fill_(True)
 
-    def teach(self, values: Tensor) -> Tensor:
+    def target(self, values: Tensor) -> Tensor:
         """Return the mean of the autoencoders' -ln density of values (batch, k): (batch, 1)."""
         return torch.stack([member.negative_log_density(values) for member in self.ensemble]).mean(dim=0)
 
@@ -78,20 +78,20 @@ class DistilledDensity(nn.Module):
         return softplus(self.layers(values) + values @ self.simplicity).squeeze(1)
 
     def _distil(self, values: Tensor) -> None:
-        events = min(MAX_TAUGHT_EVENTS, self.steps * BATCH_EVENTS)
+        events = min(MAX_DISTILLATION_EVENTS, self.steps * BATCH_EVENTS)
         drawn = values[torch.randint(len(values), (events // 2,)).to(values.device)]
         seen = torch.cat([drawn, made_of(drawn)])
         parts = Progress(iterable=torch.split(seen, EVENTS_AT_ONCE), desc="their mean", unit=" parts")
         with torch.no_grad():
-            taught = torch.cat([self.teach(part) for part in parts])
-        mean, deviation = taught[: len(drawn)].mean(), taught[: len(drawn)].std()
-        asked = (taught - mean) / deviation
+            targets = torch.cat([self.target(part) for part in parts])
+        mean, deviation = targets[: len(drawn)].mean(), targets[: len(drawn)].std()
+        standardised = (targets - mean) / deviation
         optimiser = torch.optim.Adam(self.layers.parameters(), lr=LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
         for _ in Progress(iterable=range(self.steps), desc="distillation", unit=" steps"):
             rows = torch.randint(len(seen), (BATCH_EVENTS,)).to(seen.device)
             # Linear in large differences: those far out are large, and their exact values do not matter.
-            loss = functional.smooth_l1_loss(self.layers(seen[rows]), asked[rows])
+            loss = functional.smooth_l1_loss(self.layers(seen[rows]), standardised[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

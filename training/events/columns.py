@@ -118,7 +118,7 @@ class MappedFrame(Frame):
         formulas = {target: self._formulas[name] for target, name in enumerate(columns) if name in self._formulas}
         needed = list(dict.fromkeys(one for formula in formulas.values() for one in formula.columns))
         found = dict(zip(needed, self._source.read(needed, start, stop).T, strict=True))
-        with np.errstate(all="ignore"):  # whoever reads them refuses what is not finite, and names the row
+        with np.errstate(all="ignore"):  # what is not finite is refused with its row when the columns are read
             for target, formula in formulas.items():
                 values[:, target] = formula.of(found)
 

@@ -83,7 +83,7 @@ def _dtype(branch: Any) -> str:
     """Return what a branch holds, as NumPy calls it where it is a number, or lists of numbers."""
     try:
         stored = ak.type(branch.array(entry_stop=0, library="ak")).content
-    except Exception:  # whatever uproot raises for a class that it cannot read, and nobody may need
+    except Exception:  # uproot cannot read the class, which matters only if the branch is asked for
         return str(branch.typename)
     depth = 0
     while isinstance(stored, ak.types.ListType | ak.types.RegularType):

@@ -37,8 +37,8 @@ def test_the_network_has_learned_the_mean_of_the_autoencoders(run: Run) -> None:
     events = np.concatenate([samples.background(500, seed=9), samples.signal(500, seed=9)])
     with torch.no_grad():
         values = scorer.standardise(torch.from_numpy(events))
-        taught, scores = network.teach(values).squeeze(1), network.score(values)
-    assert spearmanr(taught, scores).statistic > 0.95
+        targets, scores = network.target(values).squeeze(1), network.score(values)
+    assert spearmanr(targets, scores).statistic > 0.95
     tilted = AnomalyScorer(replace(CONFIG, simplicity=2.0))
     tilted.load_state_dict({**scorer.state_dict(), "network.simplicity": tilted.state_dict()["network.simplicity"]})
     with torch.no_grad():
