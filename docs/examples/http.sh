@@ -18,6 +18,10 @@ python3 -c "import struct, sys; sys.stdout.buffer.write(struct.pack('<14f', *$ev
 echo "raw: $(curl -sf "$url/score/batch" -H 'content-type: application/octet-stream' -H 'accept: application/json' \
     --data-binary "@$work/event.bin")"
 
+# Decisions alone, one byte an event: 1 where its score is above the threshold of the working point.
+echo "decisions:$(curl -sf "$url/score/batch?working_point=loose" -H 'content-type: application/octet-stream' \
+    -H 'accept: application/octet-stream; dtype=bool' --data-binary "@$work/event.bin" | od -An -t u1)"
+
 # A wrong request gets a 4xx with a message.
 echo "wrong: $(curl -s "$url/score/batch" -H 'content-type: application/json' -d '{"events": [[1, 2, 3]]}')"
 

@@ -179,6 +179,11 @@ def _head(scope: HTTPScope, model: Model, formats: Formats, known: tuple[str, ..
     query = scope["query_string"]
     point_name, expected_events, explain = _parameters(query, known) if query else (None, None, False)
     point = None if point_name is None else model.working_point(point_name)
+    if response_format.decisions and point is None:
+        raise InvalidRequestError(
+            f"Accept asks for decisions ({response_format.media_type}) and the request has no working point, expected "
+            f"the query parameter {WORKING_POINT} with one of {model.known_working_points}"
+        )
     return RequestHead(request_format, response_format, point, announced_bytes, expected_events, explain)
 
 

@@ -1,6 +1,7 @@
 """The API's description: OpenAPI, with the formats in use, and the sizes, names and examples of the model in use."""
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +25,7 @@ from service.errors import (
     UnsupportedMediaTypeError,
     UriTooLongError,
 )
-from service.formats.format import Content
+from service.formats.format import Content, Format
 from service.formats.table import Formats
 from service.model.artefact import Artefact
 
@@ -98,11 +99,11 @@ def describe(document: Json, artefact: Artefact, formats: Formats, served_name: 
     for path, (sent, returned) in _contents(artefact).items():
         operation = document["paths"][path]["post"]
         of_batch = [EVENTS_PARAMETER] if path == "/score/batch" else []
-        operation["parameters"] = [_working_point(artefact), *of_batch, EXPLAIN_PARAMETER]
+        operation["parameters"] = [_working_point(artefact, formats), *of_batch, EXPLAIN_PARAMETER]
         operation["requestBody"] = {
             "description": f"{artefact.n_features} raw features of each event, in the order that GET /model names.",
             "required": True,
-            "content": _in_every_format(sent, formats, schemas),
+            "content": _in_formats(formats.all, sent, schemas),
         }
         operation["responses"]["200"] = {
             "description": "The format is the request's, unless `Accept` asks for another.",
@@ -110,7 +111,7 @@ def describe(document: Json, artefact: Artefact, formats: Formats, served_name: 
                 "Model-Version": _header(f"Name and hash of the model that scored, as {artefact.identity}."),
                 "Score-Threshold": _header("Threshold of the working point, if the request names one."),
             },
-            "content": _in_every_format(returned, formats, schemas),
+            "content": _in_formats((*formats.all, *formats.decisions), returned, schemas),
         }
     open_inference.describe(document, artefact, served_name or artefact.metadata.model_name)
     with_keys = bool(document.get("security"))
@@ -149,10 +150,10 @@ def _contents(artefact: Artefact) -> dict[str, tuple[Content, Content]]:
     }
 
 
-def _in_every_format(content: Content, formats: Formats, schemas: Json) -> Json:
-    """Describe a body in every format; adds the schemas that have a title to `schemas`."""
+def _in_formats(formats: Iterable[Format], content: Content, schemas: Json) -> Json:
+    """Describe a body in these formats; adds the schemas that have a title to `schemas`."""
     described = {}
-    for one in formats.all:
+    for one in formats:
         schema = one.schema(content)
         described[one.media_type] = {"schema": schema}
         if title := schema.get("title"):
@@ -192,14 +193,16 @@ def _error(kind: type[Exception], formats: Formats, path: str) -> tuple[str, Jso
     return str(status), {"description": description, "content": content, **({"headers": headers} if headers else {})}
 
 
-def _working_point(artefact: Artefact) -> Json:
+def _working_point(artefact: Artefact, formats: Formats) -> Json:
     names = [point.name for point in artefact.metadata.working_points]
+    decisions = " or ".join(f"`{one.media_type}`" for one in formats.decisions)
     return {
         "name": "working_point",
         "in": "query",
         "required": False,
         "description": "Adds the header `Score-Threshold` to the response, and in JSON and MessagePack `accepted`: "
-        "whether the score is greater than the threshold. Compare scores in other formats with the header.",
+        "whether the score is greater than the threshold. Compare scores in other formats with the header, or have "
+        f"decisions in their place with an `Accept` of {decisions}, which need a working point.",
         "schema": {"type": "string", **({"enum": names} if names else {})},
     }
 

@@ -54,6 +54,8 @@ class Format(ABC):
     aliases: tuple[str, ...] = ()
     parameters: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """What parameters of the media type may say, in lower case; others are ignored."""
+    decisions: ClassVar[bool] = False
+    """Whether responses hold which events are accepted in place of scores; they need a working point."""
 
     @cached_property
     def content_type_header(self) -> tuple[bytes, bytes]:

@@ -126,11 +126,11 @@ class Npy(Format):
 
     def write_score(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
         """Write an array () of float32."""
-        return written(scores.reshape(()))
+        return written(scores.reshape(()).astype(LITTLE_FLOAT32, copy=False))
 
     def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
         """Write an array (n,) of float32."""
-        return written(scores)
+        return written(scores.astype(LITTLE_FLOAT32, copy=False))
 
     def schema(self, content: Content) -> dict[str, Any]:
         """Describe the array."""
@@ -139,11 +139,34 @@ class Npy(Format):
         return {"type": "string", "format": "binary", "description": description}
 
 
-def written(array: NDArray[np.float32]) -> bytes:
+class NpyDecisions(Npy):
+    """NumPy's own files out, of which events are accepted."""
+
+    media_type = f"{Npy.media_type}; dtype=bool"
+    decisions = True
+
+    def write_score(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write an array () of bool."""
+        assert accepted is not None
+        return written(accepted.reshape(()))
+
+    def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write an array (n,) of bool."""
+        assert accepted is not None
+        return written(accepted)
+
+    def schema(self, content: Content) -> dict[str, Any]:
+        """Describe the array."""
+        description = f"An array of shape {content.shape} of bool: which events are `accepted`."
+        return {"type": "string", "format": "binary", "description": description}
+
+
+def written(array: NDArray[Any]) -> bytes:
     """Write an array as `numpy.save` does."""
     stream = io.BytesIO()
-    npy_format.write_array(stream, array.astype(LITTLE_FLOAT32, copy=False), version=(1, 0), allow_pickle=False)
+    npy_format.write_array(stream, array, version=(1, 0), allow_pickle=False)
     return stream.getvalue()
 
 
 NPY: Final = Npy()
+NPY_DECISIONS: Final = NpyDecisions()

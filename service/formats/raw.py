@@ -1,4 +1,4 @@
-"""Raw little-endian float32, row after row."""
+"""Raw little-endian float32, row after row; and decisions, one byte an event."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
@@ -80,6 +80,23 @@ class Raw(Format):
         return {"type": "string", "format": "binary", "description": description}
 
 
+class RawDecisions(Raw):
+    """Raw decisions out: which events are accepted."""
+
+    media_type = f"{Raw.media_type}; dtype=bool"
+    decisions = True
+
+    def write_scores(self, scores: Scores, accepted: Accepted | None = None) -> bytes:
+        """Write which events are accepted (n,), one byte each."""
+        assert accepted is not None
+        return accepted.tobytes()
+
+    def schema(self, content: Content) -> dict[str, Any]:
+        """Describe the bytes."""
+        description = f"Which events are `accepted`, of shape {content.shape}, one byte each: 0 or 1."
+        return {"type": "string", "format": "binary", "description": description}
+
+
 def whole_rows(data: bytes, n_features: int) -> Rows:
     """View a whole body as (n, n_features); raises InvalidRequestError for parts of events or none."""
     n_events = count_events(len(data), n_features, "the body is")
@@ -109,3 +126,4 @@ def count_events(n_bytes: int, n_features: int, found: str) -> int:
 
 
 RAW: Final = Raw()
+RAW_DECISIONS: Final = RawDecisions()

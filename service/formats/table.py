@@ -9,18 +9,23 @@ from service.formats import faults
 from service.formats.format import Format
 from service.formats.json import JSON
 from service.formats.msgpack import MSGPACK
-from service.formats.npy import NPY
-from service.formats.raw import RAW
+from service.formats.npy import NPY, NPY_DECISIONS
+from service.formats.raw import RAW, RAW_DECISIONS
 
 MAX_HEADER_BYTES: Final = 1024
 """The longest Content-Type, and the longest Accept, that is read: long ones take milliseconds."""
 
+SCORE_DTYPES: Final = ("float32", "<f4")
+"""What an Accept header may call the dtype of scores."""
+
 
 class Formats:
-    """Formats in the order of preference where a client has none."""
+    """Formats in the order of preference where a client has none, and those of decisions, which it has to ask for."""
 
-    def __init__(self, *formats: Format) -> None:
+    def __init__(self, *formats: Format, decisions: tuple[Format, ...] = ()) -> None:
         self.all = formats
+        self.decisions = decisions
+        self._with_dtypes = {_bare(one.media_type) for one in decisions}
         self._by_name = {name: one for one in formats for name in (one.media_type, *one.aliases)}
         self._best = lru_cache(maxsize=256)(self._find_best)
 
@@ -59,7 +64,8 @@ class Formats:
             raise NotAcceptableError(f"Accept has {len(accept)} bytes, expected at most {MAX_HEADER_BYTES}")
         best = self._best(accept, requested)
         if best is None:
-            raise NotAcceptableError(f"Accept is {faults.shown(accept)}, expected one of {self.media_types}")
+            known = ", ".join([self.media_types, *(one.media_type for one in self.decisions)])
+            raise NotAcceptableError(f"Accept is {faults.shown(accept)}, expected one of {known}")
         return best
 
     def _find_best(self, accept: str, requested: Format) -> Format | None:
@@ -71,12 +77,12 @@ class Formats:
                 qualities[name] = max(quality, qualities.get(name, 0.0))
         if not qualities:  # an empty list is as good as none
             return requested
-        best = max((requested, *self.all), key=lambda one: _quality(one.media_type, qualities))
-        return best if _quality(best.media_type, qualities) > 0 else None
+        best = max((requested, *self.all, *self.decisions), key=lambda one: _quality(one, qualities))
+        return best if _quality(best, qualities) > 0 else None
 
     def _media_range(self, part: str) -> tuple[str, float]:
-        """Read one part of an Accept header: the media range, and its quality from 0 to 1."""
-        quality = 1.0
+        """Read one part of an Accept header: the media range, with a dtype that scores do not have, and the quality."""
+        quality, dtype = 1.0, SCORE_DTYPES[0]
         for parameter in part.split(";")[1:]:
             name, _, value = parameter.partition("=")
             if name.strip().lower() == "q":
@@ -84,8 +90,12 @@ class Formats:
                     quality = float(value)
                 except ValueError:
                     quality = 0.0
+            elif name.strip().lower() == "dtype":
+                dtype = value.strip().strip('"').lower()
         bare = _bare(part)
         known = self._by_name[bare].media_type if bare in self._by_name else bare
+        if known in self._with_dtypes and dtype not in SCORE_DTYPES:
+            known = f"{known}; dtype={dtype}"
         return known, quality if 0.0 <= quality <= 1.0 else 0.0
 
 
@@ -94,12 +104,13 @@ def _bare(media_type: str) -> str:
     return media_type.partition(";")[0].strip().lower()
 
 
-def _quality(media_type: str, qualities: Mapping[str, float]) -> float:
-    """Give the quality of the most specific range that matches."""
-    for pattern in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+def _quality(one: Format, qualities: Mapping[str, float]) -> float:
+    """Give the quality of the most specific range that matches: decisions are in none but their own."""
+    wider = () if one.decisions else (f"{one.media_type.partition('/')[0]}/*", "*/*")
+    for pattern in (one.media_type, *wider):
         if pattern in qualities:
             return qualities[pattern]
     return 0.0
 
 
-FORMATS: Final = Formats(JSON, MSGPACK, RAW, NPY)
+FORMATS: Final = Formats(JSON, MSGPACK, RAW, NPY, decisions=(RAW_DECISIONS, NPY_DECISIONS))

@@ -123,11 +123,16 @@ class Model:
         """The bytes of one event as float32."""
         return self.artefact.n_features * np.dtype(np.float32).itemsize
 
+    @property
+    def known_working_points(self) -> str:
+        """The names of the working points, as messages list them."""
+        return ", ".join(self._working_points) or "none: this model has no working points"
+
     def working_point(self, name: str) -> WorkingPoint:
         """Find a working point by its name; raises UnknownWorkingPointError."""
         if name not in self._working_points:
-            known = ", ".join(self._working_points) or "none: this model has no working points"
-            raise UnknownWorkingPointError(f"working_point is {name[:SHOWN_CHARACTERS]!r}, expected one of {known}")
+            known, found = self.known_working_points, name[:SHOWN_CHARACTERS]
+            raise UnknownWorkingPointError(f"working_point is {found!r}, expected one of {known}")
         return self._working_points[name]
 
     async def score(self, features: NDArray[np.float32]) -> Scores:

@@ -109,6 +109,7 @@ def test_curl(run: Run, url: str) -> None:
     assert printed["health"] == '{"status":"ok"}'
     assert printed["a batch"] == f'{{"anomaly_scores":[{score},{score}],"accepted":[false,false]}}'
     assert printed["raw"] == f'{{"anomaly_scores":[{score}]}}'
+    assert printed["decisions"].split() == ["0"]
     assert printed["with retries"] == printed["one event"]
     assert "events[0] has 3 features, expected 14" in printed["wrong"]
 

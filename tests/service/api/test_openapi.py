@@ -16,6 +16,7 @@ from tests.artefacts import N_FEATURES, metadata, model
 
 Client = TestClient[Litestar]
 MEDIA_TYPES = {"application/json", "application/msgpack", "application/octet-stream", "application/x-npy"}
+DECISIONS = {"application/octet-stream; dtype=bool", "application/x-npy; dtype=bool"}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_scoring_is_documented_whole(schema: dict[str, Any], path: str) -> None:
     assert set(operation["requestBody"]["content"]) == MEDIA_TYPES
     responses = operation["responses"]
     assert set(responses) == {"200", "400", "406", "408", "413", "414", "415", "431", "500", "503"}
-    assert set(responses["200"]["content"]) == MEDIA_TYPES
+    assert set(responses["200"]["content"]) == MEDIA_TYPES | DECISIONS
     assert set(responses["200"]["headers"]) == {"Model-Version", "Score-Threshold"}
     for status, response in responses.items():
         if status != "200":
@@ -89,6 +90,7 @@ def test_scoring_is_documented_whole(schema: dict[str, Any], path: str) -> None:
     assert [other["name"] for other in others] == (["events"] if path == "/score/batch" else []) + ["explain"]
     assert (parameter["name"], parameter["in"], parameter["required"]) == ("working_point", "query", False)
     assert parameter["schema"]["enum"] == ["loose", "tight"]
+    assert all(media_type in parameter["description"] for media_type in DECISIONS)
 
 
 def test_health_and_model_document_when_they_are_not_there(schema: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from litestar.testing import TestClient
 from benchmarks.load.formats import FORMATS, JSON, MSGPACK, NPY, RAW, Format
 from service.api.app import create_app
 from service.api.extensions import BUSY_S, SEND_RESPONSE, Headers
-from service.formats.format import BLOCK_EVENTS
+from service.formats.format import BLOCK_EVENTS, WRITTEN_EVENTS
 from service.model.artefact import Artefact, WorkingPoint, parse_artefact
 from service.model.reference import Histogram, Reference
 from service.model.scorer import Scorer
@@ -106,6 +106,47 @@ def test_a_working_point_adds_acceptance(client: Client, fmt: Format) -> None:
         for event, expected in zip(events, above, strict=True):
             response = post(client, "/score?working_point=loose", fmt.write("features", event), fmt.media_type)
             assert fmt.read("accepted", response.content).tolist() is bool(expected)
+
+
+@formats
+@pytest.mark.parametrize("n_events", [1, 40, WRITTEN_EVENTS + 100])
+def test_decisions_alone_are_those_of_json(client: Client, fmt: Format, n_events: int) -> None:
+    """Asked for with dtype=bool, raw and .npy hold one byte an event, whatever the format of the request."""
+    events = sample_events(n_events)
+    asks: list[tuple[str, bytes, tuple[int, ...]]] = [("/score/batch", fmt.write("events", events), (n_events,))]
+    asks += [("/score", fmt.write("features", event), ()) for event in events[:20]]
+    seen = set()
+    for point, (path, body, shape) in product(metadata().working_points, asks):
+        url = f"{path}?working_point={point.name}"
+        document = post(client, url, body, fmt.media_type, Accept=JSON.media_type)
+        expected = JSON.read("accepted", document.content)
+        seen |= set(expected.reshape(-1).tolist())
+        for decided in (RAW, NPY):
+            response = post(client, url, body, fmt.media_type, Accept=f"{decided.media_type}; dtype=bool")
+            assert response.headers["content-type"] == f"{decided.media_type}; dtype=bool"
+            assert response.headers["score-threshold"] == document.headers["score-threshold"]
+            accepted = (
+                np.frombuffer(response.content, np.bool_).reshape(shape)
+                if decided is RAW
+                else NPY.read("", response.content)
+            )
+            np.testing.assert_array_equal(accepted, expected, strict=True)
+    assert n_events == 1 or seen == {True, False}
+
+
+@pytest.mark.parametrize("fmt", [RAW, NPY], ids=["raw", "npy"])
+def test_decisions_need_a_working_point(client: Client, fmt: Format) -> None:
+    """Without one the request is refused with the names of all; no request is of decisions, and none is explained."""
+    media_type, event = f"{fmt.media_type}; dtype=bool", sample_events(1)[0]
+    body = JSON.write("features", event)
+    assert detail(post(client, "/score", body, JSON.media_type, Accept=media_type), 400) == (
+        f"Accept asks for decisions ({media_type}) and the request has no working point, expected the query parameter "
+        "working_point with one of loose, tight"
+    )
+    sent = post(client, "/score?working_point=loose", fmt.write("", event > 0), media_type)
+    assert "dtype" in detail(sent, 415 if fmt is RAW else 400)
+    explained = post(client, "/score?explain&working_point=loose", body, JSON.media_type, Accept=media_type)
+    assert media_type in detail(explained, 406)
 
 
 @formats

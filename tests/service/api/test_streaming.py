@@ -60,6 +60,10 @@ def draw_request(generator: np.random.Generator, seed: int) -> tuple[bytes, Call
     request = post(body, f"Accept: {replied.media_type}", fmt=fmt, path=path)
     if wrong:
         return request, partial(check_refusal, place="features" if single else f"events[{row}]")
+    if generator.random() < 0.3:
+        decisions = f"Accept: {RAW.media_type}; dtype=bool"
+        request = post(body, decisions, fmt=fmt, path=f"{path}?working_point=loose")
+        return request, partial(check_decisions, events=events)
     return request, partial(check_scores, events=events, fmt=replied, single=single)
 
 
@@ -74,6 +78,13 @@ def check_scores(response: Response, events: NDArray[np.float32], fmt: Format, s
     assert response.status == 200, response.body
     scores = fmt.read("anomaly_score" if single else "anomaly_scores", response.body)
     np.testing.assert_allclose(np.atleast_1d(scores), oracle(events), RTOL)
+
+
+def check_decisions(response: Response, events: NDArray[np.float32]) -> None:
+    """Check that these are the decisions on these events, in their order."""
+    assert response.status == 200, response.body
+    assert response.headers["content-type"] == f"{RAW.media_type}; dtype=bool"
+    assert response.body == (oracle(events) > metadata().working_points[0].threshold).tobytes()
 
 
 def run_client(service: LiveService, number: int) -> None:

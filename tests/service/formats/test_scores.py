@@ -4,8 +4,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.load.formats import FORMATS, JSON, MSGPACK, RAW, Format
+from benchmarks.load.formats import FORMATS, JSON, MSGPACK, NPY, RAW, Format
 from service.formats.format import WRITTEN_EVENTS
+from service.formats.npy import NPY_DECISIONS
+from service.formats.raw import RAW_DECISIONS
 from service.formats.table import FORMATS as SERVED
 from tests.service.formats.references import event_outcome
 
@@ -46,6 +48,23 @@ def test_a_response_in_pieces_has_the_same_bytes(fmt: Format, with_acceptance: b
         scores = np.arange(n_events, dtype=np.float32)
         accepted = scores > 5 if with_acceptance else None
         assert b"".join(served.write_pieces(scores, accepted)) == served.write_scores(scores, accepted)
+
+
+def test_decisions_are_a_byte_each() -> None:
+    """Raw or as an array of NumPy, for one event and for a batch, at once and in pieces."""
+    for n_events in (1, 5, 3 * WRITTEN_EVENTS):
+        scores = np.arange(n_events, dtype=np.float32)
+        accepted = scores % 3 == 1
+        raw, npy = RAW_DECISIONS.write_scores(scores, accepted), NPY_DECISIONS.write_scores(scores, accepted)
+        assert raw == bytes(accepted.tolist())
+        np.testing.assert_array_equal(NPY.read("", npy), accepted, strict=True)
+        assert b"".join(RAW_DECISIONS.write_pieces(scores, accepted)) == raw
+        assert b"".join(NPY_DECISIONS.write_pieces(scores, accepted)) == npy
+    for one in (True, False):
+        accepted = np.array([one])
+        assert RAW_DECISIONS.write_score(scores[:1], accepted) == bytes([one])
+        single = NPY.read("", NPY_DECISIONS.write_score(scores[:1], accepted))
+        np.testing.assert_array_equal(single, np.array(one), strict=True)
 
 
 def test_numbers_that_float32_can_round_are_read() -> None:

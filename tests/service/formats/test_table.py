@@ -13,8 +13,8 @@ from service.errors import NotAcceptableError, UnsupportedMediaTypeError
 from service.formats.format import Accepted, BatchReader, Format, Scores
 from service.formats.json import JSON
 from service.formats.msgpack import MSGPACK
-from service.formats.npy import NPY
-from service.formats.raw import RAW
+from service.formats.npy import NPY, NPY_DECISIONS
+from service.formats.raw import RAW, RAW_DECISIONS
 from service.formats.table import FORMATS, MAX_HEADER_BYTES, Formats
 from service.model.artefact import Artefact
 from service.settings import Settings
@@ -60,19 +60,32 @@ ACCEPT: list[tuple[str | None, Format, Format]] = [
     ("application/json;q=0, */*", JSON, MSGPACK),
     ("application/json;q=nonsense, application/x-npy;q=0.1", JSON, NPY),
     ("APPLICATION/JSON ; q=1.0", RAW, JSON),
+    ("application/octet-stream; dtype=bool", JSON, RAW_DECISIONS),
+    ('Application/X-NPY ;q=0.5; DType="bool"', RAW, NPY_DECISIONS),
+    ("application/octet-stream; dtype=bool, application/json;q=0.9", JSON, RAW_DECISIONS),
+    ("application/octet-stream; dtype=bool;q=0.5, application/x-npy", JSON, NPY),
+    ("application/octet-stream; dtype=bool;q=0, */*", RAW, RAW),
+    ("application/octet-stream; dtype=bool, */*", RAW, RAW),
+    ("application/octet-stream; dtype=float64, application/json;q=0.1", RAW, JSON),
+    ("application/octet-stream; dtype=float32", JSON, RAW),
+    ('application/x-npy;dtype="<f4"', JSON, NPY),
+    ("application/json; dtype=bool", RAW, JSON),
 ]
 """An Accept header, the format of the request and that of the response."""
 
 
 def test_accept_chooses_the_format_of_the_response(subtests: pytest.Subtests) -> None:
-    """The best quality wins, specific ranges beat wildcards, and the request's own format breaks ties."""
+    """The best quality wins, specific ranges beat wildcards, own format breaks ties; bool has to be asked for."""
     for accept, requested, returned in ACCEPT:
         with subtests.test(f"{accept}, {requested.media_type}"):
             assert FORMATS.of_response(accept, requested) is returned
-    for accept in ("text/html", "application/json;q=0", "application/json;q=nan", "image/*"):
+    refused = ("application/octet-stream; dtype=float64", "application/x-npy; dtype=int8", "text/html; dtype=bool")
+    for accept in ("text/html", "application/json;q=0", "application/json;q=nan", "image/*", *refused):
         with (
             subtests.test(accept),
-            pytest.raises(NotAcceptableError, match=r"Accept is .*expected one of application/json, .*x-npy"),
+            pytest.raises(
+                NotAcceptableError, match=r"Accept is .*expected one of application/json, .*x-npy; dtype=bool$"
+            ),
         ):
             FORMATS.of_response(accept, JSON)
 

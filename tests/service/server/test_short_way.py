@@ -1,12 +1,14 @@
 """Requests whose heads are known are answered as all others are: with the same bytes, and counted the same."""
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator, Sequence
-from itertools import count, cycle, pairwise
+from itertools import count, cycle, pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -87,8 +89,9 @@ HEADERS: list[Sequence[str]] = [
     ("Connection: close",),
     ("Content-Encoding: gzip",),
     ("X-Forwarded-For: 10.1.2.3", "Accept: application/octet-stream"),
+    ("Accept: application/octet-stream; dtype=bool",),
 ]
-QUERIES = ["", "?events=3", "?events=1", "?working_point=none"]
+QUERIES = ["", "?events=3", "?events=1", "?working_point=none", "?working_point=loose"]
 
 
 class Step(NamedTuple):
@@ -102,10 +105,16 @@ class Step(NamedTuple):
     event: str
 
 
-OFTEN_0 = st.sampled_from([0, 0, 0, 0, 1, 2, 3])
+def place_in(several: Sequence[Any]) -> st.SearchStrategy[int]:
+    """Draw a place in a list, often the first."""
+    return st.sampled_from([0, 0, 0, *range(len(several))])
+
+
 STEPS = st.builds(
     Step,
-    requests=st.lists(st.tuples(st.integers(0, len(BODIES) - 1), OFTEN_0, OFTEN_0), min_size=1, max_size=2),
+    requests=st.lists(
+        st.tuples(st.integers(0, len(BODIES) - 1), place_in(HEADERS), place_in(QUERIES)), min_size=1, max_size=2
+    ),
     cuts=st.lists(st.floats(0, 1), max_size=2),
     pauses=st.booleans(),
     event=st.sampled_from(["", "", "", "model", "keys", "timeouts", "end of what is sent", "leave", "shutdown"]),
@@ -206,6 +215,29 @@ def test_a_request_with_a_known_head_never_comes_to_the_application(models: Mode
                     await both(worker, place)
 
     asyncio.run(each())
+
+
+def test_decisions_take_the_short_way(models: Models) -> None:
+    """The second request for decisions with the same head gets those of its own events, without the application."""
+
+    async def ask_each() -> None:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            for path, n_events in (("/score", 1), ("/score/batch", 200)):
+                responses = []
+                for seed, dtype in product((1, 2), ("bool", "float32")):
+                    body = RAW.write("", sample_events(n_events, seed=seed))
+                    request = post(
+                        body, f"Accept: {RAW.media_type}; dtype={dtype}", fmt=RAW, path=f"{path}?working_point=loose"
+                    )
+                    response, asked = await ask(worker, worker.connect(), request)
+                    assert asked is (seed == 1)
+                    responses.append(response.partition(b"\r\n\r\n"))
+                for (head, _, decisions), (_, _, scores) in zip(responses[::2], responses[1::2], strict=True):
+                    assert b"content-type: application/octet-stream; dtype=bool\r\n" in head
+                    [threshold] = re.findall(rb"score-threshold: (\S+)", head)
+                    assert decisions == (np.frombuffer(scores, "<f4") > float(threshold)).tobytes()
+
+    asyncio.run(ask_each())
 
 
 def test_batches_whose_scores_take_long_to_write_come_to_the_application(models: Models) -> None:
