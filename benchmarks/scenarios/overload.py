@@ -88,8 +88,6 @@ def prepare(stack: ExitStack, workload: Workload, name: str, core: int) -> Setti
     over_grpc, room = name.startswith("grpc"), ROOM[name]
     case = GrpcCase.of(workload, name) if over_grpc else workload.case(name, {**ROUTES, "v2": V2})
     n_events = len(case.scores)
-    if isinstance(case, Case) and n_events > 1:  # the service counts a batch by its size before it has read it
-        n_events = max(n_events, len(case.body) // (4 * workload.artefact.n_features))
     limit = room * n_events + n_events // 2
     settings = Settings(workers=1, max_inflight_events=limit, max_connections=CONNECTIONS, served_name=MODEL)
     if over_grpc:

@@ -55,6 +55,9 @@ class ShortRequest(Receiver, Protocol):
     It is to be set before the request is submitted, if at all.
     """
 
+    def grow(self, n_events: int, n_bytes: int, /) -> None:
+        """Count the request as so many events and bytes, where it counts as fewer; raises OverloadedError."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
@@ -67,6 +70,6 @@ class Shortcut:
     n_bytes: int
     """The events and bytes to be admitted."""
     submit: Callable[[bytes, ShortRequest], None]
-    """Has a body scored; raises ServiceError."""
+    """Has a body scored, which may have more events; raises ServiceError."""
     write: Callable[[NDArray[np.float32]], bytes] | None = None
     """Writes scores (n,) as the body of a response with the headers of the first; None where each has its own."""

@@ -11,13 +11,13 @@ from litestar.types import HTTPScope, Receive
 from numpy.typing import NDArray
 
 from service.api.bodies import pieces, whole
-from service.api.extensions import SCORED, Scored, Shortcut
+from service.api.extensions import SCORED, Scored, Shortcut, ShortRequest
 from service.api.unrouted import Handler, Response, check_overload, offer_shortcut, version_header
 from service.errors import InvalidRequestError, NotAcceptableError, UnsupportedMediaTypeError
 from service.formats.documents import DocumentFormat
-from service.formats.format import WRITTEN_EVENTS, Format, longest_event
+from service.formats.format import WRITTEN_EVENTS, BatchReader, Format, longest_event
 from service.formats.table import Formats
-from service.inference.batching import Receiver
+from service.inference.admission import Admitted
 from service.inference.deployment import Deployment, Model
 from service.model.artefact import WorkingPoint
 
@@ -96,12 +96,12 @@ class NativeApi:
             return await self._explain_batch(model, head, scope, receive)
         reader = head.request_format.open_batch(model.artefact.metadata.feature_names, model.max_events)
         batch = model.start_batch()
-        # Until it is read, as many events as its length would hold in the shortest format.
-        announced_events = head.announced_bytes // model.event_bytes
+        announced_events = _announced_events(head, model)
         with self._deployment.admission.admit(announced_events, head.announced_bytes) as admitted:
             async for piece, last in pieces(receive, head.announced_bytes, self._max_body_bytes):
-                await batch.add(reader.feed(piece, last), large=len(piece) > LARGE_PIECE_BYTES, last=last)
-                admitted.grow(max(batch.n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
+                blocks = admitted_blocks(admitted, reader, piece, last)
+                await batch.add(blocks, large=len(piece) > LARGE_PIECE_BYTES, last=last)
+                admitted.grow(reader.n_events, reader.n_bytes)
             _check_count(head, batch.n_events)
             scores = batch.join()
             if len(scores) <= WRITTEN_EVENTS:
@@ -110,7 +110,7 @@ class NativeApi:
                 response = await _long_response(model, head, scores)
         self._note_scored(scope, model, batch.n_events)
         if batch.n_events <= WRITTEN_EVENTS:
-            offer_shortcut(scope, lambda: self._batch_shortcut(model, head))
+            offer_shortcut(scope, lambda: self._batch_shortcut(model, head, batch.n_events))
         return response
 
     async def _explain_event(self, model: Model, head: RequestHead, scope: HTTPScope, receive: Receive) -> Response:
@@ -130,7 +130,7 @@ class NativeApi:
         response_format, names = _document_format(head), model.artefact.metadata.feature_names
         n_mixtures, max_events = model.explainer.n_mixtures, model.max_explained_events
         reader, blocks, n_events = head.request_format.open_batch(names, max_events), [], 0
-        announced_events = min(head.announced_bytes // model.event_bytes, max_events)
+        announced_events = min(_announced_events(head, model), max_events)
         with self._deployment.admission.admit(announced_events * n_mixtures, head.announced_bytes) as admitted:
             async for piece, last in pieces(receive, head.announced_bytes, self._max_body_bytes):
                 if len(piece) > LARGE_PIECE_BYTES:
@@ -154,10 +154,10 @@ class NativeApi:
         write = _writer(head.point, head.response_format.write_score)
         return Shortcut(SCORE, model, self._deployment.event_admission, 1, 0, submit, write)
 
-    def _batch_shortcut(self, model: Model, head: RequestHead) -> Shortcut:
+    def _batch_shortcut(self, model: Model, head: RequestHead, n_events: int) -> Shortcut:
+        """Take others with this head for as many events as the first had: they have the same length."""
         write = _writer(head.point, head.response_format.write_scores)
-        n_bytes = head.announced_bytes
-        n_events, submit = n_bytes // model.event_bytes, partial(_submit_batch, model, head)
+        n_bytes, submit = head.announced_bytes, partial(_submit_batch, model, head, n_events)
         return Shortcut(SCORE_BATCH, model, self._deployment.admission, n_events, n_bytes, submit, write)
 
 
@@ -235,21 +235,40 @@ def _document_format(head: RequestHead) -> DocumentFormat:
     )
 
 
-def _submit_batch(model: Model, head: RequestHead, body: bytes, receiver: Receiver) -> None:
-    """Have a whole body scored; raises ServiceError."""
+def _announced_events(head: RequestHead, model: Model) -> int:
+    """Give the number of events that a batch counts as until it is read: what it says, or what its length says."""
+    n_features = model.artefact.n_features
+    if head.expected_events is not None:
+        # In no format has a feature less than a byte.
+        return min(head.expected_events, head.announced_bytes // n_features)
+    return head.announced_bytes // (head.request_format.feature_bytes * n_features)
+
+
+def admitted_blocks(admitted: Admitted, reader: BatchReader, piece: bytes, last: bool) -> Iterator[NDArray[np.float32]]:
+    """Read a piece of a body block by block, each counted before it is scored; raises ServiceError."""
+    for block in reader.feed(piece, last):
+        admitted.grow(reader.n_events, 0)
+        yield block
+
+
+def _submit_batch(model: Model, head: RequestHead, n_admitted: int, body: bytes, request: ShortRequest) -> None:
+    """Have a whole body scored, of which `n_admitted` events are admitted; raises ServiceError."""
     if len(body) > LARGE_PIECE_BYTES:
-        model.submit_blocks(_read_blocks(model, head, body), receiver)
+        model.submit_blocks(_read_blocks(model, head, body, request), request)
         return
     rows = head.request_format.read_batch(body, model.artefact.metadata.feature_names, model.max_events)
     _check_count(head, len(rows))
-    model.submit(rows, receiver)
+    if len(rows) > n_admitted:
+        request.grow(len(rows), 0)
+    model.submit(rows, request)
 
 
-def _read_blocks(model: Model, head: RequestHead, body: bytes) -> Iterator[NDArray[np.float32]]:
+def _read_blocks(model: Model, head: RequestHead, body: bytes, request: ShortRequest) -> Iterator[NDArray[np.float32]]:
     """Read a whole body of no more events than are written at once, each block (n, n_features); raises ServiceError."""
     n_events, max_events = 0, min(model.max_events, WRITTEN_EVENTS)
     for rows in head.request_format.read_blocks(body, model.artefact.metadata.feature_names, max_events):
         n_events += len(rows)
+        request.grow(n_events, 0)
         yield rows
     _check_count(head, n_events)
 

@@ -54,6 +54,8 @@ class Format(ABC):
     aliases: tuple[str, ...] = ()
     parameters: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """What parameters of the media type may say, in lower case; others are ignored."""
+    feature_bytes: ClassVar[int] = LITTLE_FLOAT32.itemsize
+    """How long a feature usually is in a batch: so many events are taken to be in a body until it is read."""
     decisions: ClassVar[bool] = False
     """Whether responses hold which events are accepted in place of scores; they need a working point."""
 
@@ -137,6 +139,11 @@ class BatchReader(ABC):
         self._rest = b""
         self._held = b""
         self.n_bytes = 0
+
+    @property
+    def n_events(self) -> int:
+        """The events read so far."""
+        return self._read
 
     def feed(self, piece: bytes, last: bool) -> Iterator[Rows]:
         """Give each block (BLOCK_EVENTS, n_features) that `piece` completes, and at the end the rest (n, n_features).

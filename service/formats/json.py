@@ -156,6 +156,7 @@ class Json(DocumentFormat):
 
     media_type = "application/json"
     parameters: ClassVar = {"charset": ("utf-8",)}
+    feature_bytes = 20  # all digits of float64, and a comma
     language = "JSON"
     decode_event = DECODE_EVENT
 

@@ -171,6 +171,7 @@ class Msgpack(DocumentFormat):
 
     media_type = "application/msgpack"
     aliases = ("application/x-msgpack", "application/vnd.msgpack")
+    feature_bytes = LONGEST_NUMBER_BYTES
     language = "MessagePack"
     decode_event = msgspec.msgpack.Decoder(EventBody).decode
 

@@ -114,6 +114,7 @@ class Npy(Format):
     """NumPy's own files."""
 
     media_type = "application/x-npy"
+    feature_bytes = np.dtype(np.float64).itemsize
 
     def _event(self, body: bytes, feature_names: Sequence[str]) -> NDArray[Any]:
         header = read_header(body, 1, len(feature_names))

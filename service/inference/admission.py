@@ -1,6 +1,6 @@
 """Admission control: how many events and bytes a worker has in flight at most.
 
-A request is admitted by its announced size, before its body is read.
+A request is admitted by its announced size, before its body is read, and grows where it turns out to be larger.
 """
 
 from asyncio import CancelledError

@@ -10,7 +10,7 @@ from litestar.types import HTTPScope, Receive
 
 from service.api.bodies import check_body, pieces
 from service.api.extensions import BEGAN_S, SCORED, Scored, Shortcut
-from service.api.native import LARGE_EVENT_BYTES, LARGE_PIECE_BYTES
+from service.api.native import LARGE_EVENT_BYTES, LARGE_PIECE_BYTES, admitted_blocks
 from service.api.open_inference.description import ServedModel
 from service.api.open_inference.heads import InferHead, read_head
 from service.api.open_inference.plans import Plan, input_check, make_plan, write_response
@@ -20,6 +20,8 @@ from service.api.unrouted import Handler, Response, offer_shortcut
 from service.formats.compression import Inflater, compress
 from service.formats.format import WRITTEN_EVENTS
 from service.formats.infer_reader import InferReader
+from service.formats.json import JSON
+from service.formats.raw import RAW
 from service.inference.admission import Admission
 from service.inference.batching import Scores
 from service.inference.deployment import Model
@@ -64,7 +66,7 @@ class Infer:
         self._served.deployment.metrics.note_events(n_events)
         scope[SCORED] = Scored(n_events, model)  # type: ignore[typeddict-unknown-key]
         if head.encoding is None and n_events <= (WRITTEN_EVENTS if head.accepted is None else COMPRESSED_EVENTS):
-            offer_shortcut(scope, lambda: self._shortcut(model, head))
+            offer_shortcut(scope, lambda: self._shortcut(model, head, n_events))
         return response
 
     async def _score(
@@ -74,12 +76,12 @@ class Infer:
         names = model.artefact.metadata.feature_names
         reader = InferReader(names, model.max_events, head.json_bytes, input_check(len(names)))
         batch, plan = model.start_batch(), None
-        announced_events = head.announced_bytes // model.event_bytes
+        announced_events = _announced_events(head, len(names))
         with self._admission(head).admit(announced_events, head.announced_bytes) as admitted:
             async for piece, last in self._pieces(receive, head):
-                blocks = timer.time_reading(reader.feed(piece, last))
+                blocks = timer.time_reading(admitted_blocks(admitted, reader, piece, last))
                 await batch.add(blocks, large=len(piece) > LARGE_PIECE_BYTES, last=last)
-                admitted.grow(max(batch.n_events, reader.n_bytes // model.event_bytes), reader.n_bytes)
+                admitted.grow(reader.n_events, reader.n_bytes)
                 if plan is None and reader.request is not None:
                     plan = make_plan(reader.request, model)
                 if plan is not None:
@@ -125,8 +127,15 @@ class Infer:
         short = head.encoding is None and 0 < head.announced_bytes <= LARGE_EVENT_BYTES
         return self._served.deployment.event_admission if short else self._served.deployment.admission
 
-    def _shortcut(self, model: Model, head: InferHead) -> Shortcut:
-        n_bytes = head.announced_bytes
-        requests = ShortRequests(self._served.name, model, head.json_bytes, self._statistics)
-        n_events = n_bytes // model.event_bytes
-        return Shortcut(INFER, model, self._admission(head), n_events, n_bytes, requests.submit)
+    def _shortcut(self, model: Model, head: InferHead, n_events: int) -> Shortcut:
+        """Take others with this head for as many events as the first had: they have the same length."""
+        requests = ShortRequests(self._served.name, model, head.json_bytes, n_events, self._statistics)
+        admission, n_bytes = self._admission(head), head.announced_bytes
+        return Shortcut(INFER, model, admission, n_events, n_bytes, requests.submit)
+
+
+def _announced_events(head: InferHead, n_features: int) -> int:
+    """Give the number of events that a body counts as until it is read: what its length says, before it is inflated."""
+    if head.json_bytes is None:
+        return head.announced_bytes // (JSON.feature_bytes * n_features)
+    return max(head.announced_bytes - head.json_bytes, 0) // (RAW.feature_bytes * n_features)

@@ -37,13 +37,19 @@ class _Known(NamedTuple):
 class ShortRequests:
     """Reads and answers the requests with one head."""
 
-    def __init__(self, name: str, model: Model, json_bytes: int | None, statistics: Statistics) -> None:
-        """Answer in the name of the model; requests have `json_bytes` of JSON before their input, or are JSON."""
+    def __init__(
+        self, name: str, model: Model, json_bytes: int | None, n_admitted: int, statistics: Statistics
+    ) -> None:
+        """Answer in the name of the model; requests have `json_bytes` of JSON before their input, or are JSON.
+
+        They are admitted as `n_admitted` events.
+        """
         self.name = name
         self.model = model
         self.statistics = statistics
         self.known: _Known | None = None
         self._json_bytes = json_bytes
+        self._n_admitted = n_admitted
         self._names = model.artefact.metadata.feature_names
         self._check = input_check(len(self._names))
 
@@ -54,9 +60,12 @@ class ShortRequests:
         if self.known is not None:
             self.model.micro_batch.submit_event(one.read_event, body, request)
         elif len(body) <= LARGE_PIECE_BYTES:
-            self.model.submit(one.read(body), request)
+            rows = one.read(body)
+            if len(rows) > self._n_admitted:
+                request.grow(len(rows), 0)
+            self.model.submit(rows, request)
         else:
-            self.model.submit_blocks(one.read_blocks(body), request)
+            self.model.submit_blocks(one.read_blocks(body, request), request)
 
     def open(self) -> InferReader:
         """Open a reader of a body with no more events than are written at once."""
@@ -103,10 +112,12 @@ class _Request:
         self._timer.note_read(started_s)
         return rows
 
-    def read_blocks(self, body: bytes) -> Iterator[NDArray[np.float32]]:
-        """Read the body block by block, each (n, n_features); raises ServiceError."""
+    def read_blocks(self, body: bytes, request: ShortRequest) -> Iterator[NDArray[np.float32]]:
+        """Read the body block by block, each (n, n_features) and counted before it is scored; raises ServiceError."""
         reader = self._requests.open()
-        yield from self._timer.time_reading(reader.read_whole(body))
+        for block in self._timer.time_reading(reader.read_whole(body)):
+            request.grow(reader.n_events, 0)
+            yield block
         assert reader.request is not None
         self._plan = make_plan(reader.request, self._requests.model)
         self._plan.parameters.check_timeout(self._began_s)

@@ -1,20 +1,28 @@
 """A worker takes on so much work at once and no more: the rest gets a 503 before its body is read."""
 
+import asyncio
+import gzip
 from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from benchmarks.load.formats import JSON, RAW, Format
+from benchmarks.load.formats import ENCODINGS, JSON, MSGPACK, NPY, RAW, Format
 from benchmarks.targets.processes import sockets
 from service.errors import NotReadyError, OverloadedError, RequestTimeoutError
 from service.inference.admission import Admission
+from service.model.artefact import Artefact
 from service.server.protocol import RESERVED_CONNECTIONS
+from service.settings import Settings
 from tests.artefacts import sample_events
 from tests.live import LiveService, live_service, wait_until
+from tests.service.api.open_inference.infer_bodies import INFER, LAYOUTS
 from tests.service.server.exchange import Connection, begin, check_refusal, check_score, event_request, post
+from tests.service.server.memory_connection import Worker, settle
 
 MAX_EVENTS = 100
 
@@ -150,6 +158,152 @@ def test_connections_above_the_limit_that_are_answered_are_bounded(model_path: P
             connection.send(event_request()[:-1])
             assert connection.response().status == 503
         wait_until(lambda: sockets(service.pid) - before <= RESERVED_CONNECTIONS)
+
+
+def batch_requests(events: NDArray[np.float32]) -> dict[str, tuple[bytes, int]]:
+    """Give requests to score a batch, each with the length of its head, by what it is written as."""
+    double = events.astype(np.float64)
+    bodies = {fmt.name: (fmt, "/score/batch", fmt.write("events", events)) for fmt in ENCODINGS}
+    bodies[".npy, float64"] = (NPY, "/score/batch", NPY.write("events", double))
+    for name, write in LAYOUTS.items():
+        body, headers = write(events)
+        bodies[name] = (JSON._replace(headers=tuple(headers.items())), INFER, body)
+    return {
+        name: (request := post(body, fmt=fmt, path=path), len(request) - len(body))
+        for name, (fmt, path, body) in bodies.items()
+    }
+
+
+async def in_flight(worker: Worker, part: bytes) -> float:
+    """Have a part of a request arrive, and tell as how many events it counts."""
+    transport = worker.connect()
+    transport.receive(part)
+    await settle(transport)
+    assert not transport.sent
+    counted = worker.metrics()["anomaly_inflight_events"]
+    transport.close()
+    await settle(transport)
+    assert worker.metrics()["anomaly_inflight_events"] == 0
+    return counted
+
+
+def test_a_batch_counts_as_its_events_before_it_is_read(artefact: Artefact, subtests: pytest.Subtests) -> None:
+    """By the usual length of an event in its format; binary ones, which are shorter, until they are read.
+
+    A head that was answered before counts as the events that it had then.
+    """
+    shorter = {"MessagePack, binary": 4 / 9, ".npy": 4 / 8}
+
+    async def count() -> None:
+        async with Worker(artefact, Settings()).running() as worker:
+            for name, (request, n_head) in batch_requests(sample_events(1000)).items():
+                with subtests.test(name):
+                    announced = await in_flight(worker, request[:n_head])
+                    assert announced == pytest.approx(1000 * shorter.get(name, 1), rel=0.07)
+                    transport = worker.connect()
+                    transport.receive(request)
+                    await settle(transport)
+                    assert transport.sent.startswith(b"HTTP/1.1 200 ")
+                    n_asked = worker.n_asked
+                    assert await in_flight(worker, request[:n_head]) == 1000
+                    assert worker.n_asked == n_asked
+
+    asyncio.run(count())
+
+
+def test_a_batch_counts_as_the_events_that_it_says_within_its_length(artefact: Artefact) -> None:
+    """`events` is believed before the body is read, but for more than could be in so many bytes."""
+    path, events = "/score/batch?events=", sample_events(500)
+
+    async def count(fmt: Format, n_said: int) -> float:
+        async with Worker(artefact, Settings()).running() as worker:
+            body = fmt.write("events", events)
+            request = post(body, fmt=fmt, path=f"{path}{n_said}")
+            return await in_flight(worker, request[: -len(body)])
+
+    for fmt in ENCODINGS:
+        assert asyncio.run(count(fmt, 500)) == 500
+    assert asyncio.run(count(RAW, 10**9)) == events.nbytes // events.shape[1]
+
+
+def short_number_bodies(n_events: int, n_spaces: int = 0) -> dict[str, tuple[Format, str, bytes]]:
+    """Give batches of the shortest numbers, each with its format and path; JSON has so many spaces in an event."""
+    rows = b",".join([b"[1,2,3,4,5%b]" % (b" " * n_spaces)] * n_events)
+    tensor = b'{"inputs":[{"name":"features","datatype":"FP32","shape":[%4d,5],"data":[%b]}]}' % (n_events, rows)
+    small = np.tile(np.arange(5, dtype=np.int8), (n_events, 1))
+    return {
+        "JSON": (JSON, "/score/batch", b'{"events":[%b]}' % rows),
+        "JSON that says less": (JSON, "/score/batch?events=1", b'{"events":[%b]}' % rows),
+        "MessagePack": (MSGPACK, "/score/batch", MSGPACK.write("events", small)),
+        ".npy": (NPY, "/score/batch", NPY.write("events", small)),
+        "tensor": (JSON, INFER, tensor),
+        "gzip": (JSON._replace(headers=(("Content-Encoding", "gzip"),)), INFER, gzip.compress(tensor)),
+    }
+
+
+def n_scored(worker: Worker) -> int:
+    """Tell how many events the model has scored, also for requests that were refused then."""
+    report = worker.application.deployment.monitor.report()
+    assert report is not None
+    return report.totals.events
+
+
+async def beside(worker: Worker, request: bytes, n_held: int) -> tuple[bytes, int]:
+    """Give the response beside a request of `n_held` events in flight, and how many of its events were scored."""
+    held, transport = worker.connect(), worker.connect()
+    other = post(RAW.write("events", sample_events(n_held)), fmt=RAW, path="/score/batch")
+    held.receive(other[:-1])
+    await settle(held)
+    n_head = request.index(b"\r\n\r\n") + 4
+    transport.receive(request[:n_head])
+    await settle(transport)
+    assert not transport.sent
+    before = n_scored(worker)
+    transport.receive(request[n_head:])
+    await settle(transport)
+    n_more = n_scored(worker) - before
+    held.receive(other[-1:])
+    await settle(held)
+    assert held.sent.startswith(b"HTTP/1.1 200 ")
+    return bytes(transport.sent), n_more
+
+
+async def alone(worker: Worker, request: bytes) -> bytes:
+    """Give the response to a request with nothing beside it in flight."""
+    transport = worker.connect()
+    transport.receive(request)
+    await settle(transport)
+    assert worker.metrics()["anomaly_inflight_events"] == 0
+    return bytes(transport.sent)
+
+
+@pytest.mark.parametrize("n_events", [1000, 9000])
+def test_short_numbers_do_not_get_round_the_limit(artefact: Artefact, subtests: pytest.Subtests, n_events: int) -> None:
+    """A batch of more events than its length says is refused as it is read; alone it is scored.
+
+    So is one whose head is known from a batch of the same length with fewer events.
+    """
+    settings, n_held = Settings(max_inflight_events=n_events), n_events // 5
+
+    async def ask_both(fmt: Format, path: str, body: bytes, first: bytes) -> tuple[tuple[bytes, int], bytes]:
+        request = post(body, fmt=fmt, path=path)
+        async with Worker(artefact, settings).running() as worker:
+            if first:
+                assert len(first) == len(body)
+                known = await alone(worker, post(first, fmt=fmt, path=path))
+                assert known.startswith(b"HTTP/1.1 200 ")
+            return await beside(worker, request, n_held), await alone(worker, request)
+
+    half = short_number_bodies(n_events // 2, len(b"[1,2,3,4,5],"))
+    for name, (fmt, path, body) in short_number_bodies(n_events).items():
+        for first in (b"", *([half[name][2]] if name in {"JSON", "tensor"} else [])):
+            with subtests.test(name, known=bool(first)):
+                (refused, n_more), scored = asyncio.run(ask_both(fmt, path, body, first))
+                assert refused.startswith(b"HTTP/1.1 503 ")
+                assert b"expected at most %d" % n_events in refused
+                # Those that there was room for; with a known head, again on the long way.
+                assert n_more <= (2 if first else 1) * (n_events - n_held)
+                assert scored.startswith(b"HTTP/1.1 400 " if "events=" in path else b"HTTP/1.1 200 ")
 
 
 def test_the_limits_are_of_events_and_of_bytes() -> None:
