@@ -1,6 +1,5 @@
 """What a worker counts of the events that it scores: all by working point, a sample in the bins of the reference."""
 
-from math import isfinite
 from random import random
 from typing import Any, Final
 
@@ -11,20 +10,25 @@ from service.drift.comparison import Comparison
 from service.metrics import MAX_COUNTED_POINTS
 from service.model.artefact import Artefact, WorkingPoint
 
-AT_ONCE_EVENTS: Final = 512
-"""The scores of so many events are counted while they are in the cache, those of fewer together later."""
+COUNTED_EVENTS: Final = 2**16
+COUNTED_CALLS: Final = 1024
+"""How many events or calls are noted before they are counted together. One call alone would find the code that counts
+it out of the processor's cache, after the runtime, and cost three times as much."""
 
-FOLD_CALLS: Final = 1024
-"""How many calls are noted before they are counted."""
+SAMPLED_EVENTS: Final = 25
+"""How many events are sampled between two ticks: one costs as much as to score ten."""
 
-SAMPLED_EVENTS: Final = 100
-"""About the most events that are sampled between two ticks: counting one takes about as long as scoring it."""
+MAX_SAMPLED_EVENTS: Final = 10 * SAMPLED_EVENTS
+"""How many are sampled at most, after ticks with few."""
+
+NEVER: Final = 2**62
 
 
 class ModelCounts:
     """Counts the events that one model scores, in the row of this worker in memory that all workers share.
 
-    Of the events one in `stride` is sampled, on average, at random distances: every one while there are few.
+    Of the events one in `stride` is sampled, on average, at random distances: every one while there are few. The stride
+    follows the rate at each tick; where many events come after few, none is sampled once there is no room, until then.
     """
 
     def __init__(self, artefact: Artefact, comparison: Comparison | None, row: Any) -> None:
@@ -32,99 +36,98 @@ class ModelCounts:
         self.comparison = comparison
         self.points = artefact.metadata.working_points[:MAX_COUNTED_POINTS]
         self._thresholds = [_largest_float32(point) for point in self.points]
-        self._row: Any | None = row
-        """None once it is another model's."""
+        self._row = row
         identity = artefact.identity.encode()
         if row["counted_model"] != identity:
             for field in ("model_events", "accepted", "sampled_events", "sampled_score", "bins"):
                 row[field] = 0
             row["counted_model"] = identity
-        self._scores: list[NDArray[np.float32]] = []
+        self._noted: list[NDArray[np.float32]] = []
+        self._n_noted = 0
+        """Scores that are not yet counted, and how many they are."""
         self._n_events, self._n_accepted = 0, [0] * len(self.points)
         """Counted events that are not yet in the row."""
-        self._sample: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-        self._stride = 1
-        self._skipped = 0
-        """Events until the next one of the sample."""
+        self._n_since_tick = 0
+        """Events in the row that were not there at the last tick."""
+        self._features = np.empty((MAX_SAMPLED_EVENTS, artefact.n_features), np.float32)
+        self._scores = np.empty(MAX_SAMPLED_EVENTS, np.float32)
         self._n_sampled = 0
-        """Events of the sample since the last tick."""
+        """The sampled events that are not yet in the row, and how many they are."""
+        self._room = MAX_SAMPLED_EVENTS
+        """How many more events may be sampled before the next tick."""
+        self._stride = 1
+        self._skipped = 0 if comparison is not None else NEVER
+        """Events until the next one of the sample."""
 
     def note(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
         """Note the scores (n,) of the first n events in `features`, until `fold` counts them."""
         n_events = len(scores)
-        if n_events >= AT_ONCE_EVENTS:
-            self._count(scores)
-        else:
-            self._scores.append(scores)
-            if len(self._scores) >= FOLD_CALLS:
-                self.fold()
+        self._noted.append(scores)
+        self._n_noted += n_events
+        if self._n_noted >= COUNTED_EVENTS or len(self._noted) >= COUNTED_CALLS:
+            self._count()
         if self._skipped < n_events:
             self._take(features, scores)
         else:
             self._skipped -= n_events
 
     def fold(self) -> None:
-        """Count at once what was noted."""
-        if self._scores:
-            scores, self._scores = np.concatenate(self._scores), []
-            self._count(scores)
-        if self._n_events and self._row is not None:
-            self._row["model_events"] += self._n_events
-            self._row["accepted"][: len(self.points)] += self._n_accepted
-        self._n_events, self._n_accepted = 0, [0] * len(self.points)
-        if self._sample:
-            sample, self._sample = self._sample, []
-            features, scores = (np.concatenate(column) for column in zip(*sample, strict=True))
-            self._count_sample(features, scores)
+        """Add what was noted to the row."""
+        self._count()
+        n_events, n_accepted, n_sampled = self._n_events, self._n_accepted, self._n_sampled
+        self._n_events, self._n_accepted, self._n_sampled = 0, [0] * len(self.points), 0
+        self._n_since_tick += n_events
+        if n_events:
+            self._row["model_events"] += n_events
+            self._row["accepted"][: len(self.points)] += n_accepted
+        if n_sampled:
+            self._count_sample(self._features[:n_sampled], self._scores[:n_sampled])
 
     def tick(self) -> None:
-        """Sample fewer events from now on if many came since the last tick, and more if few did."""
+        """Sample as many of the next events as suits the rate since the last tick."""
         self.fold()
-        if self._n_sampled > SAMPLED_EVENTS:
-            self._stride *= 2
-        elif 4 * self._n_sampled < SAMPLED_EVENTS:
-            self._stride = max(self._stride // 2, 1)
-        self._n_sampled = 0
+        was_full, self._room = not self._room, min(self._room + SAMPLED_EVENTS, MAX_SAMPLED_EVENTS)
+        self._stride, self._n_since_tick = self._n_since_tick // self._room + 1, 0
+        if was_full:
+            self._skipped = self._distance() - 1
 
-    def retire(self) -> None:
-        """Leave the row to another model: what requests of this one still score is not counted."""
-        self.fold()
-        self._row = None
-
-    def _count(self, scores: NDArray[np.float32]) -> None:
-        with np.errstate(over="ignore"):
-            all_finite = isfinite(scores.dot(scores))  # not so where squares overflow: then each is looked at
-        if not all_finite:
-            scores = scores[np.isfinite(scores)]
+    def _count(self) -> None:
+        """Count the noted scores."""
+        if not self._noted:
+            return
+        scores = self._noted[0] if len(self._noted) == 1 else np.concatenate(self._noted)
+        self._noted, self._n_noted = [], 0
+        finite = np.isfinite(scores)
+        if not finite.all():
+            scores = scores[finite]
         self._n_events += len(scores)
         for place, threshold in enumerate(self._thresholds):
             self._n_accepted[place] += int(np.count_nonzero(scores > threshold))
 
+    def _take(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
+        """Add to the sample of these events (n, n_features) those whose turn it is."""
+        n_events, place = len(scores), self._skipped
+        self._stride = max(self._stride, n_events // self._room + 1)  # of many at once, not only the first
+        while place < n_events and self._room:
+            self._features[self._n_sampled] = features[place]
+            self._scores[self._n_sampled] = scores[place]
+            self._n_sampled += 1
+            self._room -= 1
+            place += self._distance()
+        self._skipped = place - n_events if self._room else NEVER
+
+    def _distance(self) -> int:
+        """Give the number of events to the next one of the sample, `stride` on average."""
+        return 1 + int(random() * (2 * self._stride - 1))
+
     def _count_sample(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
-        if self._row is None or self.comparison is None:
-            return
+        """Add sampled events (n, n_features) to the row."""
+        assert self.comparison is not None
         finite = np.isfinite(scores)
         features, scores = features[finite], scores[finite]
         self._row["sampled_events"] += len(scores)
         self._row["sampled_score"] += scores.sum(dtype=np.float64)
         self._row["bins"][: self.comparison.n_bins] += self.comparison.count(features, scores)
-
-    def _take(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
-        """Add to the sample of these events (n, n_features) those whose turn it is."""
-        n_events = len(scores)
-        # However many come at once: a piece of a batch is a few milliseconds of scoring.
-        while n_events > self._stride * SAMPLED_EVENTS:
-            self._stride *= 2
-        chosen, place = [], self._skipped
-        while place < n_events:
-            chosen.append(place)
-            place += 1 + int(random() * (2 * self._stride - 1))
-        self._skipped = place - n_events
-        self._n_sampled += len(chosen)
-        if self.comparison is not None:
-            self._sample.append((features[chosen], scores[chosen]))
-        if self._n_sampled > 2 * SAMPLED_EVENTS:
-            self.tick()
 
 
 def _largest_float32(point: WorkingPoint) -> np.float32:

@@ -42,7 +42,7 @@ class Monitor:
     def use(self, artefact: Artefact) -> Note:
         """Count the events of another model from now on: those that are noted with what is given back."""
         if self._counts is not None:
-            self._counts.retire()
+            self._counts.fold()  # for the last time: what requests of this model still score is not counted
         self._artefact = artefact
         self._counts = ModelCounts(artefact, _comparison(artefact), self._metrics.row)
         self._window = Window()

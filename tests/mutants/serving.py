@@ -127,17 +127,18 @@ SERVING = (
         "service/drift/counts.py",
         f"{DRIFT}/test_counts.py",
         [
-            Fault("the sample has rows of later events", "features[chosen]", "features[: len(chosen)]"),
+            Fault("the sample has rows of other events", "] = features[place]", "] = features[0]"),
             Fault("a thinned sample is regular", "int(random() * (2 * self._stride - 1))", "self._stride - 1"),
-            Fault("the sample is never thinned", "self._n_sampled > SAMPLED_EVENTS", "False"),
-            Fault("scores that are not finite count", "if not all_finite:", "if False:"),
+            Fault("the sample is never thinned", "self._n_since_tick // self._room + 1", "1"),
+            Fault("the sample of many at once is of the first", "n_events // self._room + 1)", "1)"),
+            Fault("the sample has no limit", "place < n_events and self._room", "place < n_events"),
+            Fault("scores that are not finite count", "if not finite.all():", "if False:"),
             Fault(
                 "another model goes on with the counts",
                 'if row["counted_model"] != identity:',
                 'if not row["counted_model"]:',
                 MONITOR,
             ),
-            Fault("old models are counted", "self._row = None", "pass", MONITOR),
         ],
     ),
     Part(

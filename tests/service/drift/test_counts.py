@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.drift.comparison import Comparison
-from service.drift.counts import AT_ONCE_EVENTS, SAMPLED_EVENTS, ModelCounts
+from service.drift.counts import MAX_SAMPLED_EVENTS, SAMPLED_EVENTS, ModelCounts
 from service.metrics import Metrics
 from service.model.artefact import WorkingPoint
 from tests.artefacts import oracle, sample_events
@@ -20,7 +20,7 @@ def counting() -> tuple[ModelCounts, Metrics]:
     return ModelCounts(MODEL, Comparison(MODEL.metadata.reference), metrics.row), metrics
 
 
-@pytest.mark.parametrize("n_events", [1, 7, AT_ONCE_EVENTS, 4096])
+@pytest.mark.parametrize("n_events", [1, 7, 512, 4096])
 def test_every_event_is_counted_once(n_events: int) -> None:
     """Whatever the calls, events and accepted events add up to those of the thresholds."""
     counts, metrics = counting()
@@ -86,14 +86,55 @@ def test_of_many_events_a_fair_sample_is_counted() -> None:
 
 
 def test_one_batch_alone_gives_no_large_sample() -> None:
-    """The first events after a pause may be millions: each piece of them gives few to the sample."""
+    """The first events after a pause may be millions: few are sampled, of all of the first batch alike."""
     counts, metrics = counting()
-    events = sample_events(4096)
-    scores = oracle(events).astype(np.float32)
+    events = np.zeros((4096, 5), np.float32)
+    scores = np.repeat(np.array([0.0, 20.0], np.float32), 2048)  # above and below all bins of the score
+    counts.note(events, scores)
+    counts.fold()
+    sampled = int(metrics.row["sampled_events"][0])
+    assert MAX_SAMPLED_EVENTS / 2 < sampled <= MAX_SAMPLED_EVENTS
+    assert counts.comparison is not None
+    by_score = counts.comparison.score_counts(metrics.row["bins"][: counts.comparison.n_bins])
+    assert abs(by_score[-1] / sampled - 0.5) < 5 * 0.5 / sampled**0.5
     for _ in range(100):
         counts.note(events, scores)
     counts.tick()
-    assert 0 < metrics.row["sampled_events"] < 20 * SAMPLED_EVENTS
+    assert metrics.row["sampled_events"] == MAX_SAMPLED_EVENTS
+    assert metrics.row["model_events"] == 101 * 4096
+
+
+@pytest.mark.parametrize("period", [2, 16, 17, 18])
+def test_a_batch_with_a_period_is_sampled_fairly(period: int) -> None:
+    """Events at regular places are no more often in the sample than others, whatever its stride."""
+    n_sampled = n_above = 0
+    for _ in range(4):
+        counts, metrics = counting()
+        scores = np.where(np.arange(4096) % period, 0.0, 20.0).astype(np.float32)
+        counts.note(np.zeros((4096, 5), np.float32), scores)
+        counts.fold()
+        assert counts.comparison is not None
+        n_sampled += metrics.row["sampled_events"][0]
+        n_above += counts.comparison.score_counts(metrics.row["bins"][: counts.comparison.n_bins])[-1]
+    expected = n_sampled / period
+    assert abs(n_above - expected) < 5 * expected**0.5
+
+
+@pytest.mark.parametrize("n_events", [30, 49, 64, 500])
+def test_events_late_in_a_tick_are_sampled_as_well(n_events: int) -> None:
+    """Where each tick has the same events, those of its second half are sampled as often as those of its first."""
+    counts, metrics = counting()
+    event = np.zeros((1, 5), np.float32)
+    below_all, above_all = np.zeros(1, np.float32), np.full(1, 20.0, np.float32)
+    for _ in range(400):
+        for call in range(n_events):
+            counts.note(event, above_all if 2 * call >= n_events else below_all)
+        counts.tick()
+    assert counts.comparison is not None
+    by_score = counts.comparison.score_counts(metrics.row["bins"][: counts.comparison.n_bins])
+    sampled = int(metrics.row["sampled_events"][0])
+    assert sampled > 4000
+    assert abs(by_score[-1] / sampled - 0.5) < 0.05
 
 
 def test_events_without_a_finite_score_are_not_counted() -> None:
