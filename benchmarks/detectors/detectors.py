@@ -45,7 +45,7 @@ CHUNK_EVENTS = 8192
 
 
 class Knowledge(StrEnum):
-    """What a detector knows of the signal; no table mixes two of these classes."""
+    """What a detector knows of the signal; no table ranks two of these classes."""
 
     BACKGROUND_ONLY = "Background only"
     STATED_PRIOR = "Background + stated prior"

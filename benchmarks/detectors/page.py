@@ -24,6 +24,7 @@ ABOUT = {
     "training background, with taus of at least 0.1 GeV.",
 }
 
+READING = "Samples and how to read the tables"
 HOW_TO_READ = """\
 - The error of a metric is its statistical error on the sample. With several seeds the metric is the mean of one
   training a seed, and the error is that of a single one: all are tested on the same events.
@@ -55,6 +56,9 @@ def render(comparison: Comparison) -> str:
 
 Written by `make compare`; do not edit.
 
+## Summary
+{_summary(comparison)}
+## {READING}
 All learned from the same {comparison.training_events:,} background events, or from as many of them as they can afford.
 
 {table(["sample", "background events", "signal events"], sizes)}
@@ -67,6 +71,49 @@ All learned from the same {comparison.training_events:,} background events, or f
 ## Curves
 {curves}
 """
+
+
+def _summary(comparison: Comparison) -> str:
+    """Return the best of each class, with a link to its part of the page.
+
+    The one table with all classes: each row is of one, and what it knows comes first.
+    """
+    first, signals = comparison.samples[0].name, comparison.signals
+    lines = []
+    for knowledge in Knowledge:
+        shown = [one for one in comparison.results if one.knowledge == knowledge]
+        if not shown:
+            continue
+        ranked, of_all, of_first = rank(shown, signals), ["-"] * 3, ["-"] * 3
+        for line, some in ranked.items():
+            if mean := average(some, AUC, signals):
+                of_all = [_seen(line), str(mean), str(average(some, REJECTION, signals) or "-")]
+                break
+        if here := max((one for one in shown if one.sample == first), key=lambda one: one.auc, default=None):
+            of_first = [_seen(here.line), *(str(here.figures[metric] or "-") for metric in (AUC, REJECTION))]
+        lines.append([_link(knowledge), str(len(ranked)), *of_all, *of_first])
+    head = ["class", "detectors", f"best mean over {len(signals)} signals", f"mean {AUC}", f"mean {REJECTION}"]
+    head += [f"best on {first}", f"{first}: {AUC}", f"{first}: {REJECTION}"]
+    return f"""\
+The best detector of each class by its AUC: the mean over {len(signals)} signals, and {first} alone. Classes know
+different things of the signal: compare within a row, not between rows. In brackets: what the detector sees. In bold:
+this project.
+
+{table(head, lines)}
+
+The part of each class has the means, the AUC on each sample and a table for each sample. {_link(READING)} comes
+before them, {_link("Curves")} after.
+"""
+
+
+def _link(title: str) -> str:
+    """Return a link to the part of this page with that title."""
+    kept = "".join(letter for letter in title.lower() if letter.isalnum() or letter in " -")
+    return f"[{title}](#{kept.replace(' ', '-')})"
+
+
+def _seen(line: Line) -> str:
+    return f"{_name(line)} ({line.view})"
 
 
 def _section(knowledge: Knowledge, comparison: Comparison) -> str:

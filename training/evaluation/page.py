@@ -14,9 +14,10 @@ from service.model.artefact import Artefact
 from training.evaluation import figures
 from training.evaluation.evaluation import ALL_EQUAL, TOO_LITTLE, TRAINED_ON, counted
 from training.evaluation.facts import caution, facts, selects
+from training.evaluation.headline import headlines
 from training.evaluation.metrics import ENOUGH_BACKGROUND
 from training.evaluation.model import features_of
-from training.evaluation.report import Report
+from training.evaluation.report import DISAGREES, Report
 from training.evaluation.samples import Sample, by_class, judged
 from training.evaluation.sculpting import RANDOM_SELECTIONS
 from training.evaluation.style import printable
@@ -55,6 +56,8 @@ def render(artefact: Artefact, report: Report, shown: Mapping[str, bytes]) -> st
         Path(__file__).with_name("report.html"),
         shown,
         report=report,
+        headlines=headlines(artefact, report),
+        disagrees=DISAGREES,
         metadata=artefact.metadata,
         of_jets=features_of(artefact).of_jets,
         facts=facts(artefact),

@@ -28,6 +28,7 @@ MASS_BINS = 25
 # Where fewer events are expected to pass, their number is too far from Gaussian for a pull.
 LEAST_EXPECTED = 10
 LARGEST_PULL = 2.0
+AGREES, DISAGREES = "agrees", "does not agree"
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def check(sample: str, background: Scored, point: WorkingPoint) -> Check:
         verdict = "too few events to tell"
     else:
         pull = (ratio.value - 1) / error
-        verdict = "agrees" if abs(pull) < LARGEST_PULL else "does not agree"
+        verdict = AGREES if abs(pull) < LARGEST_PULL else DISAGREES
     return Check(sample, point.name, events, passed, expected, ratio, pull, verdict)
 
 

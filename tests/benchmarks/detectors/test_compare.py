@@ -5,15 +5,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from benchmarks.detectors.compare import code_digest, main
 from benchmarks.detectors.detectors import KNOWN_DIRECTIONS, VIEWS, Exported, Knowledge, plan
-from benchmarks.detectors.page import ABOUT
+from benchmarks.detectors.page import ABOUT, render
 from benchmarks.detectors.references import PUBLIC_DETECTORS
-from benchmarks.detectors.results import METRICS
+from benchmarks.detectors.results import METRICS, Comparison
 from benchmarks.detectors.samples import Files, read_files
 from benchmarks.detectors.tilt import tilt
 from service.model.artefact import load_artefact
@@ -185,6 +186,29 @@ def test_classes_are_never_in_one_table(compared: tuple[list[str], Path]) -> Non
 
 
 @pytest.mark.slow
+def test_the_summary_has_the_best_of_each_class(compared: tuple[list[str], Path]) -> None:
+    """A row a class names the detector of the largest AUC on the first sample, and leads to the part of the class."""
+    _, folder = compared
+    page = (folder / "comparison.md").read_text()
+    summary = page.split("## ")[1]
+    for knowledge in Knowledge:
+        here = [one for one in lines(folder) if one["class"] == knowledge and one["sample"] == "test"]
+        (row,) = re.findall(rf"^\| \[{re.escape(knowledge)}\]\(#.*", summary, re.MULTILINE) or [""]
+        assert bool(row) == (f"## {knowledge}\n" in page)
+        if here:
+            best = max(here, key=lambda one: float(one["figures"]["AUC"]["value"]))
+            name = f"**{best['detector']}**" if best["ours"] else best["detector"]
+            assert row.split(" | ")[5].startswith(f"{name} ({best['sees']})")
+
+
+def test_the_shipped_page_shows_the_shipped_results() -> None:
+    """The page of the comparison is what its results are rendered to."""
+    folder = Path(__file__).parents[3] / "exported" / "comparison"
+    found = msgspec.json.decode((folder / "comparison.json").read_bytes(), type=Comparison)
+    assert (folder / "comparison.md").read_text() == render(found)
+
+
+@pytest.mark.slow
 def test_a_background_from_elsewhere_is_not_learned_beside_the_training_background(
     compared: tuple[list[str], Path],
 ) -> None:
@@ -202,7 +226,7 @@ def test_figures_are_drawn(compared: tuple[list[str], Path]) -> None:
     names = {"auc.png", "roc-test.png", "roc-elsewhere.png", "roc-alone.png"}
     assert {path.name for path in folder.glob("*.png")} == names
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in names)
-    assert set(re.findall(r"\]\((.*?)\)", (folder / "comparison.md").read_text())) == names
+    assert set(re.findall(r"\]\(([^#].*?)\)", (folder / "comparison.md").read_text())) == names
 
 
 @pytest.mark.slow

@@ -86,11 +86,40 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
 def test_page_needs_nothing_else(written: Written) -> None:
     """No tag of the page leads out of it, nothing in it runs, and no address of a network is in it."""
     tags = written.page.tags
-    assert {tag for tag, _ in tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "form", "a"})
+    assert {tag for tag, _ in tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "form"})
     for _, attributes in tags:
-        assert not {name for name in attributes if name.startswith("on") or name in ("href", "srcset", "action")}
+        assert not {name for name in attributes if name.startswith("on") or name in ("srcset", "action")}
+        assert (attributes.get("href") or "#").startswith("#")
     assert [text for text in ("://", "url(", "@import") if text in written.html] == []
     assert len(written.html) < 5_000_000
+
+
+def test_contents_lead_to_every_section(written: Written) -> None:
+    """The contents name each section once, in its order, and each section leads back to them."""
+    tags = written.page.tags
+    headings = [attributes["id"] for tag, attributes in tags if tag == "h2"]
+    targets = [(attributes["href"] or "").removeprefix("#") for tag, attributes in tags if tag == "a"]
+    assert targets == [*headings, *["contents"] * len(headings)]
+    assert len(set(headings)) == len(headings) == 9
+    assert [attributes["id"] for tag, attributes in tags if tag == "nav"] == ["contents"]
+
+
+def test_the_summary_has_the_headline_figures(written: Written) -> None:
+    """They stand above the contents: what the first sample reaches, the spread of the AUC, and what is not nominal."""
+    summary = Page(written.html[written.html.index('<dl class="summary">') : written.html.index("<nav")]).text
+    first, *others = written.report["evaluations"]
+    values = sorted(one["auc"]["value"] for one in (first, *others))
+    judged = [one["verdict"] for one in written.report["checks"] if "agree" in one["verdict"]]
+    against = dict.fromkeys(one["sample"] for one in written.report["checks"] if one["verdict"] == "does not agree")
+    for shown in (
+        "AUC on first",
+        f"{first['auc']['value']:.2f}",
+        f"AUC of {len(values)} signals",
+        f"{values[0]:.3f} to {values[-1]:.3f}",
+        f"{judged.count('agrees')} of {len(judged)}",
+        f"not on {', '.join(against)}",
+    ):
+        assert shown in summary
 
 
 def test_every_figure_is_on_the_page_and_beside_it(written: Written) -> None:
