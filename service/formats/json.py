@@ -99,6 +99,9 @@ try:
 except ImportError:  # there was no compiler when the service was installed
     read_event, read_flat_rows, read_rows = read_event_slowly, read_no_flat_rows, read_rows_slowly
 
+READS_IN_C: Final = read_rows is not read_rows_slowly
+"""Whether _json_rows.c was built."""
+
 
 class JsonReader(DocumentReader):
     """Reads a batch."""

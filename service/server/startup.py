@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from service.formats.json import READS_IN_C
 from service.logs import configure_logging
 from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 WORKER_DESCRIPTORS: Final = 8
 """Descriptors that the supervisor has open for each worker."""
 
+SLOW_JSON: Final = (
+    "the C function that reads JSON was not built, so that large batches take ten times as long; install a C compiler "
+    "and Python's headers (on Debian and Ubuntu: apt-get install gcc python3-dev), and then the service again"
+)
 
 FAULTS: Final[dict[type[Exception], str]] = {
     **worker.FAULTS,
@@ -69,6 +74,8 @@ def check_files(settings: Settings) -> Artefact:
 
 
 def _run(settings: Settings) -> int:
+    if not READS_IN_C:
+        logger.warning("JSON is read slowly", extra={"detail": SLOW_JSON})
     allow_descriptors(settings.max_connections + WORKER_DESCRIPTORS * settings.workers)
     states = file_states(settings)
     artefact = check_files(settings)
