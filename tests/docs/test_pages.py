@@ -56,6 +56,19 @@ def test_every_make_target_exists() -> None:
         assert named <= targets, name_of(page)
 
 
+def test_make_lists_every_target_with_a_purpose() -> None:
+    """The list fits 80 columns, and its texts begin in one column."""
+    makefile = (ROOT / "Makefile").read_text()
+    printed = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    targets = re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)
+    assert [line.split()[1] for line in printed if line.startswith("  make ")] == targets
+    assert max(map(len, printed)) <= 80
+    assert {line[22] for line in printed} == {" "}
+    assert all(line[23] != " " for line in printed)
+
+
 def test_every_link_leads_somewhere() -> None:
     """Every link inside the repository leads to a file, and to a heading where it names one."""
     broken = []
