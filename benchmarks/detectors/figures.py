@@ -23,9 +23,8 @@ from training.evaluation.style import (
 
 Floats = NDArray[np.float64]
 
-OURS, OTHERS = SIGNAL_COLOUR, BACKGROUND_COLOUR
-# Lines that know more than background have colours of their own.
-COLOURS = {Knowledge.EXPOSED: "#7b3294", Knowledge.SUPERVISED: "#222222", Knowledge.KNOWN_DIRECTION: "#888888"}
+OURS, OTHERS = (SIGNAL_COLOUR, "o"), (BACKGROUND_COLOUR, "D")
+"""Colour and marker."""
 
 
 @style()
@@ -51,13 +50,16 @@ def plot_aucs(results: Sequence[Result], signals: Sequence[str]) -> bytes:
             ax.axhline(height - 0.5, color="#cccccc", linewidth=1)
             continue
         values = [one.auc for one in ranked[line]]
-        ax.plot(values, [height] * len(values), "|", color=_colour(line), markersize=9, alpha=0.7)
+        colour, marker = OURS if line.ours else OTHERS
+        ax.plot(values, [height] * len(values), "|", color=colour, markersize=9, alpha=0.7)
         if (mean := average(ranked[line], AUC, signals)) is not None:
-            ax.plot(mean.value, height, "o", color=_colour(line), markersize=8)
+            ax.plot(mean.value, height, marker, color=colour, markersize=8)
     ax.set_xlabel("AUC", fontsize=14)
     handles = [
-        Line2D([], [], color=OURS, marker="o", linestyle="", label="this project, mean over signals"),
-        Line2D([], [], color=OTHERS, marker="o", linestyle="", label="others, mean over signals"),
+        *(
+            Line2D([], [], color=colour, marker=marker, linestyle="", label=f"{name}, mean over signals")
+            for name, (colour, marker) in {"this project": OURS, "others": OTHERS}.items()
+        ),
         Line2D([], [], color="k", marker="|", linestyle="", label="one sample"),
     ]
     made.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=11.5, frameon=False)
@@ -114,7 +116,3 @@ def plot_searches(
 def _title(line: Line) -> str:
     """Return the name of a line, with the view where it does not follow from the name."""
     return f"{line.name}, {line.view}" if line.view in FEATURE_MAPS and not line.ours else line.name
-
-
-def _colour(line: Line) -> str:
-    return COLOURS.get(line.knowledge, OURS if line.ours else OTHERS)

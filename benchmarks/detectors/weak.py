@@ -24,7 +24,7 @@ from training.detectors.trees import BoostedTrees, to_bins
 from training.detectors.weak import Dijet
 from training.detectors.weak_config import WeakConfig
 from training.evaluation.metrics import Measured, auc, max_significance_improvement, rejection
-from training.evaluation.style import COLOURS, GREYS, figure, label, legend, rendered, style
+from training.evaluation.style import GREYS, figure, label, legend, line_styles, rendered, style
 from training.evaluation.window import read_window
 from training.files import require_folder, sha256_of, write_files
 from training.fitting.weak import ensemble, fit_member, fold_edges
@@ -171,7 +171,7 @@ the window, {study.reference_events:,} events of reference, {trainings} training
 
 {table(["signal in the window", *names], rows)}
 
-![Largest significance improvement by the fraction of signal](weak.rendered)
+![Largest significance improvement by the fraction of signal](weak.png)
 """
 
 
@@ -186,15 +186,15 @@ def _cell(result: Result, name: str) -> str:
 def plot(study: Study) -> bytes:
     """Plot the significance improvement against the fraction of signal, for each floor."""
     made, (ax,) = figure(width=9)
-    for floor, colour in zip(FLOORS, COLOURS, strict=False):
+    for floor, look in zip(FLOORS, line_styles(), strict=False):
         fractions = [100 * one.fraction for one in study.results]
         values = [one.figures[sic(floor)] for one in study.results]
         spread = [float(np.std(some, ddof=1)) if len(some) > 1 else 0.0 for some in values]
         means, name = [float(np.mean(some)) for some in values], f"{floor} background events left"
-        ax.errorbar(fractions, means, spread, fmt="o-", color=colour, capsize=4, label=name)
+        ax.errorbar(fractions, means, spread, capsize=4, label=name, **look)
     untrained = study.tau21.figures[sic(FLOORS[0])][0]
-    ax.axhline(untrained, color=GREYS[1], linestyle=":", label="tau21 of both")
-    label(ax, "signal in the window [%]", r"largest $\epsilon_S\,/\,\epsilon_B^{1/2}$")
+    ax.axhline(untrained, color=GREYS[1], linestyle=":", label=r"$\tau_{21}$ of both jets, untrained")
+    label(ax, "signal in the window [%]", r"largest $\epsilon_{S}$ / √$\epsilon_{B}$")
     ax.set_ylim(bottom=0)
     legend(made, ax)
     return rendered(made)

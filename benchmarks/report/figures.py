@@ -10,21 +10,27 @@ import numpy as np
 from benchmarks.report import results
 from benchmarks.report.measurements import median_of
 from benchmarks.report.results import Bench, Memory, Result, Scaling, Soak
-from training.evaluation.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, figure, label, save, style
+from training.evaluation.style import BACKGROUND_COLOUR, COLOURS, SIGNAL_COLOUR, figure, label, save, style
 from training.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SERVERS = {"service": ("service", SIGNAL_COLOUR), "bare": ("uvicorn alone, fixed response", BACKGROUND_COLOUR)}
+# Name, colour and marker.
+SERVERS = {
+    "service": ("service", SIGNAL_COLOUR, "o"),
+    "bare": ("uvicorn alone, fixed response", BACKGROUND_COLOUR, "D"),
+}
 PERCENTILES = {"p50_ms": ("median", "-"), "p99_ms": ("99 %", "--"), "p999_ms": ("99.9 %", ":")}
 EVENTS = {
-    "reload": ("#999999", ":"),
-    "refused file": ("#7b3294", "--"),
-    "burst": ("#e6ab02", "-."),
-    "kill": ("#c51b7d", "-"),
+    "reload": ("0.6", ":"),
+    "refused file": (COLOURS[2], "--"),
+    "burst": (COLOURS[5], "-."),
+    "kill": (COLOURS[3], "-"),
 }
+# Colour, lines of median and 99 %, and fill of the points, by workers.
+WORKERS = {1: (BACKGROUND_COLOUR, "-", "--", "full"), 2: (SIGNAL_COLOUR, "-.", ":", "none")}
 
 
 @style()
@@ -34,10 +40,10 @@ def plot_latency(bench: Bench) -> Figure:
     for server, curve in bench.latency.items():
         points = [median_of(runs) for runs in curve]
         rates = [point.offered_per_s / 1e3 for point in points]
-        name, colour = SERVERS[server]
+        name, colour, marker = SERVERS[server]
         for field, (percentile, line) in PERCENTILES.items():
             values = [getattr(point, field) for point in points]
-            ax.plot(rates, values, line, marker="o", markersize=3, color=colour, label=f"{name}, {percentile}")
+            ax.plot(rates, values, line, marker=marker, markersize=4, color=colour, label=f"{name}, {percentile}")
     ax.set_yscale("log")
     ax.set_xlim(left=0)
     label(ax, "offered load [1000 requests/s]", "latency from due time [ms]")
@@ -69,7 +75,8 @@ def plot_soak(soak: Soak) -> Figure:
     for name, samples in soak.processes.items():
         minutes = [one.second / 60 for one in samples]
         place = workers.index(name) if name in workers else None
-        colour, shown = ("black", name) if place is None else (f"C{place}", f"worker {place + 1}")
+        colour = "black" if place is None else COLOURS[place % len(COLOURS)]
+        shown = "supervisor" if place is None else "each worker" if place == 0 else None
         memory.plot(minutes, [one.resident_mb for one in samples], color=colour, linewidth=1.2, label=shown)
         descriptors.plot(minutes, [one.descriptors for one in samples], color=colour, linewidth=1.2)
     minutes = [second.second / 60 for second in soak.seconds]
@@ -100,20 +107,18 @@ def plot_soak(soak: Soak) -> Figure:
 def plot_scaling(scaling: Scaling) -> Figure:
     """Plot the latencies of one and two workers against load: points measured, lines predicted."""
     made, (ax,) = figure()
-    for workers, colour in {1: BACKGROUND_COLOUR, 2: SIGNAL_COLOUR}.items():
+    for workers, (colour, *lines, fill) in WORKERS.items():
         name = f"{workers} worker{'s' * (workers > 1)}"
         curve = [one for one in scaling.curve if one.workers == workers]
         checks = [one for one in scaling.checks if one.workers == workers]
-        for field, marker in {"p50_ms": "o", "p99_ms": "s"}.items():
-            percentile, line = PERCENTILES[field]
+        loads, measured_at = [one.load for one in curve], [one.load for one in checks]
+        for (field, marker), line in zip({"p50_ms": "o", "p99_ms": "s"}.items(), lines, strict=True):
+            percentile, _ = PERCENTILES[field]
             predicted = [getattr(one, field) for one in curve]
             measured = [getattr(one.measured, field) for one in checks]
-            ax.plot(
-                [one.load for one in curve], predicted, line, color=colour, label=f"{name}, {percentile}, predicted"
-            )
-            ax.plot(
-                [one.load for one in checks], measured, marker, color=colour, label=f"{name}, {percentile}, measured"
-            )
+            ax.plot(loads, predicted, line, color=colour, label=f"{name}, {percentile}, predicted")
+            points = f"{name}, {percentile}, measured"
+            ax.plot(measured_at, measured, marker, color=colour, fillstyle=fill, label=points)
     ax.set_yscale("log")
     ax.set_xlim(0, 1)
     label(ax, "load, as a fraction of the capacity", "latency from due time [ms]")

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,23 @@ from training.evaluation.sculpting import DIJET_MASS_EDGES_GEV, Efficiency, Scul
 from training.evaluation.style import (
     BACKGROUND_COLOUR,
     GREYS,
+    MOST_LINES,
     SIGNAL_COLOUR,
     Style,
+    blocks,
     figure,
     label,
     legend,
+    legends,
     line_styles,
     panels,
     printable,
     rendered,
+    split,
     style,
 )
 from training.evaluation.window import OF_WINDOW
+from training.events.kinematics import AXIS_LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)  # warnings go to standard error, unless the program that uses this says otherwise
 
 Floats = NDArray[np.float64]
+Value = TypeVar("Value")
 Scores = tuple[Floats, Floats]  # of background (n,) and signal (m,)
 
 BINS = 50
@@ -96,23 +102,16 @@ def plot_learning_curve(losses: Sequence[tuple[float, float]]) -> "Figure":
 def plot_roc(scores: Mapping[str, Scores], *shown: str) -> "Figure":
     """Plot each quantity of OF_ROC that is `shown` against signal efficiency, with a curve for each signal.
 
-    A curve ends where too little background is left to tell it from noise.
+    A curve ends where too little background is left to tell it from noise. Of many signals some have a panel each time,
+    with the others in grey.
     """
-    made, axes = figure(columns=len(shown), width=11 if len(shown) == 1 else 8.5, height=6.5)
-    chance = np.linspace(1e-3, 1, 500)
-    for ax, quantity in zip(axes, shown, strict=True):
-        least, s, b, name = OF_ROC[quantity]
-        for (sample, (background, signal)), line in zip(scores.items(), line_styles(), strict=False):
-            signal_efficiency, kept = roc(background, signal)
-            enough = kept * len(background) >= least
-            x, y = signal_efficiency[enough], signal_efficiency[enough] ** s / kept[enough] ** b
-            text = f"{printable(sample)}, AUC {auc(background, signal).value:.3f}"
-            ax.plot(x, y, label=text, color=line["color"], linestyle=line["linestyle"])
-        ax.plot(chance, chance ** (s - b), color="0.5", linestyle=":", label="chance")
-        label(ax, r"signal efficiency $\epsilon_{S}$", name)
-        ax.set(xlim=(0, 1), yscale="log" if quantity == "rejection" else "linear")
-        ax.set_ylim(bottom=1 if quantity == "rejection" else 0)
-    legend(made, axes[0])
+    groups = split(scores)
+    size: Style = {"width": 11, "height": 6.5} if len(groups) == len(shown) == 1 else {"width": 8.5, "height": 6}
+    made, found = blocks(len(groups), len(shown), **size)
+    for block, group in zip(found, groups, strict=True):
+        for ax, quantity in zip(block, shown, strict=True):
+            _draw_curves(ax, quantity, group, {name: some for name, some in scores.items() if name not in group})
+    legends(made, found)
     return made
 
 
@@ -121,17 +120,23 @@ def plot_scores(
     backgrounds: Mapping[str, Floats], signals: Mapping[str, Floats], thresholds: Mapping[str, float]
 ) -> "Figure":
     """Plot the scores (n,) of each sample in the same bins, the outer of which hold all beyond, and the thresholds."""
-    made, (ax,) = figure(width=11, height=6.5)
+    groups = _groups(backgrounds, signals)
+    size: Style = {"width": 11, "height": 6.5 if len(groups) == 1 else 4.2}
+    made, found = blocks(len(groups), 1, sharex=True, **size)
     edges = common_edges([*backgrounds.values(), *signals.values()], BINS, include=list(thresholds.values()))
-    _draw_shapes(ax, backgrounds, signals, edges)
-    ax.set_yscale("log")
-    ax.set_xlim(edges[0], edges[-1])
-    label(ax, "anomaly score", "fraction of events / bin")
-    above = ax.get_xaxis_transform()  # names stand above the frame, where they hide nothing
+    for (ax,), (some_backgrounds, some_signals) in zip(found, groups, strict=True):
+        _draw_shapes(ax, some_backgrounds, some_signals, edges)
+        ax.set_yscale("log")
+        ax.set_xlim(edges[0], edges[-1])
+        ax.set_ylabel("fraction of events / bin")
+        for threshold in thresholds.values():
+            ax.axvline(threshold, color="0.3", linestyle="--", linewidth=1.3)
+    (top,), (lowest,) = found[0], found[-1]
+    lowest.set_xlabel("anomaly score")
+    above = top.get_xaxis_transform()  # names stand above the frame, where they hide nothing
     for name, threshold in thresholds.items():
-        ax.axvline(threshold, color="0.3", linestyle="--", linewidth=1.3)
-        ax.text(threshold, 1.015, printable(name), rotation=30, rotation_mode="anchor", fontsize=14, transform=above)
-    legend(made, ax)
+        top.text(threshold, 1.015, printable(name), rotation=30, rotation_mode="anchor", fontsize=14, transform=above)
+    legends(made, found)
     return made
 
 
@@ -213,15 +218,19 @@ def plot_features(
     labels: Mapping[str, str],
 ) -> "Figure":
     """Plot each quantity of `labels`, which gives its axis label, in every sample: values (n,), NaN where undefined."""
-    made, axes = panels(len(labels), width=5.2, height=4.6)
-    for ax, (quantity, name) in zip(axes, labels.items(), strict=True):
-        background, signal = (
-            {sample: values[quantity] for sample, values in some.items()} for some in (backgrounds, signals)
-        )
-        _draw_shapes(ax, background, signal, common_edges([*background.values(), *signal.values()], BINS))
-        label(ax, name, "fraction of events / bin")
-        ax.set_ylim(bottom=0)
-    legend(made, axes[0])
+    groups = _groups(backgrounds, signals)
+    made, found = blocks(len(groups), len(labels), width=5.2, height=4.6 if len(groups) == 1 else 3.8)
+    for quantity, (place, name) in zip(labels, enumerate(labels.values()), strict=True):
+        everything = [values[quantity] for values in (*backgrounds.values(), *signals.values())]
+        edges = common_edges(everything, BINS)
+        for block, group in zip(found, groups, strict=True):
+            some_backgrounds, some_signals = (
+                {sample: values[quantity] for sample, values in some.items()} for some in group
+            )
+            _draw_shapes(block[place], some_backgrounds, some_signals, edges)
+            label(block[place], name, "fraction of events / bin")
+            block[place].set_ylim(bottom=0)
+    legends(made, found)
     return made
 
 
@@ -241,6 +250,38 @@ def plot_window(windows: Mapping[str, tuple[Mapping[str, Floats], Mapping[str, F
         row[1, 0].set_ylabel("ratio")
     legend(made, rows[0, 0, 0])
     return made
+
+
+def _groups(
+    backgrounds: Mapping[str, Value], signals: Mapping[str, Value]
+) -> list[tuple[Mapping[str, Value], Mapping[str, Value]]]:
+    """Return backgrounds and signals by panel: all in one, or some signals each beside the first background."""
+    if len(backgrounds) + len(signals) <= MOST_LINES:
+        return [(backgrounds, signals)]
+    first = dict(list(backgrounds.items())[:1])
+    alone = split(backgrounds) if len(backgrounds) > 1 else []
+    return [*((some, {}) for some in alone), *((first, some) for some in split(signals, MOST_LINES - 1))]
+
+
+def _draw_curves(ax: "Axes", quantity: str, shown: Mapping[str, Scores], others: Mapping[str, Scores]) -> None:
+    """Draw a quantity of OF_ROC for each signal that is shown, and for the others in grey."""
+    least, s, b, name = OF_ROC[quantity]
+    chance = np.linspace(1e-3, 1, 500)
+
+    def curve(background: Floats, signal: Floats) -> tuple[Floats, Floats]:
+        signal_efficiency, kept = roc(background, signal)
+        enough = kept * len(background) >= least
+        return signal_efficiency[enough], signal_efficiency[enough] ** s / kept[enough] ** b
+
+    for (sample, scores), line in zip(shown.items(), line_styles(), strict=False):
+        text = f"{printable(sample)}, AUC {auc(*scores).value:.3f}"
+        ax.plot(*curve(*scores), label=text, color=line["color"], linestyle=line["linestyle"])
+    for scores in others.values():
+        ax.plot(*curve(*scores), color="0.85", linewidth=1.2, zorder=0)
+    ax.plot(chance, chance ** (s - b), color="0.5", linestyle=":", linewidth=1.2, label="chance")
+    label(ax, r"signal efficiency $\epsilon_{S}$", name)
+    ax.set(xlim=(0, 1), yscale="log" if quantity == "rejection" else "linear")
+    ax.set_ylim(bottom=1 if quantity == "rejection" else 0)
 
 
 def _draw_agreement(main: "Axes", ratio: "Axes", simulated: Floats, published: Floats) -> None:
@@ -266,7 +307,7 @@ def _draw_agreement(main: "Axes", ratio: "Axes", simulated: Floats, published: F
 def _draw_sculpting(main: "Axes", ratio: "Axes", point: str, sculpting: Sculpting) -> None:
     merged = next(bins for least, bins in BINS_MERGED if sculpting.selected >= least)
     before, after = (np.reshape(counts, (-1, merged)).sum(axis=1) for counts in (sculpting.before, sculpting.after))
-    edges = DIJET_MASS_EDGES_GEV[::merged] / 1000
+    edges = DIJET_MASS_EDGES_GEV[::merged]
     centres = (edges[:-1] + edges[1:]) / 2
     shape, moved = before / max(before.sum(), 1), after / max(after.sum(), 1)
     main.stairs(shape, edges, fill=True, color="0.82", label=f"before: {sculpting.events:,}")
@@ -274,7 +315,7 @@ def _draw_sculpting(main: "Axes", ratio: "Axes", point: str, sculpting: Sculptin
     error = moved[some] / np.sqrt(after[some])
     points: Style = {"fmt": "o", "color": SIGNAL_COLOUR, "markersize": 6, "linewidth": 1.6}
     main.errorbar(centres[some], moved[some], error, label=f"{point}: {sculpting.selected:,}", **points)
-    main.set_ylabel(f"fraction / {1000 * (edges[1] - edges[0]):.0f} GeV")
+    main.set_ylabel(f"fraction / {edges[1] - edges[0]:.0f} GeV")
     main.set_ylim(0, 1.4 * max(shape.max(), np.max(moved[some] + error, initial=1e-3)))
     main.legend(loc="upper right")
     main.tick_params(labelbottom=False)
@@ -285,7 +326,7 @@ def _draw_sculpting(main: "Axes", ratio: "Axes", point: str, sculpting: Sculptin
         ratio.errorbar(centres[enough], relative, relative / np.sqrt(after[enough]), **points)
     else:
         _say(ratio, f"fewer than {LEAST_IN_RATIO} events in every bin")
-    label(ratio, "dijet mass $m_{JJ}$ [TeV]", "after / before")
+    label(ratio, AXIS_LABELS["mjj"], "after / before")
     ratio.set_ylim(0, np.clip(1.1 * np.max(relative, initial=0), 2, 4))
     for ax in (main, ratio):
         ax.set_xlim(edges[0], edges[-1])

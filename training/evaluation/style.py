@@ -7,27 +7,29 @@ the user's configuration of matplotlib say, and is drawn without a display.
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import BytesIO
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Style = dict[str, Any]
+Value = TypeVar("Value")
 
 # Okabe and Ito's palette for colour-blind readers, jfly.uni-koeln.de/color, without its yellow, pale on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 BACKGROUND_COLOUR, SIGNAL_COLOUR = COLOURS[:2]
 GREYS = ("black", "0.45", "0.65")
-LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (10, 2)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vPX*"
 # Added to mplhep's style of ROOT.
 SETTINGS = {
@@ -47,6 +49,11 @@ FORMATS = {".png": ("Software",), ".pdf": ("Creator", "Producer", "CreationDate"
 """The formats of figures by suffix, and what matplotlib would write into them that is not of the figure."""
 
 LONGEST_NAME = 34
+SIGNAL_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_([23])prong")
+"""How the files of the reported signals are named: W', X and Y in GeV, and the prongs of either decay."""
+
+MOST_LINES = 6
+"""With more in one panel nobody can follow each."""
 
 
 def _import_matplotlib() -> ModuleType:
@@ -105,19 +112,48 @@ def save(made: Figure, path: Path) -> None:
 
 
 def line_styles(colours: Sequence[str] = COLOURS) -> Iterator[Style]:
-    """Yield a style for each line: all colours, then all again with another line; the markers differ too."""
+    """Yield a style for each line: neighbours differ in colour, line and marker, so that greyscale tells them apart."""
     for place in count():
-        line, marker = LINES[place // len(colours) % len(LINES)], MARKERS[place % len(MARKERS)]
-        yield {"color": colours[place % len(colours)], "linestyle": line, "marker": marker}
+        n = place % len(colours)
+        line, marker = LINES[(n + place // len(colours)) % len(LINES)], MARKERS[place % len(MARKERS)]
+        yield {"color": colours[n], "linestyle": line, "marker": marker}
+
+
+def split(items: Mapping[str, Value], most: int = MOST_LINES) -> list[dict[str, Value]]:
+    """Return what is to be drawn as groups of similar size, of at most so many lines each."""
+    pairs, groups = list(items.items()), -(-len(items) // most)
+    size = -(-len(pairs) // max(groups, 1))
+    return [dict(pairs[start : start + size]) for start in range(0, len(pairs), max(size, 1))]
+
+
+def blocks(groups: int, quantities: int, **options: Any) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure with axes for each quantity of each group, a block of at most three columns a group."""
+    columns = min(3, quantities)
+    in_block = columns * -(-quantities // columns)
+    made, axes = figure(columns, groups * in_block // columns, **options)
+    found = [axes[start : start + in_block] for start in range(0, len(axes), in_block)]
+    for block in found:
+        for ax in block[quantities:]:
+            ax.set_visible(False)
+    return made, [block[:quantities] for block in found]
 
 
 def panels(number: int, **options: Any) -> tuple[Figure, list[Axes]]:
     """Return a figure of at most three columns with that many axes."""
-    columns = min(3, number)
-    made, axes = figure(columns, -(-number // columns), **options)
-    for ax in axes[number:]:
-        ax.set_visible(False)
-    return made, axes[:number]
+    made, (axes,) = blocks(1, number, **options)
+    return made, axes
+
+
+def legends(made: Figure, found: Sequence[Sequence[Axes]]) -> None:
+    """Put the legend of one block below it, those of several at their right."""
+    if len(found) == 1:
+        legend(made, found[0][0])
+        return
+    made.set_figwidth(made.get_figwidth() + 4)
+    for block in found:
+        handles, names = block[0].get_legend_handles_labels()
+        place: Style = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
+        block[min(3, len(block)) - 1].legend(handles, names, **place)
 
 
 def legend(made: Figure, ax: Axes) -> None:
@@ -129,7 +165,11 @@ def legend(made: Figure, ax: Axes) -> None:
 
 
 def printable(name: str) -> str:
-    """Return a name as the fonts can write it, not too long, and never taken for a formula or left out."""
+    """Return a name as the fonts can write it, not too long, and never taken for a formula or left out.
+
+    A signal that is named by its masses has them in words.
+    """
+    name = SIGNAL_NAME.sub(r"\1 → \2 + \3 GeV, \4 prongs", name)
     known = "".join(letter if ord(letter) in _letters() else "?" for letter in name)
     short = known if len(known) <= LONGEST_NAME else f"{known[: LONGEST_NAME - 3]}..."
     escaped = short.replace("$", r"\$")

@@ -40,6 +40,7 @@ def test_the_study_writes_table_and_figure(tmp_path: Path, monkeypatch: pytest.M
     page = (out / "weak.md").read_text()
     assert "| 13.04% (300) |" in page
     assert "2,000 background events" in page
+    assert "](weak.png)" in page
     assert (out / "weak.png").read_bytes().startswith(b"\x89PNG")
     files = {path: path.stat().st_mtime_ns for path in (out / "parts" / "weak").glob("*.npy")}
     assert len(files) == 2

@@ -4,17 +4,18 @@ import logging
 import os
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.evaluation.figures import draw, plot_learning_curve, plot_roc, plot_scores, plot_sculpting, with_pdfs
 from training.evaluation.sculpting import sculpting
-from training.evaluation.style import FORMATS, rendered
+from training.evaluation.style import FORMATS, MOST_LINES, line_styles, printable, rendered
 from training.files import write_files
 
 RNG = np.random.default_rng(7)
@@ -133,6 +134,39 @@ def test_curves_end_where_background_is_too_little(saved: list[Figure]) -> None:
     assert np.asarray(rejection)[:, 1].max() <= len(BACKGROUND) / 10
     x, y = np.asarray(improvement).T
     assert (len(BACKGROUND) * (x / y) ** 2).min() >= 100 - 1e-6
+
+
+def test_no_panel_has_more_lines_than_can_be_followed(saved: list[Figure]) -> None:
+    """Many samples are split over panels with legends of their own; curves of the others are there in grey, unnamed."""
+    signals = {f"signal {number}": SIGNAL + number for number in range(9)}
+    backgrounds = {f"background {number}": BACKGROUND for number in range(4)}
+    rendered(plot_roc({name: (BACKGROUND, signal) for name, signal in signals.items()}, "rejection"))
+    rendered(plot_scores(backgrounds, signals, {"loose": 6.0}))
+    curves, scores = ([_names(ax) for ax in figure.axes] for figure in saved)
+    assert curves == [[*list(signals)[:5], "chance"], [*list(signals)[5:], "chance"]]
+    assert [len(ax.get_lines()) for ax in saved[0].axes] == [len(signals) + 1] * 2
+    first = next(iter(backgrounds))
+    assert scores == [list(backgrounds), [first, *list(signals)[:5]], [first, *list(signals)[5:]]]
+    assert [ax.get_xlabel() for ax in saved[1].axes] == ["", "", "anomaly score"]
+
+
+def test_lines_of_a_panel_differ_without_colour() -> None:
+    """No two of as many lines as a panel has have the same dashes, nor the same marker."""
+    looks = list(islice(line_styles(), MOST_LINES))
+    for what in ("color", "linestyle", "marker"):
+        assert len({str(look[what]) for look in looks}) == MOST_LINES
+
+
+def test_a_signal_is_named_by_its_masses() -> None:
+    """The files of the reported signals have the names of their masses; other names stay as they are."""
+    assert printable("3500_500_100_3prong") == "3500 → 500 + 100 GeV, 3 prongs"
+    assert printable("3500_500_100_events") == "3500_500_100_events"
+
+
+def _names(ax: Axes) -> list[str]:
+    legend = ax.get_legend()
+    assert legend is not None
+    return [text.get_text().partition(", ")[0] for text in legend.get_texts()]
 
 
 def test_epochs_are_whole(saved: list[Figure]) -> None:
