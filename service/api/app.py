@@ -27,7 +27,8 @@ from service.api.operations import OPERATIONS, MetricsText, health, score, score
 from service.api.unrouted import Handler, before_router
 from service.formats.table import FORMATS, Formats
 from service.inference.deployment import Deployment
-from service.metrics import Metrics, SharedRow
+from service.metrics.counters import Metrics
+from service.metrics.rows import SharedRow
 from service.model.artefact import Artefact
 from service.model.scorer import Scorer
 from service.security.api_keys import KeyRing

@@ -9,7 +9,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.extensions import SEND_RESPONSE, Headers
 from service.api.middleware import request_metrics
-from service.metrics import Metrics
+from service.metrics.counters import Metrics
 
 ANY: Final = b"*"
 

@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from service import errors
 from service.api.error_responses import write_error
 from service.api.extensions import SCORED, SEND_RESPONSE, Headers, Scored
-from service.metrics import Metrics
+from service.metrics.counters import Metrics
 from service.security.api_keys import KeyRing
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,12 @@ from litestar.response.base import ASGIResponse
 from msgspec.structs import replace
 
 from service.api.native import SCORE, SCORE_BATCH, NativeApi
-from service.drift import exposition
+from service.drift.exposition import render as render_drift
 from service.drift.monitor import Monitor
 from service.errors import NotReadyError
 from service.inference.deployment import Deployment
-from service.metrics import CONTENT_TYPE, Metrics
+from service.metrics.counters import Metrics
+from service.metrics.exposition import CONTENT_TYPE, render
 from service.model.artefact import WorkingPoint
 
 AnyRequest = Request[Any, Any, Any]
@@ -61,7 +62,7 @@ class MetricsText:
         """Give the text as it is now."""
         if self._text is None:
             report = self._monitor.report()
-            self._text = self._metrics.render() + (b"" if report is None else exposition.render(report).encode())
+            self._text = render(self._metrics) + (b"" if report is None else render_drift(report).encode())
             get_running_loop().call_soon(self._forget)
         return self._text
 

@@ -15,7 +15,7 @@ from service.api.error_responses import JSON_TYPE, write_error
 from service.api.extensions import BUSY_S, OVERLOAD, SEND_RESPONSE, SHORTCUT, Headers, Shortcut
 from service.errors import ClientDisconnectedError, OverloadedError
 from service.inference.admission import cancellation_error
-from service.metrics import Metrics
+from service.metrics.counters import Metrics
 
 
 class Response(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.drift.comparison import Comparison
-from service.metrics import MAX_COUNTED_POINTS
+from service.metrics.rows import MAX_COUNTED_POINTS
 from service.model.artefact import Artefact, WorkingPoint
 
 COUNTED_EVENTS: Final = 2**16

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from service.drift.comparison import Comparison
 from service.drift.monitor import Report
-from service.metrics import ESCAPES, family, histogram
+from service.metrics.exposition import ESCAPES, family, histogram
 
 
 def render(report: Report) -> str:

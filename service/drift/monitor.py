@@ -8,7 +8,8 @@ from service.drift.comparison import MIN_EVENTS, Comparison, Distances
 from service.drift.counts import ModelCounts
 from service.drift.observed import Note
 from service.drift.window import Totals, Window
-from service.metrics import MAX_BINS, Metrics
+from service.metrics.counters import Metrics
+from service.metrics.rows import MAX_BINS
 from service.model.artefact import Artefact, WorkingPoint
 
 logger = logging.getLogger(__name__)

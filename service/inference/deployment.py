@@ -18,7 +18,7 @@ from service.errors import (
 )
 from service.inference.admission import Admission
 from service.inference.batching import FairScheduler, MicroBatch, Receiver, Scores, finite_scores
-from service.metrics import Metrics
+from service.metrics.counters import Metrics
 from service.model.artefact import WorkingPoint
 from service.model.explanation import Explainer, Explanation, ExplanationError
 from service.model.scorer import CHUNK_EVENTS, Scorer

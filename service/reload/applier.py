@@ -5,7 +5,7 @@ import logging
 import ssl
 from collections.abc import Callable
 
-from service.metrics import Metrics
+from service.metrics.counters import Metrics
 from service.model.artefact import load_artefact
 from service.model.scorer import Scorer
 from service.reload.snapshot import KEYS, MODEL, Applied, Snapshot

@@ -9,7 +9,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
-from service.metrics import SharedRow
+from service.metrics.rows import SharedRow
 from service.reload.snapshot import Applied, Snapshot
 from service.reload.watcher import Watcher
 from service.server.handoff import ConnectionReceiver

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Final
 
-from service.metrics import SharedRow, create_rows, open_rows
+from service.metrics.rows import SharedRow, create_rows, open_rows
 from service.reload.snapshot import Applied, Snapshot
 from service.reload.watcher import HANDLED_SIGNALS, Watcher
 from service.server.handoff import Channel, HandOff

@@ -23,7 +23,7 @@ from service.api.app import Application, create_app
 from service.api.extensions import Scored
 from service.api.middleware import log_refusal, log_request
 from service.logs import StderrHandler, configure_logging
-from service.metrics import MetricsError
+from service.metrics.rows import MetricsError
 from service.model.artefact import Artefact, load_artefact
 from service.model.scorer import Scorer
 from service.reload.applier import Applier

@@ -5,11 +5,11 @@ from typing import Final
 
 import msgspec
 
-from service.activity import Activity, add_up
 from service.drift.comparison import MIN_EVENTS, Drift
 from service.drift.monitor import Report
 from service.inference.deployment import Deployment
-from service.metrics import SECONDS
+from service.metrics.activity import Activity, add_up
+from service.metrics.rows import SECONDS
 
 RETRY_MS: Final = 2000
 """After so long the page asks for the next event."""

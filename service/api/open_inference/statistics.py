@@ -13,7 +13,7 @@ import msgspec
 
 from service.api.open_inference.description import VERSION, ServedModel
 from service.inference.deployment import SMALL_BATCH_EVENTS, Model
-from service.metrics import Inference
+from service.metrics.counters import Inference
 from service.model.scorer import CHUNK_EVENTS
 
 T = TypeVar("T")

@@ -17,9 +17,10 @@ from litestar.testing import TestClient
 from numpy.typing import NDArray
 
 from benchmarks.load.formats import RAW
-from service.activity import add_up
 from service.api.app import create_app
-from service.metrics import SECONDS, Metrics, SharedRow, create_rows, open_rows
+from service.metrics.activity import add_up
+from service.metrics.counters import Metrics
+from service.metrics.rows import SECONDS, SharedRow, create_rows, open_rows
 from service.settings import Settings
 from tests.artefacts import sample_events
 from tests.browser import CHROMIUM, Page, browser

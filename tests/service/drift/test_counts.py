@@ -5,7 +5,7 @@ import pytest
 
 from service.drift.comparison import Comparison
 from service.drift.counts import MAX_SAMPLED_EVENTS, SAMPLED_EVENTS, ModelCounts
-from service.metrics import Metrics
+from service.metrics.counters import Metrics
 from service.model.artefact import WorkingPoint
 from tests.artefacts import oracle, sample_events
 from tests.service.drift.models import artefact

@@ -10,7 +10,8 @@ from litestar.testing import TestClient
 from service.drift.counts import COUNTED_CALLS
 from service.drift.monitor import Monitor, Report
 from service.drift.observed import ObservedScorer
-from service.metrics import Metrics, SharedRow, create_rows
+from service.metrics.counters import Metrics
+from service.metrics.rows import SharedRow, create_rows
 from service.model.artefact import Artefact
 from service.model.scorer import Scorer
 from tests.artefacts import oracle, sample_events

@@ -18,7 +18,7 @@ from service.errors import (
 )
 from service.inference.batching import Scores
 from service.inference.deployment import SMALL_BATCH_EVENTS, Deployment, Model
-from service.metrics import Metrics
+from service.metrics.counters import Metrics
 from service.model.artefact import Artefact
 from service.model.scorer import CHUNK_EVENTS, Scorer
 from service.settings import Settings

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.metrics import Metrics
+from service.metrics.counters import Metrics
+from service.metrics.exposition import render
 from service.reload.applier import Applier
 from service.reload.snapshot import KEYS, MODEL, Applied, CopyError, Snapshot, add_copy, close_copy, read_file
 from service.security.api_keys import KeyRing, add_key
@@ -75,7 +76,7 @@ def test_files_are_told_apart_by_their_revision(tmp_path: Path) -> None:
             async with asyncio.timeout(10):
                 while min(applier.applied.tried.values()) < revision:
                     await asyncio.sleep(0)
-            assert samples(metrics.render().decode())["anomaly_last_reload_successful file=keys"] == successful
+            assert samples(render(metrics).decode())["anomaly_last_reload_successful file=keys"] == successful
             assert applied[-1] == applier.applied
         assert [key.name for key in ring.keys] == ["new"]
 

@@ -9,6 +9,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from service.api.app import Application, create_app
+from service.metrics.exposition import render
 from service.model.artefact import Artefact
 from service.server.known_heads import KnownHeads
 from service.server.limits import Limits
@@ -125,7 +126,7 @@ class Worker:
         """Give the metrics, without durations and what the process takes."""
         metrics = self.application.deployment.metrics
         metrics.set_inflight(*self.application.deployment.inflight)
-        counted = samples(metrics.render().decode())
+        counted = samples(render(metrics).decode())
         timed = (
             "anomaly_request_seconds_bucket",
             "anomaly_request_seconds_sum",

@@ -12,7 +12,9 @@ from service.api.open_inference.description import BOOLEAN, server_metadata
 from service.api.open_inference.statistics import Timer
 from service.errors import InvalidRequestError, NotReadyError, OverloadedError, UnknownModelError
 from service.inference.deployment import SMALL_BATCH_EVENTS, Model
-from service.metrics import PARTS, Inference, Metrics, SharedRow, create_rows
+from service.metrics.counters import Inference, Metrics
+from service.metrics.exposition import render
+from service.metrics.rows import PARTS, SharedRow, create_rows
 from service.model.artefact import Artefact
 from service.settings import Settings
 from tests.artefacts import N_FEATURES
@@ -188,7 +190,7 @@ def test_workers_report_together_under_the_names_that_dashboards_query() -> None
         metrics.note_inference(timer.failure())
         metrics.set_inflight(3, 0, 0)
         metrics.fold()
-    text = second.render().decode()
+    text = render(second).decode()
     labels = '{model="simple",version="1"}'
     for name, value in (("request_success", 2), ("request_failure", 2), ("count", 200), ("exec_count", 2)):
         assert f"nv_inference_{name}{labels} {value}.0\n" in text
@@ -197,9 +199,9 @@ def test_workers_report_together_under_the_names_that_dashboards_query() -> None
     assert counted["nv_inference_queue_duration_us_total model=simple version=1"] == pytest.approx(2e6, rel=0.5)
     assert counted["nv_inference_request_duration_us_total model=simple version=1"] == pytest.approx(2e6, rel=0.5)
     named = Metrics([])
-    assert "nv_inference" not in named.render().decode()
+    assert "nv_inference" not in render(named).decode()
     named.use_model("sphere@0123")
-    assert 'nv_inference_count{model="sphere",version="1"} 0.0' in named.render().decode()
+    assert 'nv_inference_count{model="sphere",version="1"} 0.0' in render(named).decode()
 
 
 def test_the_lag_of_the_event_loop_is_published() -> None:
@@ -207,6 +209,6 @@ def test_the_lag_of_the_event_loop_is_published() -> None:
     metrics = Metrics([])
     metrics.note_loop_lag(0.25)
     metrics.note_loop_lag(0.5)
-    counted = samples(metrics.render().decode())
+    counted = samples(render(metrics).decode())
     assert counted["anomaly_loop_lag_seconds_sum"] == 0.75
     assert counted["anomaly_loop_lag_seconds_count"] == 2

@@ -4,7 +4,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service.metrics import FILES, IN_FLIGHT, STATUSES, Metrics, Rows
+from service.metrics.counters import Metrics
+from service.metrics.rows import FILES, IN_FLIGHT, STATUSES, Rows
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -15,7 +15,9 @@ from benchmarks.load.formats import RAW
 from service.api.app import create_app
 from service.api.operations import MetricsText
 from service.drift.monitor import Monitor
-from service.metrics import EVENTS, MAX_NOTED, SECONDS, Metrics, MetricsError, SharedRow, create_rows, open_rows
+from service.metrics.counters import MAX_NOTED, Metrics
+from service.metrics.exposition import render
+from service.metrics.rows import EVENTS, SECONDS, MetricsError, SharedRow, create_rows, open_rows
 from service.model.artefact import Artefact
 from service.processes import usage
 from service.server import startup, worker
@@ -84,7 +86,7 @@ def test_no_request_is_lost_or_counted_twice(n_requests: int) -> None:
         metrics.note_request("/nowhere", 404, 1.0)
         metrics.note_events(sizes[place])
     for _ in range(2):
-        counted = samples(metrics.render().decode())
+        counted = samples(render(metrics).decode())
         n_wrong = len(range(0, n_requests, 4))
         assert counted.get("anomaly_requests_total route=/score status=200", 0) == n_requests - n_wrong
         assert counted["anomaly_requests_total route=/score status=400"] == n_wrong
@@ -127,21 +129,21 @@ def test_a_worker_goes_on_with_the_counters_of_the_one_that_it_replaces() -> Non
         metrics.use_model("first@1")
         metrics.fold()
     rows["pid"] = [[7], [8], [0]]
-    counted = samples(other.render().decode())
+    counted = samples(render(other).decode())
     assert [counted[f"anomaly_worker_requests pid={pid}"] for pid in (7, 8)] == [3, 4]
     assert [counted[f"anomaly_inflight_{unit}"] for unit in ("requests", "events", "bytes")] == [2, 4, 6]
     assert counted["anomaly_connections"] == 10
     other.note_reload("model", successful=False)
-    assert samples(old.render().decode())["anomaly_last_reload_successful file=model"] == 0
+    assert samples(render(old).decode())["anomaly_last_reload_successful file=model"] == 0
     rows["pid"][1] = 0
-    counted = samples(old.render().decode())
+    counted = samples(render(old).decode())
     assert counted["anomaly_last_reload_successful file=model"] == 1
     assert counted["anomaly_inflight_bytes"] == 3
     assert counted["anomaly_events_scored_total"] == 70
     new = Metrics(["/score"], SharedRow(path, 1))
     new.note_request("/score", 200, 0.5)
     new.use_model("second@2")
-    counted = samples(new.render().decode())
+    counted = samples(render(new).decode())
     assert counted["anomaly_requests_total route=/score status=200"] == 8
     assert (counted["anomaly_worker_starts_total"], counted["anomaly_connections"]) == (3, 5)
     assert counted["anomaly_request_seconds_sum route=/score"] == 4
@@ -155,7 +157,7 @@ def test_a_worker_goes_on_with_the_counters_of_the_one_that_it_replaces() -> Non
 def test_what_the_process_takes_is_told() -> None:
     """Processor time, memory and start of a worker are those that Linux knows, in the names and units of Prometheus."""
     before = time.process_time()
-    counted = samples(Metrics([]).render().decode())
+    counted = samples(render(Metrics([])).decode())
     assert 0 <= counted["process_cpu_seconds_total"] <= time.process_time()
     assert counted["process_cpu_seconds_total"] == pytest.approx(before, abs=0.5)
     assert 10e6 < counted["process_resident_memory_bytes"] < 10e9
@@ -169,7 +171,7 @@ def test_the_model_in_use_is_named(fresh: Client) -> None:
     metrics = Metrics([])
     metrics.use_model("old@1")
     metrics.use_model('new"\\@2')
-    named = [name for name in samples(metrics.render().decode()) if name.startswith("anomaly_model_info")]
+    named = [name for name in samples(render(metrics).decode()) if name.startswith("anomaly_model_info")]
     assert named == ['anomaly_model_info model=new"\\@2']
 
 
@@ -178,11 +180,11 @@ def test_the_last_check_of_a_file_is_reported() -> None:
     metrics = Metrics([])
     before = time.time()
     metrics.note_load("model")
-    loaded = samples(metrics.render().decode())
+    loaded = samples(render(metrics).decode())
     assert loaded["anomaly_last_reload_successful file=model"] == 1
     assert before <= loaded["anomaly_last_reload_seconds file=model"] <= time.time()
     metrics.note_reload("model", successful=False)
-    refused = samples(metrics.render().decode())
+    refused = samples(render(metrics).decode())
     assert refused["anomaly_last_reload_successful file=model"] == 0
     assert refused["anomaly_last_reload_seconds file=model"] == loaded["anomaly_last_reload_seconds file=model"]
     assert "anomaly_last_reload_successful file=keys" not in refused

@@ -1,0 +1,1 @@
+"""What is counted of requests, of all workers together, and reported to Prometheus and the live page."""
