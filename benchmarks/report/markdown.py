@@ -1,6 +1,6 @@
 """Numbers and tables in Markdown, and the part of a page between two markers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from training.files import atomic_write
@@ -37,3 +37,8 @@ def number(value: float | None) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 0.1 else f"{value:.3f}"
+
+
+def versions(packages: Mapping[str, str]) -> str:
+    """List packages with their versions."""
+    return ", ".join(f"{name} {version}" for name, version in packages.items())

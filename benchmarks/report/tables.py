@@ -1,20 +1,20 @@
 """Tables of the results: a short one for users, all of them for developers."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import results
+from benchmarks.report.bench import bench_parts
 from benchmarks.report.figures import draw
 from benchmarks.report.goals import goal_table
-from benchmarks.report.markdown import fill, number, table
-from benchmarks.report.measurements import CaseResult, CaseRun, Latency, median_of
+from benchmarks.report.markdown import fill, number, table, versions
+from benchmarks.report.measurements import median_of
+from benchmarks.report.peers import peers_parts
 from benchmarks.report.results import (
-    GRPC,
     NATIVE,
     ONE_PROCESS,
-    OURS,
     Balancers,
     Bench,
     Files,
@@ -34,16 +34,6 @@ LONG_PAGE = ROOT / "benchmarks" / "README.md"
 SCALING_PAGE = ROOT / "docs" / "scaling.md"
 WITHOUT_GOALS = Soak | Overload | Scaling
 """Overload shows its goals in its own part, and so does scaling, on a page of its own."""
-LATENCIES, LATE = ("p50 ms", "p99 ms", "p99.9 ms"), "client late, p99 ms"
-RATES = ("requests/s", "events/s", *LATENCIES, "CPU s / M events", "MB")
-PEER_RATES = ("requests/s", "CPU µs / request", "events/s", *LATENCIES, "MB")
-
-PEERS_OPENING = """\
-We wrote one of the servers, and chose the cases: read this with that in mind. Model servers do more than we do \
-(model repositories, many models and frameworks, batching across requests, scaling over machines, GPUs); here they \
-serve one small graph from one core, which is what we were built for and they were not. Web servers with an \
-application of a few lines do less: they have no limits, timeouts or metrics. Each is configured as its documentation \
-advises, to our best knowledge: corrections are welcome."""
 
 
 def write_pages() -> None:
@@ -79,98 +69,6 @@ def measured_on(found: Result) -> str:
     machine, wrk = found.machine, f"; {found.wrk}" if isinstance(found, Bench) else ""
     hardware = f"{machine.processor}, {machine.vector_instructions or 'vector instructions not recorded'}"
     return f"{hardware}, {machine.cores} cores, {machine.memory_gb:.0f} GB; {versions(found.versions)}{wrk}"
-
-
-def versions(packages: Mapping[str, str]) -> str:
-    """List packages with their versions."""
-    return ", ".join(f"{name} {version}" for name, version in packages.items())
-
-
-def bench_parts(found: Bench) -> dict[str, str]:
-    """Write each table of the service beside its ceilings."""
-    cases = [case for case in found.cases.values() if case.server == "service"]
-    batches = [case for case in cases if case.events > 1]
-    # In small batches HTTP costs more than scoring, in large ones less.
-    small = [case for case in batches if found.ceiling(case, "bare")]
-    large = [case for case in batches if case not in small]
-    return {
-        "Single events": case_table(found, [case for case in cases if case.events == 1], "bare"),
-        "Batches of 10 and 100": case_table(found, small, "bare"),
-        "Batches of 1 k, 10 k and 100 k": case_table(found, large, "in process"),
-        "The ceilings": ceilings(found),
-        "Large and small together": beside_table(found),
-        "Several workers": worker_table(found),
-        "Latency against offered load": latency_text(found),
-    }
-
-
-def case_table(found: Bench, cases: Sequence[CaseResult], ceiling: str) -> str:
-    """Write a row for each case of the service, with its rate over a ceiling's."""
-    rows = []
-    for case in cases:
-        over = case.median.requests_per_s / (found.ceiling(case, ceiling) or float("nan"))
-        rows.append([case.fmt, f"{case.events:,}", str(case.connections), *rates(case.median), number(over)])
-    title = "over bare uvicorn" if ceiling == "bare" else f"over {ceiling}"
-    return table(["format", "events", "connections", *RATES, title], rows, "l" + "r" * 10)
-
-
-def rates(run: CaseRun) -> list[str]:
-    """Write the cells of RATES."""
-    memory = "—" if run.peak_mb is None else f"{run.peak_mb:.0f}"
-    values = (run.requests_per_s, run.events_per_s, run.p50_ms, run.p99_ms, run.p999_ms, run.cpu_s_per_million_events)
-    return [*map(number, values), memory]
-
-
-def ceilings(found: Bench) -> str:
-    """Write the rates without HTTP, and those without scoring."""
-    medians = found.in_process_medians()
-    best = max(medians.values())
-    runtime = [[f"{name}{', the ceiling' if value == best else ''}", number(value)] for name, value in medians.items()]
-    others = [[case.name, *rates(case.median)] for case in found.cases.values() if case.server != "service"]
-    head = ["bare uvicorn, plain decoding", *RATES]
-    peak = (
-        f"An event takes {found.flop_per_event:,} floating-point operations in matrix products: in process, the "
-        f"runtime reaches {number(found.share_of_peak)} of its rate in a large matrix product on the same core."
-    )
-    return "\n\n".join([table(["in process", "events/s"], runtime, "lr"), peak, table(head, others, "l" + "r" * 7)])
-
-
-def beside_table(found: Bench) -> str:
-    """Write the latencies of single events while large batches are scored."""
-    rows = [
-        [
-            *(found.cases[one.batch].fmt, str(one.batch_connections), number(one.batch_events_per_s)),
-            *(number(one.latency.offered_per_s), *latencies(one.latency), number(one.latency.max_ms)),
-        ]
-        for one in found.beside
-    ]
-    head = ["batches of 100 k", "connections", "events/s", "single requests/s", *LATENCIES, LATE, "max ms"]
-    return table(head, rows, "l" + "r" * 8)
-
-
-def worker_table(found: Bench) -> str:
-    """Write what each worker answered."""
-    rows = [
-        [
-            *(str(one.connections), number(one.requests_per_s)),
-            *(", ".join(map("{:,}".format, one.requests)), number(one.busiest)),
-        ]
-        for one in found.workers
-    ]
-    return table(["connections", "requests/s", "requests of each worker", "largest fraction"], rows, "rrlr")
-
-
-def latency_text(found: Bench) -> str:
-    """Show the figure, and the points of the service's curve."""
-    points = map(median_of, found.latency["service"])
-    rows = [[number(one.offered_per_s), number(one.answered_per_s), *latencies(one)] for one in points]
-    head = ["offered/s", "answered/s", *LATENCIES, LATE]
-    return f"![Latency against offered load](results/latency.png)\n\n{table(head, rows, 'rrrrrr')}"
-
-
-def latencies(one: Latency) -> list[str]:
-    """Write the cells of LATENCIES and LATE."""
-    return [number(value) for value in (one.p50_ms, one.p99_ms, one.p999_ms, one.late_p99_ms)]
 
 
 def memory_parts(memory: Memory) -> dict[str, str]:
@@ -231,78 +129,6 @@ def soak_parts(soak: Soak) -> dict[str, str]:
     if grown:
         parts.append(table(["process", "minutes", *quarters], grown, "lrrrrr"))
     return {"Soak": "\n\n".join(parts)}
-
-
-def peers_parts(found: Peers) -> dict[str, str]:
-    """Write the bias first, then all rates at a glance, a table for each case, and how each peer is configured."""
-    cases = {name: case for peer in found.peers.values() for name, case in peer.cases.items()}
-    sections = [
-        PEERS_OPENING,
-        "*Ours* is how many times the rate of this service is that of the other in the same run: first in every case, "
-        f"then as a column of each. {winners(found)}",
-        overview(found, list(cases)),
-        *(f"**{case_title(case)}**\n\n{peer_table(found, name)}" for name, case in cases.items()),
-        "\n".join(f"- Not measured: {error}" for error in found.errors()),
-        "\n".join(f"- **{one.name}**: {one.notes} ({versions(one.versions)})" for one in found.peers.values()),
-        f"One worker on one core; wrk, and h2load for gRPC, on another. Medians over {found.rounds} runs of "
-        f"{found.seconds:g} s, in which the peers alternate; every peer's scores are compared with the scorer's own "
-        "before and after each run, and a response that is not 2xx fails the peer.",
-    ]
-    return {"Peers": "\n\n".join(filter(None, sections))}
-
-
-def case_title(case: CaseResult) -> str:
-    """Say what is asked on how many connections, or by how many calls at once."""
-    asked = "Single events" if case.events == 1 else f"Batches of {case.events:,}"
-    several = "s" * (case.connections > 1)
-    if case.fmt == GRPC:
-        return f"{asked} over gRPC, {case.connections} call{several} at once"
-    fmt = "" if case.events == 1 else f" in {case.name.partition('-')[0].replace('json', 'JSON')}"
-    return f"{asked}{fmt}, {case.connections} connection{several}"
-
-
-def overview(found: Peers, names: Sequence[str]) -> str:
-    """Write a row for each peer that was measured: the rate of the service over its own in each case."""
-    rows = [
-        [peer.name, *(number(found.over(peer.cases.get(name))) for name in names)]
-        for peer in found.peers.values()
-        if peer.cases
-    ]
-    return table(["", *names], rows, "l" + "r" * len(names))
-
-
-def peer_table(found: Peers, name: str) -> str:
-    """Write a row for each peer that has the case."""
-    rows = [["", *PEER_RATES, "ours"]] + [
-        [peer.name, *peer_rates(case), number(found.over(case))]
-        for peer in found.peers.values()
-        if (case := peer.cases.get(name))
-    ]
-    measured = [column for column in zip(*rows, strict=True) if set(column[1:]) != {number(None)}]
-    head, *cells = zip(*measured, strict=True)
-    return table(head, cells, "l" + "r" * (len(head) - 1))
-
-
-def peer_rates(case: CaseResult) -> list[str]:
-    """Write the cells of PEER_RATES."""
-    requests, events, *latency, _, memory = rates(case.median)
-    return [requests, number(case.cpu_us_per_request), events, *latency, memory]
-
-
-def winners(found: Peers) -> str:
-    """Name every case in which a peer has a higher rate or a shorter p99 latency than the service."""
-    better = [
-        f"{peer.name} {what} {name}"
-        for name, ours in found.peers[OURS].cases.items()
-        for peer in found.peers.values()
-        if (case := peer.cases.get(name))
-        for what, wins in (
-            ("has a higher rate in", case.median.requests_per_s > ours.median.requests_per_s),
-            ("has a shorter p99 latency in", case.median.p99_ms < ours.median.p99_ms),
-        )
-        if wins
-    ]
-    return f"Where a peer does better: {'; '.join(better)}." if better else "No peer did better."
 
 
 def protocols_parts(found: Protocols) -> dict[str, str]:
