@@ -7,7 +7,7 @@ import argparse
 import ast
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -48,11 +48,11 @@ class Scores:
     detector: Detector
     seed: int
 
-    def make(self) -> NDArray[np.float32]:
-        """Learn and score: (events,)."""
+    def make(self) -> Iterator[NDArray[np.float32]]:
+        """Learn, and yield the scores: (events,)."""
         torch.set_num_threads(1)  # the other cores compute other parts
         with threadpool_limits(1):
-            return self.detector.score(read_files(self.files), self.seed).astype(np.float32)
+            yield self.detector.score(read_files(self.files), self.seed).astype(np.float32)
 
 
 def code_digest(paths: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ python -m benchmarks.detectors.weak FOLDER/ --out DIR
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -64,8 +64,8 @@ class Training:
         identity = f"{WeakConfig()} {code_digest(CODE)}"
         return f"{self.signal}-{self.seed}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npy"
 
-    def make(self) -> NDArray[np.float32]:
-        """Train window against reference and score the test sample: (events,)."""
+    def make(self) -> Iterator[NDArray[np.float32]]:
+        """Train window against reference and yield the scores of the test sample: (events,)."""
         torch.set_num_threads(1)  # the other cores make other trainings
         rng, config = np.random.default_rng(self.seed), WeakConfig(seed=1000 * self.seed)
         window, reference = read(self.folder / WINDOW), read(self.folder / REFERENCE)["background"]
@@ -81,7 +81,7 @@ class Training:
             seeds = [config.seed + config.members * fold + member for member in range(config.members)]
             nodes.append(np.concatenate([fit_member(bins, in_window[others], config, seed) for seed in seeds]))
         test = read(self.folder / TEST)
-        return mean_score(BoostedTrees(ensemble(edges, nodes)), np.concatenate([test["background"], test["signal"]]))
+        yield mean_score(BoostedTrees(ensemble(edges, nodes)), np.concatenate([test["background"], test["signal"]]))
 
 
 def read(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -5,8 +5,9 @@ processes and the interruptions. To repeat a call is to resume it.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,9 @@ from training.jobs.part_files import read_part, write_part
 from training.jobs.pool import compute
 from training.progress import Progress
 
+COUNTS = "counts"
+"""The folder of how many rows each part under way has so far, for the progress alone."""
+
 
 class Part(Protocol):
     """An array that takes long to compute, such as consecutive rows of an events file; picklable and small."""
@@ -37,8 +41,8 @@ class Part(Protocol):
     def events(self) -> int:
         """Number of rows."""
 
-    def make(self) -> NDArray[np.float32]:
-        """Return its rows: for an events file (events, 14) features, or (events, 15) with the label last."""
+    def make(self) -> Iterable[NDArray[np.float32]]:
+        """Yield its rows as they come: for an events file (n, 14) features, or (n, 15) with the label last."""
 
 
 def assemble(out: Path, parts: Sequence[Part], manifest: Mapping[str, Any], engine: Engine) -> None:
@@ -59,9 +63,10 @@ def make_parts(
 ) -> None:
     """Make the parts that are missing in a folder; a progress bar counts their events, or the parts by that unit.
 
-    `manifest` tells the parts of one work from those of another. Raises PartsError when the folder holds parts with
-    another manifest or a process is killed, PoolError when no worker can start or too many are lost, and OSError when
-    another call uses the folder. An interruption loses the parts under way at most.
+    Events count as soon as a part has them. `manifest` tells the parts of one work from those of another. Raises
+    PartsError when the folder holds parts with another manifest or a process is killed, PoolError when no worker can
+    start or too many are lost, and OSError when another call uses the folder. An interruption loses the parts under way
+    at most.
     """
     require_main_guard()
     with claimed(folder, manifest):
@@ -71,23 +76,52 @@ def make_parts(
 def _make_missing(folder: Path, parts: Sequence[Part], engine: Engine, unit: str | None = None) -> None:
     missing = [part for part in parts if not (folder / part.name).exists()]
     total, left = (sum(part.events if unit is None else 1 for part in some) for some in (parts, missing))
-    with Progress(total=total, initial=total - left, unit=f" {unit or 'events'}", smoothing=0.05) as progress:
+    finished = total - left
+    counts = folder / COUNTS
+    shutil.rmtree(counts, ignore_errors=True)  # of a call that was killed
+    counts.mkdir()
+    with Progress(total=total, initial=finished, unit=f" {unit or 'events'}", smoothing=0.05) as progress:
+
+        def show(under_way: int) -> None:
+            progress.update(max(0, min(finished + under_way, total) - progress.n))
+
+        meanwhile = None if unit else lambda: show(_under_way(counts))
         try:
             with engine.start() as workers:
-                for events in compute(partial(_make_file, folder.absolute()), missing, workers):
-                    progress.update(events if unit is None else 1)
+                for events in compute(partial(_make_file, folder.absolute()), missing, workers, meanwhile):
+                    finished += events if unit is None else 1
+                    show(0)
         except BrokenProcessPool as error:
             raise PartsError(
                 f"{folder}: a process was killed while it made a part, perhaps because memory ran out; the finished "
                 "parts are kept. Repeat the same command to go on, with fewer --processes if it happens again."
             ) from error
+        finally:
+            shutil.rmtree(counts, ignore_errors=True)
 
 
 def _make_file(folder: Path, part: Part) -> int:
-    path = folder / part.name
-    if not path.exists():  # a cluster runs a task again whose result was lost with its worker
-        write_part(path, part.make())
+    path, count = folder / part.name, folder / COUNTS / part.name
+    if path.exists():  # a cluster runs a task again whose result was lost with its worker
+        return part.events
+    made: list[NDArray[np.float32]] = []
+    for rows in part.make():
+        made.append(rows)
+        with suppress(OSError):  # must not cost the part
+            count.write_text(str(sum(map(len, made))))
+    write_part(path, np.concatenate(made))
+    count.unlink(missing_ok=True)
     return part.events
+
+
+def _under_way(counts: Path) -> int:
+    """Return how many rows the parts under way have."""
+    found = 0
+    with suppress(OSError):  # must not cost the work
+        for path in counts.iterdir():
+            with suppress(FileNotFoundError):  # its part has just been finished
+                found += int(path.read_text() or 0)
+    return found
 
 
 def _columns(rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from training.interrupts import raise_if_stopped
@@ -12,9 +12,16 @@ from training.jobs.engines.engine import Workers
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
+MEANWHILE_S = 0.5
 
-def compute(task: Callable[[Argument], Result], arguments: Iterable[Argument], workers: Workers) -> Iterator[Result]:
-    """Yield `task(argument)` for every argument, each as soon as it is there.
+
+def compute(
+    task: Callable[[Argument], Result],
+    arguments: Iterable[Argument],
+    workers: Workers,
+    meanwhile: Callable[[], None] | None = None,
+) -> Iterator[Result]:
+    """Yield `task(argument)` for every argument, each as soon as it is there; `meanwhile` is called while none is.
 
     Task, arguments and results must be picklable, and small where they go over a network. Arguments are read as the
     work proceeds. Raises what a task raises, BrokenProcessPool when a process of this machine is killed, and what the
@@ -29,7 +36,14 @@ def compute(task: Callable[[Argument], Result], arguments: Iterable[Argument], w
             submitted += 1
         if not submitted:
             return
-        result = done.get().result()
+        try:
+            future = done.get(timeout=MEANWHILE_S if meanwhile else None)
+        except Empty:
+            assert meanwhile is not None
+            meanwhile()
+            raise_if_stopped()
+            continue
+        result = future.result()
         submitted -= 1
         yield result
         raise_if_stopped()

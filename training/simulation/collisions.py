@@ -38,19 +38,19 @@ class Block:
         """Name of its part file."""
         return f"{self.process.name}-{self.index:06d}-{self.events}.npy"
 
-    def make(self) -> NDArray[np.float32]:
-        """Simulate until enough events are selected and return them with their label, (events, 15) in GeV."""
+    def make(self) -> Iterator[NDArray[np.float32]]:
+        """Simulate until enough events are selected and yield them with their label, (n, 15) in GeV, as they come."""
         # Consecutive numbers, and not hashes of them: no two blocks of a file share a generator seed.
         first = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
         generator = Generator(self.process, 1 + (first + 2 * self.index + self.process.label) % MAX_SEED)
         rng = np.random.default_rng([self.seed, self.process.label, self.index])
-        selected: list[NDArray[np.float64]] = []
-        while sum(map(len, selected)) < self.events:
+        missing = self.events
+        while missing:
             features = jet_features(reconstruct(generator.collide(BATCH_COLLISIONS), rng), MIN_LEADING_PT_GEV)
             pt, eta = leading_jet(features)
-            selected.append(features[(pt > MIN_LEADING_PT_GEV) & (np.abs(eta) < MAX_LEADING_ETA)])
-        features = np.concatenate(selected)[: self.events]
-        return np.column_stack([features, np.full(self.events, self.process.label)]).astype(np.float32)
+            selected = features[(pt > MIN_LEADING_PT_GEV) & (np.abs(eta) < MAX_LEADING_ETA)][:missing]
+            missing -= len(selected)
+            yield np.column_stack([selected, np.full(len(selected), self.process.label)]).astype(np.float32)
 
 
 def blocks(process: Process, events: int, seed: int) -> Iterator[Block]:

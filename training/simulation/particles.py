@@ -1,5 +1,6 @@
 """A particle-level file to an events file: objects -> jets -> features, on all cores."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +47,8 @@ class Slice:
         """How many events it has."""
         return self.stop - self.start
 
-    def make(self) -> NDArray[np.float32]:
-        """Read the slice and return its features in GeV: (events, 14), or (events, 15) with the label last."""
+    def make(self) -> Iterator[NDArray[np.float32]]:
+        """Read the slice and yield its features in GeV: (events, 14), or (events, 15) with the label last."""
         with open_frame(self.path, self.key) as frame:
             rows = frame.read(frame.columns, self.start, self.stop)
         objects = rows[:, : len(rows[0]) // 3 * 3].reshape(len(rows), -1, 3)  # (events, objects, (pT, eta, phi))
@@ -57,7 +58,7 @@ class Slice:
         features = jet_features(Objects(present.sum(axis=1), pt, eta, phi))
         label = rows[:, objects.shape[1] * 3 :]  # (events, 0 or 1)
         _check_label(self, frame.columns[-1], label)
-        return np.hstack([features, label]).astype(np.float32)
+        yield np.hstack([features, label]).astype(np.float32)
 
 
 def make_features(raw: Path, out: Path, key: str | None, engine: Engine) -> None:

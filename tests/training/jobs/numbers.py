@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from training.jobs.parts import assemble
 
 MANIFEST = {"seed": 1, "settings": ("a", "b"), "versions": {"numpy": "2"}}
 TOO_LONG_S = 600.0
+SEEN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ class Numbers:
         rows[:, -1] = self.index % 2
         return rows if self.labelled else rows[:, :-1]
 
-    def make(self) -> NDArray[np.float32]:
-        """Log that it is made, fail if this is the first time, and return the rows."""
+    def make(self) -> Iterator[NDArray[np.float32]]:
+        """Log that it is made, yield a row, fail if this is the first time, and yield the others."""
         with self._log.open("a") as log:
             log.write(f"{os.getpid()}\n")
+        yield self.rows()[:1]
         if self.failure == "always kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.times_made == 1:
@@ -64,7 +66,11 @@ class Numbers:
                     os.kill(os.getpid(), signal.SIGKILL)
                 case "endless":
                     time.sleep(TOO_LONG_S)
-        return self.rows()
+                case "until seen":
+                    deadline = time.monotonic() + SEEN_S
+                    while not (self.folder / "seen").exists() and time.monotonic() < deadline:
+                        time.sleep(0.02)
+        yield self.rows()[1:]
 
     @property
     def times_made(self) -> int:

@@ -1,6 +1,8 @@
 """A file that is made in parts is the same file whatever interrupts it, and on any number of processes."""
 
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from training.errors import EventsError, PartsError
 from training.jobs.engines.local import Local
 from training.jobs.manifest import claimed
 from training.jobs.part_files import read_part
-from training.jobs.parts import assemble, make_parts
+from training.jobs.parts import COUNTS, assemble, make_parts
 
 TIMEOUT_S = 120.0
 
@@ -97,6 +99,42 @@ def test_the_bar_counts_events_or_parts(
     for part in parts:
         assert part.times_made == 1
         np.testing.assert_array_equal(read_part(tmp_path / "parts" / part.name, part.events), part.rows())
+
+
+class Watched(io.StringIO):
+    """A standard error that creates a file once a line says what is waited for."""
+
+    def __init__(self, awaited: str, file: Path) -> None:
+        super().__init__()
+        self._awaited, self._file = awaited, file
+
+    def write(self, text: str) -> int:
+        """Take a text."""
+        if text.startswith(self._awaited):
+            self._file.touch()
+        return super().write(text)
+
+
+def test_events_count_within_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that a part under way has are shown, with rate and time left, before it is finished, and counted once.
+
+    What a killed call noted counts for nothing, and nothing is left of what this one did.
+    """
+    monkeypatch.setattr("training.progress.INTERVAL_S", 0.0)
+    monkeypatch.setattr(sys, "stderr", written := Watched("1 of 3 events", tmp_path / "seen"))
+    parts, folder = numbers(tmp_path, 1, failing=[0], failure="until seen"), tmp_path / "parts"
+    with claimed(folder, MANIFEST):
+        (folder / COUNTS).mkdir()
+        (folder / COUNTS / "killed.npy").write_text("2")
+    make_parts(folder, parts, MANIFEST, Local(1))
+    lines = written.getvalue().splitlines()
+    assert any(re.fullmatch(r"1 of 3 events, .* events/s, .* left", line) for line in lines)
+    shown = [int(line.partition(" ")[0]) for line in lines]
+    assert (tmp_path / "seen").exists()
+    assert shown == sorted(shown)
+    assert shown[-1] == 3
+    assert not (folder / COUNTS).exists()
+    np.testing.assert_array_equal(read_part(folder / parts[0].name, 3), parts[0].rows())
 
 
 def test_a_damaged_part_is_named(tmp_path: Path, subtests: pytest.Subtests) -> None:

@@ -178,7 +178,8 @@ def published() -> NDArray[np.float64]:
     """Return features and label (1000, 15) made from the published particles."""
     if not RAW.exists():
         pytest.skip(f"{RAW} is not here: the 1000 published events are not part of this repository")
-    return Slice(RAW, "/df", 0, 1000).make().astype(np.float64)
+    (rows,) = Slice(RAW, "/df", 0, 1000).make()
+    return rows.astype(float)
 
 
 def test_published_particles_give_the_published_quantiles(

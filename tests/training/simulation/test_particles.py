@@ -75,7 +75,7 @@ def test_a_file_without_label_gives_events_without_label(tmp_path: Path) -> None
     """With columns of objects alone no label is made up, and the last object counts; an event of none has zeros."""
     drawn = particles(25, 8)
     drawn[[0, 3]] = 0.0
-    rows = Slice(written(tmp_path / "raw.h5", drawn), "/df", 0, 25).make()
+    (rows,) = Slice(written(tmp_path / "raw.h5", drawn), "/df", 0, 25).make()
     np.testing.assert_array_equal(rows, expected(drawn))
     assert not rows[[0, 3]].any()
 
@@ -131,7 +131,7 @@ def test_impossible_objects_are_refused(tmp_path: Path, subtests: pytest.Subtest
             drawn[place] = value
             raw = written(tmp_path / f"{place}{value}.h5", drawn, np.zeros(6, np.int64))
             with pytest.raises(EventsError) as caught:
-                Slice(raw, "/df", 2, 6).make()
+                list(Slice(raw, "/df", 2, 6).make())
             assert str(caught.value) == (
                 f"{raw}: row 3 of '/df', object 2, has pT, eta, phi = {drawn[3, 2].tolist()}, expected finite numbers, "
                 "0 <= pT <= 1e+06 GeV and |eta| <= 20. Correct or drop the row."
@@ -145,7 +145,7 @@ def test_a_label_is_a_whole_number(tmp_path: Path, capsys: pytest.CaptureFixture
         raw = written(tmp_path / f"{label}.h5", particles(6, 4), labels)
         reason = f"row 4 of '/df', column '12', is {label:g}, expected 0 (background) or a whole number"
         with pytest.raises(EventsError) as caught:
-            Slice(raw, "/df", 0, 6).make()
+            list(Slice(raw, "/df", 0, 6).make())
         assert reason in str(caught.value)
     assert reason in refusal(raw, capsys)  # from another process too
 
