@@ -17,13 +17,13 @@ PREFLIGHT_HEADERS: Final[Headers] = (
     (b"access-control-allow-methods", b"GET, HEAD, POST"),
     (
         b"access-control-allow-headers",
-        b"Accept, Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length",
+        b"Accept, Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, X-Request-Id",
     ),
     (b"access-control-max-age", b"3600"),
 )
 EXPOSED: Final = (
     b"access-control-expose-headers",
-    b"Model-Version, Score-Threshold, Retry-After, Inference-Header-Content-Length",
+    b"Model-Version, Score-Threshold, Retry-After, Inference-Header-Content-Length, X-Request-Id",
 )
 
 

@@ -12,6 +12,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from service import errors
 from service.api.error_responses import write_error
 from service.api.extensions import SCORED, SEND_RESPONSE, Headers, Scored
+from service.api.request_id import REQUEST_ID, find_id
 from service.metrics.counters import Metrics
 from service.security.api_keys import KeyRing
 
@@ -85,7 +86,7 @@ def observe(report: Callable[[HTTPScope, str, int, float], None], app: ASGIApp) 
 
 
 def access_log(app: ASGIApp) -> ASGIApp:
-    """Log one line for each request, without keys, headers, queries and bodies."""
+    """Log one line for each request, without keys, queries, bodies and headers but its id."""
     return observe(_log, app)
 
 
@@ -186,9 +187,10 @@ def client_name(headers: Iterable[Header], keys: KeyRing) -> str:
     return owner
 
 
-def log_refusal(client: tuple[str, int] | None, status: int, seconds: float) -> None:
-    """Log a request that could not be read."""
-    _log({"method": None, "client": client}, "", status, seconds)
+def log_refusal(client: tuple[str, int] | None, status: int, seconds: float, request_id: bytes | None) -> None:
+    """Log a request that could not be read, with its id where that was read before."""
+    headers = [] if request_id is None else [(REQUEST_ID, request_id)]
+    _log({"method": None, "client": client, "headers": headers}, "", status, seconds)
 
 
 def log_request(
@@ -199,10 +201,13 @@ def log_request(
     seconds: float,
     scored: Scored | None = None,
     n_bytes: int | None = None,
+    request_id: bytes | None = None,
 ) -> None:
-    """Log a POST request that went past the middleware, with what it had scored and the length of its body."""
+    """Log a POST request that went past the middleware, with what it had scored, the length of its body and its id."""
     named = {} if client_name is None else {CLIENT_NAME: client_name}
     headers = [] if n_bytes is None else [(CONTENT_LENGTH, str(n_bytes).encode())]
+    if request_id is not None:
+        headers.append((REQUEST_ID, request_id))
     _log({"method": "POST", "client": client, "headers": headers, SCORED: scored, **named}, path, status, seconds)
 
 
@@ -218,6 +223,8 @@ def _log(scope: Any, path: str, status: int, seconds: float) -> None:
     }
     if CLIENT_NAME in scope:
         line["client_name"] = scope[CLIENT_NAME]
+    if (request_id := find_id(scope.get("headers", ()))) is not None:
+        line["request_id"] = request_id.decode()
     lengths = [value for name, value in scope.get("headers", ()) if name == CONTENT_LENGTH]
     if lengths and lengths[0].isdigit():
         line["bytes"] = int(lengths[0])

@@ -11,6 +11,7 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.api.extensions import Headers
+from service.api.request_id import find_id
 from service.errors import STATUSES, OverloadedError
 from service.server.discard import DISCARD_BYTES
 
@@ -46,16 +47,20 @@ class Cycle(RequestResponseCycle):
         if self.disconnected:
             return
         if message["type"] == "http.response.start":
-            given = tuple(map(tuple, message.get("headers", ())))
+            given = tuple((name, value) for name, value in message.get("headers", ()))
             headers = tuple(header for header in given if header[0].lower() != b"connection")
             self.keep_alive = self.keep_alive and headers == given  # the only value in use is close
             self.refused = message["status"] == RETRY_LATER
-            self._head = response_head(message["status"], headers)
+            self._head = self.head(message["status"], headers)
         elif message["type"] == "http.response.body" and self._head is not None and not message.get("more_body"):
             self.write(self._head, b"" if self.scope["method"] == "HEAD" else message.get("body", b""))
             self._head = None
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']}, expected a start and then a whole body")
+
+    def head(self, status: int, headers: Headers) -> bytes:
+        """Write a status line and headers, and the id of the request where it has one, each with its line end."""
+        return response_head(status, headers) + id_header(find_id(self.scope["headers"]))
 
     def write(self, head: bytes, body: bytes | bytearray) -> None:
         """Write a whole response: `head` is its status line and headers, each with its line end."""
@@ -104,6 +109,11 @@ def connection_headers(given: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
     return _written[1]
 
 
+def id_header(request_id: bytes | None) -> bytes:
+    """Write the header with which the id of a request is sent back; nothing for none."""
+    return b"" if request_id is None else b"x-request-id: %b\r\n" % request_id
+
+
 @lru_cache(maxsize=256)
 def response_head(status: int, headers: Headers) -> bytes:
     """Write a status line and headers, each with its line end."""
@@ -119,5 +129,5 @@ def send_response(of: ref[Cycle], status: int, headers: Headers, body: bytes | b
         cycle.refused = status == RETRY_LATER
         if cycle.learn is not None:
             cycle.learn(cycle, headers)
-        cycle.write(b"%bcontent-length: %d\r\n" % (response_head(status, headers), len(body)), body)
+        cycle.write(b"%bcontent-length: %d\r\n" % (cycle.head(status, headers), len(body)), body)
     return True

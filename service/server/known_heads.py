@@ -1,17 +1,25 @@
-"""The heads that a worker has parsed and answered, and what they ask for: see `short_way`."""
+"""The heads that a worker has parsed and answered, and what they ask for: see `short_way`.
 
+The id of a request differs each time: heads are known without its characters.
+"""
+
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from service.api.extensions import SHORTCUT, Headers, Shortcut
 from service.api.middleware import CLIENT_NAME
+from service.api.request_id import REQUEST_ID, VALUE
 from service.inference.deployment import Deployment, Model
 from service.security.api_keys import KeyRing
-from service.server.cycle import Cycle, response_head
+from service.server.cycle import Cycle, id_header, response_head
 
 MAX_HEADS: Final = 1024
 """How many heads a worker knows, of at most `SLICE_BYTES` each; the one that was added first is forgotten first."""
+
+ID_START: Final = b"\r\n%b:" % REQUEST_ID
+ID_LINE: Final = re.compile(rb"(?i)\r\n%b:[ \t]*(%b)[ \t]*\r\n" % (REQUEST_ID, VALUE.pattern))
 
 Client = tuple[str, int] | None
 NoteRequest = Callable[["KnownHead", int, float, int, Client, str | None], None]
@@ -30,6 +38,8 @@ class KnownHead:
     """The client that a proxy names in the head; None without."""
     client_name: str | None
     """The owner of the API key in the head; None where there are no keys."""
+    request_id: bytes | None = None
+    """The id of the request that has come with the head."""
 
 
 class KnownHeads:
@@ -55,7 +65,8 @@ class KnownHeads:
             self._model, self._valid_keys = self._deployment.current, keys
             self._heads.clear()
             self.generation += 1
-        return self._heads.get(head)
+        known = self._heads.get(head)
+        return self._find_with_id(head) if known is None else known
 
     def add(self, head: bytes, generation: int, client: Client, cycle: Cycle, headers: Headers) -> None:
         """Keep a head that arrived in this generation from a client and is answered with these headers."""
@@ -65,7 +76,28 @@ class KnownHeads:
         if shortcut is None or not cycle.keep_alive or generation != self.generation:
             return
         named = None if scope["client"] == client else scope["client"]
+        blank, request_id = _blank_id(head)
+        if blank.lower().count(ID_START) != (request_id is not None):
+            return  # several, or one that is ignored: they may differ each time
         if len(self._heads) == MAX_HEADS:
             del self._heads[next(iter(self._heads))]
         owner = None if self._keys is None else scope[CLIENT_NAME]
-        self._heads[head] = KnownHead(shortcut, cycle.announced_bytes, response_head(200, headers), named, owner)
+        self._heads[blank] = KnownHead(shortcut, cycle.announced_bytes, response_head(200, headers), named, owner)
+
+    def _find_with_id(self, head: bytes) -> KnownHead | None:
+        """Give what is known of a head but for the characters of its id."""
+        blank, request_id = _blank_id(head)
+        known = None if request_id is None else self._heads.get(blank)
+        if known is None:
+            return None
+        response_head = known.response_head + id_header(request_id)
+        return KnownHead(known.shortcut, known.body_bytes, response_head, known.client, known.client_name, request_id)
+
+
+def _blank_id(head: bytes) -> tuple[bytes, bytes | None]:
+    """Put zeros, which no head has, in place of the first id in a head, and give the id; None where there is none."""
+    place = head.lower().find(ID_START)
+    line = None if place < 0 else ID_LINE.match(head, place)
+    if line is None:
+        return head, None
+    return head[: line.start(1)] + bytes(len(line[1])) + head[line.end(1) :], line[1]

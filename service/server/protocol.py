@@ -19,11 +19,12 @@ from uvicorn.server import ServerState
 from service.api.error_responses import write_error
 from service.api.extensions import BEGAN_S, BUSY_S, OVERLOAD, SEND_RESPONSE, SendResponse
 from service.api.middleware import CLIENT_NAME
+from service.api.request_id import find_id
 from service.errors import ClientDisconnectedError, ServiceError, describe, headers
 from service.security import tls
 from service.server.buffers import Flow
 from service.server.connections import all_sent, has_arrived
-from service.server.cycle import KEEP_ALIVE, SECURED_BYTES, Cycle, response_head, send_response
+from service.server.cycle import KEEP_ALIVE, SECURED_BYTES, Cycle, id_header, response_head, send_response
 from service.server.discard import Discard
 from service.server.limits import Limits
 from service.server.request_parser import (
@@ -45,8 +46,8 @@ USED_S: Final = 10.0
 RESERVED_CONNECTIONS: Final = 64
 """Connections above the limit that are still answered, for probes; further ones are closed at once."""
 
-NoteRefusal = Callable[[tuple[str, int] | None, int, float], None]
-"""Counts a request that could not be read: its client, the status of the response, and the seconds it took."""
+NoteRefusal = Callable[[tuple[str, int] | None, int, float, bytes | None], None]
+"""Counts and logs a request that could not be read: its client, the status of the response, the seconds and its id."""
 
 
 def check_timeouts(connections: Iterable[Any], now_s: float) -> None:
@@ -82,6 +83,7 @@ class Protocol(ShortWay):
             self.app, self._goes_short = app, False
         self._task: Task[None] | None = None
         self._refusal: ServiceError | None = None
+        self._refused_id: bytes | None = None
         self._over_limit = self._half_closed = False
 
     def connection_made(self, transport: Any) -> None:
@@ -290,6 +292,8 @@ class Protocol(ShortWay):
     def _refuse(self, error: ServiceError) -> None:
         """Answer the request that arrives with an error, once those before it are answered, and end the connection."""
         broken = self.cycle if self._state is BODY else None
+        if self._state is HEAD or broken is not None:
+            self._refused_id = find_id(self.headers)
         # Its traceback would keep the bytes that were being parsed for as long as the connection lasts.
         self._refusal, self._state = error.with_traceback(None), REFUSED
         self._hold(NOTHING)
@@ -319,8 +323,9 @@ class Protocol(ShortWay):
             **{name.lower().encode(): value.encode() for name, value in headers(body.status_code).items()},
             b"connection": b"close",
         }
-        self.transport.write(b"%b\r\n%b" % (response_head(body.status_code, tuple(given.items())), content))
-        self._note(self.client, body.status_code, self._clocks.received_s - self._clocks.message_s)
+        head = response_head(body.status_code, tuple(given.items())) + id_header(self._refused_id)
+        self.transport.write(b"%b\r\n%b" % (head, content))
+        self._note(self.client, body.status_code, self._clocks.received_s - self._clocks.message_s, self._refused_id)
         self._linger()
 
     def _end(self) -> None:

@@ -17,7 +17,7 @@ from service.api.extensions import SHORTCUT, Headers
 from service.errors import STATUSES, ClientDisconnectedError, OverloadedError
 from service.inference.admission import Admitted
 from service.server.buffers import SLICE_BYTES
-from service.server.cycle import connection_headers, response_head, write_response
+from service.server.cycle import connection_headers, id_header, response_head, write_response
 from service.server.known_heads import KnownHead
 from service.server.request_parser import IDLE, RequestParser
 
@@ -155,7 +155,7 @@ class ShortWay(RequestParser):
         else:
             assert exchange.write is not None
             headers, body = exchange.write(scores)
-            head = response_head(200, headers)
+            head = response_head(200, headers) + id_header(exchange.known.request_id)
         staying, _ = connection_headers(self.server_state.default_headers)
         if len(body) < len(CONTENT_LENGTHS):
             parts = head, CONTENT_LENGTHS[len(body)], staying, END_OF_LINE, body

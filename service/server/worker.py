@@ -244,12 +244,14 @@ class Server(uvicorn.Server):
         self._deployment.metrics.note_request(path, status, seconds)
         if self._settings.access_log:
             scored = Scored(n_events, known.shortcut.model) if n_events else None
-            log_request(client, client_name, path, status, seconds, scored, known.body_bytes)
+            log_request(client, client_name, path, status, seconds, scored, known.body_bytes, known.request_id)
 
-    def _note_refusal(self, client: tuple[str, int] | None, status: int, seconds: float) -> None:
+    def _note_refusal(
+        self, client: tuple[str, int] | None, status: int, seconds: float, request_id: bytes | None
+    ) -> None:
         self._deployment.metrics.note_request("", status, seconds)
         if self._settings.access_log:
-            log_refusal(client, status, seconds)
+            log_refusal(client, status, seconds, request_id)
 
     def _check_timeouts(self) -> None:
         for state in (self.server_state, self._operations_state):

@@ -145,6 +145,13 @@ def test_models_are_replaced_without_an_error(scorers: Farm, expected: Expected)
     check(load)
 
 
+def test_the_id_of_a_request_passes(scorers: Farm) -> None:
+    """The client's id comes back with the response, and none is made."""
+    url = f"{scorers.balancer.base_url}/health"
+    assert httpx.get(url, headers={"X-Request-Id": "abc"}, timeout=TIMEOUT_S).headers["x-request-id"] == "abc"
+    assert "x-request-id" not in httpx.get(url, timeout=TIMEOUT_S).headers
+
+
 def test_limits_and_routes(scorers: Farm) -> None:
     """A body that is too long has the service's own response; the metrics of one server are not those of all."""
     url = httpx.URL(scorers.balancer.base_url)

@@ -393,6 +393,18 @@ SERVING = (
             ),
             Fault("heads outlive the keys", " or self._valid_keys is not keys", "", RELOADED),
             Fault("heads outlive the model", "self._model is not self._deployment.current or ", "", RELOADED),
+            Fault(
+                "a head with an id that is ignored is known",
+                "blank.lower().count(ID_START) != (request_id is not None)",
+                "False",
+                f"{SHORT_WAY}::test_ids_make_no_head_be_forgotten",
+            ),
+            Fault(
+                "the id of a known head is not sent back",
+                "known.response_head + id_header(request_id)",
+                "known.response_head",
+                f"{SHORT_WAY}::test_each_request_has_its_own_id",
+            ),
             Fault("heads are kept for ever", "if len(self._heads) == MAX_HEADS:", "if False:"),
             Fault("a head whose request ends the connection is known", "or not cycle.keep_alive ", "", ENDING),
         ],

@@ -26,6 +26,7 @@ from service.api.open_inference.grpc_calls import (
     Health,
 )
 from service.api.open_inference.grpc_infer import STREAM_INFER, Inference, Limit
+from service.api.request_id import REQUEST_ID, find_id
 from service.errors import NotOfferedError, NotReadyError, RequestTimeoutError, UnknownModelError
 from service.server.rpc.receiving import Receiving
 from service.settings import Settings
@@ -104,7 +105,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
                 if self._stopping and path not in {CHECK, WATCH}:
                     raise NotReadyError("the service stops: send the request again")
                 if self._keys is not None and path not in PUBLIC_PATHS:
-                    name = client_name(_authorization(context), self._keys)
+                    name = client_name(_metadata(context), self._keys)
                 response = await handle(context)
                 status = 200
                 return response
@@ -116,7 +117,8 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
                 seconds = perf_counter() - started_s
                 self._metrics.note_request(path, status, seconds)
                 if self._access_log:
-                    log_request(_address(context), name or _common_name(context), path, status, seconds)
+                    named, request_id = name or _common_name(context), find_id(_metadata(context))
+                    log_request(_address(context), named, path, status, seconds, request_id=request_id)
 
         return observed
 
@@ -216,11 +218,10 @@ async def _abort(context: Any, status: int, detail: str) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-def _authorization(context: Any) -> list[tuple[bytes, bytes]]:
-    """Give the metadata that an API key can be in."""
-    return [
-        (b"authorization", value.encode()) for name, value in context.invocation_metadata() if name == "authorization"
-    ]
+def _metadata(context: Any) -> list[tuple[bytes, bytes]]:
+    """Give the metadata that an API key or an id can be in, as headers."""
+    read = {"authorization", REQUEST_ID.decode()}
+    return [(name.encode(), value.encode()) for name, value in context.invocation_metadata() if name in read]
 
 
 def _common_name(context: Any) -> str | None:

@@ -117,7 +117,7 @@ class Worker:
             limits=Limits.of(self._settings),
             timeouts=Timeouts.of(self._settings),
             shared=self._shared,
-            note=lambda _, status, seconds: self._note("", status, seconds),
+            note=lambda _, status, seconds, __: self._note("", status, seconds),
         )
         transport.protocol.connection_made(transport)
         return transport

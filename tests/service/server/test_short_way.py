@@ -90,6 +90,11 @@ HEADERS: list[Sequence[str]] = [
     ("Content-Encoding: gzip",),
     ("X-Forwarded-For: 10.1.2.3", "Accept: application/octet-stream"),
     ("Accept: application/octet-stream; dtype=bool",),
+    ("X-Request-Id: 1", "Accept: application/json"),
+    ("x-request-id:2 ",),
+    ("X-Request-Id: 3", "X-Request-Id: 4"),
+    ("X-Request-Id: 5\r\n 6",),
+    ("X-Request-Id: 7 8",),
 ]
 QUERIES = ["", "?events=3", "?events=1", "?working_point=none", "?working_point=loose"]
 
@@ -238,6 +243,41 @@ def test_decisions_take_the_short_way(models: Models) -> None:
                     assert decisions == (np.frombuffer(scores, "<f4") > float(threshold)).tobytes()
 
     asyncio.run(ask_each())
+
+
+def test_each_request_has_its_own_id(models: Models) -> None:
+    """Heads that differ in their ids are one head; each response has the id of its request, and none without."""
+
+    async def ask_each(place: int) -> None:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            fmt, path, body = BODIES[place]
+            for number, line in enumerate(("X-Request-Id: ab", "X-Request-Id: cd", "", "X-Request-Id: ef")):
+                request = post(body, *filter(None, [line]), fmt=fmt, path=path)
+                response, asked = await ask(worker, worker.connect(), request)
+                assert asked is (number in (0, 2))
+                sent = re.findall(rb"\r\n(x-request-id: .*)\r\n", response)
+                assert sent == ([line.lower().encode()] if line else [])
+
+    for place in (0, RIGHT[1], *RIGHT[-12:]):
+        asyncio.run(ask_each(place))
+
+
+@pytest.mark.parametrize("form", ["X-Request-Id: {}", "X-Request-Id: not {}", "X-Request-Id: 1\r\nX-Request-Id: {}"])
+def test_ids_make_no_head_be_forgotten(models: Models, form: str) -> None:
+    """However many there are, right ones, ones that are ignored, and several."""
+    fmt, path, body = BODIES[0]
+    plain = post(body, fmt=fmt, path=path)
+
+    async def ask_all() -> None:
+        async with Worker(models.artefacts[0], Settings()).running() as worker:
+            transport = worker.connect()
+            await ask(worker, transport, plain)
+            for number in range(MAX_HEADS + 1):
+                transport.receive(post(body, form.format(1000 + number), fmt=fmt, path=path))
+                await settle(transport)
+            assert not (await ask(worker, transport, plain))[1]
+
+    asyncio.run(ask_all())
 
 
 def test_batches_whose_scores_take_long_to_write_come_to_the_application(models: Models) -> None:

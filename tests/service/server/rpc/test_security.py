@@ -65,6 +65,16 @@ def test_calls_need_a_key(model_path: Path, tmp_path: Path) -> None:
         wait_until(lambda: code(client, "ServerMetadata", *bearer(key)) is CODES.UNAUTHENTICATED)
 
 
+def test_the_id_of_a_call_is_in_the_log(model_path: Path) -> None:
+    """As `x-request-id` in its metadata, given once; nothing else of the metadata is."""
+    with grpc_service(model_path, "--access-log") as (service, address), connect(address) as client:
+        key = "x-request-id"
+        for metadata in (((key, "a1"), ("other", "b")), (), ((key, "x" * 129),), ((key, "a"), (key, "b"))):
+            assert code(client, "ServerMetadata", *metadata) is CODES.OK
+        service.wait_for("request", 4)
+        assert [line.get("request_id") for line in service.events("request")] == ["a1", None, None, None]
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     """Make the authority that clients trust."""
