@@ -88,7 +88,7 @@ def plot_learning_curve(losses: Sequence[tuple[float, float]]) -> "Figure":
     training, held_out = np.array(losses).T
     best = int(np.argmin(held_out))
     ax.plot(epochs, training, "o-", markersize=4, label="training", color=BACKGROUND_COLOUR)
-    ax.plot(epochs, held_out, "o-", markersize=4, label="held-out", color=SIGNAL_COLOUR)
+    ax.plot(epochs, held_out, "s--", markersize=4, label="held-out", color=SIGNAL_COLOUR)
     ax.plot(epochs[best], held_out[best], "k*", markersize=15, label=f"best: epoch {best + 1}")
     ax.set_xlim(0.5, len(losses) + 0.5)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
