@@ -194,13 +194,15 @@ class Supervisor:
     def _receive(self, worker: Worker) -> None:
         was_ready = worker.ready
         worker.receive()
-        if worker.ready and not was_ready:
+        if self._announced and worker.ready and not was_ready:
             self._hand_off.add(worker.channel)
         n_ready = sum(worker.ready for worker in self._workers)
         if n_ready == self._n_workers:
             self._pause_s = FIRST_PAUSE_S
         if not self._announced and n_ready == len(self._workers):
             self._announced = True
+            for one in self._workers:  # only now, or the first one ready would keep all who have waited for the start
+                self._hand_off.add(one.channel)
             self._on_ready()
 
     def _reload(self) -> None:

@@ -28,7 +28,13 @@ from tests.service.server.exchange import (
     event_request,
     score,
 )
-from tests.service.server.processes import children, limit_descriptors, wait_until_gone, wait_until_importing
+from tests.service.server.processes import (
+    children,
+    limit_descriptors,
+    running,
+    wait_until_gone,
+    wait_until_importing,
+)
 
 pytestmark = pytest.mark.process
 STARTED = "Application startup complete."
@@ -189,6 +195,26 @@ def test_all_workers_answer_and_nothing_is_written(model_path: Path, tmp_path: P
         wait_until_counted(service, 16)
         assert len([name for name in service.metrics() if name.startswith("anomaly_worker_requests pid=")]) == 2
         assert service.stop() == 0
+
+
+def test_connections_of_the_start_are_shared(model_path: Path, tmp_path: Path) -> None:
+    """Clients that connect while a worker still starts are handed to all, not to those that are ready already."""
+    path = tmp_path / "socket"
+    with starting_service(model_path, "--uds", str(path), "--workers", "2", "--access-log") as service:
+        wait_until_importing(lambda: running(service.process.pid, b"spawn_main"), 2)
+        late = max(running(service.process.pid, b"spawn_main"))
+        os.kill(late, signal.SIGSTOP)
+        service.wait_for(STARTED)
+        with ExitStack() as stack:
+            clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(8)]
+            for client in clients:
+                client.settimeout(TIMEOUT_S)
+                client.connect(str(path))
+                client.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            os.kill(late, signal.SIGCONT)
+            assert {client.recv(15) for client in clients} == {b"HTTP/1.1 200 OK"}
+            service.wait_for("request", 8)
+        assert list(Counter(line["pid"] for line in service.events("request")).values()) == [4, 4]
 
 
 def test_metrics_directories_of_others_are_not_used(model_path: Path, tmp_path: Path) -> None:
