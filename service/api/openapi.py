@@ -186,7 +186,7 @@ def _error(kind: type[Exception], formats: Formats, path: str) -> tuple[str, Jso
     body = ErrorBody(status, detail.format(formats.media_types))
     name, example = "ErrorBody", json.loads(write_error(body, path))
     if path.startswith(OPEN_INFERENCE):
-        name = "OpenInferenceError"
+        name, description = "OpenInferenceError", description.replace("`detail`", "`error`")
     content = {"application/json": {"schema": _reference(name), "examples": {"error": {"value": example}}}}
     given = errors.headers(status).items()
     headers = {name: _header(f"As in {value!r}.") for name, value in given if name != "Cache-Control"}

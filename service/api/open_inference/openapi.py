@@ -17,6 +17,8 @@ JSON_LENGTH: Final[Json] = {
     "schema": {"type": "integer", "minimum": 0},
 }
 
+VERSIONED: Final = "/versions/{version}"
+
 BINARY: Final = "JSON, of as many bytes as Inference-Header-Content-Length says, and after it the tensors' bytes."
 
 
@@ -27,6 +29,7 @@ def paths(document: Json) -> list[str]:
 
 def describe(document: Json, artefact: Artefact, name: str) -> None:
     """Complete the names of models and the bodies of requests to infer."""
+    document["paths"] = _ordered(document["paths"])
     schemas: Json = document["components"]["schemas"]
     schemas["OpenInferenceError"] = _object({"error": {"type": "string"}})
     schemas["InferRequest"] = _request(artefact)
@@ -37,6 +40,12 @@ def describe(document: Json, artefact: Artefact, name: str) -> None:
                 parameter["schema"]["enum"] = [name if parameter["name"] == "name" else VERSION]
             if path.endswith("/infer"):
                 _describe_infer(operation, artefact)
+
+
+def _ordered(paths: Json) -> Json:
+    """Put each path of a version behind that without: Litestar has the paths of a handler in any order."""
+    first = {path: place for place, path in reversed([*enumerate(path.replace(VERSIONED, "") for path in paths)])}
+    return dict(sorted(paths.items(), key=lambda item: (first[item[0].replace(VERSIONED, "")], VERSIONED in item[0])))
 
 
 def _describe_infer(operation: Json, artefact: Artefact) -> None:

@@ -101,6 +101,17 @@ def test_health_and_model_document_when_they_are_not_there(schema: dict[str, Any
         assert set(responses["503"]["headers"]) == {"Retry-After"}
 
 
+def test_paths_of_a_version_follow_those_without(schema: dict[str, Any]) -> None:
+    """The routes of the Open Inference Protocol are in the same order in every process, and name their own error."""
+    paths = list(schema["paths"])
+    versioned = [path for path in paths if "/versions/" in path]
+    assert len(versioned) == 5
+    for path in versioned:
+        assert paths[paths.index(path) - 1] == path.replace("/versions/{version}", "")
+        for operation in schema["paths"][path].values():
+            assert not any("`detail`" in response["description"] for response in operation["responses"].values())
+
+
 def test_the_schema_knows_the_size_of_an_event(schema: dict[str, Any]) -> None:
     """An event's length and its features' names are those of the model in use."""
     features = schema["components"]["schemas"]["Event"]["properties"]["features"]
