@@ -52,6 +52,13 @@ function age(seconds) {
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} days`;
 }
 
+const counted = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
+
+function size(bytes) {
+  if (bytes < 1024) return counted(bytes, "byte");
+  return bytes < 2 ** 20 ? `${number(bytes / 1024)} KiB` : `${number(bytes / 2 ** 20)} MiB`;
+}
+
 const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString("en-GB");
 
 // What has changed between two states
@@ -231,8 +238,9 @@ function histogram(model) {
     const anchor = x(point.threshold) > width - 40 ? "end" : "middle";
     draw(svg, "text", { class: "mark-name", x: x(point.threshold), y: 12, "text-anchor": anchor }, point.name);
   }
-  write(caption, `Fraction of events in each bin. Line: ${number(sum(scores.recent))} recent events, of which `
-    + `${percent(recent.at(-1))} lie above the bins and ${percent(recent[0])} below. Area: ${number(model.reference_events)} `
+  const drawn = sum(scores.recent) ? `Line: ${number(sum(scores.recent))} recent events, of which ${percent(recent.at(-1))} `
+    + `lie above the bins and ${percent(recent[0])} below.` : "No recent events yet.";
+  write(caption, `Fraction of events in each bin. ${drawn} Area: ${number(model.reference_events)} `
     + `background events of the reference, ${percent(reference.at(-1))} above and ${percent(reference[0])} below.`);
 }
 
@@ -251,20 +259,20 @@ function showVerdicts(state, now) {
   else verdict("drift", LEVELS[model.drift], WORDS[model.drift], drifting.length ? drifting.join(", ") : "score and features are as in the reference");
 
   const full = Math.max(...Object.entries(state.max_in_flight).map(([unit, most]) => (most ? activity.in_flight[unit] / most : 0)));
-  const filled = `${percent(full)} of the room in flight is taken`;
+  const filled = `${full > 0 && full < 0.01 ? "less than 1\u00a0%" : percent(full)} of the room in flight is taken`;
   if (now?.refused > 0) verdict("load", "bad", "Shedding load", `${number(now.refused)} requests refused per second; ${filled}`);
   else verdict("load", full > 0.5 ? "warning" : "good", full > 0.5 ? "Nearly full" : "Normal", filled);
 
   const models = [...new Set(activity.workers.map((worker) => worker.model).filter(Boolean))];
   const file = activity.files.model;
   const loaded = file?.loaded_at_s ? `loaded ${age(state.time_s - file.loaded_at_s)} ago, at ${clock(file.loaded_at_s)}` : "";
-  if (models.length > 1) verdict("model", "warning", models.join(", "), "reloading: workers use two models");
+  if (models.length > 1) verdict("model", "warning", models.join(", "), `reloading: workers use two models; accepted events and drift are those of ${model?.identity ?? "neither"}`);
   else verdict("model", file?.accepted === false ? "bad" : "good", models[0] ?? "none", file?.accepted === false ? `a newer file was refused; ${loaded}` : loaded);
 }
 
 function showPoints(model) {
   const events = model?.events ?? 0;
-  write(find("window"), model ? `Of the ${number(events)} events of the last ${age(model.window_s)}` : "");
+  write(find("window"), model ? `Of the ${counted(events, "event")} of the last ${age(model.window_s)}` : "");
   fill("points", (model?.points ?? []).map((point) => {
     if (!events) return [point.name, number(point.threshold, 4), "–", percent(point.nominal), "–"];
     const rate = point.accepted / events;
@@ -274,11 +282,11 @@ function showPoints(model) {
 }
 
 function showQuantities(model) {
-  const share = model && model.events ? percent(model.sampled_events / model.events) : "–";
-  const hint = !model?.scores ? "The model file has no reference histograms to compare events with."
-    : `${number(model.sampled_events)} sampled events, ${share} of those of the last ${age(model.window_s)}. `
-      + "A PSI of 0.02 more than by chance is slight drift, of 0.1 strong.";
-  write(find("quantities-hint"), hint);
+  const rule = "A PSI of 0.02 more than by chance is slight drift, of 0.1 strong.";
+  if (!model?.scores) write(find("quantities-hint"), "The model file has no reference histograms to compare events with.");
+  else if (!model.quantities.length) write(find("quantities-hint"), `Distances from the reference follow once ${number(model.min_events)} events are sampled; there are ${number(model.sampled_events)}. ${rule}`);
+  else write(find("quantities-hint"), `${number(model.sampled_events)} sampled events, ${percent(model.sampled_events / model.events)} of those of the last ${age(model.window_s)}. ${rule}`);
+  find("quantities").hidden = !model?.quantities.length;
   fill("quantities", (model?.quantities ?? []).map((one) => [one.name, [one.drift, LEVELS[one.drift]], one.psi.toFixed(3), one.ks.toFixed(3)]));
 }
 
@@ -311,7 +319,7 @@ function showWorkers(state, now) {
   const lags = now ? activity.loop_lags - now.before.activity.loop_lags : 0;
   const lag = lags ? (activity.loop_lag_s - now.before.activity.loop_lag_s) / lags : null;
   const { requests, events, bytes } = activity.in_flight;
-  write(find("queue"), `In flight: ${number(requests)} requests with ${number(events)} events and ${number(bytes / 2 ** 20)} MiB. `
+  write(find("queue"), `In flight: ${counted(requests, "request")} with ${counted(events, "event")} and ${size(bytes)}. `
     + `Event loops are ${duration(lag)} late on average.`);
   fill("workers", activity.workers.map((worker) => {
     const rate = now && worker.pid in old ? (worker.requests - old[worker.pid]) / now.seconds : null;

@@ -181,9 +181,13 @@ def test_a_browser_shows_the_page(tmp_path: Path) -> None:
     ):
         page.open(service.events("ready")[0]["ops_url"])
         page.wait("document.querySelector('#drift .word')?.textContent === 'Too few events'")
+        assert page.evaluate("document.querySelector('#quantities').hidden")
+        assert "No recent events yet" in shown(page, "#scores-caption")
+        assert shown(page, "#queue").startswith("In flight: 0 requests with 0 events and 0 bytes.")
         with scoring(service, sample_events(500)):
             page.wait("document.querySelector('#drift .word').textContent === 'No drift'")
             page.wait("parseFloat(document.querySelector('#events-now').value.replace(',', '')) > 500")
+            assert not page.evaluate("document.querySelector('#quantities').hidden")
             assert "loose" in shown(page, "#points")
             assert "invalid request" in shown(page, "#errors")
             assert MODEL.identity in shown(page, "#model")
