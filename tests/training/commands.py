@@ -8,7 +8,7 @@ from training.__main__ import main
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 1) -> str:
     """Run a command that must end with this exit status, and return its last line, which says why.
 
-    Status 2 is that of wrong arguments, with the usage in the lines before.
+    Status 2 is that of wrong arguments.
     """
     capsys.readouterr()
     try:
@@ -18,5 +18,5 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 1
     assert ended == status
     lines = capsys.readouterr().err.splitlines()
     assert not any(line.startswith("Traceback") for line in lines)
-    assert lines[0].startswith(f"usage: python -m training {arguments[0]}") or status == 1
+    assert lines[-1].startswith(f"python -m training {arguments[0]}") or status == 1
     return lines[-1]

@@ -76,12 +76,24 @@ def test_errors_name_the_program_as_it_was_called(capsys: pytest.CaptureFixture[
         with pytest.raises(SystemExit) as ended:
             main(["score", "--colour", "blue"], program)
         assert ended.value.code == 2
-        usage, *_, line = capsys.readouterr().err.splitlines()
-        assert usage.startswith(f"usage: {program} score ")
+        [line] = capsys.readouterr().err.splitlines()
         assert line.startswith(f"{program} score: error: ")
     result = script("simulate")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("error: lhc-anomaly simulate needs the package ")
+
+
+def test_an_unknown_option_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line names the option and what it may have been meant as, also of a subcommand."""
+    score, client = ["score", "a.h5", "--out", "b.csv"], ["client", "score", "a.h5", "--url", "u", "--out", "b.csv"]
+    for arguments, expected in (
+        ([*score, "--modle=m"], "score: error: unknown option --modle, did you mean --model?"),
+        ([*score, "--jobz", "m"], "score: error: unknown option --jobz, --help lists all"),
+        ([*client, "--colums", "m"], "client: error: unknown option --colums, did you mean --columns?"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert (ended.value.code, capsys.readouterr().err) == (2, f"python -m training {expected}\n")
 
 
 def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

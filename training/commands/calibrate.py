@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.commands.arguments import add_events_options, input_file, layout_of, model_version
+from training.commands.parser import ArgumentParser
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training calibrate") -> int:
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to calibrate")
     parser.add_argument("events", type=input_file, metavar="BACKGROUND.h5", help="events; of labelled ones, label 0")
     parser.add_argument(

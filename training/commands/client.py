@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.client import Client, ClientError, Options
 from training.commands.arguments import add_events_options, input_file, layout_of
+from training.commands.parser import ArgumentParser
 from training.errors import EventsError, TrainingError
 from training.events.features import DIJET, read_features
 from training.events.layout import Layout
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training c
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     score = commands.add_parser("score", help="score a file; repeat the command to go on after an interruption")
     score.set_defaults(parser=score)

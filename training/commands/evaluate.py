@@ -15,6 +15,7 @@ from training.commands.arguments import (
     input_pattern,
     layout_of,
 )
+from training.commands.parser import ArgumentParser
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training evaluate") -> int:
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    parser = ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to evaluate")
     parser.add_argument("events", type=input_pattern, nargs="+", metavar="EVENTS.h5", help="labelled events")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures, metrics and card")

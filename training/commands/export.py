@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.commands.arguments import add_events_options, input_file, layout_of, model_version
+from training.commands.parser import ArgumentParser
 from training.events.features import DIJET, FeatureSet
 from training.events.layout import Layout
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training e
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, metavar="RUN/", help="folder that `train` wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="MODEL.onnx", help="artefact to write")
     parser.add_argument(

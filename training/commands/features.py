@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.commands.arguments import add_engine_options, engine_of, input_file
+from training.commands.parser import ArgumentParser
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training features") -> int:
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training f
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("raw", type=input_file, metavar="RAW.h5", help="particle-level file in the published layout")
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
     parser.add_argument("--key", help="group in RAW.h5, where it holds several")

@@ -15,6 +15,7 @@ from training.commands.arguments import (
     input_pattern,
     layout_of,
 )
+from training.commands.parser import ArgumentParser
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training report") -> int:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training r
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    parser = ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to report on")
     parser.add_argument(
         "events",

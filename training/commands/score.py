@@ -18,6 +18,7 @@ from training.commands.arguments import (
     input_pattern,
     layout_of,
 )
+from training.commands.parser import ArgumentParser
 from training.errors import PartsError
 from training.events.writers import WRITERS, writer_of
 from training.files import require_folder, require_output
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     _add_arguments(parser)
     return parser
 

@@ -16,6 +16,7 @@ from training.commands.arguments import (
     labels_of,
     layout_of,
 )
+from training.commands.parser import ArgumentParser
 from training.files import require_folder
 from training.jobs.named_files import named_files
 
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    parser = ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     _add_arguments(parser)
     return parser
 

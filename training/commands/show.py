@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from service import SHIPPED_MODEL
 from training.commands.arguments import input_file
+from training.commands.parser import ArgumentParser
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training show") -> int:
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    parser = ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     meaning = "artefact to show (default the shipped one, %(default)s)"
     parser.add_argument("model", type=input_file, nargs="?", default=SHIPPED_MODEL, metavar="MODEL.onnx", help=meaning)
     form = parser.add_mutually_exclusive_group()

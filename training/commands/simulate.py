@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.commands.arguments import add_engine_options, engine_of
+from training.commands.parser import ArgumentParser
 from training.simulation.cocktail import REPORTED_ON, Signal
 from training.simulation.collisions import BLOCK_EVENTS, MAX_EVENTS, blocks, cocktail, simulate
 from training.simulation.generator import (
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    parser = ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
     parser.add_argument("--background", type=int, default=10_000, metavar="N", help="QCD events (default 10000)")
     parser.add_argument("--signal", type=int, default=1_000, metavar="M", help="W' -> XY events (default 1000)")

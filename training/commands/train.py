@@ -13,6 +13,7 @@ from textwrap import wrap
 from typing import Any, get_args
 
 from training.commands.arguments import add_events_options, input_file, input_pattern, labels_of, layout_of
+from training.commands.parser import ArgumentParser
 from training.commands.train_weak import add_weak_options, given, refuse_others, train_weak
 from training.detectors.presets import PRESETS, TrainingConfig, check_config, check_features
 from training.detectors.weak_config import WeakConfig
@@ -84,7 +85,7 @@ def _features(args: argparse.Namespace, begun: bool) -> FeatureSet:
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=program,
         description=__doc__.splitlines()[0],
         epilog=f"presets, where they differ from the defaults:\n{_presets()}",
@@ -122,7 +123,8 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         elif choices := get_args(option.type):
             kind = {"choices": choices}
         if option.name == "feature_map":
-            kind["choices"] += get_args(next(other.type for other in fields(WeakConfig) if other.name == option.name))
+            of_weak = get_args(next(other.type for other in fields(WeakConfig) if other.name == option.name))
+            kind["choices"] = tuple(dict.fromkeys((*kind["choices"], *of_weak)))
         parser.add_argument(
             "--" + option.name.replace("_", "-"),
             help=f"{option.metadata['help']} (default {_shown(option.default)})",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.commands.arguments import add_events_options, input_file, labels_of, layout_of
+from training.commands.parser import ArgumentParser
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m training validate") -> int:
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training v
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
+    parser = ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("events", type=input_file, metavar="EVENTS.h5", help="simulated events")
     parser.add_argument("--reference", type=input_file, metavar="REFERENCE.h5", help="labelled events to compare with")
     parser.add_argument(

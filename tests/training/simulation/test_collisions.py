@@ -143,7 +143,7 @@ def test_wrong_arguments_are_explained(
         ("--processes 1025", "--processes: 1025 processes, expected 1 to 1024"),
         ("--background 0 --signal 0", "both 0, expected at least one event"),
         ("--background 1.5", "invalid int value: '1.5'"),
-        ("--colour blue", "unrecognized arguments"),
+        ("--colour blue", "unknown option --colour"),
         ("--masses 3500 2000 1500", f"--masses is 3500 2000 1500, {RIGHT_MASSES}"),
         ("--masses 500 3500 100", f"--masses is 500 3500 100, {RIGHT_MASSES}"),
         ("--masses 3500 -500 100", f"--masses is 3500 -500 100, {RIGHT_MASSES}"),
