@@ -156,7 +156,7 @@ def _locked(path: Path, flags: int, shown: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            reason = "Another process is writing this; wait until it has ended, or choose another output"
+            reason = "another process is writing this; wait until it has ended, or choose another output"
             raise BlockingIOError(errno.EAGAIN, reason, str(shown)) from None
         except OSError:
             return descriptor

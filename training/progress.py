@@ -20,6 +20,7 @@ class Progress(tqdm):  # type: ignore[misc]  # tqdm has no stubs
     def __init__(self, **options: Any) -> None:
         """Take the options of tqdm by name."""
         self._plain, self._shown_s = not sys.stderr.isatty(), monotonic()
+        self._line = ""
         if options.get("desc"):
             options["desc"] += ": "  # which tqdm adds to a bar alone
         plain = {"bar_format": PLAIN, "mininterval": INTERVAL_S, "maxinterval": INTERVAL_S}
@@ -38,12 +39,16 @@ class Progress(tqdm):  # type: ignore[misc]  # tqdm has no stubs
             super().clear(nolock)
 
     def close(self) -> None:
-        """Show the end of the work."""
+        """Show the end of the work, unless all of it had been done before."""
         if self._plain and not self.disable:
-            self._write_line()
+            if self.n != self.initial:
+                self._write_line()
             self.disable = True  # nothing is left to be done for lines
         super().close()
 
     def _write_line(self) -> None:
         self._shown_s = monotonic()
-        self.fp.write(f"{self}\n")
+        line = str(self).replace(",  ", ", ")  # tqdm pads the rate
+        if line != self._line:
+            self.fp.write(f"{line}\n")
+        self._line = line

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], subtests: py
                 text = capsys.readouterr().out
                 assert text.startswith(f"usage: {program} {command} ")
                 assert "--help" in text
+
+
+def test_options_list_each_choice_once() -> None:
+    """No value of an option is listed twice, where two kinds of training share the option."""
+    for command in COMMANDS:
+        parser = import_module(f"training.commands.{command}").build_parser(command)
+        for action in parser._actions:
+            choices = list(action.choices or ())
+            assert len(choices) == len(set(choices)), (command, action.dest)
 
 
 def test_errors_name_the_program_as_it_was_called(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def test_one_writes_at_a_time(path: Path, lock: Callable[[Path], AbstractContext
     def write(text: str, failure: type[Exception] | None = None) -> None:
         with lock(target) as file:
             (file or target / "file").write_text(text)
-            with pytest.raises(BlockingIOError, match="Another process is writing this; wait") as caught, lock(target):
+            with pytest.raises(BlockingIOError, match="another process is writing this; wait") as caught, lock(target):
                 pytest.fail("reached the body")
             assert caught.value.filename == str(target)
             if failure:

@@ -43,6 +43,17 @@ def test_a_line_is_written_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
         r"(null: 0 of 2 toys, .*\n)?null: 1 of 2 toys, .* toys/s, .* left\n(null: 2 of 2 toys, .*\n)+",
         written.getvalue(),
     )
+    lines = written.getvalue().splitlines()
+    assert len(lines) == len(set(lines))
+    assert "  " not in written.getvalue()
+
+
+def test_work_that_was_done_before_has_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is repeated and finds nothing left to do says nothing of rates."""
+    monkeypatch.setattr(sys, "stderr", written := io.StringIO())
+    with Progress(total=2, initial=2, unit=" steps"):
+        pass
+    assert written.getvalue() == ""
 
 
 def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
