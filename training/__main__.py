@@ -122,7 +122,8 @@ def lhc_anomaly() -> int:
         parser.add_argument("--version", action="store_true", help="show the version and exit")
         print(parser.format_help(), end="")
         for name, served in service.commands.commands.items():
-            print(f"  {name:<11} {served.get_short_help_str(80)}")
+            purpose = served.get_short_help_str(80)
+            print(f"  {name:<11} {purpose[0].lower()}{purpose[1:].removesuffix('.')}")
         print(f'\ncompletion in bash (or zsh_source, fish_source):\n  eval "$({VARIABLE}=bash_source lhc-anomaly)"')
         return 0
     if command not in COMMANDS:

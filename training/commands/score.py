@@ -49,7 +49,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     meaning = "events file to score, a pattern such as 'data/*.h5', or @LIST, a file with one of these a line"
     parser.add_argument("events", type=input_pattern, nargs="+", metavar="EVENTS.h5", help=meaning)
-    meaning = "artefact to score with (default the shipped one, %(default)s)"
+    meaning = "artefact to score with (default the shipped one)"
     parser.add_argument("--model", type=input_file, default=SHIPPED_MODEL, metavar="MODEL.onnx", help=meaning)
     meaning = f"scores{', scores'.join(WRITERS)} for one file of events; a folder, such as scored/, for any number"
     parser.add_argument("--out", required=True, metavar="OUT", help=meaning)

@@ -71,7 +71,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "events", type=input_pattern, nargs="+", metavar="EVENTS.h5", help="events to search, as one sample"
     )
-    meaning = "artefact to select with (default the shipped one, %(default)s)"
+    meaning = "artefact to select with (default the shipped one)"
     parser.add_argument("--model", type=input_file, default=SHIPPED_MODEL, metavar="MODEL.onnx", help=meaning)
     meaning = "working point of the model: events above its threshold are searched"
     parser.add_argument("--working-point", required=True, metavar="NAME", help=meaning)

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
     parser = ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
-    meaning = "artefact to show (default the shipped one, %(default)s)"
+    meaning = "artefact to show (default the shipped one)"
     parser.add_argument("model", type=input_file, nargs="?", default=SHIPPED_MODEL, metavar="MODEL.onnx", help=meaning)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="all of the metadata but the golden pairs, as JSON")
