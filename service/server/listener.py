@@ -41,6 +41,7 @@ class Listener:
             return cls(socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both), spare)
         except (OSError, ValueError) as error:  # a name that cannot be one is a ValueError
             reason = error.strerror if isinstance(error, OSError) else str(error)
+            reason = str(reason).partition(" (while attempting to bind")[0]  # Python adds the address
             raise CannotListenError(f"{host}:{port}: {reason}; choose another --host or {flag}") from error
 
     @classmethod

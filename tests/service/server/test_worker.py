@@ -158,7 +158,7 @@ def test_what_cannot_be_used_is_one_line(model_path: Path, tmp_path: Path, subte
             (("--api-keys", str(missing)), "cannot use the keys", str(missing)),
             (("--api-keys", str(wrong)), "cannot use the keys", "line 1"),
             (("--tls-certificate", str(wrong), "--tls-key", str(wrong)), "cannot use the certificate", str(wrong)),
-            (("--port", port), "cannot listen", rf"^127\.0\.0\.1:{port}: .*in use"),
+            (("--port", port), "cannot listen", rf"^127\.0\.0\.1:{port}: [\w ]* in use; choose another"),
             (("--port", port, "--host", "192.0.2.1"), "cannot listen", rf"^192\.0\.2\.1:{port}: .*Cannot assign"),
             (("--port", port, "--host", "a b"), "cannot listen", f"^a b:{port}: "),
             (("--ops-port", port), "cannot listen", rf"^127\.0\.0\.1:{port}: .*--ops-port"),
