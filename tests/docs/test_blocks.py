@@ -8,7 +8,7 @@ import pytest
 from tests.docs.pages import PAGES, name_of, steps
 
 # Their commands import no torch.
-FAST = {"docs/serving.md", "docs/client.md", "docs/examples/README.md"}
+FAST = {"docs/api.md", "docs/operations.md", "docs/client.md", "docs/examples/README.md"}
 
 pytestmark = pytest.mark.process
 

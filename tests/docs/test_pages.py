@@ -24,7 +24,7 @@ def test_readme_is_short() -> None:
 
 def test_every_setting_is_in_the_table() -> None:
     """The table of settings is the one that the code prints."""
-    assert settings_table() in (ROOT / "docs" / "serving.md").read_text()
+    assert settings_table() in (ROOT / "docs" / "operations.md").read_text()
 
 
 def test_every_option_of_the_client_is_in_the_table() -> None:
@@ -79,6 +79,26 @@ def test_every_link_leads_somewhere() -> None:
             if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
                 broken.append(f"{name_of(page)}: {link}")
     assert broken == []
+
+
+def test_every_section_that_other_files_name_exists() -> None:
+    """The notebook links to sections that exist, and so do comments and the changelog, as `docs/page.md#section`."""
+    endings = {".ipynb", ".py", ".js", ".html", ".yaml", ".yml", ".env", ".cfg", ".sh", ".md"}
+    folders = ("service", "training", "benchmarks", "deploy", "docs")
+    named = []
+    for file in (*PAGES, *(path for folder in folders for path in (ROOT / folder).rglob("*"))):
+        if file.suffix in endings:
+            named += [(file, ROOT / name) for name in re.findall(r"\bdocs/[\w/]+\.md(?:#[\w-]+)?", file.read_text())]
+        if file.suffix == ".ipynb":
+            links_of_cells = re.findall(r"\]\(([\w./]+\.md(?:#[\w-]+)?)\)", file.read_text())
+            named += [(file, file.parent / name) for name in links_of_cells]
+    broken = []
+    for file, target in named:
+        page, _, anchor = str(target).partition("#")
+        if not Path(page).exists() or (anchor and anchor not in anchors(Path(page))):
+            broken.append(f"{name_of(file)}: {target}")
+    assert broken == []
+    assert any(file.suffix == ".ipynb" for file, _ in named)
 
 
 def test_every_named_file_exists() -> None:
