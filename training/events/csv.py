@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from csv import reader
 from dataclasses import dataclass
-from itertools import chain
+from io import TextIOWrapper
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from pyarrow import csv
 
 from training.errors import EventsError
 from training.events.arrow import ArrowFrame, Window, dtypes_of, explained
+from training.events.frame import NUMBER
 from training.files import atomic_write
 
 _BLOCK_BYTES = 16 << 20  # parsed at a time, and all that is looked at to tell what a column holds
 _SEPARATORS = (",", ";", "\t", " ")
+_MISSING = frozenset(csv.ConvertOptions().null_values)
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,36 @@ class CsvFrame(ArrowFrame):
     """An open CSV file, which is parsed from its first row on."""
 
     _window: Window
+    _separator: str
+    _named: bool  # by the first line
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Raise EventsError when one of `columns` is missing, or is not numeric: with the line of its first word."""
+        self._require_numbers([name for name in columns if self.dtypes.get(name) == "string"])
+        super().require(columns)
 
     def _table(self, columns: Sequence[str], start: int, stop: int) -> pa.Table:  # noqa: ARG002  lines have all columns
-        return self._window.rows(start, stop)
+        try:
+            return self._window.rows(start, stop)
+        except pa.ArrowInvalid:  # by a word, or a fraction, after a block of numbers, or of whole ones
+            self._require_numbers([name for name, dtype in self.dtypes.items() if dtype in ("int64", "float64")])
+            raise
+
+    def _require_numbers(self, columns: Sequence[str]) -> None:
+        """Raise EventsError for the first value that is no number, and in columns of integers for one that is none."""
+        if not columns:
+            return
+        places = [(self.columns.index(name), name, self.dtypes[name] == "int64") for name in columns]
+        with TextIOWrapper(pa.input_stream(str(self.path)), "utf-8-sig", "replace", newline="") as text:
+            lines = reader(text, delimiter=self._separator)
+            for fields in islice(lines, int(self._named), None):
+                for place, name, whole in places:
+                    if fields and not _is_value(fields[place], whole):
+                        expected = "a whole number, as the lines above have" if whole else "a number"
+                        raise EventsError(
+                            f"{self.path}: line {lines.line_num}, column '{name}', is {fields[place][:40]!r}, expected "
+                            f"{expected}. Correct it or drop the line, or name another column with --columns."
+                        )
 
 
 @contextmanager
@@ -53,17 +84,19 @@ def _frame(path: Path, opened: ExitStack) -> CsvFrame:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"it has more than one column '{repeated[0]}'")
 
-    def read(columns: Sequence[str]) -> Any:
+    def read(columns: Sequence[str], types: Mapping[str, pa.DataType] | None = None) -> Any:
         stream = pa.input_stream(str(path))  # decompresses what ends in .gz
         opened.callback(stream.close)
         lines = csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names, skip_rows=int(named))
-        values = csv.ConvertOptions(include_columns=columns)
+        values = csv.ConvertOptions(include_columns=columns, column_types=types)
         return csv.open_csv(stream, lines, csv.ParseOptions(delimiter=separator), values)
 
-    rows = sum(map(len, read(names[:1])))
+    rows = sum(map(len, read(names[:1], {names[0]: pa.binary()})))
     if not rows:
         raise EventsError(f"{path}: has no rows, expected events. Check how the file was written.")
-    return CsvFrame(path, None, rows, dtypes_of(read(names).schema), Window(lambda _: (read(names), 0)))
+    dtypes = dtypes_of(read(names).schema)
+    numeric = [name for name in names if NUMBER.fullmatch(dtypes[name])]
+    return CsvFrame(path, None, rows, dtypes, Window(lambda _: (read(numeric), 0)), separator, named)
 
 
 def _first_line(path: Path) -> str:
@@ -73,7 +106,15 @@ def _first_line(path: Path) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", text, re.IGNORECASE) is not None
+    return (
+        re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf(inity)?)", text, re.IGNORECASE) is not None
+    )
+
+
+def _is_value(text: str, whole: bool) -> bool:
+    """Tell whether a field is a number, or is missing; `whole` asks for an integer."""
+    number = text.strip()
+    return text in _MISSING or (number.lstrip("+-").isdecimal() if whole else _is_number(number))
 
 
 def write_csv(out: Path, chunks: Iterator[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:  # noqa: ARG001

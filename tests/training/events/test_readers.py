@@ -255,7 +255,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "columns.csv": (lambda path: path.write_text("PXJ1,b\n1,2\n"), "has no column 'pxj1', .*did you mean 'PXJ1'"),
     "text.csv": (
         lambda path: a_frame(3).assign(pxj1="x").to_csv(path, index=False),
-        "column 'pxj1' of the table holds string, expected numbers. Convert it",
+        "text.csv: line 2, column 'pxj1', is 'x', expected a number. Correct it or drop the line",
     ),
     "missing.csv": (
         lambda path: a_frame(3).assign(mj1=[1, None, 2]).to_csv(path, index=False),
@@ -276,6 +276,39 @@ def test_a_file_that_is_none_is_refused_with_the_reason(tmp_path: Path, name: st
     with pytest.raises(EventsError, match=reason) as caught:
         read_events(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+
+
+TEXT = "x" * 4000  # some thousand lines are more than the block that tells what a column holds
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a,b\n1.5,2\n\n+2, 5\nNA,infinity\noops,2\n", "line 6, column 'a', is 'oops', expected a number"),
+        ("1.5;2\n1,5;3\n", "line 2, column '0', is '1,5', expected a number"),
+        ('a,b\n"one, two",2\n', "line 2, column 'a', is 'one, two', expected a number"),
+        (f"a,b,c\n{f'1,2.5,{TEXT}{chr(10)}' * 5000}1,oops,3\n", "line 5002, column 'b', is 'oops', expected a number"),
+        (
+            f"a,b,c\n{f'1,2.5,{TEXT}{chr(10)}' * 5000}1.5,2,3\n",
+            "line 5002, column 'a', is '1.5', expected a whole number",
+        ),
+    ],
+    ids=["word", "comma", "quoted", "late word", "late fraction"],
+)
+@pytest.mark.parametrize("name", ["events.csv", "events.csv.gz"])
+def test_a_word_among_numbers_is_named_with_its_line(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    """Wherever in a file of text it is; lines count from 1 as editors count them, with names and empty lines."""
+    content = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with open_frame(tmp_path / name) as frame, pytest.raises(EventsError, match=f"{name}: {reason}"):
+        frame.read(frame.columns[:2])
+
+
+def test_a_column_without_numbers_may_change(tmp_path: Path) -> None:
+    """A note after thousands of lines without one is no fault of the file: the column is not read."""
+    (tmp_path / "events.csv").write_text(f"note,t,a\n{f',{TEXT},2{chr(10)}' * 5000}late,x,3\n")
+    with open_frame(tmp_path / "events.csv") as frame:
+        assert frame.read(["a"])[-2:, 0].tolist() == [2, 3]
 
 
 @pytest.mark.parametrize(
