@@ -23,6 +23,7 @@ from training.events.pandas_layouts import (
     span,
     text,
 )
+from training.events.readers import READERS
 
 _FINDERS = LAYOUTS | DATASETS
 _SLAB_BYTES = 8 << 20  # read at a time: enough to be fast, little beside the result
@@ -89,7 +90,10 @@ def _open_file(path: Path) -> h5py.File:
         return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
     except OSError as error:
         if "signature not found" in str(error):
-            raise EventsError(f"{path}: is not HDF5, expected a file as DataFrame.to_hdf writes it.") from error
+            raise EventsError(
+                f"{path}: is not HDF5, expected a file as DataFrame.to_hdf writes it. Names of other "
+                f"formats end in {', '.join(READERS)}; any other is read as HDF5."
+            ) from error
         remedy = "It is incomplete or damaged: copy it again."
         if error.errno == errno.ENOLCK:
             remedy = "Its file system has no locks: set HDF5_USE_FILE_LOCKING=FALSE in the environment."

@@ -223,12 +223,13 @@ def test_no_frame_says_what_there_is(path: Path) -> None:
 
 
 def test_what_is_no_hdf5_is_said_to_be_so(tmp_path: Path, path: Path) -> None:
-    """A missing file, a folder and other formats, however short, are refused for just that."""
+    """A missing file, a folder and other formats, however short, are refused for just that; every ending is named."""
     assert "no such file" in refusal(path)
     assert "is not a file" in refusal(tmp_path)
     for content in (b"", b"pxj1,pyj1\n1.0,2.0\n", b"\x89PNG\r\n\x1a\n" * 100):
         path.write_bytes(content)
         assert "is not HDF5, expected a file as DataFrame.to_hdf writes it" in refusal(path)
+    assert "end in .csv, .csv.gz, .parquet, .pq, .npy, .root; any other is read as HDF5." in refusal(path)
 
 
 @pytest.mark.parametrize("layout", ["fixed", "fixed-blosc", "table-zlib"])
