@@ -115,6 +115,8 @@ def _score_events(client: Client, args: argparse.Namespace, parser: argparse.Arg
             working_point=scored.working_point,
         )
         print(f"{args.out}: scored by {scored.model}\n{statistics}")
+        if scored.working_point is not None:
+            print(_accepted(*scored.working_point, statistics.accepted, statistics.events))
 
 
 def _score_array(client: Client, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -128,11 +130,16 @@ def _score_array(client: Client, args: argparse.Namespace, parser: argparse.Argu
     if events.ndim != 2 or not len(events):
         raise EventsError(f"{args.events} has shape {events.shape}, expected (n, n_features) with at least one event")
     with _scored(client, args, lambda start, stop: events[start:stop], len(events), {}) as scored:
-        write_part(args.out, scored.read(0, len(events)))
+        scores = scored.read(0, len(events))
+        write_part(args.out, scores)
         print(f"{args.out}: {len(events):,} events scored by {scored.model}")
         if scored.working_point is not None:
-            name, threshold = scored.working_point
-            print(f"{name} accepts scores above {threshold:.9g}")
+            above = scores.astype(np.float64) > scored.working_point[1]
+            print(_accepted(*scored.working_point, int(above.sum()), len(scores)))
+
+
+def _accepted(name: str, threshold: float, accepted: int, events: int) -> str:
+    return f"{name}: {accepted:,} of {events:,} events accepted above {threshold:.9g}"
 
 
 def _scored(

@@ -108,6 +108,13 @@ def _score_one(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
     with open_events(events, layout_of(args, features_of(scorer.artefact)), args.labels) as file:
         statistics = score_file(scorer, file, args.out, write, args.model_column, point, explainer)
     print(f"{args.out}: scored by {scorer.artefact.identity}\n{statistics}")
+    if point is not None:
+        name, value = point
+        efficiencies = {one.name: one.background_efficiency for one in scorer.artefact.metadata.working_points}
+        print(
+            f"{name}: {statistics.accepted:,} of {statistics.events:,} events accepted above {value:.9g}, "
+            f"nominal background efficiency {efficiencies[name]:g}"
+        )
     if explainer is not None:
         print(f"the contributions of an event add up to its score less {explainer.reference_score:.6g}")
     return 0

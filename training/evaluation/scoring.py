@@ -49,6 +49,7 @@ class Statistics:
     mean: float = 0.0
     squares: float = 0.0  # sum of squared differences from the mean
     top: list[tuple[float, int]] = field(default_factory=list)  # score and -row: the first of equal scores is higher
+    accepted: int = 0  # by the working point
 
     def add(self, scores: NDArray[np.float32]) -> None:
         """Add the scores (n,) of the rows that follow, as Chan, Golub and LeVeque combine two samples (1979)."""
@@ -144,6 +145,7 @@ def write_scored(
                     columns |= {CONTRIBUTION + name: values for name, values in contributions}
                 if working_point is not None:
                     columns[ACCEPTED] = accepted(scores, working_point[1]).astype(np.int8)
+                    statistics.accepted += int(columns[ACCEPTED].sum())
                 yield {**columns, MODEL: [identity] * len(scores)} if model_column else columns
                 if bar is not None:
                     bar.update(len(scores))

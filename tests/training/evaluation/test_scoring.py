@@ -309,6 +309,22 @@ def test_the_summary_is_right(artefact: Path, tmp_path: Path, capsys: pytest.Cap
     assert [line.split() for line in top] == [[str(row), f"{scores[row]:.6g}"] for row in expected]
 
 
+def test_the_summary_counts_accepted_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a working point its last line says how many events are above the threshold, and the nominal efficiency."""
+    frame, described = a_frame(MANY), metadata(14, FEATURE_NAMES)
+    middle = float(np.median(oracle(frame[list(FEATURE_NAMES)].to_numpy(np.float32))))
+    points = [msgspec.structs.replace(described.working_points[0], threshold=middle)]
+    artefact = write_artefact(tmp_path / "model.onnx", model(msgspec.structs.replace(described, working_points=points)))
+    events, out = written(tmp_path / "events.h5", frame), tmp_path / "scores.h5"
+    assert main(command(events, artefact, out, "--working-point", "loose")) == 0
+    accepted = opened(out)["accepted"].sum()
+    assert 0 < accepted < MANY
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"loose: {accepted:,} of {MANY:,} events accepted above {points[0].sent_threshold:.9g}, "
+        "nominal background efficiency 0.1"
+    )
+
+
 def test_statistics_are_those_of_all_scores_at_once() -> None:
     """However scores come in chunks, equal ones in the order of the file: the moments and the highest are the same."""
     scores = np.random.default_rng(3).integers(0, 30, 1000).astype(np.float32) + 1e4

@@ -78,8 +78,8 @@ def test_an_events_file_is_written_as_score_writes_it(shipped: list[str], tmp_pa
     assert sorted(tmp_path.iterdir()) == sorted([events, here, there])
 
 
-def test_a_working_point_is_a_column(shipped: list[str], tmp_path: Path) -> None:
-    """`accepted` is 1 above the threshold that the services send, which HDF5 files name."""
+def test_a_working_point_is_a_column(shipped: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`accepted` is 1 above the threshold that the services send, which HDF5 files name; the summary counts them."""
     events, out = samples.mixed(400, 100), tmp_path / "scores.h5"
     write_events(tmp_path / "events.h5", events)
     command = ["client", "score", str(tmp_path / "events.h5"), *shipped, "--out", str(out)]
@@ -91,6 +91,8 @@ def test_a_working_point_is_a_column(shipped: list[str], tmp_path: Path) -> None
     np.testing.assert_array_equal(frame["anomaly_score"], result.scores)
     np.testing.assert_array_equal(frame["accepted"], result.working_point.accepted)
     assert 0 < frame["accepted"].sum() < len(frame)
+    counted = f"{frame['accepted'].sum()} of 500 events accepted above {result.working_point.threshold:.9g}"
+    assert capsys.readouterr().out.splitlines()[-1] == f"loose: {counted}"
     with h5py.File(out) as file:
         found = dict(file["df"].attrs)
     assert (found["working_point"], float(found["threshold"])) == (b"loose", result.working_point.threshold)
@@ -200,7 +202,7 @@ sys.exit(lhc_anomaly())
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     first, second = done.stdout.splitlines()
     assert first == f"{out}: 1,000 events scored by {models[0].identity}"
-    assert second == "loose accepts scores above 2"
+    assert second == f"loose: {np.count_nonzero(oracle(EVENTS[:1000]) > 2):,} of 1,000 events accepted above 2"
     np.testing.assert_allclose(np.load(out), oracle(EVENTS[:1000]), RTOL)
 
 
