@@ -11,9 +11,8 @@ from service.metrics.rows import MAX_COUNTED_POINTS
 from service.model.artefact import Artefact, WorkingPoint
 
 COUNTED_EVENTS: Final = 2**16
-COUNTED_CALLS: Final = 1024
-"""How many events or calls are noted before they are counted together. One call alone would find the code that counts
-it out of the processor's cache, after the runtime, and cost three times as much."""
+"""How many events are noted before they are counted together. One call alone would find the code that counts it out of
+the processor's cache, after the runtime, and cost three times as much."""
 
 SAMPLED_EVENTS: Final = 25
 """How many events are sampled between two ticks: one costs as much as to score ten."""
@@ -42,9 +41,9 @@ class ModelCounts:
             for field in ("model_events", "accepted", "sampled_events", "sampled_score", "bins"):
                 row[field] = 0
             row["counted_model"] = identity
-        self._noted: list[NDArray[np.float32]] = []
+        self._noted = np.empty(COUNTED_EVENTS, np.float32)
         self._n_noted = 0
-        """Scores that are not yet counted, and how many they are."""
+        """The scores that are not yet counted, and how many they are."""
         self._n_events, self._n_accepted = 0, [0] * len(self.points)
         """Counted events that are not yet in the row."""
         self._n_since_tick = 0
@@ -60,12 +59,14 @@ class ModelCounts:
         """Events until the next one of the sample."""
 
     def note(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
-        """Note the scores (n,) of the first n events in `features`, until `fold` counts them."""
+        """Note the scores (n,) of the first n events in `features`, n at most COUNTED_EVENTS, until `fold`."""
         n_events = len(scores)
-        self._noted.append(scores)
-        self._n_noted += n_events
-        if self._n_noted >= COUNTED_EVENTS or len(self._noted) >= COUNTED_CALLS:
+        end = self._n_noted + n_events
+        if end > COUNTED_EVENTS:
             self._count()
+            end = n_events
+        self._noted[self._n_noted : end] = scores
+        self._n_noted = end
         if self._skipped < n_events:
             self._take(features, scores)
         else:
@@ -93,10 +94,9 @@ class ModelCounts:
 
     def _count(self) -> None:
         """Count the noted scores."""
-        if not self._noted:
+        if not self._n_noted:
             return
-        scores = self._noted[0] if len(self._noted) == 1 else np.concatenate(self._noted)
-        self._noted, self._n_noted = [], 0
+        scores, self._n_noted = self._noted[: self._n_noted], 0
         finite = np.isfinite(scores)
         if not finite.all():
             scores = scores[finite]

@@ -7,7 +7,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from service.drift.counts import COUNTED_CALLS
+from service.drift.counts import COUNTED_EVENTS
 from service.drift.monitor import Monitor, Report
 from service.drift.observed import ObservedScorer
 from service.metrics.counters import Metrics
@@ -137,8 +137,8 @@ def test_another_model_begins_at_0() -> None:
     again.score_rows(sample_events(20))
     assert report(monitor).totals.events == 120
     new = scorer(monitor, OTHER)
-    for _ in range(COUNTED_CALLS):
-        old.score_rows(sample_events(1))
+    for _ in range(COUNTED_EVENTS // 4096 + 1):
+        old.score_rows(sample_events(4096))
     rows = sample_events(16)
     again.bind(rows).score(3)
     assert report(monitor).totals.events == 0
