@@ -69,12 +69,19 @@ def outputs(notebook: Path) -> list[tuple[str, str, str]]:
 
 @pytest.mark.slow
 def test_the_notebook(run: Run, new_user: Path) -> None:
-    """Executed from the top, its cells print what they are stored with, and draw three pictures; it stays small."""
-    stored, executed = EXAMPLES / "anomalies.ipynb", new_user / "my" / "notebooks" / "anomalies.ipynb"
-    executed.parent.mkdir(parents=True)
-    shutil.copy(stored, executed)
+    """Executed as its page says, its cells print what they are stored with, and draw three pictures; it stays small.
+
+    The clone stays clean: the file is as it was, and git ignores the executed one.
+    """
+    stored, copied = EXAMPLES / "anomalies.ipynb", new_user / "my" / "notebooks" / "anomalies.ipynb"
+    copied.parent.mkdir(parents=True)
+    shutil.copy(stored, copied)
+    options = re.findall(r"jupyter execute (\S+) docs/examples/anomalies.ipynb", (EXAMPLES / "README.md").read_text())
     own = [f"{name}={new_user}" for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR")]
-    run("env", *own, "jupyter", "execute", "--inplace", str(executed))
+    run("env", *own, "jupyter", "execute", *options, str(copied))
+    (executed,) = set(copied.parent.iterdir()) - {copied}
+    assert f"/docs/examples/{executed.name}" in (ROOT / ".gitignore").read_text().splitlines()
+    assert copied.read_bytes() == stored.read_bytes()
     found = outputs(executed)
     assert found == outputs(stored)
     assert [kinds for _, _, kinds in found].count("image/png text/plain") == 3
