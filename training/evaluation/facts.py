@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from service.model.artefact import Artefact, WorkingPoint
+from training.detectors.presets import used_options
 from training.model_class import ModelClass
 
 ABOUT_CLASS = {
@@ -71,16 +72,16 @@ def in_hertz(rate_hz: float) -> str:
 
 
 def facts(artefact: Artefact) -> dict[str, str]:
-    """Return the facts about a model, from its metadata, as short texts by name."""
+    """Return the facts about a model, from its metadata, as short texts by name: of options those that it uses."""
     metadata = artefact.metadata
-    shown_elsewhere = ("class", "configuration", "exposure")
+    stated, shown_elsewhere = metadata.training.get("configuration"), ("class", "configuration", "exposure")
     rest = {name: value for name, value in metadata.training.items() if name not in shown_elsewhere}
     return {
         "Model": f"{metadata.model_name}, version {metadata.model_version}, made by code {metadata.code_version}",
         "SHA-256": artefact.sha256,
         "Class": _class_in_words(metadata.training),
         "Training": in_words(rest),
-        "Configuration": in_words(metadata.training.get("configuration")),
+        "Configuration": in_words(used_options(stated) if isinstance(stated, Mapping) else stated),
         "Sees": ", ".join(metadata.scaler.names),
     }
 

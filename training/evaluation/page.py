@@ -63,6 +63,7 @@ def render(artefact: Artefact, report: Report, shown: Mapping[str, bytes]) -> st
         facts=facts(artefact),
         caution=caution(artefact),
         counted=counted,
+        optimistic=[one.sample for one in report.evaluations if one.trained_on],
         trained_on=TRAINED_ON,
         too_little=TOO_LITTLE,
         enough_background=ENOUGH_BACKGROUND,

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,8 @@ from tests.artefacts import metadata, model, with_metadata, write_artefact
 from tests.training import samples
 from tests.training.evaluation.pages import Page
 from training.__main__ import main
+from training.detectors.presets import PRESETS, used_options
+from training.detectors.weak_config import WeakConfig
 from training.evaluation.facts import ABOUT_CLASS, facts, in_words
 from training.evaluation.page import render
 from training.evaluation.report import compile_report
@@ -63,6 +66,30 @@ def test_what_a_model_saw_is_said(tmp_path: Path) -> None:
         assert stated["Class"].startswith(shown)
         assert (stated["Configuration"] == "not stated") == ("configuration" not in training)
     assert in_words({"hidden": [64, 32], "learning_rate": 1e-3}) == "hidden [64, 32], learning rate 0.001"
+
+
+def test_only_the_options_of_its_architecture_are_shown(tmp_path: Path) -> None:
+    """What a model does not use is no fact about it; a configuration of another kind is shown as it is."""
+    artefact = load_artefact(write_artefact(tmp_path / "model.onnx", with_metadata(training={})))
+    of_quantum, of_density = {"simplicity", "solver", "circuit_layers", "trash_qubits"}, {"components", "simplicity"}
+    everywhere = {"name", "feature_map", "architecture", "epochs", "patience", "batch_size", "learning_rate"}
+    everywhere |= {"schedule", "validation_fraction", "seed"}
+    for preset, used in (
+        ("classic", {"hidden", "latent"}),
+        ("variational", {"hidden", "latent", "kl_weight"}),
+        ("density", {"hidden", "latent", "members", "distillation_steps"} | of_density),
+        ("quantum", of_quantum),
+        ("exposed", {"hidden"}),
+    ):
+        assert used_options(asdict(PRESETS[preset])).keys() == everywhere | used
+    for stated, shown in (
+        (asdict(PRESETS["classic"]) | {"new": 1}, "latent 16, epochs 50"),
+        (asdict(WeakConfig()), "folds 5, members 8, trees 30"),
+        ({"architecture": ["odd"], "members": 2}, "architecture ['odd'], members 2"),
+        ("odd", "odd"),
+    ):
+        described = msgspec.structs.replace(artefact.metadata, training={"configuration": stated})
+        assert shown in facts(Artefact(artefact.graph, described, artefact.sha256))["Configuration"]
 
 
 def test_unusable_files_and_models_are_errors_of_one_line(

@@ -149,7 +149,8 @@ def test_the_page_names_the_model_the_samples_and_what_is_wrong(written: Written
     assert loose["pull"] > 5
     assert f"{loose['pull']:+.1f}" in text
     assert [one["trained_on"] for one in written.report["samples"]] == [True] + 5 * [False]
-    assert text.count("was trained on this background") == 1
+    assert text.count("was trained on this background") == 2
+    assert "The figures of first, odd are optimistic: the model was trained on this background." in text
 
 
 def test_signal_alone_is_judged_against_the_first_background(written: Written) -> None:
