@@ -95,9 +95,12 @@ class KnownHeads:
 
 
 def _blank_id(head: bytes) -> tuple[bytes, bytes | None]:
-    """Put zeros, which no head has, in place of the first id in a head, and give the id; None where there is none."""
+    """Put its length in place of the first id in a head, after the end of a head, which none has inside.
+
+    Give the id as well; None where there is none.
+    """
     place = head.lower().find(ID_START)
     line = None if place < 0 else ID_LINE.match(head, place)
     if line is None:
         return head, None
-    return head[: line.start(1)] + bytes(len(line[1])) + head[line.end(1) :], line[1]
+    return b"%b\r\n\r\n%d%b" % (head[: line.start(1)], len(line[1]), head[line.end(1) :]), line[1]

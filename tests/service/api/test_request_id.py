@@ -108,6 +108,15 @@ def test_what_is_no_id_is_ignored(service: LiveService, wrong: str) -> None:
     assert all("request_id" not in line for line in service.events("request")[n_lines:])
 
 
+def test_no_other_bytes_stand_for_an_id(service: LiveService) -> None:
+    """A head that is refused is refused also where one with an id of its length was answered."""
+    with Connection(service) as connection:
+        connection.send(event_request("X-Request-Id: abcd"))
+        assert connection.response().status == 200
+        connection.send(event_request("X-Request-Id: \0\0\0\0"))
+        assert connection.response().status == 400
+
+
 def test_what_follows_a_request_has_not_its_id(service: LiveService) -> None:
     """A refusal of what is no request is not taken for an answer to the one before."""
     with Connection(service) as connection:
