@@ -102,15 +102,15 @@ def _make_missing(folder: Path, parts: Sequence[Part], engine: Engine, unit: str
 
 def _make_file(folder: Path, part: Part) -> int:
     path, count = folder / part.name, folder / COUNTS / part.name
-    if path.exists():  # a cluster runs a task again whose result was lost with its worker
-        return part.events
-    made: list[NDArray[np.float32]] = []
-    for rows in part.make():
-        made.append(rows)
-        with suppress(OSError):  # must not cost the part
-            count.write_text(str(sum(map(len, made))))
-    write_part(path, np.concatenate(made))
-    count.unlink(missing_ok=True)
+    if not path.exists():  # a cluster runs a task again whose result was lost with its worker
+        made: list[NDArray[np.float32]] = []
+        for rows in part.make():
+            made.append(rows)
+            with suppress(OSError):  # must not cost the part
+                count.write_text(str(sum(map(len, made))))
+        write_part(path, np.concatenate(made))
+    with suppress(OSError):
+        count.unlink()
     return part.events
 
 

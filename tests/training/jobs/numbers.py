@@ -19,7 +19,7 @@ from training.__main__ import RESUMABLE, Command, run
 from training.commands.arguments import add_engine_options, engine_of
 from training.errors import EventsError
 from training.events.events import FEATURE_NAMES, read_events
-from training.jobs.parts import assemble
+from training.jobs.parts import COUNTS, assemble
 
 MANIFEST = {"seed": 1, "settings": ("a", "b"), "versions": {"numpy": "2"}}
 TOO_LONG_S = 600.0
@@ -66,6 +66,10 @@ class Numbers:
                     os.kill(os.getpid(), signal.SIGKILL)
                 case "endless":
                     time.sleep(TOO_LONG_S)
+                case "no count":
+                    count = self.folder / "events.h5.parts" / COUNTS / self.name
+                    count.unlink()
+                    count.mkdir()
                 case "until seen":
                     deadline = time.monotonic() + SEEN_S
                     while not (self.folder / "seen").exists() and time.monotonic() < deadline:

@@ -89,13 +89,14 @@ def test_a_stopped_command_leaves_no_process_and_is_resumed(tmp_path: Path, numb
 def test_the_bar_counts_events_or_parts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], unit: str | None, counted: str
 ) -> None:
-    """The bar counts rows, or parts by the name of what they are; finished parts stay for the next call."""
+    """The bar counts rows, or parts by the name of what they are; finished parts stay, and the next call shows none."""
     parts = numbers(tmp_path, 3)
-    for _ in range(2):
-        make_parts(tmp_path / "parts", parts, MANIFEST, Local(2), unit)
-        bar = capsys.readouterr().err
-        assert counted in bar
-        assert f" {unit or 'events'}/s" in bar or f"s/ {unit or 'events'}" in bar
+    make_parts(tmp_path / "parts", parts, MANIFEST, Local(2), unit)
+    bar = capsys.readouterr().err
+    assert counted in bar
+    assert f" {unit or 'events'}/s" in bar or f"s/ {unit or 'events'}" in bar
+    make_parts(tmp_path / "parts", parts, MANIFEST, Local(2), unit)
+    assert capsys.readouterr().err == ""
     for part in parts:
         assert part.times_made == 1
         np.testing.assert_array_equal(read_part(tmp_path / "parts" / part.name, part.events), part.rows())
@@ -135,6 +136,14 @@ def test_events_count_within_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert shown[-1] == 3
     assert not (folder / COUNTS).exists()
     np.testing.assert_array_equal(read_part(folder / parts[0].name, 3), parts[0].rows())
+
+
+def test_a_count_that_cannot_be_written_or_removed_costs_no_part(tmp_path: Path) -> None:
+    """Counts are for the progress alone: the file is made as it is with them."""
+    parts = numbers(tmp_path, 2, failing=[1], failure="no count")
+    assemble(tmp_path / "events.h5", parts, MANIFEST, Local(1))
+    assert_assembled(tmp_path / "events.h5", parts)
+    assert [part.times_made for part in parts] == [1, 1]
 
 
 def test_a_damaged_part_is_named(tmp_path: Path, subtests: pytest.Subtests) -> None:
