@@ -1,10 +1,10 @@
 """The configuration of a training, the check of its values, and the named presets."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from service.model.artefact import MAX_NAME_CHARACTERS, MODEL_NAME
+from training.architectures import ONLY
 from training.errors import TrainingError
 from training.events.features import FeatureSet
 from training.model_class import ModelClass
@@ -27,10 +27,7 @@ def option(
     """
     if only:
         meaning = f"{meaning} (only {', '.join(only)})"
-    return field(default=default, metadata={"help": meaning, "least": least, "most": most, "only": only})
-
-
-_WITH_BOTTLENECK = ("autoencoder", "variational", "density", "distilled")
+    return field(default=default, metadata={"help": meaning, "least": least, "most": most})
 
 
 @dataclass(frozen=True)
@@ -45,29 +42,31 @@ class TrainingConfig:
         "autoencoder", "kind of model"
     )
     hidden: tuple[int, ...] = option(
-        (64, 32), "widths of the encoder's layers, mirrored in the decoder", 1, 4096, (*_WITH_BOTTLENECK, "classifier")
+        (64, 32), "widths of the encoder's layers, mirrored in the decoder", 1, 4096, ONLY["hidden"]
     )
-    latent: int = option(16, "width of the bottleneck", 1, 1024, _WITH_BOTTLENECK)
+    latent: int = option(16, "width of the bottleneck", 1, 1024, ONLY["latent"])
     kl_weight: float = option(
-        0.01, "weight of the Kullback-Leibler term in loss and score", 0, 1_000_000, ("variational",)
+        0.01, "weight of the Kullback-Leibler term in loss and score", 0, 1_000_000, ONLY["kl_weight"]
     )
     components: int = option(
-        15, "Gaussians in the density of latent vector and reconstruction error", 1, 1000, ("density", "distilled")
+        15, "Gaussians in the density of latent vector and reconstruction error", 1, 1000, ONLY["components"]
     )
     simplicity: float = option(
         0.0,
         "score per deviation of tau1/m above, tau21 and tau32 below the mean",
         -1_000_000,
         1_000_000,
-        ("density", "distilled", "quantum"),
+        ONLY["simplicity"],
     )
-    members: int = option(20, "autoencoders whose mean score a network learns", 1, 100, ("distilled",))
-    distillation_steps: int = option(10_000, "steps in which the network learns it", 1, 10_000_000, ("distilled",))
+    members: int = option(20, "autoencoders whose mean score a network learns", 1, 100, ONLY["members"])
+    distillation_steps: int = option(
+        10_000, "steps in which the network learns it", 1, 10_000_000, ONLY["distillation_steps"]
+    )
     solver: Literal["spectral", "variational"] = option(
-        "spectral", "how a circuit is found: as eigenvectors, or by training its angles", only=("quantum",)
+        "spectral", "how a circuit is found: as eigenvectors, or by training its angles", only=ONLY["solver"]
     )
-    circuit_layers: int = option(12, "layers of RY and CZ of a variational circuit", 1, 100, ("quantum",))
-    trash_qubits: int = option(3, "qubits that compression leaves in |0>", 1, QUBITS - 1, ("quantum",))
+    circuit_layers: int = option(12, "layers of RY and CZ of a variational circuit", 1, 100, ONLY["circuit_layers"])
+    trash_qubits: int = option(3, "qubits that compression leaves in |0>", 1, QUBITS - 1, ONLY["trash_qubits"])
     epochs: int = option(50, "passes over the training part, at most", 1, 1_000_000)
     patience: int = option(8, "epochs without a better validation loss after which training stops", 1, 1_000_000)
     batch_size: int = option(512, "events in a step", 1, 2**31 - 1)
@@ -92,19 +91,6 @@ class TrainingConfig:
     def passes(self) -> int:
         """Passes over the training part, at most: one where the solution is a closed form."""
         return 1 if self.architecture == "quantum" and self.solver == "spectral" else self.epochs
-
-
-def used_options(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a configuration, as a model's metadata state it, that its architecture uses.
-
-    Of a configuration without a known architecture, which another kind of training or program made, return all.
-    """
-    declared = {each.name: each for each in fields(TrainingConfig)}
-    every, architecture = get_args(declared["architecture"].type), configuration.get("architecture")
-    if architecture not in every:
-        return dict(configuration)
-    only = {name: each.metadata["only"] or every for name, each in declared.items()}
-    return {name: value for name, value in configuration.items() if architecture in only.get(name, every)}
 
 
 def check_config(config: TrainingConfig) -> None:

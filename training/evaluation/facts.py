@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from service.model.artefact import Artefact, WorkingPoint
-from training.detectors.presets import used_options
+from training.architectures import used_options
 from training.model_class import ModelClass
 
 ABOUT_CLASS = {

@@ -14,7 +14,8 @@ from tests.artefacts import metadata, model, with_metadata, write_artefact
 from tests.training import samples
 from tests.training.evaluation.pages import Page
 from training.__main__ import main
-from training.detectors.presets import PRESETS, used_options
+from training.architectures import used_options
+from training.detectors.presets import PRESETS
 from training.detectors.weak_config import WeakConfig
 from training.evaluation.facts import ABOUT_CLASS, facts, in_words
 from training.evaluation.page import render
