@@ -405,6 +405,12 @@ SERVING = (
                 "known.response_head",
                 f"{SHORT_WAY}::test_each_request_has_its_own_id",
             ),
+            Fault(
+                "zero bytes in a head stand for an id",
+                r'b"%b\r\n\r\n%d%b" % (head[: line.start(1)], len(line[1]), head[line.end(1) :])',
+                "head[: line.start(1)] + bytes(len(line[1])) + head[line.end(1) :]",
+                "tests/service/api/test_request_id.py::test_no_other_bytes_stand_for_an_id",
+            ),
             Fault("heads are kept for ever", "if len(self._heads) == MAX_HEADS:", "if False:"),
             Fault("a head whose request ends the connection is known", "or not cycle.keep_alive ", "", ENDING),
         ],
