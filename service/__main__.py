@@ -19,7 +19,7 @@ DISTRIBUTION = "lhc-anomaly"
 
 
 def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
-    """Run one command, or `serve` where none is named, and give its exit status.
+    """Run one command, or `serve` where none is named, and return its exit status.
 
     The status is 2 for a wrong command line or setting and 1 for any other error; the message is one line.
     """
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
 
 
 def alone(program: str = PROGRAM) -> int:
-    """Run `main` in a process that does nothing else: closed standard streams are no failure of its command."""
+    """Run `main` as the whole process; closed standard streams do not fail the command."""
     replace_streams()
     try:
         return main(program=program)
@@ -64,12 +64,12 @@ def commands() -> None:
 @commands.command(cls=SettingsCommand)
 def serve(settings: Settings) -> int:
     """Serve the model until SIGTERM or SIGINT."""
-    # They stay blocked until the server handles them, so that none interrupts an import.
+    # The signals stay blocked until the server handles them, so that none interrupts an import.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
     def run() -> int:
-        # Imported here, so that --help and a wrong setting take no time, and without looking for garbage, of which
-        # imports make none: that would take a tenth of their time.
+        # Imported here, so that --help and a wrong setting take no time, and without garbage collection, which would
+        # take a tenth of the imports' time and find nothing.
         gc.disable()
         from service.server.startup import run
 
@@ -182,7 +182,7 @@ def list_keys(file: Path, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("digest", default="")
 def remove(name: str, file: Path, digest: str) -> None:
-    """Remove the keys of NAME from FILE, or those alone whose digest starts with DIGEST."""
+    """Remove the keys of NAME from FILE, or only those whose digest starts with DIGEST."""
     from service.security.api_keys import KeysError, remove_keys
 
     with _explained(KeysError):

@@ -4,12 +4,12 @@ ServiceError
 ├── InvalidRequestError             the content of the request is wrong
 │   ├── MalformedRequestError       the request is not HTTP/1.1
 │   ├── UnknownWorkingPointError
-│   └── NonFiniteScoreError         an event beyond what the model can score
+│   └── NonFiniteScoreError         the score of an event is not finite
 ├── UnauthorisedError               no API key, or an unknown one
 ├── UnknownRouteError
 ├── UnknownModelError               no model, or version, of this name
 ├── MethodNotAllowedError
-├── NotAcceptableError              no format that the client accepts
+├── NotAcceptableError              no response format that the client accepts
 ├── RequestTimeoutError             the request did not arrive in time
 ├── BodyTooLargeError
 │   └── TooManyEventsError
@@ -18,8 +18,8 @@ ServiceError
 ├── HeadersTooLargeError
 ├── ClientDisconnectedError         no client is left to read the response
 ├── NotReadyError                   starting, draining or stopped
-│   └── OverloadedError             more work in flight than a worker takes
-├── NotOfferedError                 a part of a protocol that the service does not have
+│   └── OverloadedError             the limits of work in flight are reached
+├── NotOfferedError                 a part of a protocol that the service does not implement
 └── UnsupportedVersionError         another version of HTTP
 """
 
@@ -104,15 +104,15 @@ class NotReadyError(ServiceError):
 
 
 class OverloadedError(NotReadyError):
-    """The worker has as much work in flight as it takes; the request was not read and can be sent again later."""
+    """The worker's limits of work in flight are reached; the request was not read and can be sent again later."""
 
 
 class NotOfferedError(ServiceError):
-    """The protocol has this, and the service does not offer it."""
+    """The request is for a part of the protocol that the service does not implement."""
 
 
 class UnsupportedVersionError(ServiceError):
-    """The request is in a version of HTTP that the service does not speak."""
+    """The request is in a version of HTTP that the service does not support."""
 
 
 STATUSES: Final[dict[type[Exception], int]] = {
@@ -131,7 +131,7 @@ STATUSES: Final[dict[type[Exception], int]] = {
     UriTooLongError: 414,
     UnsupportedMediaTypeError: 415,
     HeadersTooLargeError: 431,
-    ClientDisconnectedError: 499,  # as in nginx; it appears in metrics and logs alone
+    ClientDisconnectedError: 499,  # as in nginx; it appears only in metrics and logs
     NotReadyError: 503,
     OverloadedError: 503,
     NotOfferedError: 501,
@@ -151,10 +151,10 @@ GRPC_CODES: Final[dict[int, str]] = {
     501: "UNIMPLEMENTED",
     503: "UNAVAILABLE",
 }
-"""The code of gRPC for each status that its calls can end with; any other is INTERNAL."""
+"""The gRPC code for each status that a call can end with; any other status is INTERNAL."""
 
 RETRY_AFTER_S: Final = 1
-"""Seconds after which a request that got a 503 can be sent again: work in flight takes about as long."""
+"""Seconds after which to retry a request that got a 503: about the duration of the work in flight."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -165,7 +165,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 def describe(error: Exception, method: str, path: str) -> ErrorBody:
-    """Describe an error to the client; an exception that is no ServiceError is logged and described as internal."""
+    """Describe an error to the client; any exception but a ServiceError is logged and described as internal."""
     if isinstance(error, NonFiniteScoreError):
         logger.warning("non-finite score", extra={"path": path, "detail": str(error)})
     if isinstance(error, ServiceError):
@@ -176,7 +176,7 @@ def describe(error: Exception, method: str, path: str) -> ErrorBody:
 
 
 def headers(status: int, busy_s: float = 0.0) -> dict[str, str]:
-    """Give the headers of an error response; a worker that is busy for `busy_s` seconds asks for a later retry."""
+    """Return the headers of an error response; `busy_s`, the seconds for which the worker is busy, delays the retry."""
     headers = {"Cache-Control": "no-store"}
     if status == STATUSES[UnauthorisedError]:
         headers["WWW-Authenticate"] = "Bearer"

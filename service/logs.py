@@ -1,4 +1,4 @@
-"""The log: one JSON object per line on stderr, written by a thread, so that a reader that stops delays no request."""
+"""The log: one JSON object per line on stderr, written by a thread, so that a blocked stderr delays no request."""
 
 import logging.config
 import os
@@ -12,24 +12,24 @@ from typing import Final
 from pythonjsonlogger.core import RESERVED_ATTRS
 
 WAITING_BYTES: Final = 2**18
-"""Lines beyond so many bytes that wait to be written are dropped, and counted."""
+"""Maximum bytes of lines that wait to be written; further lines are dropped and counted."""
 
 END_S: Final = 2.0
-"""How long the end of the process waits for the last lines to be written."""
+"""Maximum seconds that the process waits at its end for the last lines to be written."""
 
 BLOCKED_S: Final = 0.05
-"""Interval in seconds of another try where stderr does not block and takes nothing."""
+"""Retry interval in seconds when stderr is non-blocking and full."""
 
 
 class StderrHandler(logging.Handler):
     """Writes to stderr in a thread of its own."""
 
     n_dropped = 0
-    """How many lines this process has dropped."""
+    """Number of lines that this process has dropped."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Not the stream, whose lock would keep the interpreter from its end; closed, its number may be another file's.
+        # Not the stream: its lock could block the interpreter's exit, and its number may be reused once it is closed.
         self._descriptor = None if sys.stderr is None else sys.stderr.fileno()
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._n_queued = self._n_written = 0
@@ -39,7 +39,7 @@ class StderrHandler(logging.Handler):
             self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line, unless too many wait."""
+        """Queue a line, or drop it if the queue is full."""
         try:
             line = f"{self.format(record)}\n".encode(errors="backslashreplace")
         except Exception:
@@ -52,7 +52,7 @@ class StderrHandler(logging.Handler):
         self._lines.put(line)
 
     def close(self) -> None:
-        """Give the last lines a moment to be written."""
+        """Wait briefly for the last lines to be written."""
         super().close()
         if self._thread.is_alive():
             self._lines.put(None)
@@ -68,7 +68,7 @@ class StderrHandler(logging.Handler):
 
     def _write(self, line: bytes) -> None:
         assert self._descriptor is not None
-        with suppress(OSError):  # no one reads any more
+        with suppress(OSError):  # the reader has gone
             while line:
                 try:
                     line = line[os.write(self._descriptor, line) :]

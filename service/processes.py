@@ -1,4 +1,4 @@
-"""What the process of a worker takes of the machine, as Linux tells it."""
+"""The CPU time, memory and file descriptors of a worker process, as Linux reports them."""
 
 import os
 from functools import cache
@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
-# Fields of /proc/PID/stat behind the name, which may hold spaces and brackets: proc(5), less three.
+# Fields of /proc/PID/stat after the name, which may contain spaces and brackets: the numbers of proc(5) less three.
 USER_TICKS, SYSTEM_TICKS, STARTED_TICKS, RESIDENT_PAGES = 11, 12, 19, 21
 
 
 class Usage(NamedTuple):
-    """What a process takes."""
+    """The resources that a process uses."""
 
     cpu_s: float
     resident_bytes: int
@@ -22,7 +22,7 @@ class Usage(NamedTuple):
 
 
 def usage(pid: int) -> Usage | None:
-    """Give what a process takes; None for one that has ended."""
+    """Return the resources that a process uses; None if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -33,7 +33,7 @@ class RootPath(click.ParamType[str]):
     name = "path"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what would need escapes in a page."""
+        """Refuse a path that would need escapes in a page."""
         return value if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value) else self.fail("no path", param, ctx)
 
 
@@ -43,7 +43,7 @@ class ServedName(click.ParamType[str]):
     name = "name"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse all else."""
+        """Refuse any other characters, an empty name and one of more than 100 characters."""
         return value if re.fullmatch("[A-Za-z0-9._~-]{1,100}", value) else self.fail("no name", param, ctx)
 
 
@@ -62,7 +62,7 @@ LEVEL = click.Choice(["critical", "error", "warning", "info", "debug"])
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator may choose; each field is a flag, an environment variable, a default and a meaning."""
+    """The settings of an operator; each field is a flag, an environment variable, a default and a meaning."""
 
     host: Annotated[str, TEXT, "Address or host name to listen on."] = "127.0.0.1"
     port: Annotated[int, PORT, "TCP port to listen on; 0 picks a free one."] = 8000
@@ -115,9 +115,9 @@ NEEDED = {
 
 
 class SettingsCommand(click.Command):
-    """A command whose options are the settings, beside its own; its function takes them as the argument `settings`.
+    """A command with the settings as options, besides its own; its function takes them as the argument `settings`.
 
-    The context's object is the environment, `os.environ` as a rule.
+    The context's object is the environment, normally `os.environ`.
     """
 
     def __init__(self, name: str | None, **attributes: Any) -> None:
@@ -130,7 +130,7 @@ class SettingsCommand(click.Command):
         known = {_variable(name): name for name in Settings.__struct_fields__}
         ctx.default_map = {known[variable]: text for variable, text in environ.items() if variable in known}
         rest = super().parse_args(ctx, args)
-        if not ctx.resilient_parsing:  # as it is where a shell completes the arguments
+        if not ctx.resilient_parsing:  # set while a shell completes the arguments
             _check_variables(environ, known, ctx)
             ctx.params["settings"] = _settings(ctx)
         return rest
@@ -147,7 +147,7 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
 
 
 def source_of(name: str, context: click.Context) -> str:
-    """Give where a setting has its value from: the flag, the variable, or `default`."""
+    """Return the source of a setting's value: the flag, the variable, or `default`."""
     sources = {ParameterSource.COMMANDLINE: flag_of(name), ParameterSource.DEFAULT_MAP: _variable(name)}
     return sources.get(context.get_parameter_source(name) or ParameterSource.DEFAULT, "default")
 
@@ -162,7 +162,7 @@ def settings_table() -> str:
 
 
 class _Option(click.Option):
-    """The flag and the variable of a setting; a wrong value is named with its source and what was expected."""
+    """The flag and the variable of a setting; the error for a wrong value names its source and the expectation."""
 
     def __init__(self, field: msgspec.structs.FieldInfo) -> None:
         flag, kind = flag_of(field.name), field.type.__metadata__[0]
@@ -185,7 +185,7 @@ class _Option(click.Option):
 
 
 def _check_variables(environ: Mapping[str, str], known: Mapping[str, str], context: click.Context) -> None:
-    """Refuse a variable that looks like a setting and is none."""
+    """Refuse a variable with the prefix of the settings and an unknown name."""
     for variable in environ:
         if variable.startswith(PREFIX) and variable not in known:
             nearest = difflib.get_close_matches(variable.removeprefix(PREFIX).lower(), known.values(), n=1)
@@ -194,7 +194,7 @@ def _check_variables(environ: Mapping[str, str], known: Mapping[str, str], conte
 
 
 def _settings(context: click.Context) -> Settings:
-    """Take the settings out of the context's parameters."""
+    """Move the settings out of the context's parameters."""
     values = {name: context.params.pop(name) for name in Settings.__struct_fields__}
     for name, needed in NEEDED.items():
         if values[name] is not None and values[needed] is None:
@@ -205,7 +205,7 @@ def _settings(context: click.Context) -> Settings:
 
 
 def flag_of(name: str) -> str:
-    """Give the flag of a setting."""
+    """Return the flag of a setting."""
     return "--" + name.replace("_", "-")
 
 
@@ -214,7 +214,7 @@ def _variable(name: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Write the value of a setting as its flag takes it; `none` for no value."""
+    """Format the value of a setting as its flag takes it; `none` for no value."""
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Standard streams that cost no command its result: closed or full ones, pipes without a reader, odd encodings."""
+"""Standard streams that never fail a command: closed or full ones, pipes without a reader, odd encodings."""
 
 import io
 import os
@@ -9,13 +9,14 @@ import click
 
 
 class OutputError(OSError):
-    """Standard output cannot be written, and not because nothing reads it any more."""
+    """Standard output cannot be written, for a reason other than a reader that has gone."""
 
 
 class _Stream(io.FileIO):
     """A standard stream that discards what is written after its reader has gone.
 
-    Standard error discards what meets any other error, as on a full disk; standard output raises OutputError once.
+    On any other error, such as a full disk, standard error discards the text, and standard output raises OutputError
+    once.
     """
 
     def __init__(self, descriptor: int, discards: bool) -> None:
@@ -38,7 +39,7 @@ def replace_streams() -> None:
     """Replace standard output and error for the rest of the process; a closed one becomes the null device."""
     for name, errors in (("stdin", None), ("stdout", "replace"), ("stderr", "backslashreplace")):
         stream = getattr(sys, name)
-        if stream is None:  # its number is free: the next file would get it, and what C libraries print
+        if stream is None:  # else the next file would get its number, and the output of C libraries
             descriptor, encoding = os.open(os.devnull, os.O_RDWR), "utf-8"
             os.set_inheritable(descriptor, True)
         else:
@@ -49,6 +50,6 @@ def replace_streams() -> None:
 
 
 def coloured(text: str, stream: TextIO, **style: Any) -> str:
-    """Give a text the style of click.style where the stream is a terminal, and NO_COLOR is not set or empty."""
+    """Style a text as click.style does if the stream is a terminal and NO_COLOR is unset or empty."""
     shown = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return click.style(text, **style) if shown else text

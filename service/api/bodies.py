@@ -9,7 +9,7 @@ from service.inference.admission import Admitted
 
 
 async def pieces(receive: Receive, announced_bytes: int, max_bytes: int) -> AsyncIterator[tuple[bytes, bool]]:
-    """Give each piece of the body as it arrives, and whether it is the last.
+    """Yield each piece of the body as it arrives, and whether it is the last.
 
     Raises BodyTooLargeError as soon as the limit is exceeded, by Content-Length or by what has arrived, and
     ClientDisconnectedError.
@@ -24,7 +24,7 @@ async def pieces(receive: Receive, announced_bytes: int, max_bytes: int) -> Asyn
 
 
 async def whole(receive: Receive, announced_bytes: int, max_bytes: int, admitted: Admitted) -> bytes:
-    """Give the whole body, of which what waits for the rest is counted; raises as `pieces`."""
+    """Return the whole body, of which what waits for the rest is counted; raises as `pieces`."""
     check_body(announced_bytes, max_bytes, announced=True)
     body, last = await _next_piece(receive)
     while not last and len(body) <= max_bytes:

@@ -64,7 +64,7 @@ class Document(JsonRenderPlugin):
         self._json = encode_json(document)
 
     def render(self, *_: Any) -> bytes:
-        """Give the document as JSON."""
+        """Return the document as JSON."""
         return self._json
 
 

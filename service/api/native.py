@@ -226,7 +226,7 @@ def _parameters(query: bytes, known: tuple[str, ...]) -> tuple[str | None, int |
 
 
 def _document_format(head: RequestHead) -> DocumentFormat:
-    """Give the format of an explained response; raises NotAcceptableError for one that has no names."""
+    """Return the format of an explained response; raises NotAcceptableError for one that has no names."""
     if isinstance(head.response_format, DocumentFormat):
         return head.response_format
     raise NotAcceptableError(
@@ -236,7 +236,7 @@ def _document_format(head: RequestHead) -> DocumentFormat:
 
 
 def _announced_events(head: RequestHead, model: Model) -> int:
-    """Give the number of events that a batch counts as until it is read: what it says, or what its length says."""
+    """Return the number of events that a batch counts as until it is read: what it says, or what its length says."""
     n_features = model.artefact.n_features
     if head.expected_events is not None:
         # In no format has a feature less than a byte.
@@ -280,7 +280,7 @@ def _check_count(head: RequestHead, n_events: int) -> None:
 
 
 def _writer(point: WorkingPoint | None, write: Write) -> Callable[[NDArray[np.float32]], bytes]:
-    """Give the function that writes the body of a response."""
+    """Return the function that writes the body of a response."""
     return write if point is None else lambda scores: write(scores, point.accepts(scores))
 
 

@@ -164,7 +164,7 @@ def _in_formats(formats: Iterable[Format], content: Content, schemas: Json) -> J
 
 
 def _v2_errors(path: str) -> tuple[type[Exception], ...]:
-    """Give the errors of a route of the Open Inference Protocol."""
+    """Return the errors of a route of the Open Inference Protocol."""
     if path.endswith("/infer"):
         return (
             *ANY_ROUTE,
@@ -180,7 +180,7 @@ def _v2_errors(path: str) -> tuple[type[Exception], ...]:
 
 
 def _error(kind: type[Exception], formats: Formats, path: str) -> tuple[str, Json]:
-    """Give the status and the description of an error of a route."""
+    """Return the status and the description of an error of a route."""
     status = errors.STATUSES.get(kind, errors.INTERNAL_ERROR)
     description, detail = ERRORS[kind]
     body = ErrorBody(status, detail.format(formats.media_types))

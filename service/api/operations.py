@@ -59,7 +59,7 @@ class MetricsText:
         self._text: bytes | None = None
 
     def read(self) -> bytes:
-        """Give the text as it is now."""
+        """Return the text as it is now."""
         if self._text is None:
             report = self._monitor.report()
             self._text = render(self._metrics) + (b"" if report is None else render_drift(report).encode())
@@ -86,7 +86,7 @@ async def score_batch(request: AnyRequest, native: NamedDependency[NativeApi]) -
 
 @get("/health", operation_id="health", summary="Health", tags=["operations"])
 async def health(deployment: NamedDependency[Deployment]) -> Response[Health]:
-    """Tell whether the service can score."""
+    """Return whether the service can score."""
     if deployment.status != "ok":
         raise NotReadyError(deployment.status)
     return Response(Health())

@@ -117,7 +117,7 @@ class GrpcServer:
 
 @cache
 def _message(name: str) -> Any:
-    """Give the class of a message."""
+    """Return the class of a message."""
     return GetMessageClass(_pool().FindMessageTypeByName(f"inference.{name}"))
 
 
@@ -131,7 +131,7 @@ def _pool() -> DescriptorPool:
 
 
 def _value(parameter: Any) -> str | float | None:
-    """Give a parameter of a response, which may be of several types."""
+    """Return a parameter of a response, which may be of several types."""
     kind = parameter.WhichOneof("parameter_choice")
     return None if kind is None else getattr(parameter, kind)
 

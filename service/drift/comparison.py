@@ -74,7 +74,7 @@ class Comparison:
         return np.bincount(np.concatenate(places), minlength=self.n_bins)
 
     def score_counts(self, counts: Counts) -> Counts:
-        """Give the part of `counts` (n_bins,) that is of the score, with those below and above its bins."""
+        """Return the part of `counts` (n_bins,) that is of the score, with those below and above its bins."""
         return counts[self._starts[-1] :]
 
     @property
@@ -90,7 +90,7 @@ class Comparison:
         return Distances(psi, self._ks(counts, n_events), list(map(Drift, levels.tolist())))
 
     def _psi(self, counts: Counts, n_events: int) -> NDArray[np.float64]:
-        """Give the population stability index, sum of (p - q) ln(p / q) over groups of fractions p and q.
+        """Return the population stability index, sum of (p - q) ln(p / q) over groups of fractions p and q.
 
         Half an event is added to each group, which keeps it finite.
         """
@@ -105,7 +105,7 @@ class Comparison:
         return np.repeat(np.arange(len(self._n_groups)), self._n_groups)
 
     def _chance(self, n_events: int) -> NDArray[np.float64]:
-        """Give the PSI that two samples of one distribution stay below, but for CHANCE_SIGMA.
+        """Return the PSI that two samples of one distribution stay below, but for CHANCE_SIGMA.
 
         It is distributed as (1 / n + 1 / m) chi^2 with one degree of freedom less than groups (B. Yurdakul, Statistical
         Properties of Population Stability Index, 2018); the quantile is that of Wilson and Hilferty (1931).
@@ -116,7 +116,7 @@ class Comparison:
         return quantile * (1 / n_events + 1 / self._n_reference)
 
     def _ks(self, counts: Counts, n_events: int) -> NDArray[np.float64]:
-        """Give the largest distance of the distribution functions, at the edges of the bins."""
+        """Return the largest distance of the distribution functions, at the edges of the bins."""
         difference = np.cumsum(counts / n_events - self._counts / self._n_reference)
         # Each quantity begins at 0, for the counts of those before it add up to as many events as the reference's.
         ks: NDArray[np.float64] = np.maximum.reduceat(np.abs(difference), self._starts)
@@ -124,7 +124,7 @@ class Comparison:
 
 
 def _groups(counts: Sequence[int]) -> NDArray[np.intp]:
-    """Give the group of each bin: neighbours with about 1 / GROUPS of the reference together."""
+    """Return the group of each bin: neighbours with about 1 / GROUPS of the reference together."""
     below = np.cumsum(counts) - np.array(counts) / 2
     tenths = np.minimum(below * GROUPS / sum(counts), GROUPS - 1).astype(int)
     return np.unique(tenths, return_inverse=True)[1]

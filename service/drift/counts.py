@@ -117,7 +117,7 @@ class ModelCounts:
         self._skipped = place - n_events if self._room else NEVER
 
     def _distance(self) -> int:
-        """Give the number of events to the next one of the sample, `stride` on average."""
+        """Return the number of events to the next one of the sample, `stride` on average."""
         return 1 + int(random() * (2 * self._stride - 1))
 
     def _count_sample(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
@@ -131,6 +131,6 @@ class ModelCounts:
 
 
 def _largest_float32(point: WorkingPoint) -> np.float32:
-    """Give the threshold for float32 scores: the largest that is not above the point's."""
+    """Return the threshold for float32 scores: the largest that is not above the point's."""
     with np.errstate(over="ignore"):
         return np.float32(point.sent_threshold)

@@ -28,7 +28,7 @@ class Totals(NamedTuple):
     bins: NDArray[np.int64]
 
     def since(self, earlier: Self) -> "Totals":
-        """Give what was counted since."""
+        """Return what was counted since."""
         return Totals(
             self.events - earlier.events,
             self.accepted - earlier.accepted,
@@ -45,7 +45,7 @@ class Window:
         self._kept: deque[tuple[float, Totals]] = deque()
 
     def recent(self, now_s: float, totals: Totals) -> tuple[Totals, float]:
-        """Give what was counted within the window that ends with the totals of now, and its seconds."""
+        """Return what was counted within the window that ends with the totals of now, and its seconds."""
         kept = self._kept
         if kept and totals.events < kept[-1][1].events:  # a worker has changed to another model
             kept.clear()
@@ -57,7 +57,7 @@ class Window:
         return totals.since(first), now_s - began_s
 
     def may_be_due(self, now_s: float) -> bool:
-        """Tell whether STEP_S have passed since totals were kept, after which `recent` keeps those of now."""
+        """Return whether STEP_S have passed since totals were kept, after which `recent` keeps those of now."""
         return not self._kept or now_s - self._kept[-1][0] >= STEP_S
 
     @staticmethod

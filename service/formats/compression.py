@@ -28,7 +28,7 @@ class Inflater:
         self._started = False
 
     def inflate(self, piece: bytes, last: bool) -> Iterator[tuple[bytes, bool]]:
-        """Give what a piece holds in parts of INFLATED_BYTES at most, and whether it is the last of the body.
+        """Yield what a piece holds in parts of INFLATED_BYTES at most, and whether it is the last of the body.
 
         Raises InvalidRequestError where it is not compressed so, ends early, or has bytes after its end.
         """

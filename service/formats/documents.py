@@ -103,7 +103,7 @@ class DocumentFormat(Format):
 
     @abstractmethod
     def _has_one_key(self, body: bytes) -> bool:
-        """Tell whether a body that was decoded has its key once."""
+        """Return whether a body that was decoded has its key once."""
 
     def schema(self, content: Content) -> dict[str, Any]:
         """Describe the document."""

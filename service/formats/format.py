@@ -120,7 +120,7 @@ class Format(ABC):
         yield self.write_scores(scores, accepted)
 
     def schema(self, content: Content) -> dict[str, Any]:
-        """Give the JSON schema of a body; one with a title is of documents, and becomes a component of that name."""
+        """Return the JSON schema of a body; one with a title is of documents, and becomes a component of that name."""
         return {"type": "string", "format": "binary", "description": f"Numbers of shape {content.shape}."}
 
 
@@ -146,7 +146,7 @@ class BatchReader(ABC):
         return self._read
 
     def feed(self, piece: bytes, last: bool) -> Iterator[Rows]:
-        """Give each block (BLOCK_EVENTS, n_features) that `piece` completes, and at the end the rest (n, n_features).
+        """Yield each block (BLOCK_EVENTS, n_features) that `piece` completes, and at the end the rest (n, n_features).
 
         Raises InvalidRequestError at the first fault, and TooManyEventsError once there are, or are said to be, more
         than the most.
@@ -173,10 +173,10 @@ class BatchReader(ABC):
 
     @abstractmethod
     def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        """Give the rows (n, n_features) of real numbers that `piece` completes."""
+        """Return the rows (n, n_features) of real numbers that `piece` completes."""
 
     def _gather(self, given: NDArray[Any]) -> Iterator[Rows]:
-        """Copy rows (n, n_features) into the block, and give the block whenever it is full."""
+        """Copy rows (n, n_features) into the block, and yield the block whenever it is full."""
         self._check_count(self._read + len(given))
         start = 0
         while start < len(given):
@@ -202,5 +202,5 @@ def slices(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 @cache
 def longest_event(n_features: int) -> int:
-    """Give the most bytes that one event may have."""
+    """Return the most bytes that one event may have."""
     return max(EVENT_BYTES, EVENT_BYTES_PER_FEATURE * n_features)

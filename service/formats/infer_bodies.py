@@ -118,7 +118,7 @@ def _read_text(body: bytes, n_features: int, _: int, check_input: CheckInput) ->
 
 
 def _read_list(body: bytes, begin: re.Match[bytes], n_features: int) -> tuple[Rows, int] | None:
-    """Read the list that begins there as finite rows (n, n_features), and give its end; None if it is no such list."""
+    """Read a list of finite rows (n, n_features), and return them with its end; None if it is no such list."""
     start = begin.end()
     read = read_rows if body[start : start + 1] == b"[" else read_flat_rows
     block = np.empty((min(BLOCK_EVENTS, len(body) // (2 * n_features)), n_features), np.float32)

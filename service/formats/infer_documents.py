@@ -98,7 +98,7 @@ def find_data(text: bytes) -> re.Match[bytes] | None:
 
 
 def check_early(before: bytes, check_input: CheckInput) -> int | None:
-    """Check the input by the JSON before its numbers, and give its events; None where not all of it is there."""
+    """Check the input by the JSON before its numbers, and return its events; None where not all of it is there."""
     tensor = _decode_partial(before + PLACE + b"}]}").inputs[-1]
     if tensor.name is UNSET or tensor.shape is UNSET or tensor.datatype is UNSET:
         return None
@@ -123,14 +123,14 @@ def decode(text: bytes, left_out: int = 0, left_out_at: int = 0) -> InferRequest
 
 
 def only_input(request: InferRequest) -> InputTensor:
-    """Give the input of a request; raises InvalidRequestError for another number of inputs."""
+    """Return the input of a request; raises InvalidRequestError for another number of inputs."""
     if len(request.inputs) != 1:
         raise InvalidRequestError(f"inputs has {len(request.inputs)} tensors, expected 1")
     return request.inputs[0]
 
 
 def check_binary(tensor: InputTensor, json_bytes: int | None, n_events: int, n_features: int) -> int:
-    """Give the bytes of an input that follows the JSON; raises InvalidRequestError."""
+    """Return the bytes of an input that follows the JSON; raises InvalidRequestError."""
     parameters, expected = tensor.parameters or {}, n_events * n_features * LITTLE_FLOAT32.itemsize
     if "shared_memory_region" in parameters:
         raise InvalidRequestError("shared memory is not offered: send the data of inputs[0]")

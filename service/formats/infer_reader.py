@@ -96,7 +96,7 @@ class InferReader(JsonReader):
             yield rows
 
     def _json_rows(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        """Give the rows of JSON, of which `data` is what was not read yet."""
+        """Yield the rows of JSON, of which `data` is what was not read yet."""
         start = 0
         if self._after:
             self._read_end(data, last)
@@ -125,7 +125,7 @@ class InferReader(JsonReader):
             yield from self._list(data, 0, last)
 
     def _flat_rows(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        """Give the rows of a list of numbers, of which `data` is what was not read yet."""
+        """Yield the rows of a list of numbers, of which `data` is what was not read yet."""
         start, state = 0, ODD if self._numbers else FULL
         while state == FULL:
             n_rows, start, state = self.read_flat_rows(data, start, self._parsed, 0)
@@ -139,7 +139,7 @@ class InferReader(JsonReader):
         yield from self._numbers_between_commas(data, start, last)
 
     def _numbers_between_commas(self, data: bytes, start: int, last: bool) -> Iterator[NDArray[Any]]:
-        """Give the rows of data[start:] by msgspec, which says what is wrong with them."""
+        """Yield the rows of data[start:] by msgspec, which says what is wrong with them."""
         while True:
             end = last_separator(data, start)
             if end < 0:
@@ -213,7 +213,7 @@ class InferReader(JsonReader):
             )
 
     def _binary_rows(self, data: bytes) -> NDArray[Any]:
-        """Give the rows (n, n_features) that `data` completes, of what was not read yet of the tensor."""
+        """Return the rows (n, n_features) that `data` completes, of what was not read yet of the tensor."""
         n_features = len(self._names)
         event_bytes = n_features * LITTLE_FLOAT32.itemsize
         n_whole = len(data) // event_bytes

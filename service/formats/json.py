@@ -128,7 +128,7 @@ class JsonReader(DocumentReader):
         yield from self._list(data, start, last)
 
     def _list(self, data: bytes, start: int, last: bool) -> Iterator[NDArray[Any]]:
-        """Give the rows in data[start:], which is in the list of rows, or behind it."""
+        """Yield the rows in data[start:], which is in the list of rows, or behind it."""
         self._state = self._state if self._state == END else FULL
         while self._state == FULL:
             n_rows, start, self._state = self.read_rows(data, start, self._parsed, 0)
@@ -234,7 +234,7 @@ class Json(DocumentFormat):
 
 @cache
 def event_layout(n_features: int) -> tuple[Callable[..., bytes], int]:
-    """Give the function that packs an event as float32, and the longest body that it is tried on."""
+    """Return the function that packs an event as float32, and the longest body that it is tried on."""
     return struct.Struct(f"<{n_features}f").pack, EVENT_BYTES_PER_FEATURE * n_features
 
 

@@ -35,7 +35,7 @@ class Formats:
         return ", ".join(one.media_type for one in self.all)
 
     def of_request(self, content_type: str | None) -> Format:
-        """Give the format of a request; raises UnsupportedMediaTypeError for no Content-Type or an unknown one."""
+        """Return the format of a request; raises UnsupportedMediaTypeError for no Content-Type or an unknown one."""
         if content_type is None:
             raise UnsupportedMediaTypeError(f"the request has no Content-Type, expected one of {self.media_types}")
         if len(content_type) > MAX_HEADER_BYTES:
@@ -54,7 +54,7 @@ class Formats:
         return found
 
     def of_response(self, accept: str | None, requested: Format) -> Format:
-        """Give the format of a response: the best of the Accept header, the request's own where that leaves a choice.
+        """Return the format of a response: the best of the Accept header, the request's own where that leaves a choice.
 
         Raises NotAcceptableError if the header allows none, or is too long.
         """
@@ -105,7 +105,7 @@ def _bare(media_type: str) -> str:
 
 
 def _quality(one: Format, qualities: Mapping[str, float]) -> float:
-    """Give the quality of the most specific range that matches: decisions are in none but their own."""
+    """Return the quality of the most specific range that matches: decisions are in none but their own."""
     wider = () if one.decisions else (f"{one.media_type.partition('/')[0]}/*", "*/*")
     for pattern in (one.media_type, *wider):
         if pattern in qualities:

@@ -90,7 +90,7 @@ class Admitted:
 
 
 def cancellation_error(error: CancelledError) -> ServiceError:
-    """Give the error that a task was cancelled with; without one, the service has stopped."""
+    """Return the error that a task was cancelled with; without one, the service has stopped."""
     if error.args and isinstance(error.args[0], ServiceError):
         return error.args[0]
     return NotReadyError("the service stopped before it had scored; send the request again")

@@ -31,7 +31,7 @@ class Receiver(Protocol):
     """
 
     def done(self) -> bool:
-        """Tell whether the scores are not wanted any more."""
+        """Return whether the scores are not wanted any more."""
 
     def set_result(self, result: Scores, /) -> None:
         """Take the scores (n,), all finite."""
@@ -44,7 +44,7 @@ class Turn(Protocol):
     """Waits for an iteration of the event loop that is free for a piece of a batch; an asyncio Future is one."""
 
     def done(self) -> bool:
-        """Tell whether the iteration is not wanted any more."""
+        """Return whether the iteration is not wanted any more."""
 
     def set_result(self, result: None, /) -> None:
         """Take this iteration. It must not raise."""
@@ -227,7 +227,7 @@ class FairScheduler:
 
 
 def finite_scores(scores: Scores) -> Scores:
-    """Give `scores` (n,) back if all are finite; raises NonFiniteScoreError, which names the first that is not."""
+    """Return `scores` (n,) back if all are finite; raises NonFiniteScoreError, which names the first that is not."""
     finite = np.isfinite(scores)
     if finite.all():
         return scores

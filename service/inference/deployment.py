@@ -61,7 +61,7 @@ class BatchScores:
                 self._scores.append(self._scorer.score_rows(rows))
 
     def join(self) -> Scores:
-        """Give the scores of all events in their order, as (n_events,); raises NonFiniteScoreError."""
+        """Return the scores of all events in their order, as (n_events,); raises NonFiniteScoreError."""
         return joined(self._scores)
 
 
@@ -79,7 +79,7 @@ class WholeBatch:
         self._scores: list[Scores] = []
 
     def done(self) -> bool:
-        """Tell whether the scores are not wanted any more."""
+        """Return whether the scores are not wanted any more."""
         return self._receiver.done()
 
     def set_result(self, _: None, /) -> None:

@@ -119,7 +119,7 @@ def family(name: str, kind: str, meaning: str, samples: Mapping[str, float]) -> 
 
 
 def histogram(bounds: Sequence[str], counts_up_to: Sequence[float], total: float, label: str = "") -> dict[str, float]:
-    """Give the samples of a histogram."""
+    """Return the samples of a histogram."""
     more, alone = (f",{label}", f"{{{label}}}") if label else ("", "")
     buckets = {f'_bucket{{le="{bound}"{more}}}': n for bound, n in zip(bounds, counts_up_to, strict=True)}
     return {**buckets, f"_count{alone}": counts_up_to[-1], f"_sum{alone}": total}

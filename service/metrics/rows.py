@@ -80,7 +80,7 @@ class SharedRow(NamedTuple):
 
 
 def create_rows(n_workers: int) -> str:
-    """Give the path of shared memory for so many workers; raises MetricsError.
+    """Return the path of shared memory for so many workers; raises MetricsError.
 
     It lies in no directory, where others could remove it, and ends with the processes that have opened it.
     """
@@ -94,7 +94,7 @@ def create_rows(n_workers: int) -> str:
 
 
 def open_rows(path: str) -> Rows:
-    """Give the rows (n_workers,) of ROW in shared memory; raises MetricsError."""
+    """Return the rows (n_workers,) of ROW in shared memory; raises MetricsError."""
     try:
         with Path(path).open("r+b") as file:
             return np.frombuffer(mmap.mmap(file.fileno(), 0), ROW)

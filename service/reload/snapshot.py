@@ -68,7 +68,7 @@ class Applied(NamedTuple):
 
 
 def add_copy(content: bytes) -> str:
-    """Give the path of a copy in memory that nothing can change; raises CopyError.
+    """Return the path of a copy in memory that nothing can change; raises CopyError.
 
     This process and its children can read it. It lies in no directory, where others could read or remove it, and ends
     with this process.
@@ -93,7 +93,7 @@ def close_copy(path: str) -> None:
 
 
 def files_of(settings: Settings) -> dict[str, dict[str, str]]:
-    """Give the paths that the settings name, by kind of file and setting."""
+    """Return the paths that the settings name, by kind of file and setting."""
     kinds = {
         kind: {field: path for field in fields if (path := getattr(settings, field))} for kind, fields in FIELDS.items()
     }

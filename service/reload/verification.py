@@ -30,7 +30,7 @@ ADDRESS_BYTES: Final = 8 * 2**30
 
 
 def verify(path: str, in_use: str | None = None) -> str:
-    """Load the file in a child process, have it reproduce its golden pairs, and give the model's identity.
+    """Load the file in a child process, have it reproduce its golden pairs, and return the model's identity.
 
     Raises ArtefactError where that fails, takes too much time or memory, or ends the process; and where clients of the
     model `in_use` could not go on as they do.

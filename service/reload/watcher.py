@@ -195,7 +195,7 @@ class Watcher:
         return copies
 
     def _copy_model(self) -> tuple[str, str] | None:
-        """Give the path of a verified copy of the model and its identity, or None for the model in use.
+        """Return the path of a verified copy of the model and its identity, or None for the model in use.
 
         Raises ArtefactError and CopyError.
         """

@@ -47,7 +47,7 @@ class KeyRing:
         self.keys = read_keys(Path(path))
 
     def owner(self, key: bytes) -> str | None:
-        """Give the name that a key belongs to, or None, in a time that depends on the number of keys alone."""
+        """Return the name that a key belongs to, or None, in a time that depends on the number of keys alone."""
         # A plain hash is enough: a key is 256 random bits, which cannot be guessed. A slow hash, as passwords need,
         # would cost each request more than its score.
         digest = sha256(key).digest()
@@ -70,7 +70,7 @@ def require_keys(path: Path) -> None:
 
 
 def add_key(name: str, path: Path) -> str:
-    """Create a key, append its digest to the file, which may be new, and give the key; raises KeysError."""
+    """Create a key, append its digest to the file, which may be new, and return the key; raises KeysError."""
     _check_name("NAME", name)
     key = secrets.token_urlsafe(KEY_BYTES)
 
@@ -83,7 +83,7 @@ def add_key(name: str, path: Path) -> str:
 
 
 def remove_keys(name: str, path: Path, digest: str = "") -> int:
-    """Remove the keys of `name` whose digest starts with `digest`, and give their number.
+    """Remove the keys of `name` whose digest starts with `digest`, and return their number.
 
     Raises KeysError if there is none.
     """

@@ -1,6 +1,6 @@
-"""What the connections of a worker hold together: bytes that wait to be parsed, and responses that wait to be taken.
+"""Buffers that the connections of a worker share: bytes that wait to be parsed, and responses that wait to be sent.
 
-Both are bounded, and both cost little in one iteration of the event loop, whatever one client or a thousand send.
+Both are bounded, and so is the time that they take in one iteration of the event loop, whatever clients send.
 """
 
 import logging
@@ -15,28 +15,28 @@ from uvicorn.protocols.http.flow_control import FlowControl
 logger = logging.getLogger(__name__)
 
 SLICE_BYTES: Final = 1024
-"""Bytes that a connection has parsed at once, beside the body that it is known to be sending: most requests in whole,
-and no more pipelined requests or chunks of a body than take a fraction of a millisecond."""
+"""Bytes that a connection parses at once, besides an announced body: enough for most requests, and no more pipelined
+requests or chunks of a body than take a fraction of a millisecond."""
 
 SHORT_SLICES: Final = 16
-"""The longest message, beside an announced body, that is parsed before the next ones of other connections."""
+"""Slices of a message, besides an announced body, that are parsed before the next messages of other connections."""
 
 PARSING_S: Final = 1e-3
-"""How long slices are parsed in one iteration of the event loop, on all connections together."""
+"""Maximum time for parsing in one iteration of the event loop, on all connections together."""
 
 SLOW_S: Final = 0.1
-"""How long a client is given to take a response before it counts as slow."""
+"""Seconds after which a client that has not read its response counts as slow."""
 
 
 class Parsing(Protocol):
-    """A connection that holds bytes."""
+    """A connection with received bytes that wait to be parsed."""
 
     def parse_held(self) -> None:
-        """Parse a slice of them."""
+        """Parse a slice of the held bytes."""
 
 
 class ReadAhead:
-    """The bytes that were received and wait, and the connections that are each to parse a slice of theirs."""
+    """The received bytes that wait to be parsed, and the queue of connections that parse a slice each."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -47,14 +47,14 @@ class ReadAhead:
 
     @property
     def exceeded(self) -> bool:
-        """Whether more bytes wait than may."""
+        """Whether more bytes wait than the limit."""
         return self.n_bytes > self._max_bytes
 
     def append(self, connection: Parsing, *, begun: bool = False) -> None:
-        """Have a connection parse a slice after those that wait already.
+        """Queue a connection to parse a slice.
 
-        Every second slice is of the connections in the middle of a short message that has `begun`, so that a message of
-        a few slices need not wait as often for all who send one request after another.
+        Connections in the middle of a short message (`begun`) get every second slice, so that a message of a few slices
+        waits less for connections with many pipelined requests.
         """
         (self._begun if begun else self._others).append(connection)
         if not self._scheduled:
@@ -77,7 +77,7 @@ class ReadAhead:
 
 
 class PipelinedRequests:
-    """Requests that came before the response to the one before them: a few start in one iteration of the event loop."""
+    """Pipelined requests whose turn has come: a few start in one iteration of the event loop."""
 
     MAX_STARTED = 8
 
@@ -86,7 +86,7 @@ class PipelinedRequests:
         self._scheduled = False
 
     def append(self, start: Callable[[], None]) -> None:
-        """Have a request start after those that wait already."""
+        """Queue a request to be started."""
         self._starts.append(start)
         if not self._scheduled:
             self._scheduled = True
@@ -101,32 +101,32 @@ class PipelinedRequests:
 
 
 class Flow(FlowControl):
-    """Flow control of a connection that reads nothing while it holds bytes."""
+    """Flow control of a connection that pauses reading while it holds bytes."""
 
     def __init__(self, transport: Any) -> None:
         super().__init__(transport)
         self._holds = self._reads_later = False
 
     def hold(self) -> None:
-        """Read nothing until `release`."""
+        """Pause reading until `release`."""
         if not self._holds:
             self._holds, self._reads_later = True, not self.read_paused
             super().pause_reading()
 
     def release(self) -> None:
-        """Read again, unless reading was paused for another reason."""
+        """Resume reading, unless it was paused for another reason."""
         self._holds, reads = False, self._reads_later
         self._reads_later = False
         if reads:
             self.resume_reading()
 
     def pause_reading(self) -> None:
-        """Read nothing until `resume_reading`."""
+        """Pause reading until `resume_reading`."""
         self._reads_later = False
         super().pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again, or once the bytes that are held have been parsed."""
+        """Resume reading, after the held bytes have been parsed if there are any."""
         if self._holds:
             self._reads_later = True
         elif self.read_paused:
@@ -139,17 +139,17 @@ class _Response(NamedTuple):
 
 
 class UnsentResponses:
-    """The responses that clients have not taken, as far as they are long; the slowest client loses its own first."""
+    """Long responses that clients have not read yet; over the limit, the connection of the slowest client is closed."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._responses: dict[Any, _Response] = {}
-        """What each transport had to send when it was first seen to be behind, by which its rate is measured."""
+        """The unsent bytes of each transport, and when it was first seen to be behind: its rate follows from both."""
 
     def add(self, transport: Any) -> None:
-        """Count what `transport` has to send, and close the connections that take theirs most slowly if it is much.
+        """Count the unsent bytes of `transport`, and close the slowest connections while the total exceeds the limit.
 
-        The last one stays, however long its response is.
+        The last connection stays open, however long its response is.
         """
         self._responses[transport] = _Response(transport.get_write_buffer_size(), monotonic())
         while (
@@ -169,5 +169,5 @@ class UnsentResponses:
             logger.warning("response given up", extra={"detail": "its client was the slowest to take one"})
 
     def remove(self, transport: Any) -> None:
-        """Count a response no more."""
+        """Stop counting the response of `transport`."""
         self._responses.pop(transport, None)

@@ -1,4 +1,4 @@
-"""Connections started on the event loop, with the TLS of the moment, as they come from a listener or a hand-off."""
+"""Connections from a listener or a hand-off, started on the event loop with the current TLS context."""
 
 import asyncio
 import fcntl
@@ -26,19 +26,19 @@ PLAIN_HTTP: Final = (
 PLAIN_BYTES: Final = 65_536
 
 SCAN_PAUSES: Final = 10
-"""For how many times as long as it took unused connections are not looked for again where too few were found: to look
-at thousands takes milliseconds."""
+"""Pause after a scan for unused connections that found too few, in durations of that scan: scanning thousands takes
+milliseconds."""
 
 MakeProtocol = Callable[[], Any]
-"""Makes an asyncio.Protocol with the `transport`, None at first, and the `shutdown` of uvicorn's."""
+"""Makes an asyncio.Protocol with a `transport`, initially None, and a `shutdown`, as uvicorn's protocols have."""
 
 
 Incoming = Listener | ConnectionReceiver
-"""Where connections come from: both are readable by their `socket`, and have `take`, `pause` and `close`."""
+"""The source of connections: both types have a readable `socket`, `take`, `pause` and `close`."""
 
 
 class ConnectionServer:
-    """Starts connections as they come; it is closed like a server of asyncio."""
+    """Starts connections as they arrive; closed like an asyncio server."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class ConnectionServer:
         connections: Set[Any],
         max_connections: int | None = None,
     ) -> None:
-        """Give TLS so many seconds to begin, and to end after the last response.
+        """Serve with timeouts in seconds for the TLS handshake and for the TLS shutdown after the last response.
 
-        Where there are as many `connections` as there may be, new ones take the places of those that are not used.
+        Above `max_connections`, new connections replace unused ones.
         """
         self._incoming = incoming
         self._make_protocol = make_protocol
@@ -61,7 +61,7 @@ class ConnectionServer:
         self._tls_timeouts = {"ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": close_s}
         self._connections, self._max_connections = connections, max_connections
         self._starting: dict[asyncio.Task[None], tuple[float, socket.socket]] = {}
-        """The connections that are being started: since when, in monotonic seconds, and their sockets."""
+        """The connections that are being started: the monotonic time at which each began, and its socket."""
         self._scans_again_s = 0.0
         self._resumption: asyncio.TimerHandle | None = None
         self._closed = False
@@ -69,18 +69,18 @@ class ConnectionServer:
 
     @property
     def n_starting(self) -> int:
-        """How many connections are being started."""
+        """Number of connections that are being started."""
         return len(self._starting)
 
     def close(self) -> None:
-        """Start the connections that wait, and no more."""
+        """Start the connections that wait, then stop."""
         if not self._closed:
             while self._start_waiting():
                 pass
             self.stop()
 
     def stop(self) -> None:
-        """Start no more connections; those that wait on a shared listener are for other workers."""
+        """Start no more connections; those that wait on a shared listener are left to other workers."""
         self._closed = True
         if self._resumption is not None:
             self._resumption.cancel()
@@ -88,12 +88,12 @@ class ConnectionServer:
         self._incoming.close()
 
     async def wait_started(self, timeout_s: float) -> None:
-        """Wait for the connections that are being started, but no longer than so many seconds."""
+        """Wait for the connections that are being started, for at most `timeout_s` seconds."""
         if self._starting:
             await asyncio.wait(self._starting, timeout=timeout_s)
 
     async def wait_closed(self) -> None:
-        """Give up the connections that are still being started."""
+        """Cancel the connections that are still being started."""
         for task in self._starting:
             task.cancel()
 
@@ -108,7 +108,7 @@ class ConnectionServer:
             self._resumption = get_running_loop().call_later(pause_s, self._listen)
 
     def _start_waiting(self) -> int:
-        """Start a batch of connections, and give their number."""
+        """Start a batch of connections, and return their number."""
         taken, began_s = self._incoming.take(), monotonic()
         for connection in taken:
             task = get_running_loop().create_task(self._start(connection))
@@ -119,21 +119,21 @@ class ConnectionServer:
         return len(taken)
 
     def _end_unused(self, most: int, before_s: float) -> None:
-        """End what is more than `most` connections, of those that were there before.
+        """Close unused connections above `most`, of those that are older than `before_s`.
 
-        Those that have waited longest for their first request end first, then those that only send what is discarded,
-        then those that wait for another request.
+        Those without a first request are closed first, the oldest ones before others, then those whose input is only
+        discarded, then idle ones.
         """
         n_more = self.n_starting + len(self._connections) - most
         began_s = monotonic()
         if n_more <= 0 or began_s < self._scans_again_s:
             return
-        # Without TLS a connection starts at once, and does not end if that is cancelled.
+        # Without TLS a connection starts at once, and cancelling its task would not close it.
         handshakes = self._starting if self._tls() is not None else {}
         starting = [((0, since_s), partial(self._give_up, task)) for task, (since_s, _) in handshakes.items()]
         waiting = [(unused, one.give_up) for one in self._connections if (unused := one.unused) is not None]
         unused = [one for one in (*starting, *waiting) if one[0][1] < before_s]
-        # A few more, so that not each new connection has all others looked at.
+        # A few more, so that not every new connection causes a scan.
         for _, end in sorted(unused, key=itemgetter(0))[: n_more + most // 64]:
             end()
         if len(unused) < n_more:
@@ -150,7 +150,7 @@ class ConnectionServer:
         self._starting.pop(task, None)
 
     async def _begins_tls(self, connection: socket.socket) -> bool:
-        """Wait for the first byte, and answer a request in plain HTTP; raises OSError where nothing comes in time."""
+        """Wait for the first byte, and refuse a request in plain HTTP; raises OSError if nothing arrives in time."""
         try:
             async with asyncio.timeout(self._handshake_s):
                 await _readable(connection)
@@ -177,10 +177,10 @@ class ConnectionServer:
             try:
                 await get_running_loop().connect_accepted_socket(lambda: protocol, connection, ssl=tls, **timeouts)
             except asyncio.CancelledError:
-                if protocol.transport is not None:  # it has begun all the same
+                if protocol.transport is not None:  # it was started before the cancellation
                     protocol.transport.abort()
                 raise
-        except OSError as error:  # the client left, or does not speak TLS, or none that is safe
+        except OSError as error:  # the client left, or speaks no TLS or an insecure version
             logger.debug("connection not started", extra={"detail": str(error)})
         else:
             if self._closed:
@@ -198,14 +198,14 @@ async def _readable(connection: socket.socket) -> None:
 
 
 def has_arrived(connection: socket.socket | None) -> bool:
-    """Tell whether the client has sent something that was not read yet; a transport that has ended has no socket."""
+    """Return whether the socket has unread bytes; a closed transport has no socket."""
     if connection is None or connection.fileno() < 0:
         return False
     return any(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)))
 
 
 def all_sent(transport: asyncio.BaseTransport) -> bool:
-    """Tell whether the client has all that was sent to it, of which a transport of TLS knows but a part."""
+    """Return whether the client has acknowledged all that was sent; a TLS transport knows only a part of it."""
     connection = transport.get_extra_info("socket")
     if connection is None or connection.fileno() < 0:
         return False

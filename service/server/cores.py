@@ -1,4 +1,4 @@
-"""How many cores this process may use: those it may run on, or as many as its control groups are given time for."""
+"""The number of cores that this process may use, by its CPU affinity and the CPU limits of its control groups."""
 
 import math
 import os
@@ -18,9 +18,9 @@ def usable_cores() -> int:
 
 
 def _groups() -> Iterator[Path]:
-    """Give the directories of this process' control groups, and of those around them, which limit it as well.
+    """Yield the directories of this process' control groups and of their parents, which limit it as well.
 
-    In a container a group may be named by its path outside, where the container sees the group itself at the top.
+    In a container, the path of a group may be that on the host, while the container sees the group as the root.
     """
     with suppress(OSError):
         for line in MEMBERSHIP.read_text().splitlines():
@@ -36,7 +36,7 @@ def _groups() -> Iterator[Path]:
 
 
 def _quota(group: Path) -> float | None:
-    """Read how many cores' time a control group is given; None without a limit."""
+    """Read the CPU limit of a control group in cores; None without a limit."""
     with suppress(OSError, ValueError):  # "max" is no number
         quota_us, period_us = map(int, (group / "cpu.max").read_text().split())
         return quota_us / period_us

@@ -1,4 +1,4 @@
-"""A request and its response, which is sent whole and in one write."""
+"""A request and its response, which is sent in one write."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,22 +18,22 @@ from service.server.discard import DISCARD_BYTES
 STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 KEEP_ALIVE: Final = b"keep-alive"
 JOINED_BYTES: Final = 4096
-"""A body of so many bytes is copied in less time than the kernel takes to gather it with its head."""
+"""Up to this size, copying a body takes less time than a write of head and body as two buffers."""
 
 SECURED_BYTES: Final = 65_536
-"""Bytes that are written to TLS at once, until the client is behind."""
+"""Bytes that are written to TLS at once, and buffered before the client counts as behind."""
 
 RETRY_LATER: Final = STATUSES[OverloadedError]
 
 
 class Cycle(RequestResponseCycle):
-    """A request and its response, which is sent whole and in one write."""
+    """A request and its response, which is sent in one write."""
 
     refused = False
     """Whether the response tells the client to retry later."""
     _head: bytes | None = None
     learn: Callable[["Cycle", Headers], None] | None = None
-    """Called once the request was answered with scores."""
+    """Called with the response's headers when the request is answered with scores."""
 
     @property
     def announced_bytes(self) -> int:
@@ -41,7 +41,7 @@ class Cycle(RequestResponseCycle):
         return next((int(value) for name, value in self.scope["headers"] if name == b"content-length"), 0)
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send a response, as an ASGI application does: its start, and then its whole body."""
+        """Send a response by ASGI messages: its start, and then its whole body."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
@@ -59,28 +59,28 @@ class Cycle(RequestResponseCycle):
             raise RuntimeError(f"unexpected ASGI message {message['type']}, expected a start and then a whole body")
 
     def head(self, status: int, headers: Headers) -> bytes:
-        """Write a status line and headers, and the id of the request where it has one, each with its line end."""
+        """Format the status line and headers, with the id of the request if it has one, each with its line end."""
         return response_head(status, headers) + id_header(find_id(self.scope["headers"]))
 
     def write(self, head: bytes, body: bytes | bytearray) -> None:
         """Write a whole response: `head` is its status line and headers, each with its line end."""
         self.response_started = True
         if self.more_body and (self.waiting_for_100_continue or self.announced_bytes > DISCARD_BYTES):
-            self.keep_alive = False  # the body may never arrive, or is too long to be discarded
+            self.keep_alive = False  # the body may never arrive, or may be too long to discard
         staying, closing = connection_headers(self.default_headers)
         head = b"%b%b\r\n" % (head, staying if self.keep_alive else closing)
         write_response(self.transport, self.scope["scheme"], head, body)
         self.response_complete = True
-        self.body = bytearray()  # what was not read of it would stay with the connection
+        self.body = bytearray()  # else its unread part would live as long as the connection
         self.message_event.set()
         self.on_response()
 
 
 def write_response(transport: asyncio.Transport, scheme: str | None, head: bytes, body: bytes | bytearray) -> None:
-    """Write a whole head and a body in one write, or over TLS in a few where it is long.
+    """Write a whole head and a body in one write; over TLS, a long body takes a few.
 
-    Of what is written at once over TLS uvloop counts nothing as left to send, however little of it the client takes; it
-    counts what is written after that.
+    Over TLS, uvloop counts none of the first write as buffered, however little of it the client reads; it counts only
+    later writes.
     """
     if len(body) <= JOINED_BYTES:
         transport.write(head + body)
@@ -100,7 +100,7 @@ _written: tuple[list[tuple[bytes, bytes]], tuple[bytes, bytes]] = ([], (b"", b"c
 
 
 def connection_headers(given: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
-    """Write the headers of all responses, where the connection stays open and where it closes, once a second."""
+    """Format the headers of all responses, for a connection that stays open and one that closes, once a second."""
     global _written  # noqa: PLW0603  # the server replaces the list once a second, on one thread
     if _written[0] is not given:
         staying = b"".join([b"%b: %b\r\n" % header for header in given])
@@ -110,18 +110,18 @@ def connection_headers(given: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
 
 
 def id_header(request_id: bytes | None) -> bytes:
-    """Write the header with which the id of a request is sent back; nothing for none."""
+    """Format the header that returns the id of a request; empty without an id."""
     return b"" if request_id is None else b"x-request-id: %b\r\n" % request_id
 
 
 @lru_cache(maxsize=256)
 def response_head(status: int, headers: Headers) -> bytes:
-    """Write a status line and headers, each with its line end."""
+    """Format a status line and headers, each with its line end."""
     return b"".join([STATUS_LINES[status], *[b"%b: %b\r\n" % header for header in headers]])
 
 
 def send_response(of: ref[Cycle], status: int, headers: Headers, body: bytes | bytearray) -> bool:
-    """Write a response in one call; False where that has to wait until the client reads."""
+    """Write a response in one call; return False if it has to wait until the client reads."""
     cycle = of()
     if cycle is None or cycle.flow.write_paused:
         return False

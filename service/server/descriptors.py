@@ -1,4 +1,4 @@
-"""File descriptors: the limit of this process, and whether one is left for another connection."""
+"""File descriptors: the limit of this process, and the number left for connections."""
 
 import errno
 import logging
@@ -12,22 +12,22 @@ from typing import Final
 logger = logging.getLogger(__name__)
 
 SPARE_DESCRIPTORS: Final = 16
-"""Descriptors that clients leave to the operations port and to new files."""
+"""Descriptors that are reserved for the operations port and for new files."""
 
 OWN_DESCRIPTORS: Final = 256
 """Descriptors that a process needs apart from its connections."""
 
 PAUSE_S: Final = 0.2
-"""How long no connection is taken where there is no descriptor or no worker for it; clients wait in the backlog."""
+"""Pause in seconds when a connection finds no descriptor or no worker; clients wait in the backlog."""
 
 EPISODE_S: Final = 60
-"""A shortage is logged again after as long without one."""
+"""Seconds without a shortage after which the next one is logged again."""
 
 EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 def allow_descriptors(n_connections: int) -> None:
-    """Raise this process' limit of descriptors, and its children's, to what the connections need, as far as allowed."""
+    """Raise the descriptor limit of this process and its children to what the connections need, as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = n_connections + OWN_DESCRIPTORS
     if hard != resource.RLIM_INFINITY:
@@ -38,18 +38,18 @@ def allow_descriptors(n_connections: int) -> None:
 
 
 class Pause:
-    """A pause in taking connections; its reason is logged once for as long as it lasts."""
+    """A pause in taking connections; its reason is logged once while it lasts."""
 
     def __init__(self) -> None:
         self._until = self._seen_at = -math.inf
 
     @property
     def left_s(self) -> float:
-        """The seconds until connections are taken again; 0 where they are taken now."""
+        """Seconds until connections are taken again; 0 if they are taken now."""
         return max(self._until - time.monotonic(), 0)
 
     def begin(self, event: str | None = None, detail: str = "") -> None:
-        """Take none for a moment, and log the event unless it was logged a moment ago."""
+        """Pause, and log the reason unless it was logged recently."""
         now = time.monotonic()
         self._until = now + PAUSE_S
         if event is not None:
@@ -59,18 +59,18 @@ class Pause:
 
 
 class Descriptors:
-    """The descriptors that are left for connections, with a pause where there are none."""
+    """The descriptors that are left for connections, and the pause when there are none."""
 
     def __init__(self, spare: int = SPARE_DESCRIPTORS) -> None:
-        """Leave `spare` descriptors for other uses."""
+        """Reserve `spare` descriptors for other uses."""
         self._spare = spare
         self.pause = Pause()
 
     def left(self, known: int) -> bool:
-        """Tell whether another connection may have a descriptor; `known`, an open one, is copied to find out."""
+        """Return whether a descriptor is left for another connection, found by duplicating `known`, an open one."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         with suppress(OSError):
-            # The lowest free one is given: no more are free than those from it up to the limit.
+            # The copy gets the lowest free number: no more are free than those from it up to the limit.
             lowest = os.dup(known)
             os.close(lowest)
             if limit == resource.RLIM_INFINITY or lowest < limit - self._spare:
@@ -79,7 +79,7 @@ class Descriptors:
         return False
 
     def ran_out(self) -> None:
-        """Pause, and log that there are too few."""
+        """Pause, and log the shortage."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         detail = f"this process may have {limit} open files, and new connections wait: raise `ulimit -n`"
         self.pause.begin("file descriptors ran out", detail)

@@ -1,4 +1,4 @@
-"""What is read of a body that nothing needs: up to which size, and how fast."""
+"""Limits on discarding bodies that are not needed: their size and rate."""
 
 from asyncio import AbstractEventLoop
 from time import monotonic
@@ -7,38 +7,38 @@ from typing import Final
 from uvicorn.protocols.http.flow_control import FlowControl
 
 DISCARD_BYTES: Final = 256 * 2**20
-"""The rest of a body is discarded up to this size, or that of the longest body where it is larger."""
+"""The rest of a body is discarded up to this size, or up to the limit of a body if that is larger."""
 
 
 class DiscardRate:
-    """How fast a worker refuses requests and discards bodies, on all connections together.
+    """The rate at which a worker refuses requests and discards bodies, on all connections together.
 
-    A client that is refused sends the rest of its body all the same, and may retry at once. Reading that as fast as it
-    arrives would leave no time for the requests that are admitted; so it has about a twentieth of the time.
+    A refused client still sends the rest of its body, and may retry at once. Reading at full speed would leave no time
+    for admitted requests, so discarding gets about a twentieth of the time.
     """
 
     BYTES_PER_S: Final = 50e6
     REFUSAL_BYTES: Final = 100_000
-    """A refusal takes as long as discarding so many bytes."""
+    """The cost of a refusal, in discarded bytes."""
     MAX_PAUSE_S: Final = 8.0
-    """Less than the default of --stall-s: reading is paused by the worker, not by the client."""
+    """Less than the default of --stall-s, so that a pause by the worker does not look like a stalled client."""
 
     def __init__(self) -> None:
         self._busy_until_s = 0.0
 
     def pause_s(self, n_bytes: int, now_s: float) -> float:
-        """Tell for how long not to read from a connection after so many bytes."""
+        """Return the seconds for which to pause reading from a connection after `n_bytes`."""
         pause_s = min(self.busy_s(now_s) + n_bytes / self.BYTES_PER_S, self.MAX_PAUSE_S)
         self._busy_until_s = now_s + pause_s
         return pause_s
 
     def busy_s(self, now_s: float) -> float:
-        """Tell how long the worker is busy with earlier refusals: an earlier retry would have to wait."""
+        """Return the seconds until the worker has finished earlier refusals, before which a retry would only wait."""
         return max(self._busy_until_s - now_s, 0.0)
 
 
 class Discard:
-    """What one connection discards of a message."""
+    """The discarded part of a message on one connection."""
 
     def __init__(self, rate: DiscardRate, max_body_bytes: int, flow: FlowControl, loop: AbstractEventLoop) -> None:
         self._rate = rate
@@ -50,20 +50,20 @@ class Discard:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the client has sent more than is discarded."""
+        """Whether the client has sent more than the limit of what is discarded."""
         return self.n_bytes > self._max_bytes
 
     def reset(self) -> None:
-        """Begin another message."""
+        """Start counting for another message."""
         self.n_bytes = self._prepaid_bytes = 0
 
     def prepay(self, n_bytes: int) -> None:
-        """Pause for a refusal and the body that will follow, so that the client is read again when it is to retry."""
+        """Pause for a refusal and the body that follows it, so that reading resumes when the client may retry."""
         self._prepaid_bytes = n_bytes
         self._pause(n_bytes + DiscardRate.REFUSAL_BYTES)
 
     def pause(self, piece_bytes: int) -> None:
-        """Pause after a piece that was discarded, unless it is paid."""
+        """Pause after a discarded piece, unless `prepay` has counted it."""
         if self.n_bytes > self._prepaid_bytes:
             self._pause(piece_bytes)
 

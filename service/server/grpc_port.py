@@ -1,4 +1,4 @@
-"""The port of gRPC: it is reserved at the start, and all workers listen on it."""
+"""The gRPC port: it is reserved at the start, and all workers listen on it."""
 
 import socket
 from contextlib import closing
@@ -13,17 +13,17 @@ class MissingPackageError(Exception):
 
 
 class GrpcPort:
-    """A port that is kept for workers, which each listen on it (SO_REUSEPORT), as long as this is open."""
+    """A port that is reserved while this is open; each worker listens on it (SO_REUSEPORT)."""
 
     def __init__(self, reserved: socket.socket) -> None:
         self._reserved = reserved
 
     @classmethod
     def reserve(cls, host: str, port: int) -> Self:
-        """Reserve a port, a free one for 0; raises MissingPackageError, and CannotListenError as `Listener.open`."""
+        """Reserve a port, a free one for 0; raises MissingPackageError and, as `Listener.open`, CannotListenError."""
         if find_spec("grpc") is None:
             raise MissingPackageError("--grpc-port needs the package grpcio: pip install 'lhc-anomaly[grpc]'")
-        # Sockets of one user may share a port, so that another service on it shows only to one that does not share.
+        # Sockets of one user may share a port, so only a socket that does not share it detects another service.
         with closing(Listener.open(host, port, "--grpc-port", spare=0)) as listener:
             family, address = listener.socket.family, listener.socket.getsockname()
         reserved = socket.socket(family, socket.SOCK_STREAM)
@@ -39,5 +39,5 @@ class GrpcPort:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def close(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         self._reserved.close()

@@ -1,7 +1,7 @@
-"""Connections handed from the supervisor, which accepts them, to the worker that has the fewest.
+"""The hand-off of connections from the supervisor, which accepts them, to the worker with the fewest.
 
-Workers that accepted for themselves would share unevenly: an idle one takes all that come at once, and a socket for
-each (SO_REUSEPORT) distributes at random.
+Workers that accept by themselves share unevenly: an idle one takes all that arrive at once, and a socket for each
+(SO_REUSEPORT) distributes at random.
 """
 
 import math
@@ -17,14 +17,14 @@ from service.server.descriptors import Descriptors, Pause
 from service.server.listener import BATCH, Listener
 
 HANDED: Final = 64
-"""Connections that are handed over before anything else is done."""
+"""Maximum number of connections that are handed over in one batch."""
 
 REPORT: Final = struct.Struct("<QQ")
-"""What a worker reports: how many connections it has taken so far, and how many of them have ended."""
+"""A worker's report: the number of connections that it has taken so far, and of those that have ended."""
 
 
 class Channel:
-    """The supervisor's end of the way to one worker."""
+    """The supervisor's end of the hand-off to one worker."""
 
     def __init__(self) -> None:
         self.socket, self.workers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -36,13 +36,13 @@ class Channel:
 
     @property
     def n_connections(self) -> int:
-        """How many connections the worker has, as far as is known."""
+        """Number of connections of the worker, by its last report."""
         return self._n_handed - self._n_ended
 
     def hand(self, connection: socket.socket) -> bool:
-        """Hand the connection over, unless the worker has gone or has as many waiting as it may.
+        """Hand the connection over; False if the worker has ended or its socket is full.
 
-        It is kept until the worker confirms it: a worker that is killed loses what it has not received yet.
+        A copy is kept until the worker confirms it, since a killed worker loses connections that it has not received.
         """
         try:
             socket.send_fds(self.socket, [b"c"], [connection.fileno()])
@@ -53,7 +53,7 @@ class Channel:
         return True
 
     def read_reports(self) -> None:
-        """Learn how many connections have arrived and ended, and whether more are taken."""
+        """Read the worker's reports of taken and ended connections, and whether it takes more."""
         try:
             while report := self.socket.recv(REPORT.size):
                 n_taken, self._n_ended = REPORT.unpack(report)
@@ -66,7 +66,7 @@ class Channel:
         self.open = False
 
     def take_back(self) -> list[socket.socket]:
-        """Take back the connections that never arrived at a worker that takes no more."""
+        """Return the connections that the worker has never received."""
         never_arrived = list(self._unconfirmed)
         self._n_handed -= len(never_arrived)
         self._unconfirmed.clear()
@@ -87,32 +87,32 @@ class HandOff:
         self._channels: list[Channel] = []
         self._pause = Pause()
         self._waiting: deque[socket.socket] = deque()
-        """Connections that were accepted, and that no worker has taken yet."""
+        """Accepted connections that were not handed to a worker yet."""
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """The sockets that are to be handled once they are readable."""
+        """The sockets to wait for; `handle` is called once they are readable."""
         listening = self._channels and not self.closed and not self._pause_s
         return [*([self._listener.socket] if listening else []), *(channel.socket for channel in self._channels)]
 
     @property
     def wait_s(self) -> float:
-        """The seconds after which it is to be handled in any case."""
+        """Seconds after which `handle` is called in any case."""
         return self._pause_s if self._channels and (self._pause_s or self._waiting) else math.inf
 
     def add(self, channel: Channel) -> None:
-        """Hand connections to one more worker."""
+        """Add a worker to the distribution."""
         self._channels.append(channel)
 
     def remove(self, channel: Channel) -> None:
-        """Give the connections that never arrived at a worker that has ended to others."""
+        """Remove a worker that has ended, and keep the connections that it has never received for others."""
         if channel in self._channels:
             channel.read_reports()
             self._retire(channel)
         channel.close()
 
     def handle(self, readable: Container[object]) -> None:
-        """Read reports, and hand out the connections that wait."""
+        """Read reports, and distribute the connections that wait."""
         listens = self._listener.socket in readable
         for channel in list(self._channels):
             if channel.socket in readable:
@@ -123,7 +123,7 @@ class HandOff:
             self._distribute()
 
     def close(self) -> None:
-        """Hand out the connections that wait, as far as there are workers and descriptors, and accept no more."""
+        """Distribute the connections that wait while workers and descriptors are left, and close the listener."""
         listening = [self._listener.socket]
         while self._channels and not self._pause_s and (self._waiting or select.select(listening, [], [], 0)[0]):
             self._distribute()
@@ -136,7 +136,7 @@ class HandOff:
         return max(self._pause.left_s, self._listener.pause.left_s)
 
     def _distribute(self) -> None:
-        """Hand a batch of connections to the worker with the fewest each."""
+        """Hand a batch of connections over, each to the worker with the fewest."""
         for _ in range(HANDED):
             connection = self._waiting.popleft() if self._waiting else self._listener.accept()
             if connection is None:
@@ -158,7 +158,7 @@ class HandOff:
 
 
 class ConnectionReceiver:
-    """A worker's end: takes connections as a listener does."""
+    """A worker's end of the hand-off, with the interface of a listener."""
 
     def __init__(self, channel: socket.socket) -> None:
         channel.setblocking(False)
@@ -169,25 +169,25 @@ class ConnectionReceiver:
         self._reported = (0, 0)
 
     def take(self) -> list[socket.socket]:
-        """Receive what was handed over, up to a batch, and report it before a byte of it is read."""
+        """Receive up to a batch of connections, and report them before anything is read from them."""
         taken: list[socket.socket] = []
         with suppress(BlockingIOError, ConnectionResetError):  # reset: the supervisor was killed
-            # Without a descriptor the kernel would close the connection; so it stays in the channel.
+            # Without a free descriptor the kernel would close the connection, so it stays in the channel.
             while len(taken) < BATCH and self._descriptors.left(self.socket.fileno()):
                 message, descriptors, _, _ = socket.recv_fds(self.socket, 1, 1)
-                if not message:  # the supervisor has ended, and this worker is about to
+                if not message:  # the supervisor has ended, so this worker will too
                     self.pause.begin()
                     break
                 self._n_taken += 1
                 if descriptors:
                     taken.append(socket.socket(fileno=descriptors[0]))
-                else:  # a thread has taken the last one meanwhile
+                else:  # a thread has taken the last descriptor meanwhile
                     self._descriptors.ran_out()
         self._report(self._reported[1])
         return taken
 
     def report(self, n_connections: int) -> None:
-        """Report how many connections have arrived and ended, given how many there are, where that is news."""
+        """Report the numbers of taken and ended connections if they changed; `n_connections` are open."""
         self._report(max(self._n_taken - n_connections, self._reported[1]))
 
     def close(self) -> None:
@@ -196,6 +196,6 @@ class ConnectionReceiver:
 
     def _report(self, n_ended: int) -> None:
         if (self._n_taken, n_ended) != self._reported:
-            with suppress(OSError):  # the supervisor is busy, or has ended: the next report says as much
+            with suppress(OSError):  # the supervisor is busy or has ended; the next report includes this one
                 self.socket.send(REPORT.pack(self._n_taken, n_ended))
                 self._reported = (self._n_taken, n_ended)

@@ -1,4 +1,4 @@
-"""The health check: one request to the running service, with nothing imported that serving needs."""
+"""The health check: one request to the running service, without the imports of serving."""
 
 import http.client
 import socket
@@ -10,11 +10,11 @@ TIMEOUT_S = 2
 
 
 class UnhealthyError(Exception):
-    """The service does not take requests; the message says how it responded."""
+    """The service does not take requests; the message has its response."""
 
 
 def check_health(settings: Settings) -> None:
-    """Ask for /health, on the operations port where there is one; raises UnhealthyError for anything but a 200."""
+    """Request /health, on the operations port if there is one; raises UnhealthyError for anything but a 200."""
     # http.client rather than urllib, which would use a proxy of the environment.
     connection: http.client.HTTPConnection
     context = None
@@ -33,7 +33,7 @@ def check_health(settings: Settings) -> None:
             connection.sock = client if context is None else context.wrap_socket(client)
         connection.request("GET", "/health")
         status = connection.getresponse().status
-    except (OSError, ValueError, http.client.HTTPException) as error:  # a host that is no name is a ValueError
+    except (OSError, ValueError, http.client.HTTPException) as error:  # an invalid host name raises ValueError
         address = f"{connection.host}:{connection.port}"
         if settings.ops_port is None and settings.uds is not None:
             address = settings.uds

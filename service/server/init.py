@@ -1,4 +1,4 @@
-"""The first process of a container, which inherits the orphans of all others there."""
+"""The first process of a container, which inherits its orphaned processes."""
 
 import os
 import signal
@@ -9,14 +9,14 @@ PASSED_ON: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 def run_first(serve: Callable[[], int]) -> int:
-    """Serve in a child, pass signals on to it, reap what else ends, and give the exit status of the child.
+    """Serve in a child process, forward signals to it, reap orphans, and return the child's exit status.
 
-    Unreaped processes, as of health checks whose parent has ended, would stay until no more can be started.
+    Unreaped processes, such as health checks whose parent has ended, would add up until no more can be started.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     child = os.fork()
     if child == 0:
-        os.setpgid(0, 0)  # a terminal signals the group of this process' parent, which passes it on
+        os.setpgid(0, 0)  # a terminal signals only the parent's group, and the parent forwards it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         return serve()
     while True:

@@ -1,6 +1,6 @@
-"""The heads that a worker has parsed and answered, and what they ask for: see `short_way`.
+"""Request heads that a worker has parsed and answered before, and what they ask for: see `short_way`.
 
-The id of a request differs each time: heads are known without its characters.
+The id of a request differs each time, so heads are kept without its characters.
 """
 
 import re
@@ -16,7 +16,7 @@ from service.security.api_keys import KeyRing
 from service.server.cycle import Cycle, id_header, response_head
 
 MAX_HEADS: Final = 1024
-"""How many heads a worker knows, of at most `SLICE_BYTES` each; the one that was added first is forgotten first."""
+"""Maximum number of known heads of a worker, of at most `SLICE_BYTES` each; the oldest is removed first."""
 
 ID_START: Final = b"\r\n%b:" % REQUEST_ID
 ID_LINE: Final = re.compile(rb"(?i)\r\n%b:[ \t]*(%b)[ \t]*\r\n" % (REQUEST_ID, VALUE.pattern))
@@ -33,19 +33,19 @@ class KnownHead:
     shortcut: Shortcut
     body_bytes: int
     response_head: bytes
-    """The status line and the headers of the response, but for its length and the connection's."""
+    """The status line and the headers of the response, except its length and those of the connection."""
     client: Client
     """The client that a proxy names in the head; None without."""
     client_name: str | None
     """The owner of the API key in the head; None where there are no keys."""
     request_id: bytes | None = None
-    """The id of the request that has come with the head."""
+    """The id of the request, from the head that arrived."""
 
 
 class KnownHeads:
-    """The heads that a worker knows, until the model or the API keys change.
+    """The known heads of a worker, until the model or the API keys change.
 
-    Looking up a head takes a time that depends on its hash, whose seed is random, and so tells nothing of a key in it.
+    The time of a look-up depends on the head's hash, whose seed is random, and so reveals nothing about a key in it.
     """
 
     def __init__(self, deployment: Deployment, keys: KeyRing | None, note: NoteRequest) -> None:
@@ -59,7 +59,7 @@ class KnownHeads:
         self.generation = 0
 
     def find(self, head: bytes) -> KnownHead | None:
-        """Give what is known of a head."""
+        """Return the known head with these bytes; None if there is none."""
         keys = None if self._keys is None else self._keys.keys
         if self._model is not self._deployment.current or self._valid_keys is not keys:
             self._model, self._valid_keys = self._deployment.current, keys
@@ -69,8 +69,8 @@ class KnownHeads:
         return self._find_with_id(head) if known is None else known
 
     def add(self, head: bytes, generation: int, client: Client, cycle: Cycle, headers: Headers) -> None:
-        """Keep a head that arrived in this generation from a client and is answered with these headers."""
-        self.find(head)  # which forgets what is not valid any more
+        """Add a head that arrived from `client` in this generation, and that is answered with these headers."""
+        self.find(head)  # removes outdated heads
         scope: Any = cycle.scope
         shortcut = scope["extensions"][SHORTCUT]
         if shortcut is None or not cycle.keep_alive or generation != self.generation:
@@ -85,7 +85,7 @@ class KnownHeads:
         self._heads[blank] = KnownHead(shortcut, cycle.announced_bytes, response_head(200, headers), named, owner)
 
     def _find_with_id(self, head: bytes) -> KnownHead | None:
-        """Give what is known of a head but for the characters of its id."""
+        """Return the known head that differs only in the characters of its id; None if there is none."""
         blank, request_id = _blank_id(head)
         known = None if request_id is None else self._heads.get(blank)
         if known is None:
@@ -95,9 +95,9 @@ class KnownHeads:
 
 
 def _blank_id(head: bytes) -> tuple[bytes, bytes | None]:
-    """Put its length in place of the first id in a head, after the end of a head, which none has inside.
+    """Replace the first id in a head by its length, marked by an end of head, which no head has inside.
 
-    Give the id as well; None where there is none.
+    Also return the id, None if there is none.
     """
     place = head.lower().find(ID_START)
     line = None if place < 0 else ID_LINE.match(head, place)

@@ -1,4 +1,4 @@
-"""What a client may send, and the errors of what is no request."""
+"""The limits of requests, and the errors of malformed ones."""
 
 import re
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from service.errors import HeadersTooLargeError, MalformedRequestError, ServiceE
 from service.settings import Settings
 
 MAX_HEADERS: Final = 100
-"""How many headers a request may have: each takes some hundred bytes of memory, however short it is."""
+"""Maximum number of headers of a request: each takes some hundred bytes of memory, however short it is."""
 
 HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
 
 class Limits(NamedTuple):
-    """The sizes that a request may have, and the number of connections."""
+    """The maximum sizes of a request, and the maximum number of connections."""
 
     header_bytes: int
     url_bytes: int
@@ -38,14 +38,14 @@ class Limits(NamedTuple):
         self.check_header_bytes(n_bytes, "the request's head")
 
     def check_header_bytes(self, n_bytes: int, part: str) -> None:
-        """Check the size of `part`, a head or what follows a body, so far; raises HeadersTooLargeError."""
+        """Check the size so far of `part`, a head or trailers; raises HeadersTooLargeError."""
         if n_bytes > self.header_bytes:
             raise HeadersTooLargeError(f"{part} has {n_bytes} bytes, expected at most {self.header_bytes}")
 
 
 @lru_cache(maxsize=256)
 def is_host(value: bytes) -> bool:
-    """Tell whether this is a valid Host header (RFC 9110, 7.2)."""
+    """Return whether this is a valid Host header (RFC 9110, 7.2)."""
     return HOST.fullmatch(value) is not None
 
 
@@ -58,7 +58,7 @@ def split_url(url: bytes) -> tuple[str, bytes, bytes]:
 
 
 def parser_error(error: BaseException) -> ServiceError:
-    """Give the error to answer with for what the parser raised, without the client's bytes."""
+    """Convert an exception of the parser to the error for the client, which quotes none of its bytes."""
     cause = error.__context__
     if isinstance(cause, ServiceError):  # raised by a callback
         return cause

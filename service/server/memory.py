@@ -1,4 +1,4 @@
-"""The memory of a worker: what the C library keeps of what was freed, and when Python looks for garbage."""
+"""The memory of a worker: how much freed memory the C library keeps, and when Python collects garbage."""
 
 import ctypes
 import gc
@@ -7,22 +7,22 @@ from typing import Final
 KEPT_BYTES: Final = 2**24
 
 GARBAGE_OBJECTS: Final = 50_000
-"""New objects, less those gone again, before a search for cycles; thirty requests at once make the default of 700."""
+"""Net new objects before a garbage collection; thirty requests at once reach the default of 700."""
 
 
 def keep_freed() -> None:
-    """Have the C library keep what pieces of bodies leave, instead of asking the system for it again and again.
+    """Make the C library keep the freed memory of bodies instead of returning it to the system each time.
 
-    It takes the largest block that was ever mapped and freed for what is worth keeping: without one, raw batches took
-    a tenth more time, in page faults.
+    Its threshold for keeping memory is the largest block that was ever mapped and freed: without such a block, page
+    faults cost raw batches a tenth more time.
     """
     bytearray(KEPT_BYTES)
 
 
 def release_freed() -> None:
-    """Give the system what was freed between blocks in use, which would add up with each larger load.
+    """Return memory that was freed between blocks in use to the system; it would add up with each larger load.
 
-    It takes 0.2 ms for each megabyte, so 20 ms after a load that left a hundred. Only glibc needs it, and has it.
+    This takes 0.2 ms per megabyte, so 20 ms after a load that left a hundred. Only glibc needs it and supports it.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -30,7 +30,7 @@ def release_freed() -> None:
 
 
 def collect_garbage_rarely() -> None:
-    """Spare requests the search for cycles among what lives as long as the process, and among each other's objects."""
+    """Exclude long-lived objects from garbage collection, and collect more rarely than by default."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS)

@@ -1,8 +1,8 @@
 """HTTP/1.1 on one connection: uvicorn's protocol with limits, timeouts, lingering close and responses in one write.
 
 It builds on uvicorn's private request cycle, so uvicorn is pinned to one minor version. To move the pin: compare
-uvicorn/protocols/http/httptools_impl.py of both versions, carry over what changed in the methods that are overridden
-here, and run the tests of `tests/service/server`.
+uvicorn/protocols/http/httptools_impl.py of both versions, port the changes in the methods that are overridden here,
+and run the tests of `tests/service/server`.
 """
 
 from asyncio import AbstractEventLoop, Task
@@ -41,13 +41,13 @@ from service.server.short_way import ShortWay
 from service.server.timeouts import Timeouts
 
 USED_S: Final = 10.0
-"""How long a connection without a request is kept for another one where new connections find no place."""
+"""Seconds for which an idle connection is kept open when new connections exceed the limit."""
 
 RESERVED_CONNECTIONS: Final = 64
-"""Connections above the limit that are still answered, for probes; further ones are closed at once."""
+"""Connections above the limit that still get responses, for probes; further ones are closed at once."""
 
 NoteRefusal = Callable[[tuple[str, int] | None, int, float, bytes | None], None]
-"""Counts and logs a request that could not be read: its client, the status of the response, the seconds and its id."""
+"""Counts and logs a request that could not be read: its client, the status of the response, its seconds and its id."""
 
 
 def check_timeouts(connections: Iterable[Any], now_s: float) -> None:
@@ -72,7 +72,7 @@ class Protocol(ShortWay):
         note: NoteRefusal,
         app: ASGI3Application | None = None,
     ) -> None:
-        """Serve `app`, with no limit to the number of its connections, instead of the configured one if it is given.
+        """Serve the configured application, or `app` if given, whose connections are not limited in number.
 
         Requests that never reach an application are counted by `note`.
         """
@@ -87,7 +87,7 @@ class Protocol(ShortWay):
         self._over_limit = self._half_closed = False
 
     def connection_made(self, transport: Any) -> None:
-        """Take the connection, or close it where there are too many."""
+        """Set up the connection, or close it if there are too many."""
         super().connection_made(transport)
         if self.scheme == "https":
             transport.set_write_buffer_limits(SECURED_BYTES)
@@ -101,7 +101,7 @@ class Protocol(ShortWay):
                 transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the request that is being answered; uvicorn cancels the one read last."""
+        """Cancel the request in progress, while uvicorn cancels the one read last."""
         self._hold(NOTHING)
         self._shared.unsent.remove(self.transport)
         if self._exchange is not None:
@@ -111,8 +111,8 @@ class Protocol(ShortWay):
             self._cancel(ClientDisconnectedError("the client left before its request was answered"))
         super().connection_lost(exc)
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's may give a bool
-        """Tell whether the connection stays open: for the responses to the requests that are complete."""
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's may return a bool
+        """Return whether the connection stays open, to send the responses to complete requests."""
         if self._exchange is not None:
             self.take_long_way()
         if self.scheme == "https" or not self._answering:
@@ -123,24 +123,24 @@ class Protocol(ShortWay):
         if self.cycle.more_body:
             if self.cycle is self._current:
                 return False
-            self.pipeline.popleft()  # the request read last, the rest of which will not come
+            self.pipeline.popleft()  # the request read last, which will not be completed
         last = self.pipeline[0][0] if self.pipeline else self._current
         assert last is not None
         last.keep_alive, self._half_closed, self._state = False, True, IDLE
         return True
 
     def pause_writing(self) -> None:
-        """Count a response that the client does not take."""
+        """Count a response that the client does not read."""
         super().pause_writing()
         self._shared.unsent.add(self.transport)
 
     def resume_writing(self) -> None:
-        """Count it no more."""
+        """Stop counting the response."""
         super().resume_writing()
         self._shared.unsent.remove(self.transport)
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or end the connection.
+        """Continue with the next request, or close the connection.
 
         Idle connections are closed by `check_timeouts`: a timer for each request would cost it a microsecond.
         """
@@ -163,7 +163,7 @@ class Protocol(ShortWay):
                 self._parse_later()
 
     def shutdown(self) -> None:
-        """End the connection with its next response or, where no request is in progress, after a moment."""
+        """Close the connection after the response in progress or, without one, after a grace period."""
         self._shutting_down, self._goes_short = True, False
         if self._exchange is not None:
             self.take_long_way()
@@ -171,11 +171,11 @@ class Protocol(ShortWay):
             if self.cycle is not None:
                 self.cycle.keep_alive = False
         else:
-            self.flow.resume_reading()  # what the client has sent already is answered
+            self.flow.resume_reading()  # requests that were sent already get a response
             self.loop.call_later(SHUTDOWN_GRACE_S, self._close_if_idle)
 
     def check_timeouts(self, now_s: float) -> None:
-        """End what takes longer than it may; `now_s` is monotonic."""
+        """End whatever has exceeded its timeout; `now_s` is monotonic."""
         clocks = self._clocks
         if clocks.were_frozen(now_s):
             return
@@ -212,12 +212,12 @@ class Protocol(ShortWay):
 
     @property
     def _is_needed(self) -> bool:
-        """Whether others could use the room in flight that a request takes, or the place of its connection."""
+        """Whether other clients need the connection, or the room in flight that its request takes."""
         full = self._limited and len(self.connections) >= self._limits.connections
         return full or self._shared.deployment.more_than_half_full
 
     def _pace_error(self, now_s: float) -> ServiceError | None:
-        """Give the error of a body that arrives too slowly, unless it is the worker that reads slowly."""
+        """Return the error of a body that arrives too slowly, unless the worker itself reads slowly."""
         if has_arrived(self.transport.get_extra_info("socket")):
             return None
         assert self._current is not None
@@ -226,10 +226,10 @@ class Protocol(ShortWay):
 
     @property
     def unused(self) -> tuple[int, float] | None:
-        """In which order it makes room for new connections, and since when it could; None where it does not.
+        """The rank of this connection for being closed, and the time since when it is unused; None while it is used.
 
-        First come those on which nothing was asked, then those that only send what is discarded, then idle ones. None
-        of them has a response that its client is still to take.
+        The lowest rank is closed first: without a request so far, then with input that is only discarded, then idle.
+        No connection with an unread response counts as unused.
         """
         clocks = self._clocks
         if self._answering or self.transport.is_closing():
@@ -245,25 +245,25 @@ class Protocol(ShortWay):
 
     @property
     def _all_taken(self) -> bool:
-        """Whether the client has taken all responses."""
+        """Whether the client has read all responses."""
         return not self.transport.get_write_buffer_size() and all_sent(self.transport)
 
     def give_up(self) -> None:
-        """End the connection for the sake of others, which it does not count among any more, unless a request came."""
+        """Close the connection to make room for others, unless a request has arrived."""
         if self._state is not IDLE or not has_arrived(self.transport.get_extra_info("socket")):
             self.connections.discard(self)
             self.transport.abort()
 
     def _start_current(self) -> None:
-        """Start to answer a pipelined request, unless its client has left."""
+        """Start to handle a pipelined request, unless its client has left."""
         if self._current is not None and not self._current.disconnected:
             self._start(self._current)
 
     def _start(self, cycle: Cycle) -> None:
-        """Start to answer a request."""
+        """Start to handle a request."""
         self._current = cycle
         self._clocks.request_s = self._clocks.message_s if cycle is self.cycle else monotonic()
-        # Weakly, for the cycle holds the scope: together they would wait for the garbage collection.
+        # A weak reference, since the cycle holds the scope: a reference cycle would wait for the garbage collection.
         send: SendResponse = partial(send_response, ref(cycle))
         extensions: dict[str, Any] = {
             SEND_RESPONSE: send,
@@ -283,25 +283,25 @@ class Protocol(ShortWay):
         self.tasks.add(task)
 
     def _cancel(self, error: ServiceError) -> None:
-        """Have the request that is being answered end with this error, and the connection with it."""
+        """End the request in progress with this error, and then the connection."""
         if self._current is not None and self._task is not None:
             self._current.keep_alive = False
             self._current.message_event.set()
             self._task.cancel(error)
 
     def _refuse(self, error: ServiceError) -> None:
-        """Answer the request that arrives with an error, once those before it are answered, and end the connection."""
+        """Refuse the arriving request with an error after the responses to earlier ones, and end the connection."""
         broken = self.cycle if self._state is BODY else None
         if self._state is HEAD or broken is not None:
             self._refused_id = find_id(self.headers)
-        # Its traceback would keep the bytes that were being parsed for as long as the connection lasts.
+        # Its traceback would keep the parsed bytes in memory as long as the connection.
         self._refusal, self._state = error.with_traceback(None), REFUSED
         self._hold(NOTHING)
         if broken is not None and broken.response_complete:
-            self._linger()  # another response would be taken for that to the next request
+            self._linger()  # the client would take another response for that to its next request
             return
         if broken is not None and broken is self._current:
-            # The application is told that the client has left, for the response is written here.
+            # To the application the client has left, since the response is written here.
             broken.disconnected = broken.response_complete = True
             broken.body = bytearray()
             self._cancel(ClientDisconnectedError("the rest of the request is not HTTP"))
@@ -336,9 +336,9 @@ class Protocol(ShortWay):
             self._linger()
 
     def _linger(self) -> None:
-        """End the connection once the client has closed it; until then, within bounds, what it sends is discarded.
+        """Close the connection once the client has closed it; until then, within limits, discard what it sends.
 
-        Closed at once, with bytes of the client unread, TCP would reset it, and the client could lose the response.
+        Closing at once, with unread bytes of the client, would make TCP reset the connection and lose the response.
         """
         self._state = LINGERING
         self._hold(NOTHING)

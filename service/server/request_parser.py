@@ -1,4 +1,4 @@
-"""What arrives on one connection: bytes, which are parsed in slices into requests, within the limits.
+"""The bytes that arrive on one connection, parsed in slices into requests, within the limits.
 
 It overrides uvicorn's parser callbacks, and so uvicorn is pinned to one minor version (see `protocol`).
 """
@@ -37,29 +37,29 @@ NOTHING: Final = memoryview(b"")
 SPOKEN: Final = {"1.0", "1.1"}
 
 SHUTDOWN_GRACE_S: Final = 0.5
-"""How long an idle connection stays open at shutdown, for a request that its client may just have sent."""
+"""Seconds for which an idle connection stays open at shutdown, for a request that its client may just have sent."""
 
 
 class State(Enum):
-    """What arrives on a connection."""
+    """The part of a message that arrives next."""
 
     IDLE = auto()
     """Nothing: the next byte begins a request."""
     HEAD = auto()
     BODY = auto()
-    """The body of a request, whether it is still being answered or its rest is discarded."""
+    """The body of a request, before its response or, to be discarded, after it."""
     REFUSED = auto()
-    """What is discarded: a request was refused, and requests before it are still being answered."""
+    """Bytes to discard: a request was refused, and requests before it are still in progress."""
     LINGERING = auto()
-    """What is discarded: the last response was sent, and the connection ends."""
+    """Bytes to discard: the last response was sent, and the connection ends."""
 
 
-IDLE, HEAD, BODY, REFUSED, LINGERING = State  # a member's look-up in its class is slow in Python 3.11
+IDLE, HEAD, BODY, REFUSED, LINGERING = State  # looking up an enum member is slow in Python 3.11
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the connections of a worker share."""
+    """The state that the connections of a worker share."""
 
     discard_rate: DiscardRate
     read_ahead: ReadAhead
@@ -70,7 +70,7 @@ class Shared:
 
     @classmethod
     def of(cls, settings: Settings, deployment: Deployment, known_heads: KnownHeads) -> Self:
-        """Bound what waits to be parsed by an eighth of the bytes in flight, and what is not taken by a quarter."""
+        """Limit the bytes to parse to an eighth of the bytes in flight, and those of unread responses to a quarter."""
         n_bytes = settings.max_inflight_bytes
         return cls(
             DiscardRate(),
@@ -105,66 +105,66 @@ class RequestParser(HttpToolsProtocol):
         self._clocks = Clocks(timeouts)
         self._state = IDLE
         self._current: Cycle | None = None
-        """The request that is being answered, or was answered last."""
+        """The request in progress, or the last one that got its response."""
         self._shutting_down = False
         self._n_hosts = 0
         self._piece_bytes = self._body_bytes = 0
         self._unlimited_bytes = min(limits.url_bytes, limits.header_bytes)
         self._head_is_split = False
         self._progress = self._stalled_bytes = 0
-        """How often the parser began or ended a part of a message or gave a piece of a body, and the bytes since."""
+        """The number of the parser's steps (a part of a message began or ended, a piece of a body), and bytes since."""
         self._discard: Discard
         self._held = NOTHING
-        """What has arrived and is not parsed yet."""
+        """The bytes that have arrived and are not parsed yet."""
         self._waits = False
-        """Whether a slice of it is to be parsed."""
+        """Whether the connection is queued to parse a slice of them."""
         self._n_slices = 0
-        """How many slices of the message that arrives were parsed, without its end."""
+        """Number of parsed slices of the arriving message, before its end."""
 
     @abstractmethod
     def _start(self, cycle: Cycle) -> None:
-        """Start to answer a request."""
+        """Start to handle a request."""
 
     @abstractmethod
     def _refuse(self, error: ServiceError) -> None:
-        """Answer the request that arrives with an error, once those before it are answered, and end the connection."""
+        """Refuse the arriving request with an error after the responses to earlier ones, and end the connection."""
 
     @property
     def _answering(self) -> bool:
         return self._current is not None and not self._current.response_complete
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrives, as far as it is HTTP and within the limits; hold what is more than a slice."""
+        """Parse a slice of what arrives, within the limits, and hold the rest."""
         self._clocks.received_s = monotonic()
         if len(data) <= SLICE_BYTES and not self._held:
             self._parse(data)
         elif self._state is REFUSED or self._state is LINGERING:
             self._parse(data)  # to discard it
-        elif self._held:  # TLS gives all that it has deciphered
+        elif self._held:  # TLS delivers all that it has decrypted, also while reading is paused
             self._hold(memoryview(bytes(self._held) + data))
         else:
             self._parse_slice(memoryview(data))
 
     def parse_held(self) -> None:
-        """Parse a slice of what is held."""
+        """Parse a slice of the held bytes."""
         self._waits = False
         if self._held and not self._must_wait and not self.transport.is_closing():
             self._parse_slice(self._held)
 
     @property
     def _must_wait(self) -> bool:
-        """Whether nothing more is parsed before a response: what is answered has arrived in whole."""
+        """Whether parsing waits for a response: the request in progress has arrived in whole."""
         return self._answering and not (self._state is BODY and self.cycle is self._current)
 
     @property
     def _body_left_bytes(self) -> int:
-        """How much of the body that arrives is announced and not parsed: no bytes of another request are among it."""
+        """Announced bytes of the current body that were not parsed yet: none of them belongs to another request."""
         if self._state is BODY and self.cycle is self._current:
             return max(self.cycle.announced_bytes - self._body_bytes, 0)
         return 0
 
     def _parse_slice(self, data: memoryview) -> None:
-        """Parse a slice, and with it the body that it belongs to; hold the rest."""
+        """Parse a slice and the announced body that it begins or continues; hold the rest."""
         self._n_slices += 1
         n_bytes = max(self._body_left_bytes, SLICE_BYTES)
         self._parse(data[:n_bytes])
@@ -178,11 +178,11 @@ class RequestParser(HttpToolsProtocol):
         self._hold(data)
 
     def _hold(self, data: memoryview) -> None:
-        """Hold what is left to be parsed, and read no more until it is."""
+        """Hold the bytes that are left to parse, and pause reading until they are parsed."""
         shared = self._shared.read_ahead
         shared.n_bytes += len(data) - len(self._held)
         if 2 * len(data) < len(data.obj):  # type: ignore[arg-type]  # bytes
-            data = memoryview(bytes(data))  # else a short rest, or none, would keep all that it came with
+            data = memoryview(bytes(data))  # else a short rest would keep the whole buffer
         self._held = data
         if not data:
             self.flow.release()
@@ -194,7 +194,7 @@ class RequestParser(HttpToolsProtocol):
             self._parse_later()
 
     def _parse_later(self) -> None:
-        """Have a slice of what is held parsed, once for each time that this connection has waited."""
+        """Queue this connection to parse a slice of its held bytes, unless it is queued already."""
         if not self._waits:
             self._waits = True
             self._shared.read_ahead.append(self, begun=0 < self._n_slices <= SHORT_SLICES)
@@ -233,7 +233,7 @@ class RequestParser(HttpToolsProtocol):
         self._discard.reset()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; trailers, which follow a body in chunks, are left out."""
+        """Add a header; ignore trailers, which follow a chunked body."""
         if self._state is not HEAD:
             return
         if len(self.headers) == MAX_HEADERS:
@@ -251,9 +251,9 @@ class RequestParser(HttpToolsProtocol):
             self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
-        """Check the request head and start to answer."""
+        """Check the request head and start to handle the request."""
         self._progress += 1
-        # The sum is spared where all that arrived at once is below the limits.
+        # A head that arrived in one piece below the limits needs no check.
         if self._head_is_split or self._piece_bytes > self._unlimited_bytes:
             self._limits.check_head(self.url, self.headers)
         version = self.parser.get_http_version()
@@ -302,7 +302,7 @@ class RequestParser(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body for the application, or discard it once the request is answered."""
+        """Keep a piece of the body for the application, or discard it after the response."""
         self._progress += 1
         self._body_bytes += len(body)
         cycle = self.cycle
@@ -315,7 +315,7 @@ class RequestParser(HttpToolsProtocol):
         cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """Note that the body is whole."""
+        """Mark the body as complete."""
         if self._state is HEAD:  # a request to upgrade, which is parsed again
             return
         self._progress += 1
@@ -328,9 +328,9 @@ class RequestParser(HttpToolsProtocol):
             self.loop.call_later(SHUTDOWN_GRACE_S, self._close_if_idle)
 
     def _check_stalled(self, progress: int) -> None:
-        """Bound what the parser keeps without progress: a head, trailers, extensions of chunks; raises ServiceError.
+        """Limit what the parser keeps without progress: a head, trailers, chunk extensions; raises ServiceError.
 
-        Bytes count from the first piece that lies wholly behind the last progress, so that no other request's count.
+        Bytes count from the first piece wholly after the last progress, so that none of another request count.
         """
         if self._progress != progress:
             self._stalled_bytes = 0
@@ -342,7 +342,7 @@ class RequestParser(HttpToolsProtocol):
             self._limit_discard()
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Parse a request that asks for another protocol again without that: HTTP lets a server ignore it."""
+        """Parse a request with an Upgrade header again without it: HTTP allows a server to ignore it."""
         rest_at: int | None = 0
         while rest_at is not None:
             parser = self.parser
@@ -354,11 +354,11 @@ class RequestParser(HttpToolsProtocol):
             rest_at = None
             try:
                 self.parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as upgrade:  # the next request asks for it too
+            except httptools.HttpParserUpgrade as upgrade:  # the next request has one too
                 rest_at = upgrade.args[0]
 
     def _limit_discard(self) -> None:
-        """Pause where bytes to discard arrive too fast, and end the connection where they are too many."""
+        """Pause if bytes to discard arrive too fast, and close the connection if they are too many."""
         if self._discard.exceeded:
             self.transport.abort()
         else:

@@ -1,8 +1,8 @@
-"""The short way of a request: from the socket to the model's batch and back, past the parser and the application.
+"""The short way: a fast path from the socket to the model's batch and back, past the parser and the application.
 
-A request whose head has the same bytes as one that was parsed, checked and answered before asks for the same. Where
-such a head arrives on a connection on which nothing else is going on, only its body is read. All else, and all that
-goes wrong, takes the long way with the same bytes: the short way writes nothing but scores.
+A request whose head has the same bytes as one that was parsed, checked and answered before asks for the same. If such
+a head arrives on an otherwise idle connection, only its body is read. Any other request, and any that fails, is parsed
+from the same bytes by the long way: the short way writes only scores.
 """
 
 from collections.abc import Callable
@@ -27,13 +27,13 @@ WHOLE_BYTES: Final = 2**22
 """A longer body is read and scored in pieces, while it arrives."""
 
 SHORT_PIECE_BYTES: Final = 512
-"""The pieces of a body are kept while they are longer than this on average: shorter ones take more memory than they
-have bytes. A few may be shorter."""
+"""Minimum mean length of the pieces of a body on the short way: shorter ones take more memory than they have bytes. A
+few may be shorter."""
 
 FEW_PIECES: Final = 64
 
 CONTENT_LENGTHS: Final = tuple(b"content-length: %d\r\n" % n_bytes for n_bytes in range(256))
-"""The header of short bodies."""
+"""The Content-Length headers of short bodies, by length."""
 
 
 class Exchange(Admitted):
@@ -56,7 +56,7 @@ class Exchange(Admitted):
         self.write: Callable[[NDArray[np.float32]], tuple[Headers, bytes]] | None = None
 
     def add(self, data: bytes) -> bool:
-        """Keep a piece of the body, unless it is more than the body, or one short piece too many."""
+        """Add a piece of the body; False if it exceeds the body, or if there are too many short pieces."""
         missing_bytes = self.missing_bytes - len(data)
         n_bytes = self.known.body_bytes - missing_bytes
         if missing_bytes < 0 or len(self.data) >= FEW_PIECES + n_bytes // SHORT_PIECE_BYTES:
@@ -66,7 +66,7 @@ class Exchange(Admitted):
         return True
 
     def join(self) -> bytes:
-        """Give the body, once all of it is there; its pieces are kept no longer."""
+        """Join the pieces of a complete body."""
         first, *others = self.data
         head = first[: self.n_head_bytes]
         body = b"".join([memoryview(first)[self.n_head_bytes :], *others]) if others else first[self.n_head_bytes :]
@@ -74,7 +74,7 @@ class Exchange(Admitted):
         return body
 
     def done(self) -> bool:
-        """Tell whether the scores are not wanted any more."""
+        """Return whether the request no longer needs its scores."""
         return self.connection is None
 
     def set_result(self, result: NDArray[np.float32], /) -> None:
@@ -83,18 +83,18 @@ class Exchange(Admitted):
         self.connection.respond(result)
 
     def set_exception(self, _: Exception, /) -> None:
-        """Have the long way tell what is wrong."""
+        """Parse the request by the long way, which reports the error."""
         assert self.connection is not None
         self.connection.take_long_way()
 
     def end(self) -> None:
-        """Take no scores any more."""
+        """Leave the short way, without scores from now on."""
         self.connection = None
         self.release()
 
 
 class ShortWay(RequestParser):
-    """The part of a connection's protocol that answers requests whose heads are known."""
+    """The part of a connection's protocol that handles requests with known heads."""
 
     _exchange: Exchange | None = None
     _goes_short = True
@@ -102,14 +102,14 @@ class ShortWay(RequestParser):
     _was_asked = False
     _client_name: str | None = None
     _overload: str | None = None
-    """Why the request that is being parsed has found no room on the short way."""
+    """The reason why the request that is being parsed found no room on the short way."""
 
     @property
     def _answering(self) -> bool:
         return self._exchange is not None or super()._answering
 
     def data_received(self, data: bytes) -> None:
-        """Answer a request with a known head, or parse what arrives."""
+        """Handle a request with a known head, or parse what arrives."""
         exchange = self._exchange
         if exchange is not None:
             if exchange.add(data):
@@ -136,7 +136,7 @@ class ShortWay(RequestParser):
         self._overload = None
 
     def take_long_way(self) -> None:
-        """Parse the request that was on the short way."""
+        """Parse the request on the short way by the long way."""
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         exchange.end()
@@ -167,7 +167,7 @@ class ShortWay(RequestParser):
         self._note_response(exchange, 200, len(scores))
 
     def _leave(self) -> None:
-        """Give up the request that was on the short way: the client has left."""
+        """Abandon the request on the short way, since the client has left."""
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         exchange.end()
@@ -180,15 +180,15 @@ class ShortWay(RequestParser):
         self._shared.known_heads.note(known, status, seconds, n_events, client, name)
 
     def _begin(self, known: KnownHead, data: bytes, n_head_bytes: int) -> bool:
-        """Begin a request, unless more than it has arrived or there is no room for it."""
+        """Begin a request; False if more than it has arrived, or if there is no room for it."""
         if len(data) - n_head_bytes > known.body_bytes or self.flow.write_paused:
             return False
         now_s = monotonic()
         try:
             exchange = Exchange(self, known, data, n_head_bytes, now_s)
         except OverloadedError as error:
-            # To be told so on the long way, where it would find room later: all that is too much would go that way,
-            # which takes much more time.
+            # The long way refuses it with this error, rather than admit it later: else all excess requests would take
+            # the long way, which is much slower.
             self._overload = str(error)
             return False
         self._clocks.received_s = now_s
@@ -200,7 +200,7 @@ class ShortWay(RequestParser):
         return True
 
     def _learn(self, head: bytes, data: bytes) -> None:
-        """Parse what arrives, and have its request become known by its head if it is answered with scores."""
+        """Parse what arrives, and keep the head of its request as known if the response has scores."""
         before = self.cycle
         super().data_received(data)
         cycle = self.cycle
@@ -210,15 +210,15 @@ class ShortWay(RequestParser):
             and cycle is self._current
             and not cycle.waiting_for_100_continue
             and 0 < cycle.announced_bytes <= WHOLE_BYTES
-            and self._body_bytes == len(data) - len(head)  # the parser takes the same bytes for the head
+            and self._body_bytes == len(data) - len(head)  # the parser agrees on the head's bytes
         ):
             scope: Any = cycle.scope
             scope["extensions"][SHORTCUT] = None
             cycle.learn = partial(self._shared.known_heads.add, head, self._shared.known_heads.generation, self.client)
 
     def _score(self, exchange: Exchange) -> None:
-        """Have the body scored."""
+        """Submit the body to be scored."""
         try:
             exchange.known.shortcut.submit(exchange.join(), exchange)
-        except Exception:  # the long way tells what is wrong
+        except Exception:  # the long way reports the error
             self.take_long_way()

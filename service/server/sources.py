@@ -1,4 +1,4 @@
-"""Where a process takes connections and snapshots from: its own listener and watcher, or the supervisor."""
+"""The source of a process' connections and snapshots: its own listener and watcher, or the supervisor."""
 
 import logging
 import signal
@@ -18,11 +18,11 @@ from service.server.listener import Listener
 logger = logging.getLogger(__name__)
 
 HANDOVER_S: Final = 0.3
-"""How long a worker that drains goes on taking connections, for the supervisor to hand over those that wait."""
+"""Seconds for which a draining worker still takes connections, so that the supervisor can hand over those that wait."""
 
 
 class Standalone:
-    """A process that listens and watches for itself."""
+    """A single process with its own listener and watcher."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Standalone:
         self._draining = False
 
     def open(self, apply: Callable[[Snapshot], None], _stop: Callable[[], None]) -> None:
-        """Read files at SIGHUP, and apply what follows."""
+        """Read files at SIGHUP, and apply the snapshots that follow."""
 
         def receive() -> None:
             self._watcher.receive()
@@ -61,7 +61,7 @@ class Standalone:
             self._watcher.read_when_due()
 
     def confirm(self, applied: Applied) -> None:
-        """Have the watcher log what was loaded."""
+        """Pass what was loaded to the watcher, which logs it."""
         self._watcher.confirm([applied])
 
     def drain(self) -> float:
@@ -75,10 +75,10 @@ class Standalone:
 
 
 class WorkerEnds(NamedTuple):
-    """What a worker has from the supervisor."""
+    """What a worker gets from the supervisor."""
 
     main: socket.socket
-    """Its end of the hand-off of connections."""
+    """The worker's end of the hand-off of connections."""
     operations: socket.socket | None
     """The listening socket of the operations port, which all workers share."""
     grpc_address: str | None
@@ -86,11 +86,11 @@ class WorkerEnds(NamedTuple):
     orders: Connection
     """Snapshots to apply, or None to stop; what was applied is sent back."""
     row: SharedRow
-    """Its row of the metrics."""
+    """The worker's row of the metrics."""
 
 
 class Supervised:
-    """A worker, which is handed connections and sent snapshots."""
+    """A worker, which gets its connections and snapshots from the supervisor."""
 
     def __init__(self, ends: WorkerEnds) -> None:
         self.main = ConnectionReceiver(ends.main)
@@ -100,7 +100,7 @@ class Supervised:
         self._orders = ends.orders
 
     def open(self, apply: Callable[[Snapshot], None], stop: Callable[[], None]) -> None:
-        """Apply the snapshots that are sent, and stop when the supervisor says so or ends."""
+        """Apply the snapshots that arrive, and stop when the supervisor sends None or ends."""
 
         def receive() -> None:
             try:
@@ -121,16 +121,16 @@ class Supervised:
         self.confirm(applied)
 
     def tick(self, n_connections: int) -> None:
-        """Report how many connections there are."""
+        """Report the number of open connections."""
         self.main.report(n_connections)
 
     def confirm(self, applied: Applied) -> None:
-        """Tell the supervisor."""
-        with suppress(OSError):  # it has ended, and this worker is about to
+        """Report what was applied to the supervisor."""
+        with suppress(OSError):  # the supervisor has ended, so this worker will too
             self._orders.send(applied)
 
     def drain(self) -> float:
-        """Give the supervisor time to hand over the connections that wait."""
+        """Return the seconds that the supervisor needs to hand over the connections that wait."""
         return HANDOVER_S
 
 

@@ -1,4 +1,4 @@
-"""The start: files are checked and sockets opened, and then one process serves, or a supervisor and its workers."""
+"""The start: checks files, opens sockets, and runs one process or a supervisor with its workers."""
 
 import logging
 from contextlib import ExitStack, closing
@@ -28,7 +28,7 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 
 WORKER_DESCRIPTORS: Final = 8
-"""Descriptors that the supervisor has open for each worker."""
+"""Open descriptors of the supervisor for each worker."""
 
 SLOW_JSON: Final = (
     "the C function that reads JSON was not built, so that large batches take ten times as long; install a C compiler "
@@ -44,7 +44,7 @@ FAULTS: Final[dict[type[Exception], str]] = {
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, and give the exit status.
+    """Serve until SIGTERM or SIGINT, and return the exit status.
 
     It is 0 after a signal, and 1, with one line in the log, where a file, the address or a worker's start fails.
     """
@@ -60,7 +60,7 @@ def run(settings: Settings) -> int:
 
 
 def check_files(settings: Settings) -> Artefact:
-    """Load and verify every file that the settings name, and give the model.
+    """Load and verify every file that the settings name, and return the artefact.
 
     Raises ArtefactError, KeysError and TlsError.
     """

@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 1
 SIGNAL_S: Final = 0.2
-"""Seconds until what a signal's handler has set is looked at: the handler itself does not end a wait."""
+"""Maximum seconds of a wait: a signal's handler does not end it, and its effects are seen after it."""
 
 LONGEST_PAUSE_S: Final = 30
-"""Seconds before another try where a worker cannot start; twice as many after each, up to the longest."""
+"""Seconds before a failed start of a worker is retried, doubled after each failure up to the longest."""
 
 
 class Worker:
-    """A worker process; `ready` once it serves."""
+    """A worker process, `ready` once it serves."""
 
     def __init__(
         self, snapshot: Snapshot, operations: Listener | None, grpc_address: str | None, row: SharedRow
     ) -> None:
-        """Start it with this snapshot; raises OSError where the machine has no more processes or descriptors."""
+        """Start the process with this snapshot; raises OSError if no process or descriptor is left."""
         # A new interpreter for each: a fork would copy the runtime's locks without its threads.
         spawn = multiprocessing.get_context("spawn")
         self.orders, workers_end = spawn.Pipe()
@@ -56,14 +56,14 @@ class Worker:
         self._sent_revision = snapshot.revision
 
     def send(self, snapshot: Snapshot) -> None:
-        """Send a newer snapshot, unless the worker has yet to receive another: then it is to be sent again."""
+        """Send a newer snapshot, unless the worker has not received the last one yet; the caller then tries again."""
         if self.ready and self.connected and self._sent_revision == self.applied.received < snapshot.revision:
             with suppress(OSError):  # it has died
                 self.orders.send(snapshot)
                 self._sent_revision = snapshot.revision
 
     def stop(self) -> None:
-        """Tell it to stop: it takes no signal, which may be meant for all processes; one that starts is killed."""
+        """Stop the worker by a message, since workers ignore signals that reach all processes; kill a starting one."""
         if self.ready:
             with suppress(OSError):  # it has died
                 self.orders.send(None)
@@ -71,7 +71,7 @@ class Worker:
             self.process.kill()
 
     def receive(self) -> None:
-        """Receive what it has applied, the first of which tells that it is ready."""
+        """Receive what the worker has applied; the first message means that it is ready."""
         try:
             self.applied = self.orders.recv()
         except (EOFError, OSError):  # it died instead
@@ -81,7 +81,7 @@ class Worker:
 
 
 class Supervisor:
-    """Keeps as many workers as the settings say, until it is stopped or none is left and none can start."""
+    """Keeps the configured number of workers running, until it is stopped or none is left and none can start."""
 
     def __init__(
         self,
@@ -106,14 +106,14 @@ class Supervisor:
         self._announced = False
         self._pause_s = FIRST_PAUSE_S
         self._starts_at = math.inf
-        """When the missing workers are started, where one could not."""
+        """The monotonic time at which missing workers are started, after one could not start."""
 
     def run(self) -> int:
-        """Start the workers, keep them until they are stopped, and give the exit status when all have ended."""
+        """Start the workers, keep them until they are stopped, and return the exit status when all have ended."""
         for sig in STOP_SIGNALS:
             signal.signal(sig, lambda *_: self._stop())
         signal.signal(signal.SIGHUP, lambda *_: None if self._stopping else self._watcher.read())
-        # Else it is started with the first worker, and lets the signals through to that.
+        # Else it starts with the first worker, and unblocks the signals for that.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         for _ in range(self._n_workers):
@@ -123,12 +123,12 @@ class Supervisor:
             while self._workers:
                 self._supervise()
         finally:
-            for worker in self._workers:  # after an unexpected error: they stop, as when this process is killed
+            for worker in self._workers:  # after an unexpected error, the closed pipe stops them
                 worker.orders.close()
         return self._status
 
     def _supervise(self) -> None:
-        """Wait until a connection, a worker, a snapshot or a time needs attention, and give it."""
+        """Wait for the next event of a connection, a worker, a file or a timer, and handle it."""
         if time.monotonic() >= self._closes_at and not self._hand_off.closed:
             self._hand_off.close()  # before the workers take no more connections
         happened = self._wait()
@@ -148,7 +148,7 @@ class Supervisor:
             self._reload()
 
     def _wait(self) -> Sequence[object]:
-        """Wait with the signals unblocked: handlers run here alone, and a worker is started with signals blocked."""
+        """Wait with signals unblocked: handlers run only here, and workers start with signals blocked."""
         now = time.monotonic()
         limit_s = min(self._hand_off.wait_s, SIGNAL_S)
         if not self._stopping:
@@ -172,7 +172,7 @@ class Supervisor:
             self._start_later({"detail": f"{error.strerror}; raise the limits"})
 
     def _start_later(self, why: dict[str, object]) -> None:
-        """Try again after a pause to start a worker that could not, or stop where no other worker serves."""
+        """Retry a failed start of a worker after a pause, or stop if no other worker serves."""
         if not self._announced or not any(worker.ready for worker in self._workers):
             logger.error("worker cannot start; all stop", extra=why)
             self._status = 1
@@ -185,7 +185,7 @@ class Supervisor:
         logger.error("worker cannot start; the others serve on", extra={**why, "again_s": again_s})
 
     def _stop(self) -> None:
-        """Stop every worker; a second time without a drain."""
+        """Stop every worker; the second call skips the drain."""
         self._closes_at = time.monotonic() + (0 if self._stopping else self._drain_s)
         self._stopping = True
         for worker in self._workers:
@@ -201,7 +201,7 @@ class Supervisor:
             self._pause_s = FIRST_PAUSE_S
         if not self._announced and n_ready == len(self._workers):
             self._announced = True
-            for one in self._workers:  # only now, or the first one ready would keep all who have waited for the start
+            for one in self._workers:  # only now, else the first one would get all connections that have waited
                 self._hand_off.add(one.channel)
             self._on_ready()
 
@@ -225,5 +225,5 @@ class Supervisor:
         if worker.ready:
             logger.warning("worker died; another is started", extra={"worker": pid, "exit_code": exit_code})
             self._start()
-        else:  # a successor at once would fail as it did
+        else:  # a successor would fail at once for the same reason
             self._start_later({"worker": pid, "exit_code": exit_code})

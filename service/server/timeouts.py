@@ -1,4 +1,4 @@
-"""The timeouts of one connection: no timer, but a few clocks that are checked once a second."""
+"""The timeouts of one connection: clocks that are checked once a second, in place of timers."""
 
 from time import monotonic
 from typing import Final, NamedTuple, Self
@@ -7,18 +7,18 @@ from service.errors import NotReadyError, RequestTimeoutError, ServiceError
 from service.settings import Settings
 
 FROZEN_S: Final = 3.0
-"""Where timeouts were not checked for longer, the process was stopped or too busy, and they start anew."""
+"""Seconds between two checks after which all timeouts restart: the process was stopped or too busy."""
 
 PACE_GRACE_S: Final = 5.0
-"""How long a body may arrive at any pace, however busy the worker is."""
+"""Seconds before a minimum rate is required of a body, however busy the worker is."""
 
 LINGER_S: Final = 30.0
 LINGER_SILENCE_S: Final = 5.0
-"""How long a lingering close takes at most, in all and without a byte."""
+"""Maximum seconds of a lingering close, in all and without a byte."""
 
 
 class Timeouts(NamedTuple):
-    """How long each part of an exchange may take."""
+    """The maximum seconds of each part of an exchange."""
 
     header_s: float
     stall_s: float
@@ -32,7 +32,7 @@ class Timeouts(NamedTuple):
 
 
 class Clocks:
-    """When things last happened on a connection, in monotonic seconds."""
+    """The times of the last events on a connection, in monotonic seconds."""
 
     __slots__ = (
         "_checked_s",
@@ -53,26 +53,26 @@ class Clocks:
         self._interval_s = 0.0
         self._unsent_bytes = 0
         self.message_s = self.request_s = self.received_s = self._checked_s = self._unsent_s = monotonic()
-        """The first byte of the message that arrives, of the request that is answered; the last byte of all."""
+        """The times of the first byte of the current message and of the current request, and of the last byte."""
         self._linger_s = self.received_s
 
     def begin_message(self) -> None:
-        """Note that a message begins with the bytes received last."""
+        """Start the clocks of a message that begins with the bytes received last."""
         self.message_s, self._idle_s = self.received_s, None
 
     def begin_linger(self) -> None:
-        """Note that the lingering close begins."""
+        """Start the clocks of the lingering close."""
         self._linger_s = self.received_s = monotonic()
 
     def excuse(self, now_s: float, *, head: bool) -> None:
-        """Exclude the time in which the worker does not read from the timeouts, that of a `head` included."""
+        """Exclude time in which the worker pauses reading from the timeouts, including that of a `head`."""
         self.received_s = now_s
         self._linger_s += self._interval_s
         if head:
             self.message_s = now_s
 
     def were_frozen(self, now_s: float) -> bool:
-        """Start all timeouts anew if they were not checked for long: the client is not at fault."""
+        """Restart all timeouts if they were not checked for FROZEN_S, which is not the client's fault."""
         self._interval_s, self._checked_s = now_s - self._checked_s, now_s
         frozen = self._interval_s > FROZEN_S
         if frozen:
@@ -81,14 +81,14 @@ class Clocks:
         return frozen
 
     def reader_stalled(self, unsent_bytes: int, now_s: float) -> bool:
-        """Tell whether the client takes none of the response for too long, or not all of it in the request's time."""
+        """Return whether the client has read nothing of the response for too long, or not all of it in time."""
         if not unsent_bytes or unsent_bytes != self._unsent_bytes:
             self._unsent_bytes, self._unsent_s = unsent_bytes, now_s
         late = now_s - self.request_s > self._timeouts.request_s + self._timeouts.stall_s
         return unsent_bytes > 0 and (late or now_s - self._unsent_s > self._timeouts.stall_s)
 
     def request_error(self, now_s: float, *, arriving: bool) -> ServiceError | None:
-        """Give the error of a request that takes too long to arrive or, once it is here, to be answered."""
+        """Return the error of a request that takes too long to arrive or, once complete, to be answered."""
         stall_s, request_s = self._timeouts.stall_s, self._timeouts.request_s
         if arriving and now_s - self.received_s > stall_s:
             return RequestTimeoutError(f"no byte of the body came for {stall_s} s; send the request again")
@@ -99,29 +99,29 @@ class Clocks:
         return NotReadyError(f"the request took longer than {request_s} s; send it again")
 
     def pace_error(self, now_s: float, arrived: float) -> ServiceError | None:
-        """Give the error of a body of which a fraction `arrived`, too little to be whole in time."""
+        """Return the error of a body whose fraction `arrived` so far is too low to be complete in time."""
         taken_s = now_s - self.request_s
         if self.received_s == now_s or taken_s <= PACE_GRACE_S or arrived * self._timeouts.request_s >= taken_s:
-            return None  # the worker does not read, or the client is fast enough
+            return None  # the worker has paused reading, or the client is fast enough
         return RequestTimeoutError(f"the body arrives too slowly for {self._timeouts.request_s} s; send it again")
 
     def head_error(self, now_s: float) -> ServiceError | None:
-        """Give the error of a request head that takes too long to arrive."""
+        """Return the error of a request head that takes too long to arrive."""
         if now_s - self.message_s > self._timeouts.header_s:
             return RequestTimeoutError(f"the request's head took longer than {self._timeouts.header_s} s")
         return None
 
     def discard_expired(self, now_s: float) -> bool:
-        """Tell whether the rest of a body, whose request has been answered, takes too long."""
+        """Return whether the rest of a body takes too long after the response to its request."""
         silence_s, message_s = now_s - self.received_s, now_s - self.message_s
         return silence_s > self._timeouts.stall_s or message_s > self._timeouts.request_s
 
     def linger_expired(self, now_s: float) -> bool:
-        """Tell whether the lingering close has to end, whatever the client still sends."""
+        """Return whether the lingering close has reached its limits."""
         return now_s - self.received_s > LINGER_SILENCE_S or now_s - self._linger_s > LINGER_S
 
     def idle_expired(self, now_s: float, *, used: bool) -> bool:
-        """Tell whether a connection without a request has been idle for too long; an unused one has the head's time."""
+        """Return whether a connection has been idle for too long; an unused one has the timeout of a request head."""
         if self._idle_s is None:
             self._idle_s = now_s
             return False

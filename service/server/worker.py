@@ -1,4 +1,4 @@
-"""One process that serves: uvicorn's server, until a signal."""
+"""A process that serves: uvicorn's server, until a signal."""
 
 import asyncio
 import logging
@@ -48,7 +48,7 @@ TIMEOUT_CHECK_S: Final = 1
 """Interval in seconds at which timeouts are checked."""
 
 RELEASE_S: Final = 30
-"""Interval in seconds at which freed memory is given back."""
+"""Interval in seconds at which freed memory is returned to the system."""
 
 TICKS_S: Final = 10
 """Ticks of the server in a second."""
@@ -64,7 +64,7 @@ STOP_SIGNALS: Final = {signal.SIGINT, signal.SIGTERM}
 
 
 def work(snapshot: Snapshot, ends: WorkerEnds) -> None:
-    """Serve as a worker: the whole of a child process."""
+    """Serve as a worker; the main function of a child process."""
     settings = snapshot.settings
     configure_logging(settings.log_level)
     try:
@@ -76,9 +76,9 @@ def work(snapshot: Snapshot, ends: WorkerEnds) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which for some seconds after the first signal goes on scoring with /health at 503.
+    """uvicorn's server, with a drain after the first signal, in which it scores with /health at 503.
 
-    A second signal ends that time, a third leaves the requests in flight. The operations port is served to the end.
+    A second signal ends the drain, a third abandons the requests in flight. The operations port closes last.
     """
 
     def __init__(self, snapshot: Snapshot, artefact: Artefact, source: Source) -> None:
@@ -96,18 +96,18 @@ class Server(uvicorn.Server):
             snapshot, self._deployment.metrics, application.keys, self._use_model, on_applied=source.confirm
         )
         self._main: ConnectionServer | None = None
-        # Apart, so that they count for none of the limits, and are not waited for.
+        # A separate state, so that its connections count towards no limit, and shutdown does not wait for them.
         self._operations: ConnectionServer | None = None
         self._operations_state = ServerState()
         self._grpc: GrpcServer | None = None
         self._silent: set[Any] = set()
-        """Connections that were closed, and had all that was sent to them, when last looked at."""
+        """Connections that were closing, with everything sent, at the last check."""
         self._closes_at = self._tick_due_s = math.inf
         self._n_dropped = 0
-        """How many lines that the log has dropped are counted."""
+        """Number of dropped log lines that were counted so far."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start unless already told to stop, take connections and snapshots, and tell that all is ready."""
+        """Start to take connections and snapshots, and announce the readiness, unless stopped already."""
         if self.should_exit:
             return
         await super().startup(sockets or [])
@@ -131,7 +131,7 @@ class Server(uvicorn.Server):
                 self._source.operations, make, lambda: None, *times_s, self._operations_state.connections
             )
         if self._source.grpc_address is not None:
-            from service.server.rpc.server import GrpcServer  # needs a package that is not always installed
+            from service.server.rpc.server import GrpcServer  # needs an optional package
 
             self._grpc = GrpcServer(
                 self._application, self._settings, self._source.grpc_address, lambda: self._applier.pem
@@ -142,7 +142,7 @@ class Server(uvicorn.Server):
             self._source.announce(self._applier.applied)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close, once the TLS handshakes that have begun are complete, and the operations port last."""
+        """Close after the pending TLS handshakes, the operations port last."""
         checking = get_running_loop().create_task(self._check_timeouts_until_cancelled())
         try:
             if self._main is not None:
@@ -161,7 +161,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Unblock signals while there are handlers for them."""
+        """Unblock signals while they have handlers."""
         with super().capture_signals():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             try:
@@ -170,7 +170,7 @@ class Server(uvicorn.Server):
                 signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
 
     async def on_tick(self, counter: int) -> bool:
-        """Do what is due, ten times a second, and tell whether to close."""
+        """Run periodic work, ten times a second, and return whether to close."""
         now_s = time.monotonic()
         self._deployment.metrics.note_loop_lag(max(now_s - self._tick_due_s, 0.0))
         self._deployment.metrics.set_inflight(*self._deployment.inflight)
@@ -195,15 +195,16 @@ class Server(uvicorn.Server):
         return leave
 
     def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
-        """Take a signal, unless this is a worker: systemd and terminals signal all processes, and workers stop in turn.
+        """Handle a signal, unless this is a worker: systemd and terminals signal all processes at once.
 
-        uvicorn would raise it again at the end, and so turn a clean stop into a death by signal.
+        Workers are stopped by the supervisor. uvicorn would raise the signal again at the end, and so turn a clean
+        stop into a death by signal.
         """
         if multiprocessing.parent_process() is None:
             self._stop()
 
     def _stop(self) -> None:
-        """Drain, then close, then leave."""
+        """Drain; close at the second call; abandon the requests in flight at the third."""
         if not self.started:
             self.should_exit = True
         elif math.isinf(self._closes_at):
@@ -217,7 +218,7 @@ class Server(uvicorn.Server):
             self.force_exit = True
 
     def _make_protocol(self, state: ServerState, app: ASGI3Application | None) -> Protocol:
-        """Make the HTTP protocol of a new connection, as uvicorn does for those of a listener."""
+        """Make the HTTP protocol of a new connection."""
         return Protocol(
             self.config,
             state,
@@ -256,7 +257,7 @@ class Server(uvicorn.Server):
     def _check_timeouts(self) -> None:
         for state in (self.server_state, self._operations_state):
             check_timeouts(state.connections, time.monotonic())
-        # TLS waits for a last message of the client, which an idle client does not send.
+        # TLS waits for the client's close message, which an idle client does not send.
         silent = {
             one for one in self.server_state.connections if one.transport.is_closing() and all_sent(one.transport)
         }
@@ -289,7 +290,7 @@ def _config(application: Application, snapshot: Snapshot) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        workers=1,  # else uvicorn reads a number from the environment
+        workers=1,  # else uvicorn reads it from the environment
         timeout_keep_alive=settings.keep_alive_s,
         headers=[("Keep-Alive", f"timeout={settings.keep_alive_s}")],
         timeout_graceful_shutdown=settings.shutdown_s,

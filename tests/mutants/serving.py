@@ -363,7 +363,7 @@ SERVING = (
             ),
             Fault(
                 "a cut request of a client that is done is answered",
-                "self.pipeline.popleft()  # the request read last, the rest of which will not come",
+                "self.pipeline.popleft()  # the request read last, which will not be completed",
                 "pass",
                 HALF_CLOSED,
             ),

@@ -91,7 +91,7 @@ class StateEvents:
         self._written_s = -FRESH_S
 
     def read(self) -> bytes:
-        """Give the event of now."""
+        """Return the event of now."""
         if monotonic() - self._written_s >= FRESH_S:
             self._event = b"retry: %d\ndata: %b\n\n" % (RETRY_MS, msgspec.json.encode(self._state()))
             self._written_s = monotonic()

@@ -97,7 +97,7 @@ class ServedModel:
         return self.deployment.status == "ok"
 
     def find(self, name: str, version: str = "") -> Model:
-        """Give the model of this name, and of this version where one is given.
+        """Return the model of this name, and of this version where one is given.
 
         Raises UnknownModelError for another one, and NotReadyError before there is a model.
         """
@@ -110,7 +110,7 @@ class ServedModel:
         return model
 
     def find_ready(self, name: str, version: str = "") -> Model:
-        """Give the model as `find` does; raises NotReadyError also while the service drains."""
+        """Return the model as `find` does; raises NotReadyError also while the service drains."""
         model = self.find(name, version)
         if not self.ready:
             raise NotReadyError(self.deployment.status)

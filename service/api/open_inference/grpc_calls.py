@@ -93,7 +93,7 @@ class Health:
         self._response = message(f"{HEALTH}CheckResponse")
 
     def status(self, body: bytes) -> bytes | None:
-        """Give the response about the service that a request names, or None for an unknown one; raises ServiceError."""
+        """Return the response about the service that a request names; None for an unknown one. Raises ServiceError."""
         if parse(self._request, body).service not in {"", SERVICE}:
             return None
         return self._written("SERVING" if self._served.ready else "NOT_SERVING")

@@ -122,7 +122,7 @@ def _write_raw(request: Request, scores: NDArray[np.float32]) -> bytes:
 
 
 def _values(asked: Asked, output: str, scores: NDArray[np.float32]) -> NDArray[Any]:
-    """Give the output of that name."""
+    """Return the output of that name."""
     if output == ACCEPTED_NAME and asked.parameters.point is not None:
         return asked.parameters.point.accepts(scores)
     return scores.astype(LITTLE_FLOAT32, copy=False)

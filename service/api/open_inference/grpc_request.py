@@ -48,7 +48,7 @@ class Request(NamedTuple):
     id: str
 
     def pieces(self) -> Iterator[bytes]:
-        """Give the events as little-endian float32, row after row; numbers are converted in pieces."""
+        """Yield the events as little-endian float32, row after row; numbers are converted in pieces."""
         if self.raw is not None:
             yield self.raw
             return

@@ -72,7 +72,7 @@ class Infer:
     async def _score(
         self, model: Model, head: InferHead, receive: Receive, began_s: float, timer: Timer
     ) -> tuple[int, Response]:
-        """Score the events while they arrive, and give their number and the response."""
+        """Score the events while they arrive, and return their number and the response."""
         names = model.artefact.metadata.feature_names
         reader = InferReader(names, model.max_events, head.json_bytes, input_check(len(names)))
         batch, plan = model.start_batch(), None
@@ -110,7 +110,7 @@ class Infer:
         return Response(200, headers, body)
 
     async def _pieces(self, receive: Receive, head: InferHead) -> AsyncIterator[tuple[bytes, bool]]:
-        """Give the pieces of a body, of which the limit counts what they are inflated to."""
+        """Yield the pieces of a body, of which the limit counts what they are inflated to."""
         if head.encoding is None:
             async for part, last_part in pieces(receive, head.announced_bytes, self.max_body_bytes):
                 yield part, last_part
@@ -123,7 +123,7 @@ class Infer:
                 yield part, last_part
 
     def _admission(self, head: InferHead) -> Admission:
-        """Give the room that a request takes: a short one may hold a single event, which batches must not delay."""
+        """Return the room that a request takes: a short one may hold a single event, which batches must not delay."""
         short = head.encoding is None and 0 < head.announced_bytes <= LARGE_EVENT_BYTES
         return self._served.deployment.event_admission if short else self._served.deployment.admission
 
@@ -135,7 +135,7 @@ class Infer:
 
 
 def _announced_events(head: InferHead, n_features: int) -> int:
-    """Give the number of events that a body counts as until it is read: what its length says, before it is inflated."""
+    """Return the number of events that a body counts as until it is read, from its length before it is inflated."""
     if head.json_bytes is None:
         return head.announced_bytes // (JSON.feature_bytes * n_features)
     return max(head.announced_bytes - head.json_bytes, 0) // (RAW.feature_bytes * n_features)

@@ -17,7 +17,7 @@ CONTRACT: Final = Path(__file__).with_name("contract.binpb")
 
 @cache
 def message(name: str) -> Any:
-    """Give the class of a message by its full name, as inference.ModelInferRequest."""
+    """Return the class of a message by its full name, as inference.ModelInferRequest."""
     return GetMessageClass(_pool().FindMessageTypeByName(name))
 
 

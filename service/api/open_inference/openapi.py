@@ -23,7 +23,7 @@ BINARY: Final = "JSON, of as many bytes as Inference-Header-Content-Length says,
 
 
 def paths(document: Json) -> list[str]:
-    """Give the paths of the protocol in the document."""
+    """Return the paths of the protocol in the document."""
     return [path for path in document["paths"] if path == OPEN_INFERENCE or path.startswith(f"{OPEN_INFERENCE}/")]
 
 

@@ -52,13 +52,13 @@ def read_parameters(given: Mapping[str, object], model: Model) -> Parameters:
 
 
 def response_parameters(model: Model, point: WorkingPoint | None) -> dict[str, str | float]:
-    """Give the parameters of a response."""
+    """Return the parameters of a response."""
     identity: dict[str, str | float] = {MODEL_IDENTITY: model.identity}
     return identity if point is None else {**identity, SCORE_THRESHOLD: point.sent_threshold}
 
 
 def check_input(name: str, datatype: str, shape: Sequence[int], n_features: int) -> int:
-    """Give the number of events in an input tensor; raises InvalidRequestError for one that is not the model's."""
+    """Return the number of events in an input tensor; raises InvalidRequestError for one that is not the model's."""
     if name != INPUT_NAME:
         raise InvalidRequestError(f"unexpected input {_shown(name)}, expected {INPUT_NAME!r}")
     if datatype != FLOAT:
@@ -72,7 +72,7 @@ def check_input(name: str, datatype: str, shape: Sequence[int], n_features: int)
 
 
 def check_outputs(names: Sequence[str], point: WorkingPoint | None) -> tuple[str, ...]:
-    """Give the names of the outputs that a request asks for: all that there are where it names none.
+    """Return the names of the outputs that a request asks for: all that there are where it names none.
 
     Raises InvalidRequestError for one that the model does not have, or that is named twice.
     """

@@ -64,7 +64,7 @@ def make_plan(request: InferRequest, model: Model) -> Plan:
 
 
 def write_response(name: str, model: Model, plan: Plan, scores: NDArray[np.float32]) -> tuple[Headers, Iterator[bytes]]:
-    """Give the headers of a response, and its body in pieces, of scores (n,) by the model of this name."""
+    """Return the headers of a response, and its body in pieces, of scores (n,) by the model of this name."""
     point = plan.parameters.point
     outputs = []
     for output, binary in plan.outputs:
@@ -88,13 +88,13 @@ def response_start(name: str, model: Model, plan: Plan) -> bytes:
 
 @lru_cache(maxsize=8)
 def json_headers(identity: str) -> Headers:
-    """Give the headers of a response that is all JSON."""
+    """Return the headers of a response that is all JSON."""
     return (version_header(identity), JSON.content_type_header)
 
 
 @cache
 def input_check(n_features: int) -> CheckInput:
-    """Give the function that checks the input of a request."""
+    """Return the function that checks the input of a request."""
     check: Callable[..., int] = partial(check_input, n_features=n_features)
     return check
 

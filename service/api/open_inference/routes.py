@@ -94,7 +94,7 @@ class AllStatistics(msgspec.Struct, frozen=True):
 
 
 def below(paths: tuple[str, ...], end: str) -> list[str]:
-    """Give the paths of a model's part."""
+    """Return the paths of a model's part."""
     return [path + end for path in paths]
 
 
@@ -112,7 +112,7 @@ async def live() -> Live:
 
 @get("/health/ready", summary="Whether the service takes requests", tags=TAGS)
 async def ready(served: NamedDependency[ServedModel]) -> Response[Ready]:
-    """Tell whether the service takes requests."""
+    """Return whether the service takes requests."""
     return Response(Ready(served.ready), status_code=200 if served.ready else 503)
 
 
@@ -149,7 +149,7 @@ async def config(
 
 @get(below(MODEL, "/ready"), summary="Whether the model takes requests", tags=TAGS)
 async def model_ready(request: AnyRequest, served: NamedDependency[ServedModel]) -> Response[ModelReady]:
-    """Tell whether the model takes requests."""
+    """Return whether the model takes requests."""
     name, version = asked(request)
     try:
         served.find_ready(name, version)
@@ -186,7 +186,7 @@ async def not_offered(request: AnyRequest) -> None:
 
 
 def asked(request: AnyRequest) -> tuple[str, str]:
-    """Give the name and the version of the model that a request is about."""
+    """Return the name and the version of the model that a request is about."""
     given = request.path_params
     return given["name"], given.get("version", "")
 
@@ -197,7 +197,7 @@ HANDLERS: Final = (
 
 
 def documented_paths(router: Router) -> list[str]:
-    """Give the paths of the routes that are offered, as the metrics name them."""
+    """Return the paths of the routes that are offered, as the metrics name them."""
     routes = [one for one in router.routes if isinstance(one, HTTPRoute)]
     return [one.path_format for one in routes if any(handler.include_in_schema for handler in one.route_handlers)]
 

@@ -64,7 +64,7 @@ class Timer:
         self._input_s = self._scored_s = 0.0
 
     def time_reading(self, blocks: Iterable[T]) -> Iterator[T]:
-        """Give `blocks`, which are read when they are asked for."""
+        """Yield `blocks`, which are read when they are asked for."""
         blocks = iter(blocks)
         while True:
             started_s = monotonic()
@@ -85,14 +85,14 @@ class Timer:
         self._scored_s = monotonic()
 
     def success(self, n_events: int, n_calls: int) -> Inference:
-        """Give what is to be counted of a request that ends now with scores."""
+        """Return what is to be counted of a request that ends now with scores."""
         ended_s, began_s, queue_s, input_s = monotonic(), self._began_s, max(self._queue_s, 0.0), self._input_s
         infer_s = max(self._scored_s - began_s - queue_s - input_s, 0.0)
         parts_s = (ended_s - began_s, 0.0, queue_s, input_s, infer_s, ended_s - self._scored_s)
         return Inference(True, n_events, n_calls, parts_s)
 
     def failure(self) -> Inference:
-        """Give what is to be counted of a request that ends now with an error."""
+        """Return what is to be counted of a request that ends now with an error."""
         return Inference(False, 0, 0, (0.0, monotonic() - self._began_s, 0.0, 0.0, 0.0, 0.0))
 
 

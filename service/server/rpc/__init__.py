@@ -1,1 +1,1 @@
-"""The Open Inference Protocol over gRPC: a listening server; imported where it has a port, since it needs grpcio."""
+"""The gRPC server of the Open Inference Protocol, imported only if it has a port, since it needs grpcio."""

@@ -1,4 +1,4 @@
-"""What happens to each call of gRPC: keys, timeouts, the answer or the error, the log and the metrics."""
+"""The handlers of gRPC calls: keys, timeouts, responses, errors, log and metrics."""
 
 import asyncio
 import math
@@ -32,13 +32,13 @@ from service.server.rpc.receiving import Receiving
 from service.settings import Settings
 
 PUSHBACK: Final = "grpc-retry-pushback-ms"
-"""The trailing metadata that tells a client after how many milliseconds to send a request again."""
+"""The trailing metadata with the milliseconds after which to retry a request."""
 
 CLIENT_CANCELLED: Final = 499
 
 
 class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Gives each call its handler.
+    """Maps each call to its handler.
 
     All are streams to grpcio, also the calls of one message, which look the same on the wire: so a handler runs before
     the message is received, and can refuse it.
@@ -58,7 +58,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._stopping = False
         self._last_call_s = -math.inf
         self.n_begun = 0
-        """How many calls gRPC has handed over."""
+        """Number of calls that gRPC has handed over."""
         unary, stream = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         self._handlers = {
             INFER: unary(self._observed(INFER, self._infer)),
@@ -72,7 +72,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._not_offered = unary(self._observed("", self._refuse))
 
     def service(self, handler_call_details: Any) -> Any:
-        """Give the handler of a call."""
+        """Return the handler of a call."""
         path = handler_call_details.method
         self._last_call_s = monotonic()
         self.n_begun += 1
@@ -82,11 +82,11 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     @property
     def quiet_s(self) -> float:
-        """The seconds since the last call began."""
+        """Seconds since the last call began."""
         return monotonic() - self._last_call_s
 
     def note_health(self) -> None:
-        """Have calls of Watch look at the health again."""
+        """Wake the calls of Watch to check the health again."""
         self._health_changed.set()
         self._health_changed = asyncio.Event()
 
@@ -97,7 +97,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._receiving.end_streams()
 
     def _observed(self, path: str, handle: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-        """Check the key of a call, handle it, end it with a status where that fails, and note it."""
+        """Wrap a handler to check the key, turn errors into a status, and count and log the call."""
 
         async def observed(_: Any, context: Any) -> Any:
             started_s, status, name = perf_counter(), CLIENT_CANCELLED, None
@@ -167,7 +167,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             await context.write(response)
 
     async def _received(self, context: Any, answer: Callable[[bytes, float, Limit], Awaitable[bytes]]) -> bytes:
-        """Receive the message of a call and answer it."""
+        """Receive the message of a call and return the response."""
         began_s = monotonic()
 
         async def receive(limit: Limit) -> bytes:
@@ -178,9 +178,9 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         return await self._limited(receive)
 
     async def _limited(self, answer: Callable[[Limit], Awaitable[bytes]]) -> bytes:
-        """Wait for an answer within the request's timeout; raises RequestTimeoutError.
+        """Wait for a response within the request's timeout; raises RequestTimeoutError.
 
-        Raises CancelledError where the client has left: what was being done ends with an error of its own.
+        Raises CancelledError if the client has left, in place of the error with which the work ended.
         """
         timeout, loop = asyncio.timeout(self._request_s), get_running_loop()
 
@@ -219,7 +219,7 @@ async def _abort(context: Any, status: int, detail: str) -> NoReturn:
 
 
 def _metadata(context: Any) -> list[tuple[bytes, bytes]]:
-    """Give the metadata that an API key or an id can be in, as headers."""
+    """Return the metadata for API keys and request ids, as headers."""
     read = {"authorization", REQUEST_ID.decode()}
     return [(name.encode(), value.encode()) for name, value in context.invocation_metadata() if name in read]
 

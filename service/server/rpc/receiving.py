@@ -1,6 +1,6 @@
-"""Messages that arrive: a client that sends slowly takes memory, which is bounded.
+"""Arriving messages, of which the slow ones are limited in number, since each takes memory.
 
-gRPC receives a message as a whole, and does not tell how much of it is there, so a slow one counts as the longest.
+gRPC receives a message as a whole, and does not report partial progress, so a slow one counts with the maximum size.
 """
 
 from asyncio import CancelledError, Task, current_task, sleep
@@ -13,14 +13,14 @@ from grpc import aio
 from service.errors import InvalidRequestError, NotReadyError, OverloadedError, ServiceError
 
 SLOW_S: Final = 0.5
-"""How long a message may arrive before it counts."""
+"""Seconds after which an arriving message counts as slow."""
 
 CHECK_S: Final = 0.1
-"""Interval in seconds at which slow messages are to be counted."""
+"""Interval in seconds at which slow messages are counted."""
 
 
 CANCELLED_S: Final = 0.05
-"""How long after the end of a call without a message it turns out that it was cancelled."""
+"""Seconds after the end of a call without a message in which its cancellation becomes known."""
 
 
 class _Waiting(NamedTuple):
@@ -38,7 +38,7 @@ class Receiving:
     """The calls that wait for a message."""
 
     def __init__(self, most_slow: int) -> None:
-        """Let so many messages arrive slowly."""
+        """Allow at most `most_slow` slow messages."""
         self._most_slow = most_slow
         self._waiting: dict[Task[Any], _Waiting] = {}
         self._checked_s = monotonic()
@@ -53,17 +53,17 @@ class Receiving:
         return message
 
     async def read_next(self, context: Any) -> bytes | None:
-        """Receive the next message of a stream, None after the last; raises ServiceError."""
+        """Receive the next message of a stream; None after the last. Raises ServiceError."""
         if self._ended:
             raise _STOPS
         return await self._read(context, in_stream=True)
 
     def check(self) -> None:
-        """End calls where too many messages arrive slowly: the oldest of the client's address that has the most."""
+        """End calls while too many messages are slow: each time the oldest one of the address with the most."""
         now_s, checked_s = monotonic(), self._checked_s
         self._checked_s = now_s
         slow = {task: one for task, one in self._waiting.items() if one.since_s < now_s - SLOW_S}
-        if len(slow) <= self._most_slow or now_s - checked_s > SLOW_S:  # late, this process is slow, not its clients
+        if len(slow) <= self._most_slow or now_s - checked_s > SLOW_S:  # late: this process is slow
             return
         clients = {task: one.client for task, one in slow.items()}
         counts = Counter(clients.values())
@@ -76,7 +76,7 @@ class Receiving:
             task.cancel(error)
 
     def end_streams(self) -> None:
-        """End the streams that wait for a message, and others before their next one."""
+        """End streams that wait for a message now, and others before their next message."""
         self._ended = True
         for task, one in self._waiting.items():
             if one.in_stream:
@@ -88,7 +88,7 @@ class Receiving:
         try:
             message = await context.read()
         except CancelledError as error:
-            if error.args and isinstance(error.args[0], ServiceError):  # from above, and not from gRPC
+            if error.args and isinstance(error.args[0], ServiceError):  # from this class, not from gRPC
                 task.uncancel()
                 raise error.args[0] from None
             raise

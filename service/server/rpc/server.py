@@ -1,4 +1,4 @@
-"""The listening server of gRPC: its limits, its TLS and its life."""
+"""The gRPC server: its limits, TLS, start and stop."""
 
 import asyncio
 import logging
@@ -22,23 +22,23 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 
 ENVELOPE_BYTES: Final = 2**16
-"""What a message may have beside its tensor."""
+"""Maximum bytes of a message besides its tensor."""
 
 QUIET_S: Final = 0.2
 REFUSING_S: Final = 1.0
-"""How long no call has arrived before the server stops, and how long that is waited for."""
+"""Seconds without a call before the server stops, and the maximum wait for them."""
 
 COUNT_S: Final = 1.0
-"""Interval in seconds at which the calls that wait are counted."""
+"""Interval in seconds at which waiting calls are counted."""
 
 
 class GrpcServer:
-    """Takes calls on a port of its own, in the event loop of this process."""
+    """Serves calls on its own port, in the event loop of this process."""
 
     def __init__(
         self, application: Application, settings: Settings, address: str, pem: Callable[[], Pem | None]
     ) -> None:
-        """Listen on `address`, `host:port`, with the TLS of the moment; raises CannotListenError."""
+        """Listen on `address`, `host:port`, with the current TLS files; raises CannotListenError."""
         max_tensor_bytes = min(settings.max_body_bytes, MAX_TENSOR_BYTES)
         self._receiving = Receiving(max(settings.max_inflight_bytes // max_tensor_bytes, 1))
         self._metrics = application.deployment.metrics
@@ -55,19 +55,19 @@ class GrpcServer:
             raise CannotListenError(f"{address}: gRPC cannot listen; choose another --grpc-port") from error
 
     async def start(self) -> None:
-        """Take calls from now on."""
+        """Start to serve calls."""
         await self._server.start()
         self._checking = get_running_loop().create_task(self._check())
 
     def note_health(self) -> None:
-        """Have calls of Watch report that the health has changed."""
+        """Report a changed health to the calls of Watch."""
         self._handlers.note_health()
 
     async def stop(self, grace_s: float, at_once: Callable[[], bool]) -> None:
-        """Refuse calls, end streams, and give other calls so many seconds, unless they are to end `at_once`.
+        """Refuse new calls, end streams, and wait `grace_s` seconds for other calls, unless `at_once`.
 
-        gRPC itself cancels a call that arrives while it stops, which clients take for an end by their own side: so it
-        stops once no call has arrived for a moment, for those that are refused wait a second before another.
+        While it stops, gRPC cancels a new call, which clients take for a cancellation of their own. So it stops only
+        once no call has arrived for QUIET_S; refused clients wait a second before another call.
         """
         self._handlers.stop()
         refuses_until_s = monotonic() + REFUSING_S
@@ -98,21 +98,21 @@ def _options(settings: Settings, max_message_bytes: int) -> list[tuple[str, Any]
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_concurrent_streams", 16),
-        # Else streams count until Python has let go of them, long after the client has its response, and a client that
+        # Else streams count until Python has freed them, long after the client has its response, and a client that
         # uses all of its streams is refused.
         ("grpc.http.overload_protection", 0),
         ("grpc.max_metadata_size", 8 * 2**10),
         ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
         ("grpc.server_handshake_timeout_ms", settings.header_s * ms),
         ("grpc.max_connection_idle_ms", max(settings.keep_alive_s, 1) * ms),
-        # A connection stays with its worker: a new one now and then evens them out, and ends what a client left open.
+        # A connection stays with its worker: reconnecting spreads clients evenly, and ends abandoned calls.
         ("grpc.max_connection_age_ms", 300 * ms),
         ("grpc.max_connection_age_grace_ms", settings.request_s * ms),
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.http2.min_ping_interval_without_data_ms", 10 * ms),
-        # What is compressed is inflated in whole before its length is checked.
+        # A compressed message would be inflated in whole before its length is checked.
         ("grpc.compression_enabled_algorithms_bitset", 1),
-        # Else gRPC lets the window of a stream grow with the bandwidth, and a message fills it before it is asked for.
+        # Else the window of a stream grows with the bandwidth, and gRPC buffers that much before a message is read.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.so_reuseport", 1),
@@ -121,7 +121,7 @@ def _options(settings: Settings, max_message_bytes: int) -> list[tuple[str, Any]
 
 
 def _credentials(first: Pem, pem: Callable[[], Pem | None]) -> Any:
-    """Give credentials that take the newest certificate for each new connection."""
+    """Return credentials that use the newest certificate for each new connection."""
     served = first
 
     def newest() -> Any:
