@@ -1,1 +1,1 @@
-"""The offline half: events -> a trained, exported detector."""
+"""The training package: events -> a trained, exported detector."""

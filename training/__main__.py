@@ -1,4 +1,4 @@
-"""The command line of the offline half: one subcommand a module.
+"""The command line of the training package: one module for each subcommand.
 
 python -m training COMMAND --help
 """
@@ -21,29 +21,29 @@ from training.interrupts import raise_if_stopped, stoppable
 
 
 class Command(NamedTuple):
-    """What `--help` says of a subcommand, which packages it needs and what is left of it when it is stopped."""
+    """The purpose of a subcommand for `--help`, its optional dependencies, and the message when it is interrupted."""
 
     purpose: str
     extra: str
-    interrupted: str = "the output is as it was"
+    interrupted: str = "the output is unchanged"
 
 
-RESUMABLE = "repeat the same command to go on"
-FINISHED = "what is finished is whole; repeat the same command for the rest"
+RESUMABLE = "repeat the same command to continue"
+FINISHED = "finished files are complete; repeat the same command for the others"
 
 COMMANDS = {
-    "simulate": Command("collisions, detector and jets: events from nothing", "simulate", RESUMABLE),
-    "features": Command("particle-level file -> events file with the 14 features", "simulate", RESUMABLE),
-    "validate": Command("simulated events beside the published sample", "train"),
-    "train": Command("background events -> a trained run", "train", "go on from the last epoch with --resume"),
-    "evaluate": Command("an artefact on labelled events: AUC, efficiencies, plots, model card", "train"),
-    "report": Command("an artefact on many samples -> one page of tables and figures", "train"),
-    "export": Command("a trained run -> one ONNX file with its working points", "train"),
-    "calibrate": Command("an artefact and background -> the same model with new working points", "train"),
-    "score": Command("events files through an artefact -> CSV, Parquet, HDF5 or ROOT", "train", FINISHED),
-    "show": Command("what the file of a model says of it: features, working points, training", "train"),
-    "search": Command("the dijet mass of events that a model accepts -> the p-value of a bump, on one page", "train"),
-    "client": Command("a whole events file through running services -> CSV, Parquet or HDF5", "train", RESUMABLE),
+    "simulate": Command("simulate events: collisions, detector and jets", "simulate", RESUMABLE),
+    "features": Command("compute the 14 features from a particle-level file", "simulate", RESUMABLE),
+    "validate": Command("compare simulated events with the published sample", "train"),
+    "train": Command("train a model on background events", "train", "continue from the last epoch with --resume"),
+    "evaluate": Command("evaluate a model on labelled events: AUC, efficiencies, plots, model card", "train"),
+    "report": Command("report on a model and many samples: one page of tables and figures", "train"),
+    "export": Command("export a trained run as one ONNX file with its working points", "train"),
+    "calibrate": Command("derive new working points for a model from background events", "train"),
+    "score": Command("score events files and write CSV, Parquet, HDF5 or ROOT", "train", FINISHED),
+    "show": Command("show the features, working points and training of a model", "train"),
+    "search": Command("search for a bump in the dijet mass of the events that a model accepts", "train"),
+    "client": Command("score an events file with running services", "train", RESUMABLE),
 }
 
 
@@ -56,16 +56,16 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training")
 def run(module: str, command: Command, arguments: Sequence[str], program: str) -> int:
     """Import a command's module, call its `main` and return the exit code, as `main` here does.
 
-    `program` is how the user called the command: its usage and errors say so.
+    `program` is the command as the user typed it, for usage and error messages.
     """
     try:
         with stoppable():
-            # Imported only now, because no command needs the packages of all.
+            # Imported here, because each command needs only some of the packages.
             command_main = importlib.import_module(module).main
             raise_if_stopped()
             with _warnings_above_progress():
                 code = int(command_main(arguments, program))
-            sys.stdout.flush()  # here, where a full disk is an error that is explained
+            sys.stdout.flush()  # a full disk raises OSError here, which is handled below
             return code
     except ModuleNotFoundError as error:
         remedy = f"make .venv/everything, or pip install -e '.[{command.extra}]' in a checkout"
@@ -85,7 +85,7 @@ def run(module: str, command: Command, arguments: Sequence[str], program: str) -
         print(f"terminated: {command.interrupted}", file=sys.stderr)
         return 128 + signal.SIGTERM
     except Exception as error:
-        from service.model.graph import ArtefactError  # here, because it brings NumPy and onnx
+        from service.model.graph import ArtefactError  # imported here, because it needs NumPy and onnx
 
         if not isinstance(error, ArtefactError):
             raise
@@ -95,19 +95,19 @@ def run(module: str, command: Command, arguments: Sequence[str], program: str) -
 
 
 def _warnings_above_progress() -> AbstractContextManager[None]:
-    """Give a warning a line of its own above a progress bar, unless a program that calls this logs elsewhere."""
+    """Print warnings on their own lines above a progress bar, unless the calling program has configured logging."""
     if logging.getLogger().handlers:
         return nullcontext()
     try:
         from tqdm.contrib.logging import logging_redirect_tqdm
-    except ModuleNotFoundError:  # then no command can have such a bar
+    except ModuleNotFoundError:  # without tqdm no command has a progress bar
         return nullcontext()
     redirected: AbstractContextManager[None] = logging_redirect_tqdm()
     return redirected
 
 
 def lhc_anomaly() -> int:
-    """Run the script `lhc-anomaly`: the commands of both halves."""
+    """Run the script `lhc-anomaly`: the commands of the service and of training."""
     from service import __main__ as service
 
     if instruction := os.environ.get(VARIABLE):
@@ -136,8 +136,8 @@ def lhc_anomaly() -> int:
 
 
 def alone(program: str = "python -m training") -> int:
-    """Run `main` in a process that does nothing else: before and after the command a signal ends it silently."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
+    """Run `main` as the whole process: SIGINT before or after the command ends the process without a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # unless SIGINT is ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     replace_streams()
     return main(program=program)

@@ -1,4 +1,4 @@
-"""Which options of a training its architecture uses."""
+"""The training options that each architecture uses."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,13 +16,13 @@ ONLY: Final[Mapping[str, tuple[str, ...]]] = {
     "circuit_layers": ("quantum",),
     "trash_qubits": ("quantum",),
 }
-"""The architectures that use an option, where not all do."""
+"""Option -> the architectures that use it, for options that not all architectures use."""
 
 
 def used_options(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a configuration, as a model's metadata state it, that its architecture uses.
+    """Return those options of a configuration (as in a model's metadata) that its architecture uses.
 
-    Of a configuration without a known architecture, which another kind of training or program made, return all.
+    Return all options if the architecture is unknown: another kind of training or another program made the model.
     """
     architecture = configuration.get("architecture")
     if not any(architecture in only for only in ONLY.values()):

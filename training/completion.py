@@ -1,8 +1,8 @@
-"""Completion of the arguments of `lhc-anomaly` in a shell: commands, options, choices and files.
+"""Shell completion for `lhc-anomaly`: commands, options, choices and files.
 
 eval "$(_LHC_ANOMALY_COMPLETE=bash_source lhc-anomaly)"
 
-The protocol and its scripts are those of click; what argparse reads is described to it here.
+The protocol and the shell scripts are click's; this module makes argparse's parsers available to click.
 """
 
 import argparse
@@ -17,23 +17,23 @@ Items = list[CompletionItem[str]]
 
 
 class _Described(click.Command):
-    """A command whose arguments argparse describes."""
+    """A click command whose arguments an argparse parser defines."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the arguments as they are."""
+        """Keep the arguments unparsed."""
         ctx.args = args
         return args
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> Items:
-        """Give what the last argument can become."""
+        """Return the completions of the last argument."""
         parser = import_module(f"training.commands.{self.name}").build_parser("")
         return _complete(parser, [word for word in ctx.args if word != "="], incomplete)
 
 
 def complete(instruction: str, purposes: Mapping[str, str], others: Mapping[str, click.Command]) -> int:
-    """Print completions, or the script for a shell, as click's `instruction` asks, and give the exit status.
+    """Print completions, or a shell's completion script, according to click's `instruction`; return the exit status.
 
-    `purposes` are those of the commands of `training.commands`, by name; the `others` are click's own.
+    `purposes` maps the names of the commands in `training.commands` to their purposes; `others` are click commands.
     """
     described = {name: _Described(name, short_help=purpose) for name, purpose in purposes.items()}
     group = click.Group("lhc-anomaly", commands={**others, **described})
@@ -59,7 +59,7 @@ def _starting(incomplete: str, choices: Iterable[object]) -> Items:
 
 
 def _most_values(action: argparse.Action) -> float:
-    """Give how many values an option can have."""
+    """Return the maximum number of values of an option."""
     if isinstance(action.nargs, int):
         return action.nargs
     return 1 if action.nargs in {None, "?"} else float("inf")

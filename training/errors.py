@@ -1,13 +1,13 @@
-"""The errors that a user of the training commands can cause and correct.
+"""Errors that a user of the training commands can correct.
 
 TrainingError
- |- EventsError      a file of events that cannot be used
+ |- EventsError      an events file that cannot be used
  |- PartsError       work in parts that cannot be started, resumed or finished
- |- PoolError        processes that cannot be started
+ |- PoolError        worker processes that cannot be started
  |- CheckpointError  a run that cannot be started, resumed or read
- `- ExportError      a model that may not be written as an artefact
+ `- ExportError      a model that cannot be written as an artefact
 
-Each says what was wrong, where, what was expected and what to do; the command line prints it as one line.
+Each message names the place, the problem, the expectation and the remedy; the command line prints it as one line.
 """
 
 import errno
@@ -22,11 +22,11 @@ _REMEDIES = {
 
 
 class TrainingError(Exception):
-    """Anything below; a command ends with this message and exit code 1."""
+    """Base class of these errors; a command prints the message and ends with exit code 1."""
 
 
 class EventsError(TrainingError):
-    """A file of events cannot be used."""
+    """An events file cannot be used."""
 
 
 class PartsError(TrainingError):
@@ -34,7 +34,7 @@ class PartsError(TrainingError):
 
 
 class PoolError(TrainingError):
-    """The processes that should share the work cannot be started."""
+    """The worker processes cannot be started."""
 
 
 class CheckpointError(TrainingError):
@@ -42,15 +42,15 @@ class CheckpointError(TrainingError):
 
 
 class ExportError(TrainingError):
-    """A graph failed a check that it must pass before it is written."""
+    """A graph failed a check before it was written."""
 
 
 class Terminated(BaseException):
-    """SIGTERM was received: the command ends now, with its files as an interrupt leaves them."""
+    """SIGTERM was received; the command ends, and its files are left as after an interrupt."""
 
 
 def explained(error: OSError) -> str:
-    """Return what an error of the system says, without its number: reason, remedy where one is known, and file."""
+    """Return the message of an OSError without its number: reason, remedy if one is known, and file."""
     reason = error.strerror or str(error)
     if error.errno in _REMEDIES and reason == os.strerror(error.errno):
         reason = f"{reason}; {_REMEDIES[error.errno]}"

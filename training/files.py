@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever ends their writing, and their digests."""
+"""Atomic writes of files, locks and digests."""
 
 import errno
 import fcntl
@@ -15,10 +15,10 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def require_output(path: str | Path, *inputs: str | Path | None) -> None:
-    """Raise OSError when `path` can never be written: before long work, and not after it.
+    """Raise OSError if `path` cannot be written. Call it before long work.
 
-    Its folder is missing or not writable, it is a folder or a device, or it is one of the inputs, which a result must
-    not replace; None is none.
+    Checked are: the folder exists and is writable, `path` is not a folder or a device, and it is none of the inputs
+    (None is ignored), which a result must not replace.
     """
     final = Path(path).resolve()
     if not final.parent.is_dir():
@@ -31,7 +31,7 @@ def require_output(path: str | Path, *inputs: str | Path | None) -> None:
 
 
 def require_folder(folder: str | Path) -> None:
-    """Raise OSError when results can never be written into `folder`, there already or not: before long work."""
+    """Raise OSError if results cannot be written into `folder`, existing or new. Call it before long work."""
     final = Path(folder).resolve()
     nearest = next(one for one in (final, *final.parents) if one.exists())
     if not nearest.is_dir():
@@ -47,12 +47,12 @@ def _require_writable(folder: Path) -> None:
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to write, and rename it over `path` once it is complete and on the disk.
+    """Yield a temporary file next to `path`, and rename it to `path` once it is complete and synced to disk.
 
-    The sibling is empty and ends in the same suffix, by which many writers choose a format. On any failure, an
-    interrupt included, it is removed and `path` stays as it was; what a killed process left of it is taken over by the
-    next that writes the same file. Raises OSError as `require_output` does, when the disk is full, when nothing was
-    written, and when another process is writing the same file.
+    The temporary file is empty and has the same suffix, because many writers choose the format by it. On any failure,
+    including an interrupt, it is removed and `path` is unchanged. A temporary file left by a killed process is reused
+    by the next write of the same file. Raises OSError as `require_output` does, when the disk is full, when nothing
+    was written, and when another process is writing the same file.
     """
     with _temporary(path) as file:
         yield file.path
@@ -61,11 +61,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes | None]) -> None:
-    """Write files into a folder, made where it is not there: all are on the disk before the first of them appears.
+    """Write files into a folder, created if missing; all are synced to disk before the first is renamed into place.
 
-    A name without content is removed: what an earlier run left there does not belong to the others. A failure or an
-    interrupt leaves all as they were. A kill or a power cut between two of the last steps, the renames, leaves whole
-    files, of which some are new and some old. Raises OSError as `atomic_write` does.
+    Files whose content is None are removed: they are left from an earlier run. A failure or an interrupt leaves all
+    files unchanged. A kill or a power cut between two of the final renames leaves complete files, some new and some
+    old. Raises OSError as `atomic_write` does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -79,22 +79,22 @@ def write_files(folder: Path, contents: Mapping[str, bytes | None]) -> None:
 
 
 class _Temporary(NamedTuple):
-    """A locked file to write, and the one that it will replace."""
+    """A locked temporary file and the file that it will replace."""
 
     path: Path
     final: Path
     descriptor: int
 
     def complete(self) -> None:
-        """Put what was written on the disk. Raises OSError when it is nothing."""
+        """Sync the file to disk. Raises OSError when nothing was written."""
         os.fsync(self.descriptor)
         if not os.fstat(self.descriptor).st_size:
-            raise OSError(errno.ENODATA, "Nothing was written, and so it stays as it was", str(self.final))
+            raise OSError(errno.ENODATA, "Nothing was written; the file is unchanged", str(self.final))
 
 
 @contextmanager
 def _temporary(path: str | Path) -> Iterator[_Temporary]:
-    """Lock and empty the temporary sibling of `path` for the length of the context, and remove it on a failure."""
+    """Create and lock the temporary file for `path` while the context lasts; remove it on a failure."""
     require_output(path)
     final = Path(path).resolve()  # a link keeps pointing where it did
     temporary = final.with_name(f".{final.stem}.part{final.suffix}")
@@ -116,7 +116,7 @@ def _temporary(path: str | Path) -> Iterator[_Temporary]:
 
 
 def _rename(files: Sequence[_Temporary], unwanted: Sequence[Path] = ()) -> None:
-    """Rename complete files over those that they replace and remove the unwanted: no signal ends it half-way."""
+    """Rename complete files to their final names and remove the unwanted ones, with signals delayed until the end."""
     raise_if_stopped()
     with uninterrupted():
         for file in files:
@@ -129,13 +129,13 @@ def _rename(files: Sequence[_Temporary], unwanted: Sequence[Path] = ()) -> None:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Make `folder` where it is not there, and lock it against other processes that call this.
+    """Create `folder` if it is missing, and lock it against other processes that call this function.
 
-    Raises OSError when another process has it locked: what both wrote would fit neither.
+    Raises OSError when another process has it locked.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # the other process removed it as it ended
+        with suppress(FileNotFoundError):  # the other process removed it when it ended
             descriptor = _locked(folder, os.O_RDONLY, folder)
             break
     try:
@@ -145,9 +145,9 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path, flags: int, shown: Path) -> int:
-    """Open `path` and return its descriptor, which locks it until it is closed or the process ends, even by a kill.
+    """Open and lock `path` and return its file descriptor; the lock ends when it is closed or the process ends.
 
-    Without a lock where the file system has none, as some NFS and Lustre mounts. Raises BlockingIOError, which names
+    There is no lock on file systems without locks, such as some NFS and Lustre mounts. Raises BlockingIOError, naming
     `shown`, when another process has it locked.
     """
     while True:
@@ -163,11 +163,11 @@ def _locked(path: Path, flags: int, shown: Path) -> int:
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
-        os.close(descriptor)  # the other process had just ended, and renamed or removed what was opened
+        os.close(descriptor)  # the other process has just ended, and has renamed or removed the opened file
 
 
 def _sync(folder: Path) -> None:
-    """Write a folder's entries to the disk, so that a rename outlasts a power cut."""
+    """Sync a folder's entries to disk, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

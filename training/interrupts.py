@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as exceptions, recorded as well: Python drops an exception that is raised in a callback."""
+"""SIGINT and SIGTERM as exceptions. They are also recorded, because Python drops exceptions raised in callbacks."""
 
 import signal
 import threading
@@ -8,15 +8,15 @@ from types import FrameType
 
 from training.errors import Terminated
 
-_received: list[type[BaseException]] = []  # what the signals to the command under way have raised, in order
+_received: list[type[BaseException]] = []  # exceptions raised by signals during the running command, in order
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGINT and Terminated on SIGTERM: at once, or at the end of the context if dropped.
 
-    A signal that this process was started to ignore stays ignored. Outside the main thread nothing changes, for Python
-    handles signals in that thread alone.
+    A signal that was ignored when the process started stays ignored. Outside the main thread nothing changes, because
+    Python handles signals only in the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -28,7 +28,7 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, _stop)
         try:
             yield
-        finally:  # in place of any other error, which the signal may have caused
+        finally:  # replaces any other error, which the signal may have caused
             raise_if_stopped()
     finally:
         for number in handled:
@@ -38,9 +38,9 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[Callable[[], None]]:
-    """Delay SIGINT and SIGTERM until the function that this yields is called, or to the end of the context.
+    """Delay SIGINT and SIGTERM until the yielded function is called, or until the end of the context.
 
-    For libraries that call Python back: an exception that a signal raises there would be dropped, or break the library.
+    Use it for libraries that call back into Python: an exception raised there would be dropped or break the library.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -65,7 +65,7 @@ def uninterrupted() -> Iterator[Callable[[], None]]:
 
 
 def raise_if_stopped() -> None:
-    """Raise the exception of a signal again, in case it was dropped: call it before a step that cannot be undone."""
+    """Raise the exception of a received signal again, in case it was dropped. Call it before an irreversible step."""
     if _received:
         raise _received[-1]
 

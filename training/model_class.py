@@ -1,12 +1,12 @@
-"""The classes of models, by what they know of signals."""
+"""Classes of models, by the information about signals that they use."""
 
 from enum import StrEnum
 
 
 class ModelClass(StrEnum):
-    """What a model knows of signals; figures of two classes do not belong in one table."""
+    """The information about signals that a model uses. Results of different classes are not comparable."""
 
     BACKGROUND_ONLY = "background only"
-    STATED_PRIOR = "background + stated prior"  # learned from background, with a preference put in by hand
+    STATED_PRIOR = "background + stated prior"  # trained on background, with a preference set by hand
     EXPOSED = "exposed to signals"
-    TRAINED_ON_DATA = "trained on these data"  # the events that it searches took part in the training
+    TRAINED_ON_DATA = "trained on these data"  # the searched events were used in the training

@@ -140,7 +140,7 @@ def test_an_interrupt_says_how_to_go_on(events: Path, tmp_path: Path) -> None:
         os.killpg(running.pid, signal.SIGINT)
         _, errors = running.communicate(timeout=TIMEOUT_S)
     assert running.returncode == 130
-    assert errors.splitlines()[-1] == "interrupted: what is finished is whole; repeat the same command for the rest"
+    assert errors.splitlines()[-1] == "interrupted: finished files are complete; repeat the same command for the others"
     assert "Traceback" not in errors
 
 

@@ -1,4 +1,4 @@
-"""The subcommands of `python -m training`, one a module.
+"""The subcommands of `python -m training`, one module each.
 
-What takes long to import is imported after the arguments are read, so that --help and a wrong option take no time.
+Slow imports are made after the arguments are parsed, so that --help and errors in the arguments are fast.
 """

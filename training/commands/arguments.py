@@ -1,4 +1,4 @@
-"""Arguments that several commands share: files to read, where events have their labels, versions, processes."""
+"""Arguments that several commands share: input files, columns and labels of events, versions, processes."""
 
 import argparse
 import re
@@ -23,14 +23,14 @@ def input_file(text: str) -> Path:
 
 
 def input_pattern(text: str) -> str:
-    """Return the name of a file to read, a pattern, or a list of these; raises as `input_file` does."""
+    """Return the name of a file to read, a pattern, or a list of these. Raises as `input_file` does."""
     input_file(text.removeprefix(LIST))
     return text
 
 
 def model_version(text: str) -> str:
-    """Return a version that an artefact can have. Raises argparse.ArgumentTypeError for any other."""
-    from service.model.artefact import MAX_NAME_CHARACTERS  # here, because it brings NumPy and onnx
+    """Return the version of an artefact. Raises argparse.ArgumentTypeError if it is invalid."""
+    from service.model.artefact import MAX_NAME_CHARACTERS  # imported here, because it needs NumPy and onnx
 
     if not 0 < len(text) <= MAX_NAME_CHARACTERS or not text.isprintable():
         expected = f"1 to {MAX_NAME_CHARACTERS} printable characters, such as 2 or 1.4"
@@ -39,39 +39,41 @@ def model_version(text: str) -> str:
 
 
 def add_events_options(parser: argparse.ArgumentParser, files: str, several: bool = False) -> None:
-    """Add --key, --label and --labels, which say where `files` have their events and labels.
+    """Add --key, --columns, --label and --labels, which locate events and labels in `files`.
 
-    With `several` files of events, --labels takes one file for each; see `labels_of`.
+    With `several` events files, --labels takes one file for each; see `labels_of`.
     """
-    meaning = f"group of HDF5 or tree of ROOT in {files}, where it holds several; repeat it to read them in turn. "
-    parser.add_argument("--key", action="append", default=[], help=meaning + "KEY=LABEL is the label of all its events")
+    meaning = f"HDF5 group or ROOT tree in {files}, if there are several; repeat the option to read them in turn. "
+    parser.add_argument(
+        "--key", action="append", default=[], help=meaning + "KEY=LABEL sets the label of all its events"
+    )
     parser.add_argument(
         "--columns",
         metavar="MAP",
-        help="columns of other names: pxj1=Jet1_px,mj1=... or a TOML file with a table [columns]; formulas too",
+        help="columns or formulas for the features: pxj1=Jet1_px,mj1=... or a TOML file with a table [columns]",
     )
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument(
-        "--label", metavar="COLUMN", help="column of the labels: 0 is background, 1, 2, ... signal (default label)"
+        "--label", metavar="COLUMN", help="label column: 0 is background; 1, 2, ... are signal (default label)"
     )
     labels.add_argument(
         "--labels",
         type=input_file,
         nargs="+" if several else None,
         metavar="FILE",
-        help="text file of the labels, one a line" + (f", for each of {files} in the same order" if several else ""),
+        help="text file with one label a line" + (f"; one such file for each of {files}, in order" if several else ""),
     )
 
 
 def layout_of(args: argparse.Namespace, features: FeatureSet = DIJET) -> Layout:
-    """Return where these features are, as the options of `add_events_options` say. Raises EventsError."""
+    """Return the layout of these features from the options of `add_events_options`. Raises EventsError."""
     return Layout(tuple(args.key), args.label, {} if args.columns is None else _columns(args.columns), features)
 
 
 def _columns(text: str) -> dict[str, str]:
     if "=" not in text:
         return read_columns(Path(text))
-    from training.events.columns import parse_columns  # here, because it brings NumPy
+    from training.events.columns import parse_columns  # imported here, because it needs NumPy
 
     try:
         return parse_columns(text)
@@ -80,37 +82,37 @@ def _columns(text: str) -> dict[str, str]:
 
 
 def add_pdf_option(parser: argparse.ArgumentParser) -> None:
-    """Add --pdf: figures for publications."""
-    parser.add_argument("--pdf", action="store_true", help="write each figure as PDF as well")
+    """Add --pdf, which also writes figures as PDF."""
+    parser.add_argument("--pdf", action="store_true", help="also write each figure as PDF")
 
 
 def add_processes_option(parser: argparse.ArgumentParser) -> None:
-    """Add --processes: how many share the work, by default one for each usable core."""
+    """Add --processes, the number of processes; by default one for each usable core."""
 
     def processes(text: str) -> int:
         if not text.isdecimal() or not 1 <= int(text) <= MAX_PROCESSES:
             raise argparse.ArgumentTypeError(f"{text} processes, expected 1 to {MAX_PROCESSES}")
         return int(text)
 
-    meaning = "processes that share the work (default: the usable cores)"
+    meaning = "number of processes (default: the number of usable cores)"
     parser.add_argument("--processes", type=processes, default=usable_cores(), metavar="P", help=meaning)
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the work is done, --processes among them; see `engine_of`."""
+    """Add the options that choose where the work runs, including --processes; see `engine_of`."""
     add_processes_option(parser)
-    meaning = "what shares the work: processes of this machine (the default), or workers of Dask or Ray"
+    meaning = "where the work runs: processes of this machine (the default), or Dask or Ray workers"
     parser.add_argument("--engine", choices=("local", "dask", "ray"), default="local", help=meaning)
-    meaning = "Dask's scheduler, such as tcp://head:8786 (default: a cluster of --processes workers on this machine)"
+    meaning = "Dask scheduler, such as tcp://head:8786 (default: a cluster of --processes workers on this machine)"
     parser.add_argument("--scheduler", metavar="ADDRESS", help=meaning)
-    meaning = "Ray's head, such as head:6379 (default: a cluster of --processes workers on this machine)"
+    meaning = "Ray head node, such as head:6379 (default: a cluster of --processes workers on this machine)"
     parser.add_argument("--address", metavar="ADDRESS", help=meaning)
 
 
 def engine_of(args: argparse.Namespace) -> Engine:
     """Return the engine that the options of `add_engine_options` choose.
 
-    Raises PoolError when its package is missing, and for the address of another engine.
+    Raises PoolError when its package is missing, or when the address of another engine is given.
     """
     for option, engine in (("scheduler", "dask"), ("address", "ray")):
         if getattr(args, option) is not None and args.engine != engine:
@@ -131,10 +133,10 @@ def engine_of(args: argparse.Namespace) -> Engine:
 
 
 def check_samples(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Path] | list[None]:
-    """Return the file of labels for each file of `args.events`, which it names, and whose results go into `args.out`.
+    """Return the labels file of each file in `args.events`, and check names and the output folder `args.out`.
 
-    Ends the command where some have none. Raises EventsError for two of one name, and OSError when the folder cannot be
-    written.
+    Ends the command if the number of labels files is wrong. Raises EventsError if two files have the same name, and
+    OSError if the folder cannot be written.
     """
     from training.evaluation.samples import require_different_names
 
@@ -146,7 +148,7 @@ def check_samples(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
 
 
 def labels_of(parser: argparse.ArgumentParser, labels: list[Path] | None, files: int) -> list[Path] | list[None]:
-    """Return the file of labels for each of so many files of events; ends the command where some have none."""
+    """Return the labels file of each of `files` events files; end the command if their numbers differ."""
     if labels is None:
         return [None] * files
     if len(labels) != files:

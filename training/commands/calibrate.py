@@ -1,4 +1,4 @@
-"""Calibrate an existing model: new working points from a sample of background.
+"""Calibrate an existing model: derive new working points from a sample of background.
 
 python -m training calibrate MODEL.onnx BACKGROUND.h5 --model-version 2 --out NEW.onnx
 python -m training calibrate MODEL.onnx BACKGROUND.h5 --model-version 3 --out NEW.onnx --rate 1kHz --input-rate 100kHz
@@ -51,15 +51,23 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
     parser = ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("model", type=input_file, metavar="MODEL.onnx", help="artefact to calibrate")
-    parser.add_argument("events", type=input_file, metavar="BACKGROUND.h5", help="events; of labelled ones, label 0")
     parser.add_argument(
-        "--model-version", type=model_version, required=True, help="version of the calibrated model, other than the old"
+        "events",
+        type=input_file,
+        metavar="BACKGROUND.h5",
+        help="background events; of labelled events only those with label 0",
+    )
+    parser.add_argument(
+        "--model-version",
+        type=model_version,
+        required=True,
+        help="version of the calibrated model; must differ from the old one",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="NEW.onnx", help="artefact to write")
     add_events_options(parser, "BACKGROUND.h5")
-    meaning = "working points of these names that select so much background, such as 1kHz (default: the model's own)"
+    meaning = "working points by the rate of background that they select, such as 1kHz (default: the model's own)"
     parser.add_argument("--rate", nargs="+", default=[], metavar="RATE", help=meaning)
-    parser.add_argument("--input-rate", metavar="RATE", help="rate of background that comes in, such as 100kHz")
-    meaning = "keep one in N of the events above the threshold of a --rate (default 1: every one)"
+    parser.add_argument("--input-rate", metavar="RATE", help="input rate of background, such as 100kHz")
+    meaning = "keep one in N of the events above the threshold of a --rate (default 1: keep all)"
     parser.add_argument("--prescale", type=int, default=1, metavar="N", help=meaning)
     return parser

@@ -1,4 +1,4 @@
-"""A whole events file through running services, as `score` does it in this process.
+"""Score an events file with running services; `score` does the same in this process.
 
 lhc-anomaly client score EVENTS.h5 --url http://localhost:8000 --out scores.csv
 """
@@ -46,7 +46,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
     parser = ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    score = commands.add_parser("score", help="score a file; repeat the command to go on after an interruption")
+    score = commands.add_parser("score", help="score a file; repeat the command to continue after an interruption")
     score.set_defaults(parser=score)
     _add_arguments(score)
     return parser
@@ -54,30 +54,32 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "events", type=input_file, metavar="EVENTS", help="events file, or array (n, n_features) of features (.npy)"
+        "events", type=input_file, metavar="EVENTS", help="events file, or .npy array of features (n, n_features)"
     )
     parser.add_argument(
         "--url",
         action="append",
         required=True,
-        help="http(s)://, grpc(s):// or unix: URL of a service; repeat it for more",
+        help="http(s)://, grpc(s):// or unix: URL of a service; repeat the option for several services",
     )
-    meaning = "scores.csv, scores.parquet or scores.h5; for an array scores.npy"
+    meaning = "scores.csv, scores.parquet or scores.h5; for an array, scores.npy"
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help=meaning)
     add_events_options(parser, "EVENTS")
-    meaning = "features of the services' model, as `train --features` takes them (default: the 14 of two jets)"
+    meaning = "features of the services' model, in the format of `train --features` (default: the 14 of two jets)"
     parser.add_argument("--features", type=input_file, metavar="FILE.toml", help=meaning)
     parser.add_argument(
         "--working-point", metavar="NAME", help="add a column `accepted`, 1 above its threshold, else 0"
     )
-    parser.add_argument("--api-key-file", type=input_file, metavar="FILE", help="file that holds the API key")
+    parser.add_argument("--api-key-file", type=input_file, metavar="FILE", help="file with the API key")
     meaning = f"requests in flight at once (default {DEFAULTS.in_flight})"
     parser.add_argument("--in-flight", type=int, default=DEFAULTS.in_flight, metavar="N", help=meaning)
-    meaning = "model file to score with in this process where no service is available"
+    meaning = "artefact to score with in this process when no service is available"
     parser.add_argument("--fallback", type=input_file, metavar="MODEL.onnx", help=meaning)
-    parser.add_argument("--tls-ca", type=input_file, metavar="PEM", help="authorities of the services' certificates")
-    parser.add_argument("--tls-certificate", type=input_file, metavar="PEM", help="certificate of this client")
-    parser.add_argument("--tls-key", type=input_file, metavar="PEM", help="its private key")
+    parser.add_argument(
+        "--tls-ca", type=input_file, metavar="PEM", help="CA certificates that signed the services' certificates"
+    )
+    parser.add_argument("--tls-certificate", type=input_file, metavar="PEM", help="client certificate")
+    parser.add_argument("--tls-key", type=input_file, metavar="PEM", help="private key of the client certificate")
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -92,8 +94,8 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _score_events(client: Client, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Write events and scores as `training.commands.score` does."""
-    # Here, because they need the packages of the extra `train`, and an array does not.
+    """Write events and scores in the formats of `training.commands.score`."""
+    # Imported here, because they need the extra `train`, and scoring an array does not.
     from training.evaluation.scoring import write_scored
     from training.events.events import open_events
     from training.events.writers import WRITERS, writer_of

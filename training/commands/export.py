@@ -50,13 +50,11 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         "--calibration",
         type=input_file,
         metavar="EVENTS.h5",
-        help="background for the working points (default: the part of the run's own events that was held out)",
+        help="background for the working points (default: the held-out part of the run's own events)",
     )
     add_events_options(parser, "EVENTS.h5")
-    parser.add_argument("--name", help="name of the model (default the run's)")
-    parser.add_argument(
-        "--model-version", type=model_version, default="1", help="version to show beside the name (default 1)"
-    )
+    parser.add_argument("--name", help="name of the model (default: the run's name)")
+    parser.add_argument("--model-version", type=model_version, default="1", help="version of the model (default 1)")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""A particle-level file to an events file: objects -> jets -> features, on all cores.
+"""Compute the features of a particle-level file on all cores: objects -> jets -> features.
 
 python -m training features RAW.h5 OUT.h5
 """
@@ -27,6 +27,6 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     parser = ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("raw", type=input_file, metavar="RAW.h5", help="particle-level file in the published layout")
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
-    parser.add_argument("--key", help="group in RAW.h5, where it holds several")
+    parser.add_argument("--key", help="group in RAW.h5, if there are several")
     add_engine_options(parser)
     return parser

@@ -1,4 +1,4 @@
-"""The parser of a command's arguments: what is wrong with them is one line, which names the nearest option."""
+"""The argument parser of the commands, with one-line errors that suggest the nearest option."""
 
 import argparse
 import difflib
@@ -7,12 +7,12 @@ from typing import Any, NoReturn
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser whose errors are as short as those of the service; --help has the usage."""
+    """A parser that prints errors on one line, without the usage."""
 
-    def parse_args(  # type: ignore[override]  # whose overloads say the same
+    def parse_args(  # type: ignore[override]  # the overloads are equivalent
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
-        """Parse all arguments; ends the process with status 2 where an option is unknown or an argument is wrong."""
+        """Parse all arguments; end the process with status 2 for an unknown option or an invalid argument."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flag = unknown[0].partition("=")[0]
@@ -22,12 +22,12 @@ class ArgumentParser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        """Print one line, and end the process with status 2."""
+        """Print one line and end the process with status 2."""
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Name the options of a parser, and of its subcommands."""
+    """Yield the options of a parser and of its subcommands."""
     for action in parser._actions:
         yield from action.option_strings
         if isinstance(action, argparse._SubParsersAction):

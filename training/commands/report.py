@@ -1,4 +1,4 @@
-"""Report on an artefact with many samples: one page of tables and figures that needs no network.
+"""Report on an artefact with many samples: one self-contained page of tables and figures.
 
 python -m training report exported/autoencoder.onnx EVENTS.h5 [MORE.h5 ...] --out report/
 """
@@ -48,11 +48,11 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         type=input_pattern,
         nargs="+",
         metavar="EVENTS.h5",
-        help="events: both classes first, then also signal alone, judged against the first file's background, and "
-        "background alone, to check the working points",
+        help="events files: the first has signal and background; the others may have signal only, which is compared "
+        "with the first file's background, or background only, which checks the working points",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for report.html, report.json, figures"
+        "--out", type=Path, required=True, metavar="DIR", help="folder for report.html, report.json and figures"
     )
     add_events_options(parser, "each EVENTS.h5", several=True)
     add_pdf_option(parser)

@@ -1,4 +1,4 @@
-"""Events files through an artefact, by the very code that serves it: one file, or thousands into a folder.
+"""Score events files with the code of the service: one file, or thousands into a folder.
 
 python -m training score EVENTS.h5 --model exported/autoencoder.onnx --out scores.csv
 python -m training score 'data/*.h5' --out scored/
@@ -47,27 +47,29 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    meaning = "events file to score, a pattern such as 'data/*.h5', or @LIST, a file with one of these a line"
+    meaning = "events file to score, a pattern such as 'data/*.h5', or @LIST, a text file with one of these a line"
     parser.add_argument("events", type=input_pattern, nargs="+", metavar="EVENTS.h5", help=meaning)
-    meaning = "artefact to score with (default the shipped one)"
+    meaning = "artefact to score with (default: the shipped one)"
     parser.add_argument("--model", type=input_file, default=SHIPPED_MODEL, metavar="MODEL.onnx", help=meaning)
-    meaning = f"scores{', scores'.join(WRITERS)} for one file of events; a folder, such as scored/, for any number"
+    meaning = f"scores{', scores'.join(WRITERS)} for one events file; a folder, such as scored/, for any number"
     parser.add_argument("--out", required=True, metavar="OUT", help=meaning)
     add_events_options(parser, "EVENTS.h5")
-    meaning = "add a column `accepted`, 1 above its threshold, else 0"
+    meaning = "add a column `accepted`: 1 above the threshold, else 0"
     parser.add_argument("--working-point", metavar="NAME", help=meaning)
     meaning = (
-        "add a column for each feature, what it contributes to the score: some milliseconds an event; one file only"
+        "add a column with the contribution of each feature to the score; takes milliseconds per event; one file only"
     )
     parser.add_argument("--explain", action="store_true", help=meaning)
-    parser.add_argument("--model-column", action="store_true", help="in CSV, a last column that names the model")
+    parser.add_argument(
+        "--model-column", action="store_true", help="CSV only: add a last column with the name of the model"
+    )
     folder = parser.add_argument_group("when OUT is a folder")
     meaning = f"format of the outputs: {', '.join(FORMATS)} (default parquet)"
     folder.add_argument("--format", choices=FORMATS, metavar="FORMAT", help=meaning)
     share = folder.add_mutually_exclusive_group()
-    meaning = "score one of N equal shards of the files, K from 0 to N - 1, and write no manifest"
+    meaning = "score shard K (0 to N - 1) of N equal shards of the files; writes no manifest"
     share.add_argument("--shard", type=_shard, metavar="K/N", help=meaning)
-    meaning = "score nothing; check every output and write the manifest"
+    meaning = "check every output and write the manifest, without scoring"
     share.add_argument("--finish", action="store_true", help=meaning)
     add_engine_options(parser)
 
@@ -85,7 +87,7 @@ def _check_model_column(parser: argparse.ArgumentParser, args: argparse.Namespac
 
 
 def _score_one(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
-    """Score a file in this process, and print the statistics of its scores."""
+    """Score a file in this process and print the statistics of its scores."""
     from service.model.explanation import Explainer
     from training.evaluation.model import features_of, open_scorer, threshold
     from training.evaluation.scoring import score_file
@@ -121,7 +123,7 @@ def _score_one(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
 
 
 def _score_many(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
-    """Score files into a folder, or only check what is there; a manifest is of all files, and so not of a shard."""
+    """Score files into a folder, or check its outputs. The manifest lists all files, so a shard writes none."""
     from training.evaluation.model import features_of, open_scorer, threshold
     from training.jobs.file_scoring import Work
     from training.jobs.scored_folder import score_files, write_manifest

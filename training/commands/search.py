@@ -20,7 +20,7 @@ from training.commands.parser import ArgumentParser
 from training.files import require_folder
 from training.jobs.named_files import named_files
 
-# Where the requirement of a jet of 1.2 TeV no longer shapes the spectrum; and beyond the last event of 13 TeV.
+# From where the jet pT cut of 1.2 TeV no longer shapes the spectrum, to beyond the last event at 13 TeV.
 RANGE_GEV = (2800.0, 8000.0)
 TOYS = (200, 10_000, 1_000_000)  # least, default, most
 
@@ -71,23 +71,23 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "events", type=input_pattern, nargs="+", metavar="EVENTS.h5", help="events to search, as one sample"
     )
-    meaning = "artefact to select with (default the shipped one)"
+    meaning = "artefact to select events with (default: the shipped one)"
     parser.add_argument("--model", type=input_file, default=SHIPPED_MODEL, metavar="MODEL.onnx", help=meaning)
-    meaning = "working point of the model: events above its threshold are searched"
+    meaning = "working point of the model; events above its threshold are searched"
     parser.add_argument("--working-point", required=True, metavar="NAME", help=meaning)
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for search.html, search.json, figures"
+        "--out", type=Path, required=True, metavar="DIR", help="folder for search.html, search.json and figures"
     )
-    meaning = "files of signal to inject, of label 1 where they have labels (default: the signal of EVENTS.h5, if any)"
+    meaning = "files of signal to inject; of labelled events only label 1 (default: the signal of EVENTS.h5, if any)"
     parser.add_argument("--signal", type=input_file, nargs="+", default=[], metavar="SIGNAL.h5", help=meaning)
     low_high = ("LOW", "HIGH")
-    meaning = "dijet masses in GeV to search in (default {:g} {:g})".format(*RANGE_GEV)
+    meaning = "range of the dijet mass in GeV to search (default {:g} {:g})".format(*RANGE_GEV)
     parser.add_argument("--range", type=float, nargs=2, default=RANGE_GEV, metavar=low_high, help=meaning)
-    meaning = "masses in GeV between which S and B of S/sqrt(B) are counted (default: where that is largest)"
+    meaning = "range of the dijet mass in GeV for S/sqrt(B) (default: where it is largest)"
     parser.add_argument("--signal-region", type=float, nargs=2, metavar=low_high, help=meaning)
-    meaning = "parameters of the fit (default: chosen by the likelihood of the sidebands)"
+    meaning = "number of fit parameters (default: chosen by the likelihood of the sidebands)"
     parser.add_argument("--parameters", type=int, choices=(3, 4, 5), help=meaning)
-    meaning = "pseudo-experiments of background for the global p-value (default %(default)s)"
+    meaning = "background pseudo-experiments for the global p-value (default %(default)s)"
     parser.add_argument("--toys", type=_toys, default=TOYS[1], metavar="N", help=meaning)
     add_events_options(parser, "EVENTS.h5", several=True)
     add_pdf_option(parser)

@@ -1,4 +1,4 @@
-"""Show what the file of a model says of it: features, working points, training.
+"""Show the metadata of a model: features, working points, training.
 
 python -m training show MODEL.onnx
 python -m training show MODEL.onnx --config > mine.toml
@@ -36,9 +36,11 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
     parser = ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
-    meaning = "artefact to show (default the shipped one)"
+    meaning = "artefact to show (default: the shipped one)"
     parser.add_argument("model", type=input_file, nargs="?", default=SHIPPED_MODEL, metavar="MODEL.onnx", help=meaning)
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="all of the metadata but the golden pairs, as JSON")
-    form.add_argument("--config", action="store_true", help="the configuration alone, as TOML for `train --config`")
+    form.add_argument("--json", action="store_true", help="print the metadata without the golden pairs, as JSON")
+    form.add_argument(
+        "--config", action="store_true", help="print only the configuration, as TOML for `train --config`"
+    )
     return parser

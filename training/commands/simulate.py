@@ -1,10 +1,9 @@
-"""Events from nothing: Pythia 8 -> detector -> jets -> features, on all cores.
+"""Simulate events on all cores: Pythia 8 -> detector -> jets -> features.
 
     python -m training simulate --background 10000 --signal 1000 --seed 1 OUT.h5
     python -m training simulate --background 0 --signal 4000 --masses 4500 600 150 --prongs 3 --seed 1 OUT.h5
 
-The events depend on the seed alone and not on the number of processes. An interrupted command is resumed by repeating
-it.
+The events depend only on the seed, not on the number of processes. Repeat an interrupted command to resume it.
 """
 
 import argparse
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training s
         if args.cocktail and getattr(args, option) is not None:
             parser.error(f"--{option} and --cocktail are both given, expected one: a cocktail draws its own {option}")
     w, x, y = args.masses or REPORTED_ON[0][:3]
-    # Put as what must hold: every comparison with nan is false.
+    # Written as what must hold, because every comparison with nan is false.
     if not (COLLISION_ENERGY_GEV > w > x + y and min(x, y) > MIN_DAUGHTER_MASS_GEV):
         parser.error(
             f"--masses is {w:g} {x:g} {y:g}, expected {COLLISION_ENERGY_GEV:g} > W > X + Y, and X and Y above "
@@ -59,18 +58,32 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     """Declare the arguments."""
     parser = ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, metavar="OUT.h5", help="events file to write")
-    parser.add_argument("--background", type=int, default=10_000, metavar="N", help="QCD events (default 10000)")
-    parser.add_argument("--signal", type=int, default=1_000, metavar="M", help="W' -> XY events (default 1000)")
     parser.add_argument(
-        "--masses", type=float, nargs=3, metavar=("W", "X", "Y"), help="of W', X and Y in GeV (default 3500 500 100)"
-    )
-    parser.add_argument("--prongs", type=int, choices=(2, 3), help="of the decays of X and Y (default 2)")
-    parser.add_argument(
-        "--cocktail", action="store_true", help=f"random masses and prongs, others every {BLOCK_EVENTS} signal events"
+        "--background", type=int, default=10_000, metavar="N", help="number of QCD events (default 10000)"
     )
     parser.add_argument(
-        "--other-shower", action="store_true", help="background with the shower settings of black box 3: a drift"
+        "--signal", type=int, default=1_000, metavar="M", help="number of W' -> XY events (default 1000)"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same events (default 1)")
+    parser.add_argument(
+        "--masses",
+        type=float,
+        nargs=3,
+        metavar=("W", "X", "Y"),
+        help="masses of W', X and Y in GeV (default 3500 500 100)",
+    )
+    parser.add_argument("--prongs", type=int, choices=(2, 3), help="prongs of the decays of X and Y (default 2)")
+    parser.add_argument(
+        "--cocktail",
+        action="store_true",
+        help=f"draw random masses and prongs, new ones every {BLOCK_EVENTS} signal events",
+    )
+    parser.add_argument(
+        "--other-shower",
+        action="store_true",
+        help="use the shower settings of black box 3 for background, as an example of drift",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="S", help="random seed; the same seed gives the same events (default 1)"
+    )
     add_engine_options(parser)
     return parser

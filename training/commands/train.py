@@ -1,4 +1,4 @@
-"""Train a detector on background events: early stopping, a checkpoint after every epoch, resume.
+"""Train a model on background events, with early stopping and a checkpoint after every epoch.
 
 python -m training train EVENTS.h5 --out RUN/
 python -m training train --weak WINDOW.h5 --reference SIDEBAND.h5 --out RUN/
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
 
     begun = (args.out / CHECKPOINT).exists()
     if begun and not args.resume:
-        parser.error(f"{args.out} already holds a run; go on with it by --resume, or choose another folder")
+        parser.error(f"{args.out} already holds a run; continue it with --resume, or choose another folder")
     preset = load_run(args.out).config if begun and args.preset is None else PRESETS[args.preset or "classic"]
     try:
         config = dataclasses.replace(preset, **given(args, TrainingConfig))
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
     if args.exposure is not None and not config.exposed:
         parser.error(f"--exposure is {args.exposure}, but --architecture {config.architecture} learns background alone")
     require_folder(args.out)
-    torch.set_num_threads(1)  # the layers are too small to share: a second thread only waits for the first
+    torch.set_num_threads(1)  # the layers are too small for a second thread to help
     files = named_files(args.events)
     labels = labels_of(parser, args.labels, len(files))
     source, background = read_source(files, layout_of(args, features), labels)
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m training t
 
 
 def _features(args: argparse.Namespace, begun: bool) -> FeatureSet:
-    """Return the features of the command, or of the run that it goes on with."""
+    """Return the features that the command names, or those of the run that it resumes."""
     from training.fitting.run import load_run
 
     if args.features is not None:
@@ -96,15 +96,17 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         type=input_pattern,
         nargs="*",
         metavar="EVENTS.h5",
-        help="events; of labelled ones, label 0. Several files, patterns and @LISTs are one sample",
+        help="background; of labelled events only those with label 0. Files, patterns and @LISTs form one sample",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and curve")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="RUN/", help="folder for checkpoint and learning curve"
+    )
     add_events_options(parser, "EVENTS.h5", several=True)
     parser.add_argument(
         "--features",
         type=input_file,
         metavar="FILE.toml",
-        help="features and units to train on, in its table [features] (default: the 14 of two jets, or RUN/'s own)",
+        help="TOML file with the features and units in a table [features] (default: the 14 of two jets, or RUN/'s own)",
     )
     parser.add_argument(
         "--exposure", type=input_file, metavar="COCKTAIL.h5", help="simulated signals (label 1) for a classifier"
@@ -112,10 +114,10 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--preset", choices=PRESETS, help="configuration to start from (default classic, or RUN/'s own)"
     )
-    meaning = "options of the training as TOML; they beat the preset's, and flags beat them"
+    meaning = "training options as TOML; they override the preset, and flags override them"
     parser.add_argument("--config", type=input_file, metavar="FILE.toml", help=meaning)
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="default cpu")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in RUN/")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in RUN/")
     for option in fields(TrainingConfig):
         kind: dict[str, Any] = {"type": type(option.default), "metavar": option.name.upper()}
         if isinstance(option.default, tuple):
@@ -135,7 +137,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 
 def _presets() -> str:
-    """Write each preset, and what it has other than the defaults."""
+    """Return the presets and their differences from the defaults, as text."""
     lines = []
     for name, preset in PRESETS.items():
         differing = {

@@ -1,4 +1,4 @@
-"""What `train` does with --weak: learn to tell a signal window from a reference, without labels."""
+"""`train --weak`: train a classifier of a signal window against a reference, without labels."""
 
 import argparse
 import dataclasses
@@ -13,18 +13,20 @@ from training.errors import TrainingError
 
 SHARED = {option.name for option in fields(TrainingConfig)} & {option.name for option in fields(WeakConfig)}
 OTHERS = ("events", "label", "labels", "features", "exposure", "preset")
-"""Arguments of `train` that make no sense here: labels play no part."""
+"""Arguments of `train` that do not apply here, because labels are not used."""
 
 
 def add_weak_options(parser: argparse.ArgumentParser) -> None:
-    """Add --weak, --reference and the options of WeakConfig that no other training has."""
-    group = parser.add_argument_group("weak supervision", "a classifier of window against reference, instead of EVENTS")
+    """Add --weak, --reference and the options that only WeakConfig has."""
+    group = parser.add_argument_group(
+        "weak supervision", "train a classifier of a window against a reference, without EVENTS"
+    )
     group.add_argument("--weak", type=input_file, metavar="WINDOW.h5", help="events of a signal window")
     group.add_argument(
         "--reference",
         type=input_file,
         metavar="SIDEBAND.h5",
-        help="events of the same background: a sideband, or simulation",
+        help="events of the same background, from a sideband or a simulation",
     )
     for option in fields(WeakConfig):
         if option.name not in SHARED:
@@ -34,7 +36,7 @@ def add_weak_options(parser: argparse.ArgumentParser) -> None:
 
 
 def given(args: argparse.Namespace, config: Any) -> dict[str, Any]:
-    """Return the options of a class of configurations that were given, in --config and by flags, which beat it.
+    """Return the options of a configuration class given in --config and by flags; flags override --config.
 
     Raises OSError and TrainingError for a file that cannot be used.
     """
@@ -42,7 +44,7 @@ def given(args: argparse.Namespace, config: Any) -> dict[str, Any]:
 
 
 def by_flags(args: argparse.Namespace, config: Any) -> dict[str, Any]:
-    """Return the options of a class of configurations that were given by flags."""
+    """Return the options of a configuration class given by flags."""
     found = {option.name: getattr(args, option.name) for option in fields(config)}
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in found.items() if value is not None
@@ -50,7 +52,7 @@ def by_flags(args: argparse.Namespace, config: Any) -> dict[str, Any]:
 
 
 def refuse_others(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """End the command where it has arguments of the other kind of training."""
+    """End the command if it has arguments of the other kind of training."""
     weak = args.weak is not None
     kind = TrainingConfig if weak else WeakConfig
     names = [name for name in by_flags(args, kind) if name not in SHARED]
@@ -63,7 +65,7 @@ def refuse_others(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
 
 
 def train_weak(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
-    """Train window against reference, or what is missing of it."""
+    """Train window against reference, or the missing part of an interrupted run."""
     from training.files import require_folder
     from training.fitting.weak_run import is_weak_run, load_weak_run, read_origin, start_weak_run
     from training.fitting.weak_run import train_weak as train
@@ -71,7 +73,7 @@ def train_weak(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
 
     begun = (args.out / MANIFEST).exists()
     if begun and not args.resume:
-        parser.error(f"{args.out} already holds a run; go on with it by --resume, or choose another folder")
+        parser.error(f"{args.out} already holds a run; continue it with --resume, or choose another folder")
     former = load_weak_run(args.out).config if begun and is_weak_run(args.out) else WeakConfig()
     try:
         config = dataclasses.replace(former, **given(args, WeakConfig))

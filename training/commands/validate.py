@@ -1,4 +1,4 @@
-"""Set simulated events beside the published sample: moments, quantiles and histograms.
+"""Compare simulated events with the published sample: moments, quantiles and histograms.
 
 python -m training validate EVENTS.h5 --out comparison.png [--reference REFERENCE.h5] [--window FOLDER]
 """
@@ -81,7 +81,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         type=input_file,
         nargs="+",
         metavar="PATH",
-        help="published events of the signal window, .npy files or folders of them, to compare with in a second figure",
+        help="published events of the signal window to compare with in a second figure: .npy files or folders of them",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="PLOT.png", help="histograms to write, as .png, .pdf or .svg"

@@ -94,7 +94,7 @@ def _make_missing(folder: Path, parts: Sequence[Part], engine: Engine, unit: str
         except BrokenProcessPool as error:
             raise PartsError(
                 f"{folder}: a process was killed while it made a part, perhaps because memory ran out; the finished "
-                "parts are kept. Repeat the same command to go on, with fewer --processes if it happens again."
+                "parts are kept. Repeat the same command to continue, with fewer --processes if it happens again."
             ) from error
         finally:
             shutil.rmtree(counts, ignore_errors=True)

@@ -98,7 +98,7 @@ def _started(engine: Engine) -> Iterator[Workers]:
     except BrokenProcessPool as error:
         raise PartsError(
             "A process was killed while it scored a file, perhaps because memory ran out; what is finished is kept. "
-            "Repeat the same command to go on, with fewer --processes if it happens again."
+            "Repeat the same command to continue, with fewer --processes if it happens again."
         ) from error
 
 

@@ -251,7 +251,7 @@ def test_a_file_in_use_is_not_called_damaged(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", writer, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        assert "See that you may read it now." in refusal(path)
+        assert "Check that you have permission to read it, and that no other process is writing it." in refusal(path)
         other.communicate(b"\n")
 
 

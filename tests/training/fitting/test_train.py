@@ -136,7 +136,7 @@ def test_a_run_resumes_under_its_own_configuration(
     assert (run.config.name, len(run.curve)) == ("substructure", 2)
     before = (tmp_path / "run" / CHECKPOINT).read_bytes()
     assert "holds a run with other" in refused(capsys, *arguments, "--resume", "--preset", "classic")
-    already = f"{tmp_path / 'run'} already holds a run; go on with it by --resume"
+    already = f"{tmp_path / 'run'} already holds a run; continue it with --resume"
     assert already in refused(capsys, *arguments, status=2)
     assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
 

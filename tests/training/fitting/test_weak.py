@@ -161,7 +161,7 @@ def test_wrong_arguments_are_explained(
             assert reason in refused(capsys, "train", *arguments, "--out", str(out), status=2)
             assert not out.exists()
     already = refused(capsys, *command(folder, folder / "run"), status=2)
-    assert "already holds a run; go on with it by --resume" in already
+    assert "already holds a run; continue it with --resume" in already
 
 
 # Export

@@ -38,7 +38,7 @@ def test_the_file_does_not_depend_on_the_number_of_processes(tmp_path: Path, lab
         assert len({path.read_bytes() for path in tmp_path.glob("*.h5")}) == 1
 
 
-KILLED = r"events\.h5\.parts: a process was killed .* same command to go on, with fewer --processes"
+KILLED = r"events\.h5\.parts: a process was killed .* same command to continue, with fewer --processes"
 
 
 @pytest.mark.parametrize(

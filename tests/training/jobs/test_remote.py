@@ -132,7 +132,7 @@ def test_ctrl_c_while_a_service_does_not_respond(models: list[Made], tmp_path: P
                 wait_until(lambda: sockets(running.pid) >= CONNECTED_SOCKETS)
                 running.send_signal(signal.SIGINT)
                 assert running.stderr is not None
-                assert running.stderr.read() == "interrupted: repeat the same command to go on\n"
+                assert running.stderr.read() == "interrupted: repeat the same command to continue\n"
                 assert running.wait() == 130
         finally:
             hung.signal(signal.SIGCONT)

@@ -201,5 +201,5 @@ def test_an_interrupted_search_leaves_nothing(made: Searched, tmp_path: Path) ->
         process.send_signal(signal.SIGINT)
         text = (seen + process.stderr.read()).decode()
         assert process.wait() == 130
-    assert text.splitlines()[-1] == "interrupted: the output is as it was"
+    assert text.splitlines()[-1] == "interrupted: the output is unchanged"
     assert not list((tmp_path / "out").glob("*"))

@@ -52,12 +52,12 @@ class Dask:
                 raise PoolError(
                     f"Dask lost the worker of the same task {error.allowed_failures + 1} times, the last one at "
                     f"{error.last_worker.address}, perhaps because memory ran out. What is finished is kept: repeat "
-                    "the same command to go on, with more memory for each worker if it happens again."
+                    "the same command to continue, with more memory for each worker if it happens again."
                 ) from error
             except (CancelledError, CommClosedError) as error:
                 raise PoolError(
                     f"The Dask scheduler at {address} is gone. What is finished is kept: start it again and repeat the "
-                    "same command to go on."
+                    "same command to continue."
                 ) from error
 
 

@@ -48,7 +48,7 @@ class Ray:
         except RayError as error:
             raise PoolError(
                 f"Ray lost the worker or the node of the same task {MAX_RETRIES + 1} times, or the whole cluster "
-                f"({type(error).__name__}). What is finished is kept: repeat the same command to go on."
+                f"({type(error).__name__}). What is finished is kept: repeat the same command to continue."
             ) from error
         finally:
             ray.shutdown()

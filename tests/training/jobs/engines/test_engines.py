@@ -126,7 +126,7 @@ def test_a_stopped_command_leaves_no_process_and_is_resumed(
         # The pipe ends when the last process that could write to it does.
         _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 128 + number, errors
-    assert errors.splitlines()[-1].endswith(": repeat the same command to go on")
+    assert errors.splitlines()[-1].endswith(": repeat the same command to continue")
     assert "Traceback" not in errors
     with start(NUMBERS, tmp_path) as process:
         assert process.wait(TIMEOUT_S) == 0
