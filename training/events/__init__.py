@@ -1,1 +1,1 @@
-"""LHC events: features, units, labels, kinematics, and the files that hold them."""
+"""LHC events: features, units, labels, kinematics, and file formats."""

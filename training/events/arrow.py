@@ -1,4 +1,4 @@
-"""Tables that pyarrow reads in turn, a batch of rows at a time: what CSV and Parquet files have in common."""
+"""Tables that pyarrow reads in batches of rows: the common part of CSV and Parquet."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +16,11 @@ from training.errors import EventsError
 from training.events.frame import LISTED, Frame, element
 
 Batches = tuple[Iterator[pa.RecordBatch], int]
-"""Consecutive batches, and the row that the first of them begins with."""
+"""Consecutive batches, and the index of the first row."""
 
 
 class Window:
-    """Rows of batches that come in turn: what was read last is kept, and an earlier row begins anew."""
+    """Sequential access to the rows of batches: the last batches are kept, and an earlier row restarts the reading."""
 
     def __init__(self, begin: Callable[[int], Batches]) -> None:
         self._begin = begin
@@ -47,11 +47,11 @@ class Window:
 
 @dataclass(frozen=True)
 class ArrowFrame(Frame):
-    """An open table of Arrow's columns."""
+    """An open table of Arrow columns."""
 
     @abstractmethod
     def _table(self, columns: Sequence[str], start: int, stop: int) -> pa.Table:
-        """Return the rows start to stop, of the named columns at least."""
+        """Return the rows start to stop with at least the named columns."""
 
     def _fill(self, values: NDArray[Any], columns: Sequence[str], start: int, stop: int) -> None:
         places = [(name, ()) if name in self.dtypes else element(name) for name in columns]
@@ -65,7 +65,7 @@ class ArrowFrame(Frame):
                 values[:, target] = compute.cast(found, pa.uint8()) if pa.types.is_boolean(found.type) else found
 
     def _require_complete(self, found: pa.ChunkedArray, dtype: np.dtype[Any], column: str, start: int) -> None:
-        """Refuse a missing value where there is no NaN to stand for it."""
+        """Raise EventsError for a missing value in an integer column, which cannot hold NaN."""
         if found.null_count and dtype.kind != "f":
             row = start + compute.index(compute.is_null(found), True).as_py()
             raise EventsError(
@@ -75,7 +75,7 @@ class ArrowFrame(Frame):
 
 
 def dtypes_of(schema: pa.Schema) -> dict[str, str]:
-    """Return what each column holds, as NumPy calls it where it is a number."""
+    """Return the type of each column; for numbers, the name of the NumPy dtype."""
     return {field.name: _dtype(field.type) for field in schema}
 
 
@@ -88,7 +88,7 @@ def _dtype(stored: pa.DataType) -> str:
 
 
 def _element(lists: pa.ChunkedArray, index: int) -> pa.ChunkedArray:
-    """Return an element of each list, 0 (or an empty list) where it is shorter."""
+    """Return an element of each list, or 0 (or an empty list) where the list is shorter."""
     if pa.types.is_fixed_size_list(lists.type):
         lists = compute.cast(lists, pa.list_(lists.type.value_type))
     long = compute.fill_null(compute.greater(compute.list_value_length(lists), index), False)
@@ -98,7 +98,7 @@ def _element(lists: pa.ChunkedArray, index: int) -> pa.ChunkedArray:
 
 @contextmanager
 def explained(path: Path, place: str) -> Iterator[None]:
-    """Turn what pyarrow raises for damaged or unexpected content into an EventsError that says where."""
+    """Convert errors of pyarrow for damaged or unexpected content to an EventsError that names the place."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, StopIteration) as error:

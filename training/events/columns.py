@@ -1,4 +1,4 @@
-"""Where the features of events are in a file with other columns: each is a column by its name, or a formula.
+"""Mapping of a file's columns to features: each feature is a column or a formula.
 
 pxj1 = Jet1_px
 mj1 = 1000 * jet1_mass_TeV
@@ -34,19 +34,19 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.UAdd: operator.pos,
 }
 _NAME = re.compile(r"[^\W\d]\w*(\.\w+)*(\[\d+\])*")
-_NEXT = re.compile(r",(?=\s*\w+\s*=)")  # a comma inside a formula has no name and = after it
+_NEXT = re.compile(r",(?=\s*\w+\s*=)")  # a comma inside a formula is not followed by a name and =
 
 
 @dataclass(frozen=True)
 class Formula:
-    """Arithmetic of columns and their elements, with + - * / **, numbers, and the FUNCTIONS of NumPy."""
+    """An arithmetic expression of columns and their elements, with + - * / **, numbers, and the NumPy FUNCTIONS."""
 
     _tree: ast.expr
     columns: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Formula":
-        """Read a formula. Raises ValueError, which says what it cannot be made of."""
+        """Parse a formula. Raises ValueError, naming the invalid part."""
         try:
             tree = ast.parse(text.strip(), mode="eval").body
         except SyntaxError as error:
@@ -54,12 +54,12 @@ class Formula:
         return cls(tree, tuple(dict.fromkeys(_columns(tree))))
 
     def of(self, values: Mapping[str, Floats]) -> Any:
-        """Return its value for each row of the columns, each (n,): (n,), or a number where it has no columns."""
+        """Evaluate the formula for columns (n,) each: (n,), or a number if it has no columns."""
         return _value(self._tree, values)
 
 
 def _columns(node: ast.expr) -> list[str]:
-    """Return the columns of a formula, and the elements of such; raises ValueError for what is none of a formula."""
+    """Return the columns of a formula and elements of columns. Raises ValueError for anything not allowed in it."""
     match node:
         case ast.BinOp(left, operation, right) if type(operation) in _OPERATORS:
             return _columns(left) + _columns(right)
@@ -100,15 +100,15 @@ def parse_columns(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class MappedFrame(Frame):
-    """A table seen through columns of other names and formulas; what no feature renames keeps its name."""
+    """A view of a table with renamed columns and formulas; other columns keep their names."""
 
     _source: Frame
-    _renamed: Mapping[str, str]  # column -> the source's, or an element of it
+    _renamed: Mapping[str, str]  # column -> column of the source, or an element of it
     _formulas: Mapping[str, Formula]
 
     @property
     def has_default_index(self) -> bool:
-        """Whether the rows are called 0, 1, ...; raises EventsError when the file is damaged."""
+        """Whether the row index is 0, 1, ...; raises EventsError when the file is damaged."""
         return self._source.has_default_index
 
     def _fill(self, values: NDArray[Any], columns: Sequence[str], start: int, stop: int) -> None:
@@ -118,7 +118,9 @@ class MappedFrame(Frame):
         formulas = {target: self._formulas[name] for target, name in enumerate(columns) if name in self._formulas}
         needed = list(dict.fromkeys(one for formula in formulas.values() for one in formula.columns))
         found = dict(zip(needed, self._source.read(needed, start, stop).T, strict=True))
-        with np.errstate(all="ignore"):  # what is not finite is refused with its row when the columns are read
+        with np.errstate(
+            all="ignore"
+        ):  # values that are not finite raise an error, with their row, when the columns are read
             for target, formula in formulas.items():
                 values[:, target] = formula.of(found)
 

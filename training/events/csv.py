@@ -1,4 +1,4 @@
-"""Columns in CSV files, compressed where the name ends in .gz."""
+"""CSV files, compressed if the name ends in .gz."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,33 +18,33 @@ from training.events.arrow import ArrowFrame, Window, dtypes_of, explained
 from training.events.frame import NUMBER
 from training.files import atomic_write
 
-_BLOCK_BYTES = 16 << 20  # parsed at a time, and all that is looked at to tell what a column holds
+_BLOCK_BYTES = 16 << 20  # size of a parsed block; types are inferred from the first block
 _SEPARATORS = (",", ";", "\t", " ")
 _MISSING = frozenset(csv.ConvertOptions().null_values)
 
 
 @dataclass(frozen=True)
 class CsvFrame(ArrowFrame):
-    """An open CSV file, which is parsed from its first row on."""
+    """An open CSV file, parsed sequentially from the first row."""
 
     _window: Window
     _separator: str
-    _named: bool  # by the first line
+    _named: bool  # whether the first line has the names
 
     def require(self, columns: Sequence[str]) -> None:
-        """Raise EventsError when one of `columns` is missing, or is not numeric: with the line of its first word."""
+        """Raise EventsError when one of `columns` is missing or not numeric, naming the line of the first bad value."""
         self._require_numbers([name for name in columns if self.dtypes.get(name) == "string"])
         super().require(columns)
 
     def _table(self, columns: Sequence[str], start: int, stop: int) -> pa.Table:  # noqa: ARG002  lines have all columns
         try:
             return self._window.rows(start, stop)
-        except pa.ArrowInvalid:  # by a word, or a fraction, after a block of numbers, or of whole ones
+        except pa.ArrowInvalid:  # a word after a block of numbers, or a fraction after a block of integers
             self._require_numbers([name for name, dtype in self.dtypes.items() if dtype in ("int64", "float64")])
             raise
 
     def _require_numbers(self, columns: Sequence[str]) -> None:
-        """Raise EventsError for the first value that is no number, and in columns of integers for one that is none."""
+        """Raise EventsError for the first value that is not a number, or in an integer column not an integer."""
         if not columns:
             return
         places = [(self.columns.index(name), name, self.dtypes[name] == "int64") for name in columns]
@@ -62,10 +62,10 @@ class CsvFrame(ArrowFrame):
 
 @contextmanager
 def open_csv(path: Path, key: str | None = None) -> Iterator[CsvFrame]:
-    """Open a CSV file: a line for each event, below a line of names unless the first line has numbers alone.
+    """Open a CSV file with one event a line. The first line has the column names unless it has only numbers.
 
-    Values are separated by commas, semicolons, tabs or spaces. The file is read once to count its rows, and again for
-    each pass over them. Raises EventsError for a file that is none, has no rows, or is given a key.
+    Values are separated by commas, semicolons, tabs or spaces. The file is read once to count the rows, and again for
+    each pass over them. Raises EventsError if the file is not CSV or has no rows, or if a key is given.
     """
     if key is not None:
         raise EventsError(f"{path}: a CSV file is one table, and has no '{key}'. Leave --key out.")
@@ -85,7 +85,7 @@ def _frame(path: Path, opened: ExitStack) -> CsvFrame:
         raise ValueError(f"it has more than one column '{repeated[0]}'")
 
     def read(columns: Sequence[str], types: Mapping[str, pa.DataType] | None = None) -> Any:
-        stream = pa.input_stream(str(path))  # decompresses what ends in .gz
+        stream = pa.input_stream(str(path))  # decompresses .gz files
         opened.callback(stream.close)
         lines = csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names, skip_rows=int(named))
         values = csv.ConvertOptions(include_columns=columns, column_types=types)
@@ -112,13 +112,13 @@ def _is_number(text: str) -> bool:
 
 
 def _is_value(text: str, whole: bool) -> bool:
-    """Tell whether a field is a number, or is missing; `whole` asks for an integer."""
+    """Return whether a field is a number (an integer if `whole`) or missing."""
     number = text.strip()
     return text in _MISSING or (number.lstrip("+-").isdecimal() if whole else _is_number(number))
 
 
 def write_csv(out: Path, chunks: Iterator[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:  # noqa: ARG001
-    """Write at least one chunk of columns, each (n,), under a header; CSV has no place for attributes."""
+    """Write a header and at least one chunk of columns, each (n,). CSV cannot store the attributes."""
     first = pa.table(next(chunks))
     with ExitStack() as opened:
         stream: Any = opened.enter_context(opened.enter_context(atomic_write(out)).open("r+b"))

@@ -28,15 +28,15 @@ from training.events.readers import open_frame
 
 ROWS_PER_CHUNK = 65536
 
-_log = logging.getLogger(__name__)  # warnings go to standard error, unless the program that uses this says otherwise
+_log = logging.getLogger(__name__)  # warnings go to standard error unless the calling program configures logging
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """Events in memory: features in the order of their names, and labels where they are known.
+    """Events in memory: features in the order of their names, and labels if they are known.
 
-    Features are float32, as the model takes them, although files hold float64: half the memory, and a rounding of less
-    than one part in ten million. `EventsFile.read_features` gives what the file holds.
+    Features are float32, the input type of the model, although files hold float64: half the memory, and a rounding
+    error below one part in ten million. `EventsFile.read_features` returns the file's values.
     """
 
     features: NDArray[Any]  # (n, features) float32
@@ -51,23 +51,23 @@ class Events:
 
     @property
     def background(self) -> "Events":
-        """The events with label BACKGROUND, or all when there are no labels."""
+        """The events with label BACKGROUND, or all events if there are no labels."""
         return self if self.labels is None else self[self.labels == BACKGROUND]
 
     @property
     def signal(self) -> "Events":
-        """The events with label SIGNAL: none when there are no labels."""
+        """The events with label SIGNAL, or none if there are no labels."""
         return self[:0] if self.labels is None else self[self.labels == SIGNAL]
 
 
 @dataclass(frozen=True)
 class EventsFile:
-    """An open file of events, read a range of rows at a time: it need not fit in memory."""
+    """An open events file, read by ranges of rows; it need not fit in memory."""
 
     frame: Frame
     features: FeatureSet
     label: str | None  # column of the labels
-    labels: NDArray[np.int8] | None  # (n,), of a separate file, as it has them
+    labels: NDArray[np.int8] | None  # (n,), unchanged from a separate file
 
     def __len__(self) -> int:
         return self.frame.rows
@@ -86,10 +86,10 @@ class EventsFile:
         return Events(features, None if labels is None else np.minimum(labels, SIGNAL))
 
     def read_features(self, start: int = 0, stop: int | None = None, dtype: DTypeLike | None = None) -> NDArray[Any]:
-        """Return the features in the rows start to stop in a floating `dtype`, by default the file's own.
+        """Return the features in the rows start to stop in a floating `dtype`, by default that of the file.
 
-        float64 stands for anything wider. Raises EventsError for a feature that is not finite in float32, naming its
-        row.
+        Wider types are read as float64. Raises EventsError, naming the row, for a feature that is not finite in
+        float32.
         """
         start, stop, _ = slice(start, stop).indices(len(self))
         names = self.features.names
@@ -100,9 +100,9 @@ class EventsFile:
         return features
 
     def read_labels(self, start: int = 0, stop: int | None = None) -> NDArray[np.int8] | None:
-        """Return the labels in the rows start to stop as the file has them, None when it has none.
+        """Return the unchanged labels in the rows start to stop, or None if the file has no labels.
 
-        Raises EventsError for an invalid label, naming its row.
+        Raises EventsError, naming the row, for an invalid label.
         """
         if self.labels is not None or self.label is None:
             return None if self.labels is None else self.labels[start:stop]
@@ -115,11 +115,11 @@ class EventsFile:
 def open_events(
     path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str | Path | None = None
 ) -> Iterator[EventsFile]:
-    """Open the events of a file, whatever its format, order of columns and others; see `open_frame` and `mapped`.
+    """Open an events file of any format; columns may be in any order, and others are ignored.
 
-    Labels are in the column `layout.label`, by default the one called 'label' where there is one, or in the text file
-    `labels`, one a line (see `read_labels`). Raises EventsError when a file cannot be read, lacks a feature or the
-    column that the layout names, and when the layout names no feature.
+    Labels are in the column `layout.label`, by default 'label' if the file has it, or in the text file `labels`, one a
+    line (see `read_labels`). Raises EventsError when a file cannot be read, when it lacks a feature or a column that
+    the layout names, and when the layout names an unknown feature. See also `open_frame` and `mapped`.
     """
     names = layout.features.names
     if unknown := [name for name in layout.columns if name not in (*names, LABEL)]:
@@ -143,7 +143,7 @@ def open_events(
 
 @contextmanager
 def _open_table(path: str | Path, key: str | None, layout: Layout) -> Iterator[Frame]:
-    """Open the table of a key, which may say the label of all its events."""
+    """Open the table of a key KEY or KEY=LABEL, which sets the label of all its events."""
     name, says_label, label = (key or "").partition("=")
     if says_label and not label.isdecimal():
         raise EventsError(f"--key is {key}: the label is {label!r}, {EXPECTED_LABEL}")
@@ -153,7 +153,7 @@ def _open_table(path: str | Path, key: str | None, layout: Layout) -> Iterator[F
 
 
 def read_events(path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str | Path | None = None) -> Events:
-    """Read all events of a file that `open_events` opens, with a warning in the log when it has no labels.
+    """Read all events of a file, and log a warning if it has no labels.
 
     Raises EventsError as `open_events` and `EventsFile.read` do, and when the events do not fit in memory.
     """
@@ -171,15 +171,15 @@ def read_events(path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str |
 def read_background(
     path: str | Path, layout: Layout = DEFAULT_LAYOUT, labels: str | Path | None = None
 ) -> NDArray[np.float32]:
-    """Return the features of the background events of a file, (n, features): labels select, and go no further.
+    """Return the features of the background events of a file, (n, features). Labels are used only to select them.
 
-    Raises EventsError as `read_events` does, and when there is no background.
+    Raises EventsError as `read_events` does, and when the file has no background.
     """
     return background_features(read_events(path, layout, labels), path)
 
 
 def background_features(events: Events, path: str | Path) -> NDArray[np.float32]:
-    """Return the features of the background of `events`; raises EventsError, naming `path`, without any."""
+    """Return the features of the background in `events`. Raises EventsError, naming `path`, if there is none."""
     features: NDArray[np.float32] = events.background.features
     if not len(features):
         raise EventsError(f"{path} holds no background event (label 0), expected some. Give a file that does.")
@@ -187,14 +187,14 @@ def background_features(events: Events, path: str | Path) -> NDArray[np.float32]
 
 
 def digest(features: NDArray[np.float32]) -> str:
-    """Return the SHA-256 of features in hexadecimal: the identity of a sample, whatever file it came from."""
+    """Return the SHA-256 of features in hexadecimal, which identifies a sample independently of its file."""
     return hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").tobytes()).hexdigest()
 
 
 def write_events(path: str | Path, events: Events) -> None:
-    """Write events of two jets as pandas.read_hdf opens them: float32 features, int64 labels where known, as published.
+    """Write events of two jets for pandas.read_hdf: float32 features and, if known, int64 labels, as published.
 
-    The file appears whole or not at all. Raises EventsError when there are no events, OSError when writing fails.
+    The write is atomic. Raises EventsError when there are no events, OSError when writing fails.
     """
     write_frame(path, (_columns(events[i : i + ROWS_PER_CHUNK]) for i in range(0, len(events), ROWS_PER_CHUNK)))
 
@@ -205,18 +205,18 @@ def _columns(events: Events) -> dict[str, NDArray[np.float32 | np.int64]]:
 
 
 def _own_dtype(frame: Frame, names: Sequence[str]) -> np.dtype[Any]:
-    """Return float32 if it holds the named columns exactly, else float64."""
+    """Return float32 if it represents the named columns exactly, else float64."""
     exact = np.result_type(np.float32, *map(frame.dtype, names))
     return np.dtype(np.float32 if exact == np.float32 else np.float64)
 
 
 def _refuse(frame: Frame, columns: Sequence[str], start: int, wrong: NDArray[np.bool_], expected: str) -> None:
-    """Raise EventsError for the first entry marked in `wrong`, (n, len(columns)), the first row being `start`."""
+    """Raise EventsError for the first entry marked in `wrong` (n, len(columns)), whose first row is row `start`."""
     if not wrong.any():
         return
     place, column = divmod(int(np.argmax(wrong)), len(columns))
     row, name = start + place, columns[column]
-    value = frame.read([name], row, row + 1)[0, 0]  # as the file has it, before float32
+    value = frame.read([name], row, row + 1)[0, 0]  # the file's value, before rounding to float32
     raise EventsError(
         f"{frame.path}: row {row} of {frame.place}, column '{name}', is {value:g}, {expected}; in rows {start} to "
         f"{start + len(wrong) - 1} there are {np.count_nonzero(wrong)} such values. Correct or drop those rows."

@@ -1,4 +1,4 @@
-"""The features of events: their names, in order, and units."""
+"""The features of events: names, in order, and units."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,34 +11,34 @@ FEATURE_NAMES: tuple[str, ...] = (
     *("pxj1", "pyj1", "pzj1", "mj1", "tau1j1", "tau2j1", "tau3j1"),
     *("pxj2", "pyj2", "pzj2", "mj2", "tau1j2", "tau2j2", "tau3j2"),
 )
-FEATURE_UNITS: tuple[str, ...] = ("GeV",) * len(FEATURE_NAMES)  # taus too: N-subjettiness is not normalised here
+FEATURE_UNITS: tuple[str, ...] = ("GeV",) * len(FEATURE_NAMES)  # also the taus: N-subjettiness is not normalised here
 
 FEATURES = "features"  # table of a TOML file
 MAX_CHARACTERS = 100  # of a name or a unit in an artefact
-TAKEN = ("label", "anomaly_score", "accepted", "model")  # columns that a file has beside the features
+TAKEN = ("label", "anomaly_score", "accepted", "model")  # names of other columns in a file
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What a detector is given of an event."""
+    """The input features of a detector."""
 
     names: tuple[str, ...]
     units: tuple[str, ...]
 
     @property
     def of_jets(self) -> bool:
-        """Whether they are the 14 of two jets in GeV, whose meaning the code knows."""
+        """Whether these are the 14 features of two jets in GeV, whose meaning the code knows."""
         return (self.names, self.units) == (FEATURE_NAMES, FEATURE_UNITS)
 
 
 DIJET = FeatureSet(FEATURE_NAMES, FEATURE_UNITS)
-"""The features of the LHC Olympics, and the default everywhere."""
+"""The features of the LHC Olympics, which are the default."""
 
 
 def read_features(path: Path) -> FeatureSet:
-    """Return the features that the table [features] of a TOML file names, in its order, with their units.
+    """Return the features and units in the table [features] of a TOML file, in its order.
 
-    Raises EventsError.
+    Raises EventsError when the file or the table is invalid.
     """
     found = read_table(path, FEATURES)
     for name, unit in found.items():

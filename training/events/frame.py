@@ -1,4 +1,4 @@
-"""A table of columns in a file, whatever its format: read by names, a range of rows at a time."""
+"""The interface to a table in a file of any format: columns are read by name, rows by range."""
 
 import math
 import re
@@ -14,19 +14,19 @@ from numpy.typing import DTypeLike, NDArray
 from training.errors import EventsError
 
 NUMBER = re.compile(r"(float|int|uint)\d+|bool")
-PARTICLE_COLUMNS = 1000  # and more, named by numbers alone: the published files of particles have 2100
-LISTED = "[]"  # after what a column of lists holds: float32[], and float32[][] for lists of lists
+PARTICLE_COLUMNS = 1000  # at least, all with numbers as names: published particle-level files have 2100
+LISTED = "[]"  # suffix of the type of a column of lists: float32[], or float32[][] for lists of lists
 _ELEMENT = re.compile(r"(.+?)((?:\[\d+\])+)")
 _INDEX = re.compile(r"\[(\d+)\]")
 
 
 @dataclass(frozen=True)
 class Frame(ABC):
-    """An open table of at least one row: `dtypes` maps its columns' names, in order, to what each holds.
+    """An open table with at least one row. `dtypes` maps the column names, in order, to their types.
 
     Names are strings: integer names, and columns without a name, become "0", "1", ... An element of a column of lists
-    is read by its place, such as `Jet.PT[0]`, and is 0 in rows whose list is shorter, as what an event lacks is 0 in
-    the published files.
+    is read by its index, such as `Jet.PT[0]`, and is 0 in rows whose list is shorter, because missing objects are 0
+    in the published files.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class Frame(ABC):
 
     @property
     def place(self) -> str:
-        """What messages call the table."""
+        """The name of the table in messages."""
         return "the table" if self.key is None else f"'{self.key}'"
 
     @property
@@ -46,15 +46,15 @@ class Frame(ABC):
 
     @property
     def has_default_index(self) -> bool:
-        """Whether the rows are called 0, 1, ...; raises EventsError when the file is damaged."""
+        """Whether the row index is 0, 1, ...; raises EventsError when the file is damaged."""
         return True
 
     def is_numeric(self, column: str) -> bool:
-        """Tell whether a column holds numbers or truth values."""
+        """Return whether a column holds numbers or booleans."""
         return NUMBER.fullmatch(self.dtypes[column]) is not None
 
     def dtype(self, column: str) -> np.dtype[Any]:
-        """Return what a numeric column, or an element of a column of lists, is stored as."""
+        """Return the stored dtype of a numeric column, or of an element of a column of lists."""
         stored = self.dtypes[column] if column in self.dtypes else self.dtypes[element(column)[0]]
         return np.dtype(stored.replace(LISTED, ""))
 
@@ -63,8 +63,8 @@ class Frame(ABC):
     ) -> NDArray[Any]:
         """Return the named columns of the rows start to stop, (stop - start, len(columns)) in a numeric `dtype`.
 
-        A value beyond the range of a floating `dtype` becomes infinite, and a missing one NaN. Raises EventsError when
-        a column is missing or is not numeric, when the file is damaged, and when the rows do not fit in memory.
+        A value beyond the range of a floating `dtype` becomes infinite, and a missing value NaN. Raises EventsError
+        when a column is missing or not numeric, when the file is damaged, and when the rows do not fit in memory.
         """
         self.require(columns)
         start, stop, _ = slice(start, stop).indices(self.rows)
@@ -76,7 +76,7 @@ class Frame(ABC):
 
     @abstractmethod
     def _fill(self, values: NDArray[Any], columns: Sequence[str], start: int, stop: int) -> None:
-        """Set values (stop - start, len(columns)) to the named columns, which are there and numeric."""
+        """Fill values (stop - start, len(columns)) with the named columns, which exist and are numeric."""
 
     def require(self, columns: Sequence[str]) -> None:
         """Raise EventsError when one of `columns` is missing or is not numeric."""
@@ -108,13 +108,13 @@ class Frame(ABC):
 
 
 def element(name: str) -> tuple[str, tuple[int, ...]]:
-    """Return the column and the indices of an element such as `Jet.PT[0]`; a name without any is a column."""
+    """Return the column and the indices of an element such as `Jet.PT[0]`; a column's name has no indices."""
     found = _ELEMENT.fullmatch(name)
     return (name, ()) if found is None else (found[1], tuple(map(int, _INDEX.findall(found[2]))))
 
 
 def listed(names: Iterable[str]) -> str:
-    """Join names for a message, the middle left out where there are very many."""
+    """Join names for a message; a long list is shortened in the middle."""
     names = [f"'{name}'" for name in names]
     if len(names) > 40:
         names = [*names[:3], f"... ({len(names) - 4} more)", names[-1]]
@@ -122,7 +122,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _hint(missing: Sequence[str], present: Sequence[str]) -> str:
-    """Name a column that is spelled as a missing one is, but for case and punctuation, or say what the file may be."""
+    """Return a hint: a column whose name differs only in case and punctuation, or the likely kind of the file."""
     by_letters = {_letters(name): name for name in present}
     similar = next((by_letters[_letters(name)] for name in missing if _letters(name) in by_letters), None)
     if not similar and len(present) >= PARTICLE_COLUMNS and all(map(str.isdecimal, present)):

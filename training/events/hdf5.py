@@ -1,4 +1,4 @@
-"""Tables in HDF5 files, read through h5py: DataFrames of pandas, and other datasets where there are none."""
+"""Tables in HDF5 files, read with h5py: pandas DataFrames, or other datasets if there are none."""
 
 import errno
 import math
@@ -26,13 +26,13 @@ from training.events.pandas_layouts import (
 from training.events.readers import READERS
 
 _FINDERS = LAYOUTS | DATASETS
-_SLAB_BYTES = 8 << 20  # read at a time: enough to be fast, little beside the result
-_CHUNK_CACHE_BYTES = 16 << 20  # neighbouring reads do not decompress the same chunk twice
+_SLAB_BYTES = 8 << 20  # read at a time: large enough to be fast, small compared with the result
+_CHUNK_CACHE_BYTES = 16 << 20  # so that consecutive reads do not decompress the same chunk twice
 
 
 @dataclass(frozen=True)
 class Hdf5Frame(Frame):
-    """An open DataFrame of pandas, or another table of datasets."""
+    """An open pandas DataFrame, or another table of datasets."""
 
     _node: h5py.Group | h5py.Dataset
     _sources: Sequence[Source]
@@ -40,7 +40,7 @@ class Hdf5Frame(Frame):
 
     @property
     def has_default_index(self) -> bool:
-        """Whether the rows are called 0, 1, ...; raises EventsError when the file is damaged."""
+        """Whether the row index is 0, 1, ...; raises EventsError when the file is damaged."""
         with _explained(self.path, f"the row index of {self.place}"):
             return not self._by_pandas or has_default_index(self._node, self.rows)
 
@@ -60,11 +60,11 @@ class Hdf5Frame(Frame):
 
 @contextmanager
 def open_hdf5(path: Path, key: str | None = None) -> Iterator[Hdf5Frame]:
-    """Open the DataFrame at `key`, or the file's only one, for as long as the context lasts.
+    """Open the DataFrame at `key`, or the only one in the file, while the context lasts.
 
-    Where there is no DataFrame, an array (rows, columns), records, or a group of columns is taken for one. Raises
-    EventsError when the file is not HDF5 or is damaged, when it holds no table or when no key chooses among several,
-    and when the table has no rows or contradicts itself.
+    If there is no DataFrame, an array (rows, columns), records, or a group of columns is read instead. Raises
+    EventsError when the file is not HDF5 or is damaged, when it has no table, when it has several and no key is given,
+    and when the table has no rows or is inconsistent.
     """
     with _open_file(path) as file:
         key = None if key is None else "/" + key.strip("/")
@@ -98,14 +98,14 @@ def _open_file(path: Path) -> h5py.File:
         if error.errno == errno.ENOLCK:
             remedy = "Its file system has no locks: set HDF5_USE_FILE_LOCKING=FALSE in the environment."
         elif error.errno is not None:  # refused by the system: missing permission, or locked by its writer
-            remedy = "See that you may read it now."
+            remedy = "Check that you have permission to read it, and that no other process is writing it."
         raise EventsError(f"{path}: cannot be opened: {explained(error)}. {remedy}") from error
 
 
 def _pandas_layouts(file: h5py.File, key: str | None) -> dict[str, str]:
-    """Map the path of every pandas object in the file to its layout, such as 'frame' or 'series'.
+    """Return the layout, such as 'frame' or 'series', of every pandas object in the file, by path.
 
-    Links are followed only to `key`, and where the file itself holds none.
+    Links are followed only to `key`, and if the file itself has no pandas object.
     """
     layouts = {}
 
@@ -126,14 +126,14 @@ def _pandas_layouts(file: h5py.File, key: str | None) -> dict[str, str]:
     elif not layouts:
         names: list[str] = []
         file.visititems_links(lambda name, _: names.append(name))
-        for name in names:  # not in the callback, which cannot raise what a loop of links does
+        for name in names:  # not in the callback, which cannot raise the error of a loop of links
             with suppress(KeyError, OSError, RuntimeError):
                 note(name, file.get(name))
     return layouts
 
 
 def _dataset_layouts(file: h5py.File) -> dict[str, str]:
-    """Map the path of every table in the file that is none of pandas to its layout."""
+    """Return the layout of every table in the file that pandas did not write, by path."""
     found = {"/": dataset_layout(file)}
     file.visititems(lambda name, node: found.update({f"/{name}": dataset_layout(node)}))
     return {name: layout for name, layout in found.items() if layout is not None}
@@ -165,7 +165,7 @@ def _rows_per_slab(source: Source) -> int:
 
 @contextmanager
 def _explained(path: Path, place: str, dataset: h5py.Dataset | None = None) -> Iterator[None]:
-    """Turn what h5py raises for damaged or unexpected content into an EventsError that says where and what to do."""
+    """Convert errors of h5py for damaged or unexpected content to an EventsError with the place and the remedy."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError) as error:

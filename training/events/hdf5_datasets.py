@@ -14,10 +14,10 @@ from training.events.pandas_layouts import Block, Source, Table
 
 @dataclass(frozen=True)
 class Column:
-    """A dataset (rows,) that is a column."""
+    """A dataset (rows,) that holds one column."""
 
     dataset: h5py.Dataset
-    positions: dict[str, int]  # its name
+    positions: dict[str, int]  # has only the column's name
     rows_axis: ClassVar[int] = 0
 
     @property
@@ -31,7 +31,7 @@ class Column:
 
 
 def _find_numbered(dataset: h5py.Dataset) -> tuple[dict[str, str], list[Source]]:
-    """Return the columns of an array (rows, columns), which are numbered."""
+    """Return the numbered columns of an array (rows, columns)."""
     names = list(map(str, range(dataset.shape[1])))
     return dict.fromkeys(names, dataset.dtype.name), [Block(dataset, {name: int(name) for name in names}, 0)]
 
@@ -50,7 +50,7 @@ def _find_columns(group: h5py.Group) -> tuple[dict[str, str], list[Source]]:
 
 
 def _columns(group: h5py.Group) -> dict[str, h5py.Dataset]:
-    """Return the columns that a group holds itself: what a link leads to may not be there."""
+    """Return the columns that a group holds itself, without links, whose targets may be missing."""
     held = [name for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink)]
     return {name: one for name in held if isinstance(one := group[name], h5py.Dataset) and _is_column(one)}
 
@@ -63,7 +63,7 @@ def _holds_numbers(dataset: h5py.Dataset) -> bool:
     return NUMBER.fullmatch(dataset.dtype.name) is not None
 
 
-# Layout -> what finds the columns of a node of it.
+# Layout -> function that returns the columns of a node.
 DATASETS: dict[str, Callable[[Any], tuple[dict[str, str], list[Source]]]] = {
     "array": _find_numbered,
     "records": _find_records,
@@ -72,7 +72,7 @@ DATASETS: dict[str, Callable[[Any], tuple[dict[str, str], list[Source]]]] = {
 
 
 def dataset_layout(node: h5py.Group | h5py.Dataset) -> str | None:
-    """Return which of DATASETS a node has, None for none: a group needs two columns or more of the same length."""
+    """Return the layout of a node, a key of DATASETS, or None. A group needs at least two columns of equal length."""
     if isinstance(node, h5py.Group):
         columns = _columns(node)
         return "columns" if len(columns) > 1 and len({len(one) for one in columns.values()}) == 1 else None

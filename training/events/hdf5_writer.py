@@ -1,4 +1,4 @@
-"""pandas DataFrames in HDF5 files, written through h5py a chunk of rows at a time."""
+"""pandas DataFrames in HDF5 files, written with h5py in chunks of rows."""
 
 import io
 import math
@@ -14,13 +14,13 @@ from training.errors import EventsError
 from training.files import atomic_write
 from training.interrupts import uninterrupted
 
-_CHUNK_BYTES = 512 << 10  # compressed at a time: a chunk must fit in HDF5's cache while rows are appended to it
+_CHUNK_BYTES = 512 << 10  # a chunk must fit in HDF5's cache while rows are appended to it
 
 
 class _Sink(io.FileIO):
-    """A file that keeps the first error of writing for `require_written` instead of raising it at once.
+    """A file that keeps the first write error for `require_written` instead of raising it.
 
-    HDF5 cannot close a file that it failed to write, and then takes the process down as it ends.
+    HDF5 cannot close a file after a failed write, and crashes the process at exit.
     """
 
     failure: OSError | None = None
@@ -49,11 +49,11 @@ class _Sink(io.FileIO):
 def write_frame(
     path: str | Path, chunks: Iterable[Mapping[str, NDArray[Any]]], attributes: Mapping[str, str] | None = None
 ) -> None:
-    """Write rows as the DataFrame `df` in pandas' fixed layout, as pandas.read_hdf opens it.
+    """Write rows as the DataFrame `df` in pandas' fixed layout, which pandas.read_hdf reads.
 
-    Each chunk maps every column's name to its next values, (n,) floats or integers: the same columns and dtypes each
-    time. `attributes` become attributes of the DataFrame. The file appears whole or not at all. Raises EventsError when
-    there are no rows, ValueError when chunks do not fit together, OSError when the file cannot be written.
+    Each chunk maps column names to their next values, (n,) floats or integers; all chunks have the same columns and
+    dtypes. `attributes` become attributes of the DataFrame. The write is atomic. Raises EventsError when there are no
+    rows, ValueError when chunks are inconsistent, OSError when the file cannot be written.
     """
     dtypes: dict[str, np.dtype[Any]] = {}
     blocks: list[list[str]] = []
@@ -79,7 +79,7 @@ def write_frame(
 
 
 def _create_blocks(frame: h5py.Group, dtypes: Mapping[str, np.dtype[Any]]) -> list[list[str]]:
-    """Lay out an empty DataFrame with one block for each dtype, in order of first appearance; return their columns."""
+    """Create an empty DataFrame with a block for each dtype, in order of appearance; return their columns."""
     blocks: dict[np.dtype[Any], list[str]] = {}
     for name, dtype in dtypes.items():
         if dtype.kind not in "fiu":
@@ -90,7 +90,7 @@ def _create_blocks(frame: h5py.Group, dtypes: Mapping[str, np.dtype[Any]]) -> li
         CLASS="GROUP",
         VERSION="1.0",
         pandas_type="frame",
-        pandas_version="0.15.2",  # of the layout, which every pandas since has written or understood
+        pandas_version="0.15.2",  # version of the layout, which all later versions of pandas read
         encoding="UTF-8",
         errors="strict",
         ndim=2,
@@ -108,7 +108,7 @@ def _create_blocks(frame: h5py.Group, dtypes: Mapping[str, np.dtype[Any]]) -> li
 
 
 def _append(frame: h5py.Group, blocks: Sequence[Sequence[str]], chunk: Mapping[str, NDArray[Any]], rows: int) -> int:
-    """Append one chunk to the blocks of a DataFrame of `rows` rows so far, and return how many it has now."""
+    """Append a chunk to the blocks of a DataFrame with `rows` rows, and return the new number of rows."""
     lengths = {len(values) for values in chunk.values()}
     if len(lengths) != 1:
         raise ValueError(f"{frame.file.filename}: columns of different lengths {sorted(lengths)} after row {rows}")
@@ -128,14 +128,14 @@ def _write_names(frame: h5py.Group, key: str, names: Iterable[str]) -> None:
 
 
 def _extendable(frame: h5py.Group, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
-    """Create a compressed dataset of no rows yet, each of `shape`."""
+    """Create an empty compressed dataset for rows of shape `shape`."""
     dataset = frame.create_dataset(
         key,
         shape=(0, *shape),
         maxshape=(None, *shape),
         dtype=dtype,
         chunks=(max(1, _CHUNK_BYTES // (dtype.itemsize * math.prod(shape))), *shape),
-        compression="gzip",  # the one that every HDF5 library has
+        compression="gzip",  # the only compression that every HDF5 library has
         compression_opts=1,
         shuffle=True,
     )
@@ -144,7 +144,7 @@ def _extendable(frame: h5py.Group, key: str, shape: tuple[int, ...], dtype: np.d
 
 
 def _describe(node: h5py.Group | h5py.Dataset, **attributes: str | int) -> None:
-    """Set attributes in the types that PyTables gives them: CLASS and VERSION are what it knows a node by."""
+    """Set attributes with the types that PyTables uses; it identifies a node by CLASS and VERSION."""
     for name, value in attributes.items():
         if isinstance(value, str):
             node.attrs.create(name, value.encode(), dtype=h5py.string_dtype("utf-8", len(value)))

@@ -1,4 +1,4 @@
-"""Several tables of a file as one, their rows in turn."""
+"""Concatenation of several tables of a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from training.events.frame import NUMBER, Frame
 
 @dataclass(frozen=True)
 class JoinedFrame(Frame):
-    """The rows of tables in turn, with the columns that all of them have; rows are counted through all."""
+    """The concatenated rows of tables, with the columns that all of them have; rows are numbered continuously."""
 
     _frames: Sequence[Frame]
 
     @property
     def has_default_index(self) -> bool:
-        """Whether the rows of each table are called 0, 1, ...; raises EventsError when the file is damaged."""
+        """Whether the row index of each table is 0, 1, ...; raises EventsError when the file is damaged."""
         return all(frame.has_default_index for frame in self._frames)
 
     def require(self, columns: Sequence[str]) -> None:
-        """Raise EventsError when one of `columns` is missing or is not numeric in any table."""
+        """Raise EventsError when one of `columns` is missing or not numeric in any table."""
         for frame in self._frames:
             frame.require(columns)
 
@@ -36,7 +36,7 @@ class JoinedFrame(Frame):
 
 
 def joined(frames: Sequence[Frame]) -> Frame:
-    """Return tables of one file as one; a single one as it is."""
+    """Return the concatenation of tables of one file; a single table is returned unchanged."""
     if len(frames) == 1:
         return frames[0]
     shared = [name for name in frames[0].dtypes if all(name in frame.dtypes for frame in frames)]
@@ -46,6 +46,6 @@ def joined(frames: Sequence[Frame]) -> Frame:
 
 
 def _common(held: Sequence[str]) -> str:
-    """Return what holds the numbers of all, or what one of them holds that is no number."""
+    """Return the common numeric type of these types, or the first type that is not numeric."""
     other = next((one for one in held if not NUMBER.fullmatch(one)), None)
     return str(np.result_type(*held)) if other is None else other

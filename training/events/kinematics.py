@@ -1,20 +1,20 @@
-"""What a physicist reads off the features of an event: pT, eta, masses, subjettiness."""
+"""Kinematic quantities of an event, from its features: pT, eta, masses, subjettiness."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Subjettiness can be 0, and a mass 0 or, by rounding, slightly negative: where a logarithm is taken, floors below any
-# that carries physics.
+# Subjettiness can be 0, and a mass 0 or, by rounding, slightly negative. Logarithms use these floors, which are below
+# any physical value.
 TAU_FLOOR_GEV = 0.1
 MASS_FLOOR_GEV = 1.0
 
-# What a jet of few prongs that share its momentum evenly has more or less of than others, and so a resonance's decay.
+# Quantities that distinguish a jet of few prongs with evenly shared momentum, such as the decay of a resonance.
 # For two prongs with fractions z and 1 - z, tau1/m is about 2 sqrt(z (1 - z)).
 SIMPLE = {"ln_tau1_m": 1.0, "ln_tau21": -1.0, "ln_tau32": -1.0}
 
-# Quantity -> its name and unit on an axis.
+# Quantity -> axis label, with unit.
 OF_JETS = {
     "pt": "$p_{{T}}$ of jet {jet} [GeV]",
     "eta": r"$\eta$ of jet {jet}",
@@ -32,10 +32,10 @@ AXIS_LABELS = {f"{name}j{jet}": label.format(jet=jet) for jet in (1, 2) for name
 
 
 def quantities(features: NDArray[np.floating]) -> dict[str, Floats]:
-    """Return every quantity of AXIS_LABELS for features (n, 14), each (n,), masses and momenta in GeV.
+    """Return the quantities of AXIS_LABELS for features (n, 14), each (n,), masses and momenta in GeV.
 
-    What an event does not have is NaN: all of a jet without pT, the dijet and the lighter mass of an event that lacks
-    one, and a ratio over a subjettiness of 0.
+    Undefined quantities are NaN: all quantities of a jet without pT, the dijet mass and the lighter mass of an event
+    that lacks a jet, and a ratio with a subjettiness of 0 in the denominator.
     """
     jets = features.astype(np.float64).reshape(-1, 2, 7)  # (n, jet, (px, py, pz, m, tau1, tau2, tau3))
     pt = np.hypot(jets[..., 0], jets[..., 1])
@@ -52,14 +52,14 @@ def quantities(features: NDArray[np.floating]) -> dict[str, Floats]:
     }
     of_events = {
         "mjj": dijet_mass(momentum, mass),
-        "m_heavier": np.fmax(mass[:, 0], mass[:, 1]),  # with one jet, its own
+        "m_heavier": np.fmax(mass[:, 0], mass[:, 1]),  # with only one jet, the mass of that jet
         "m_lighter": np.minimum(mass[:, 0], mass[:, 1]),
     }
     return {f"{name}j{jet}": values[:, jet - 1] for jet in (1, 2) for name, values in of_jets.items()} | of_events
 
 
 def ln_simple(features: NDArray[np.floating]) -> dict[str, Floats]:
-    """Return the quantities of SIMPLE for both jets of features (n, 14), each (n,), from floored masses and taus."""
+    """Return the logarithms of SIMPLE for both jets of features (n, 14), each (n,), with floored masses and taus."""
     jets = features.astype(np.float64).reshape(-1, 2, 7)
     ln_mass = np.log(np.maximum(jets[..., 3], MASS_FLOOR_GEV))
     ln_tau1, ln_tau2, ln_tau3 = np.moveaxis(np.log(np.maximum(jets[..., 4:], TAU_FLOOR_GEV)), -1, 0)
@@ -71,7 +71,7 @@ def dijet_mass(momentum: Floats, mass: Floats) -> Floats:
     """Return the invariant mass of two jets, m^2 = (E1 + E2)^2 - |p1 + p2|^2: (n, 2, 3) and (n, 2) in GeV -> (n,)."""
     energy = np.sqrt((momentum**2).sum(axis=-1) + mass**2)
     squared = energy.sum(axis=1) ** 2 - (momentum.sum(axis=1) ** 2).sum(axis=-1)
-    root: Floats = np.sqrt(np.maximum(squared, 0))  # rounding can take parallel massless jets below 0
+    root: Floats = np.sqrt(np.maximum(squared, 0))  # rounding can make it negative for parallel massless jets
     return root
 
 

@@ -1,4 +1,4 @@
-"""Labels of events: which values are signal, which column holds them, and files of labels alone."""
+"""Labels of events: their values, the label column, and separate files of labels."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from training.errors import EventsError
 
-LABEL = "label"  # never a feature: it is the answer
+LABEL = "label"  # never a feature
 BACKGROUND = 0
 SIGNAL = 1
 EXPECTED_LABEL = "expected 0 (background) or a whole number from 1 to 127 (signal)"
@@ -19,7 +19,7 @@ _LIKE_A_LABEL = re.compile(r"label|signal|truth|target|class", re.IGNORECASE)
 
 
 def invalid_labels(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which labels are none, in the shape of `labels`.
+    """Return a mask of the invalid labels, in the shape of `labels`.
 
     0 is background; 1, 2, ... are signals: the third black box of the LHC Olympics has two.
     """
@@ -28,14 +28,14 @@ def invalid_labels(labels: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def likely_label(columns: Iterable[str]) -> str | None:
-    """Return the first column whose name suggests that it holds labels, such as 'is_signal'."""
+    """Return the first column whose name suggests labels, such as 'is_signal', or None."""
     return next(filter(_LIKE_A_LABEL.search, columns), None)
 
 
 def read_labels(path: str | Path, events: int) -> NDArray[np.int8]:
-    """Read a text file with one label a line, as the keys of the black boxes are published: (events,).
+    """Read a text file with one label a line, the format of the published keys of the black boxes: (events,).
 
-    Raises EventsError when the file cannot be read, holds something else or another number of labels.
+    Raises EventsError when the file cannot be read, has an invalid label or a different number of labels.
     """
     try:
         words = Path(path).read_text(encoding="utf-8").split()

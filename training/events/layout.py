@@ -1,4 +1,4 @@
-"""What is read of a file of events, and where it is: table, features, columns, labels."""
+"""The layout of an events file: tables, features, columns, labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,16 +14,16 @@ COLUMNS = "columns"  # table of a TOML file
 
 @dataclass(frozen=True)
 class Layout:
-    """The features and where they are; by default those of two jets, in the only table, in columns of their names."""
+    """The features and their columns; by default those of two jets, in the only table, in columns of the same names."""
 
-    keys: tuple[str, ...] = ()  # tables that are read in turn, each KEY or KEY=LABEL; the only one without any
-    label: str | None = None  # column of the labels
-    columns: Mapping[str, str] = field(default_factory=dict)  # feature, or `label` -> column or formula
-    features: FeatureSet = DIJET  # what is read
+    keys: tuple[str, ...] = ()  # tables to read in turn, each KEY or KEY=LABEL; if empty, the only table
+    label: str | None = None  # label column
+    columns: Mapping[str, str] = field(default_factory=dict)  # feature or `label` -> column or formula
+    features: FeatureSet = DIJET  # features to read
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Layout":
-        """Return the layout of which this is `asdict`, perhaps from JSON."""
+        """Return the layout from its `asdict`, which may come from JSON."""
         names, units = stored["features"]["names"], stored["features"]["units"]
         return cls(**{**stored, "keys": tuple(stored["keys"]), "features": FeatureSet(tuple(names), tuple(units))})
 
@@ -32,7 +32,7 @@ DEFAULT_LAYOUT = Layout()
 
 
 def read_columns(path: Path) -> dict[str, str]:
-    """Return the columns or formulas by feature in the table [columns] of a TOML file. Raises EventsError."""
+    """Return the column or formula of each feature in the table [columns] of a TOML file. Raises EventsError."""
     columns = read_table(path, COLUMNS)
     if wrong := next((name for name, value in columns.items() if not isinstance(value, str | int)), None):
         raise EventsError(f"{path}: {wrong} is {columns[wrong]!r}, expected the name of a column or a formula")

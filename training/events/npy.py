@@ -1,4 +1,4 @@
-"""Arrays (n, columns) in .npy files: their columns are numbered, or named where the array is a structured one."""
+"""Arrays (n, columns) in .npy files. Columns are numbered, or named if the array is structured."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from training.events.frame import Frame
 
 @dataclass(frozen=True)
 class ArrayFrame(Frame):
-    """An open array, of which the rows that are asked for are read."""
+    """An open array; only the requested rows are read."""
 
     _array: NDArray[Any]  # (n, columns), or (n,) of named fields
 
@@ -27,7 +27,7 @@ class ArrayFrame(Frame):
 
 @contextmanager
 def open_array(path: Path, key: str | None = None) -> Iterator[ArrayFrame]:
-    """Open an .npy file. Raises EventsError for a file that is none, has no rows, or is given a key."""
+    """Open an .npy file. Raises EventsError if the file is invalid or has no rows, or if a key is given."""
     if key is not None:
         raise EventsError(f"{path}: an .npy file is one array, and has no '{key}'. Leave --key out.")
     try:

@@ -1,6 +1,6 @@
-"""The two layouts in which pandas stores a DataFrame in HDF5, fixed and table: where each column's values are.
+"""The two layouts of pandas DataFrames in HDF5, fixed and table.
 
-Column names that a file holds as a pickle are recognised as text: nothing is ever unpickled.
+Column names stored as a pickle are parsed as text: nothing is ever unpickled.
 """
 
 import math
@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 from training.events.frame import NUMBER, listed
 
-# What pandas keeps behind plain integers, naming it in an attribute beside them.
+# Types that pandas stores as integers, with the type in an attribute.
 _DISGUISED = re.compile(r"datetime|timedelta|period|category")
-# A list of strings and integers as pickle protocol 0 spells it: how a table has its column names.
+# A list of strings and integers in pickle protocol 0: the format of a table's column names.
 _PICKLED_LIST = re.compile(rb"\(lp\d+\n(?:(?:V[^\n]*\np\d+|I-?\d+)\na)*\.")
 _PICKLED_NAME = re.compile(rb"[VI]([^\n]*)\n(?:p\d+\n)?a")
-# The same in later protocols, inside an array of objects: how a fixed frame has names of which some are integers.
+# The same in later protocols, in an array of objects: the format of a fixed frame's column names if some are integers.
 _NAME_OPCODES = {"SHORT_BINUNICODE", "BINUNICODE", "BININT", "BININT1", "BININT2"}
 _LIST_OPCODES = {"MEMOIZE", "BINPUT", "LONG_BINPUT", "MARK", "APPEND", "APPENDS"}
 
 
 @dataclass(frozen=True)
 class Block:
-    """Columns of one dtype in a dataset, (rows, columns) or (columns, rows): `positions` maps a column to its place."""
+    """Columns of one dtype in a dataset, (rows, columns) or (columns, rows); `positions` maps a column to its index."""
 
     dataset: h5py.Dataset
     positions: dict[str, int]
@@ -36,13 +36,16 @@ class Block:
 
     @property
     def rows(self) -> int:
-        """Number of rows: pandas stores an empty block as a placeholder, with the true shape in an attribute."""
+        """Number of rows. pandas stores an empty block as a placeholder, with the true shape in an attribute."""
         return 0 if "shape" in self.dataset.attrs else int(self.dataset.shape[self.rows_axis])
 
     def read(self, columns: Sequence[str], start: int, stop: int) -> NDArray[Any]:
         """Return the named columns of the rows start to stop, (stop - start, len(columns))."""
         positions = [self.positions[name] for name in columns]
-        low, high = min(positions), max(positions) + 1  # one slab: column by column, each chunk is decompressed anew
+        low, high = (
+            min(positions),
+            max(positions) + 1,
+        )  # one slab, because reading column by column decompresses each chunk again
         slab = self.dataset[low:high, start:stop].T if self.rows_axis else self.dataset[start:stop, low:high]
         values: NDArray[Any] = slab[:, span([position - low for position in positions])]
         return values
@@ -50,7 +53,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of named fields, each of one or several columns: `positions` maps a column to its field and place there."""
+    """Rows of named fields, each of one or several columns; `positions` maps a column to its field and index there."""
 
     dataset: h5py.Dataset
     positions: dict[str, tuple[str, int]]
@@ -69,19 +72,19 @@ class Table:
 
 
 class Source(Protocol):
-    """Columns in a dataset, of which some rows can be read."""
+    """Columns in a dataset that can be read by ranges of rows."""
 
     @property
     def dataset(self) -> h5py.Dataset:
-        """Where they are."""
+        """The dataset that holds the columns."""
 
     @property
     def positions(self) -> Mapping[str, Any]:
-        """The columns, and where each is in the dataset."""
+        """The columns and their positions in the dataset."""
 
     @property
     def rows_axis(self) -> int:
-        """Axis of the dataset along which its rows are."""
+        """Axis of the rows in the dataset."""
 
     @property
     def rows(self) -> int:
@@ -92,7 +95,7 @@ class Source(Protocol):
 
 
 def _find_blocks(group: h5py.Group) -> tuple[dict[str, str], list[Source]]:
-    """Return what each column of a fixed layout holds, and the blocks with the numeric ones."""
+    """Return the type of each column of a fixed layout, and the blocks with the numeric columns."""
     dtypes: dict[str, str] = {}
     blocks: list[Source] = []
     for number in range(group.attrs["nblocks"]):
@@ -112,7 +115,7 @@ def _find_blocks(group: h5py.Group) -> tuple[dict[str, str], list[Source]]:
 
 
 def _find_fields(group: h5py.Group) -> tuple[dict[str, str], list[Source]]:
-    """Return what each column of a table layout holds, and its table as the one source."""
+    """Return the type of each column of a table layout, and the table as the only source."""
     dataset = _dataset(group, "table")
     dtypes: dict[str, str] = {}
     positions: dict[str, tuple[str, int]] = {}
@@ -131,7 +134,7 @@ def _find_fields(group: h5py.Group) -> tuple[dict[str, str], list[Source]]:
     return dtypes, [Table(dataset, positions)]
 
 
-# pandas_type of a group -> what finds its columns; raises KeyError, TypeError or ValueError when it contradicts itself.
+# pandas_type of a group -> function that returns its columns; raises KeyError, TypeError or ValueError if inconsistent.
 LAYOUTS: dict[str, Callable[[h5py.Group], tuple[dict[str, str], list[Source]]]] = {
     "frame": _find_blocks,
     "frame_table": _find_fields,
@@ -139,7 +142,7 @@ LAYOUTS: dict[str, Callable[[h5py.Group], tuple[dict[str, str], list[Source]]]] 
 
 
 def require_stored(dataset: h5py.Dataset) -> None:
-    """Raise ValueError when a dataset claims rows that are not in the file: HDF5 would make up zeros for them."""
+    """Raise ValueError when a dataset claims rows that are not in the file, which HDF5 would read as zeros."""
     if dataset.chunks:
         chunks = math.prod(-(-size // step) for size, step in zip(dataset.shape, dataset.chunks, strict=True))
         if dataset.id.get_num_chunks() < chunks:
@@ -152,9 +155,9 @@ def require_stored(dataset: h5py.Dataset) -> None:
 
 
 def has_default_index(group: h5py.Group, rows: int) -> bool:
-    """Tell whether a DataFrame's row index is 0, 1, ..., by its first and last entry.
+    """Return whether a DataFrame's row index is 0, 1, ..., judged by its first and last entry.
 
-    A table has the levels of an index of several as columns.
+    A table stores the levels of a MultiIndex as columns.
     """
     node = group.get("table", group.get("axis1"))
     if node is None:
@@ -188,7 +191,7 @@ def _pickled_list(pickled: object) -> list[str]:
 
 
 def _pickled_array(pickled: bytes) -> list[str]:
-    """Return the names in the one list of a pickled array of objects, its opcodes read and none executed."""
+    """Return the names in the only list of a pickled array of objects; opcodes are read, not executed."""
     opcodes = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(pickled)]
     starts = [place for place, (name, _) in enumerate(opcodes) if name == "EMPTY_LIST"]
     listing = opcodes[starts[0] + 1 :] if len(starts) == 1 else []
@@ -204,14 +207,14 @@ def _dtype_name(stored: np.dtype[Any], *said: object) -> str:
 
 
 def span(indices: Sequence[int]) -> slice | list[int]:
-    """Return consecutive indices as a slice, by which NumPy copies nothing."""
+    """Return consecutive indices as a slice, with which NumPy makes no copy."""
     first, last = indices[0], indices[-1]
     consecutive = list(indices) == list(range(first, last + 1))
     return slice(first, last + 1) if consecutive else list(indices)
 
 
 def text(attribute: object) -> str:
-    """Return an attribute as text: empty when it is none."""
+    """Return an attribute as text, or an empty string if it is not text."""
     if isinstance(attribute, bytes):
         return attribute.decode(errors="replace")
     return attribute if isinstance(attribute, str) else ""

@@ -1,4 +1,4 @@
-"""Columns in Parquet files."""
+"""Parquet files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _ROWS_PER_BATCH = 65536
 
 @dataclass(frozen=True)
 class ParquetFrame(ArrowFrame):
-    """An open Parquet file, of which only the columns that are asked for are read."""
+    """An open Parquet file; only the requested columns are read."""
 
     _file: parquet.ParquetFile
     _windows: dict[tuple[str, ...], Window] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class ParquetFrame(ArrowFrame):
 
 @contextmanager
 def open_parquet(path: Path, key: str | None = None) -> Iterator[ParquetFrame]:
-    """Open a Parquet file. Raises EventsError for a file that is none, has no rows, or is given a key."""
+    """Open a Parquet file. Raises EventsError if the file is invalid or has no rows, or if a key is given."""
     if key is not None:
         raise EventsError(f"{path}: a Parquet file is one table, and has no '{key}'. Leave --key out.")
     with explained(path, "it as Parquet"):
@@ -53,10 +53,10 @@ def open_parquet(path: Path, key: str | None = None) -> Iterator[ParquetFrame]:
 
 
 def write_parquet(out: Path, chunks: Iterator[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:
-    """Write at least one chunk of columns, each (n,); the attributes become metadata of the schema."""
+    """Write at least one chunk of columns, each (n,); attributes become metadata of the schema."""
     first = pa.table(next(chunks))
     schema = first.schema.with_metadata(dict(attributes))
-    # A dictionary of measured numbers, of which hardly two are equal, takes most of the time and a third of the file.
+    # A dictionary of floats, which are nearly all distinct, would take most of the time and a third of the file.
     repeated = [field.name for field in schema if not pa.types.is_floating(field.type)]
     with (
         atomic_write(out) as path,

@@ -1,4 +1,4 @@
-"""The formats in which tables of events are read, by the ending of the file's name."""
+"""Readers of events files, chosen by the suffix of the file's name."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,8 +8,8 @@ from pathlib import Path
 from training.errors import EventsError
 from training.events.frame import Frame
 
-# Ending -> module and function that opens a file and the table of that key. Imported when one is read: no command needs
-# the packages of all.
+# Suffix -> module and function that opens the table of a key. Modules are imported on use, because each command needs
+# only some of the packages.
 READERS = {
     ".csv": ("csv", "open_csv"),
     ".csv.gz": ("csv", "open_csv"),
@@ -18,17 +18,17 @@ READERS = {
     ".npy": ("npy", "open_array"),
     ".root": ("root", "open_root"),
 }
-HDF5 = ("hdf5", "open_hdf5")  # of any other name: published files end in .h5, .hdf5, .hdf and .features
+HDF5 = ("hdf5", "open_hdf5")  # for any other suffix: published files end in .h5, .hdf5, .hdf and .features
 
 Reader = Callable[[Path, str | None], AbstractContextManager[Frame]]
 
 
 @contextmanager
 def open_frame(path: str | Path, key: str | None = None) -> Iterator[Frame]:
-    """Open the table `key` of a file, or its only one, for as long as the context lasts.
+    """Open the table `key` of a file, or its only table, while the context lasts.
 
-    The format is that of the name's ending, and HDF5 without a known one. Raises EventsError when there is no such
-    file, when it cannot be read, has no such table or no rows, and when no key chooses among several.
+    The suffix of the name determines the format; files with any other suffix are read as HDF5. Raises EventsError when
+    the file does not exist, cannot be read, has no such table or no rows, or has several tables and no key is given.
     """
     path = Path(path)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Trees in ROOT files, read and written by uproot."""
+"""Trees in ROOT files, read and written with uproot."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +16,16 @@ from training.errors import EventsError
 from training.events.frame import LISTED, Frame, element, listed
 from training.files import atomic_write
 
-TREE = "events"  # that is written
+TREE = "events"  # name of the written tree
 _MODELS = ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
 
 
 @dataclass(frozen=True)
 class RootFrame(Frame):
-    """An open tree, of which only the branches and entries that are asked for are read."""
+    """An open tree; only the requested branches and entries are read."""
 
     _tree: Any
-    _branches: Mapping[str, str]  # the tree's name of each column
+    _branches: Mapping[str, str]  # column -> name of the branch
     _last: dict[tuple[str, int, int], Any] = field(default_factory=dict)
 
     def _fill(self, values: NDArray[Any], columns: Sequence[str], start: int, stop: int) -> None:
@@ -37,7 +37,7 @@ class RootFrame(Frame):
             values[:, target] = ak.to_numpy(found)
 
     def _column(self, column: str, start: int, stop: int) -> Any:
-        """Return some entries of a branch; those read last are kept: each element of a list is asked for."""
+        """Return the entries start to stop of a branch. The last ones are cached, because elements are read singly."""
         if any(kept[1:] != (start, stop) for kept in self._last):
             self._last.clear()
         if (place := (column, start, stop)) not in self._last:
@@ -49,9 +49,10 @@ class RootFrame(Frame):
 
 @contextmanager
 def open_root(path: Path, key: str | None = None) -> Iterator[RootFrame]:
-    """Open the tree `key` of a ROOT file, or its only one.
+    """Open the tree `key` of a ROOT file, or its only tree.
 
-    Raises EventsError for a file that is none, that has no tree or several and no key, and for a tree without entries.
+    Raises EventsError if the file is not ROOT or has no such tree, if it has several and no key is given, or if the
+    tree has no entries.
     """
     with _explained(path, "it as ROOT"):
         file = uproot.open(path)
@@ -75,15 +76,15 @@ def open_root(path: Path, key: str | None = None) -> Iterator[RootFrame]:
 
 
 def _name(branch: str) -> str:
-    """Return what a branch is called: `Jet.Tau` for `Jet/Jet.Tau[5]`, whose lists have 5 elements each."""
+    """Return the column name of a branch: `Jet.Tau` for `Jet/Jet.Tau[5]`, whose lists have 5 elements each."""
     return re.sub(r"(\[\w*\])+$", "", branch.rpartition("/")[2])
 
 
 def _dtype(branch: Any) -> str:
-    """Return what a branch holds, as NumPy calls it where it is a number, or lists of numbers."""
+    """Return the type of a branch: for numbers and lists of numbers, the name of the NumPy dtype."""
     try:
         stored = ak.type(branch.array(entry_stop=0, library="ak")).content
-    except Exception:  # uproot cannot read the class, which matters only if the branch is asked for
+    except Exception:  # uproot cannot read the class, which matters only if the branch is requested
         return str(branch.typename)
     depth = 0
     while isinstance(stored, ak.types.ListType | ak.types.RegularType):
@@ -93,7 +94,7 @@ def _dtype(branch: Any) -> str:
 
 
 def _element(lists: Any, index: int) -> Any:
-    """Return an element of each list, 0 (or an empty list) where it is shorter."""
+    """Return an element of each list, or 0 (or an empty list) where the list is shorter."""
     nested = lists.ndim > 2
     found = ak.pad_none(lists, index + 1, axis=1)[:, index]
     return ak.fill_none(found, [] if nested else 0, axis=0)
@@ -101,10 +102,10 @@ def _element(lists: Any, index: int) -> Any:
 
 @contextmanager
 def _explained(path: Path, place: str) -> Iterator[None]:
-    """Turn what uproot raises for damaged or unexpected content into an EventsError that says where."""
+    """Convert errors of uproot for damaged or unexpected content to an EventsError that names the place."""
     try:
         yield
-    except Exception as error:  # uproot raises errors of many kinds for bytes that are not what it expects
+    except Exception as error:  # uproot raises many kinds of errors for unexpected bytes
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         raise EventsError(
             f"{path}: cannot read {place}: {reason}. It is damaged or of another format: copy it again, or write it "
@@ -113,7 +114,7 @@ def _explained(path: Path, place: str) -> Iterator[None]:
 
 
 def write_root(out: Path, chunks: Iterator[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:
-    """Write at least one chunk of columns, each (n,), as the tree `events`; the attributes become strings beside it."""
+    """Write at least one chunk of columns, each (n,), as the tree `events`; attributes become strings next to it."""
     first = next(chunks)
     with atomic_write(out) as path, uproot.recreate(path) as file:
         for name, value in attributes.items():

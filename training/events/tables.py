@@ -8,7 +8,7 @@ from training.errors import EventsError
 
 
 def read_table(path: Path, table: str) -> dict[str, Any]:
-    """Return one table of a TOML file. Raises EventsError when there is none."""
+    """Return a table of a TOML file. Raises EventsError when the file cannot be read or has no such table."""
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

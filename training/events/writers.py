@@ -1,4 +1,4 @@
-"""The formats in which columns are written, by the ending of the file's name."""
+"""Writers of columns, chosen by the suffix of the file's name."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,12 +9,12 @@ from training.events.csv import write_csv
 from training.events.hdf5_writer import write_frame
 from training.events.parquet import write_parquet
 
-# Takes the file, chunks of equally named columns, and attributes of the whole. The file appears whole or not at all.
+# Takes the path, chunks of the same columns, and attributes of the table. The write is atomic.
 Writer = Callable[[Path, Iterator[Mapping[str, Any]], Mapping[str, str]], None]
 
 
 def _write_root(out: Path, chunks: Iterator[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:
-    """Write a ROOT file. Raises EventsError where its packages are missing: they are not needed by any other format."""
+    """Write a ROOT file. Raises EventsError if its optional packages are missing."""
     try:
         from training.events.root import write_root
     except ModuleNotFoundError as error:
@@ -35,6 +35,6 @@ WRITERS: dict[str, Writer] = {
 
 
 def writer_of(path: Path) -> Writer | None:
-    """Return what writes the format that a file's name ends in, in capitals or not; None when it is unknown."""
+    """Return the writer for the suffix of a file's name, ignoring case; None if the suffix is unknown."""
     name = path.name.lower()
     return next((writer for ending, writer in WRITERS.items() if name.endswith(ending)), None)
