@@ -1,1 +1,1 @@
-"""Anomaly detectors as torch modules, from raw features to anomaly score, and their presets."""
+"""Anomaly detectors as torch modules, from raw features to the anomaly score, and their presets."""

@@ -9,7 +9,7 @@ from training.detectors.presets import TrainingConfig
 
 
 class Autoencoder(nn.Module):
-    """An encoder and a decoder of standardised values; events unlike the training sample are reconstructed badly."""
+    """An encoder and a decoder of standardised values; events unlike the training events have a large error."""
 
     def __init__(self, names: tuple[str, ...], config: TrainingConfig) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Autoencoder(nn.Module):
         self.decoder = perceptron((config.latent, *reversed(config.hidden), width))
 
     def loss(self, values: Tensor) -> Tensor:
-        """Return the training loss on values (batch, k), their mean squared error: a scalar."""
+        """Return the training loss on values (batch, k), the mean squared error: a scalar."""
         return _squared_error(self.decoder(self.encoder(values)), values).mean()
 
     def score(self, values: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class VariationalAutoencoder(nn.Module):
 
     def _encode(self, values: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.encoder(values).chunk(2, dim=1)
-        return mean, log_variance.clamp(-10.0, 10.0)  # exp of an untrained or extreme value must stay finite
+        return mean, log_variance.clamp(-10.0, 10.0)  # keeps exp finite for untrained weights and extreme values
 
 
 def _squared_error(reconstructed: Tensor, values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from training.detectors.presets import TrainingConfig
 
 
 class Classifier(nn.Module):
-    """A binary classifier whose second class is a cocktail of simulated signals: a prior for anomalies.
+    """A binary classifier of background against a cocktail of simulated signals, which acts as a prior for anomalies.
 
     After Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure", arXiv:1812.04606.
     """
@@ -22,7 +22,7 @@ class Classifier(nn.Module):
         return functional.softplus(self._logit(values)).mean() + functional.softplus(-self._logit(exposure)).mean()
 
     def score(self, values: Tensor) -> Tensor:
-        """Return -ln of the background probability of each row of values (batch, k): (batch,)."""
+        """Return -ln P(background) of each row of values (batch, k): (batch,)."""
         return softplus(self._logit(values))
 
     def _logit(self, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Configurations of a training as TOML, an option a line: `train --config` reads them, a run and `show` write them."""
+"""Training configurations as TOML: `train --config` reads them; `train` and `show --config` write them."""
 
 import difflib
 import json
@@ -14,13 +14,13 @@ from training.errors import TrainingError
 from training.files import atomic_write
 
 CONFIG = "config.toml"
-"""The configuration of a run, in its folder."""
+"""Name of the configuration file in a run's folder."""
 
 
 def read_config(path: Path, config: type[Any]) -> dict[str, Any]:
-    """Return the options of a class of configurations that a file sets, by name.
+    """Return the options that a file sets, by name, for a configuration class.
 
-    Raises OSError, and TrainingError for anything but TOML, for an unknown option and for a value of another type.
+    Raises OSError, and TrainingError if the file is not TOML, for an unknown option and for a value of the wrong type.
     """
     try:
         found = tomllib.loads(path.read_text())
@@ -31,12 +31,12 @@ def read_config(path: Path, config: type[Any]) -> dict[str, Any]:
 
 
 def config_text(options: Mapping[str, Any]) -> str:
-    """Write options, each a text, a number or a list of numbers, as TOML."""
+    """Return options, each a string, a number or a list of numbers, as TOML."""
     return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in options.items())
 
 
 def write_config(config: Any, folder: Path) -> None:
-    """Write the configuration of a run into its folder, whole or not at all."""
+    """Write the configuration of a run into its folder, atomically."""
     with atomic_write(folder / CONFIG) as path:
         path.write_text(config_text(asdict(config)))
 
@@ -47,7 +47,7 @@ def _value(path: Path, name: str, value: Any, kinds: Mapping[str, Any]) -> Any:
         hint = f"did you mean {nearest[0]}?" if nearest else f"expected some of {', '.join(kinds)}"
         raise TrainingError(f"{path}: there is no option {name!r}; {hint}")
     if get_origin(kinds[name]) is Literal:
-        return value  # checked with the ranges of all others
+        return value  # its range is checked with the others
     try:
         return msgspec.convert(value, kinds[name])
     except msgspec.ValidationError as error:

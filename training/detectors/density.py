@@ -9,27 +9,27 @@ from training.detectors.autoencoders import Autoencoder
 from training.detectors.layers import softplus, tilt
 from training.detectors.presets import TrainingConfig
 
-# A smaller mean squared error counts as this one, and its logarithm stays finite.
+# Lower limit on the mean squared error, which keeps its logarithm finite.
 ERROR_FLOOR = 1e-6
 
-# Enough for some hundred constants; more make the fit slow and change no digit that counts.
+# Enough for some hundred constants; more events slow the fit without a significant change.
 MAX_DENSITY_EVENTS = 100_000
 
 
 class DensityAutoencoder(Autoencoder):
-    """An autoencoder with a background density on (latent vector, ln reconstruction error).
+    """An autoencoder with a density of background in (latent vector, ln reconstruction error).
 
-    Signal jets can be simpler than QCD jets and be reconstructed well, so the error alone misses them. The density
-    is a Gaussian mixture, as in Zong et al., "Deep Autoencoding Gaussian Mixture Model" (ICLR 2018), but fitted after
-    the autoencoder. `simplicity` makes the score a likelihood ratio: background against a reference that falls as a
-    power of tau21 and tau32, from simple jets to clouds.
+    Signal jets can be simpler than QCD jets and have a small reconstruction error, which alone would miss them. The
+    density is a Gaussian mixture, as in Zong et al., "Deep Autoencoding Gaussian Mixture Model" (ICLR 2018), but fitted
+    after the autoencoder. `simplicity` makes the score a likelihood ratio of background to a reference that falls as a
+    power of tau21 and tau32, and so prefers jets of few prongs.
     """
 
     projections: Tensor  # (latent + 1, components * (latent + 1)), whitens the differences from each Gaussian's mean
     offsets: Tensor  # (components * (latent + 1),)
-    sums: Tensor  # (components * (latent + 1), components), adds up -1/2 of the squares of each Gaussian
+    sums: Tensor  # (components * (latent + 1), components), sums -1/2 of the squares of each Gaussian
     log_weights: Tensor  # (components,)
-    simplicity: Tensor  # (k, 1), score for each standard deviation
+    simplicity: Tensor  # (k, 1), score per standard deviation
 
     def __init__(self, names: tuple[str, ...], config: TrainingConfig) -> None:
         super().__init__(names, config)
@@ -47,7 +47,7 @@ class DensityAutoencoder(Autoencoder):
         return bool(self.projections.any())
 
     def fit_density(self, values: Tensor, seed: int) -> None:
-        """Fit the Gaussian mixture to values (n, k) by expectation maximisation, to at most MAX_DENSITY_EVENTS."""
+        """Fit the Gaussian mixture by expectation maximisation to at most MAX_DENSITY_EVENTS of values (n, k)."""
         with torch.no_grad():
             seen = self._condense(values[:MAX_DENSITY_EVENTS]).cpu().double()
         mean, deviation = seen.mean(dim=0), seen.std(dim=0)
@@ -73,11 +73,11 @@ class DensityAutoencoder(Autoencoder):
         exponents = torch.addmm(self.log_weights, whitened * whitened, self.sums)
         largest = exponents.amax(dim=1, keepdim=True)
         below = torch.addmm(exponents, largest, exponents.new_full((1, len(self.log_weights)), -1.0))
-        # A product and no sum, which would add a row's terms in an order that depends on the row's place in the batch.
+        # A matrix product, because the order of terms in a sum would depend on the row's position in the batch.
         return -(largest + (below.exp() @ below.new_ones((len(self.log_weights), 1))).log())
 
     def _condense(self, values: Tensor) -> Tensor:
-        """Return latent vector and ln error of values (batch, k): (batch, latent + 1)."""
+        """Return the latent vector and ln error of values (batch, k): (batch, latent + 1)."""
         latent = self.encoder(values)
         difference = self.decoder(latent) - values
         error = (difference * difference) @ values.new_full((values.shape[1], 1), 1 / values.shape[1])

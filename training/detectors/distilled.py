@@ -1,4 +1,4 @@
-"""One small network that has learned the mean score of several density autoencoders, and is scored in their place."""
+"""A small network trained to reproduce the mean score of several density autoencoders, which it replaces."""
 
 from dataclasses import replace
 
@@ -11,30 +11,31 @@ from training.detectors.layers import perceptron, softplus, tilt
 from training.detectors.presets import TrainingConfig
 from training.progress import Progress
 
-# What the mean forgives: a density of fewer events is less exact.
+# Fewer than for a single density, because the mean over the ensemble reduces the error.
 MAX_MEMBER_EVENTS = 20_000
 
-# Half of them background, half made of it: more change no digit that counts.
+# Half are background, half are made of background; more events make no significant change.
 MAX_DISTILLATION_EVENTS = 1_000_000
 EVENTS_AT_ONCE = 16_384
 
 BATCH_EVENTS = 2048
 LEARNING_RATE = 2e-3
 
-# Made events reach as many times farther from the mean than background does, at most.
+# Largest factor by which made events are farther from the mean than background.
 MAX_STRETCH = 2.0
 
 
 class DistilledDensity(nn.Module):
-    """An ensemble of density autoencoders, and a network that learns the mean of their -ln density: its distillation.
+    """An ensemble of density autoencoders, and a network distilled from the mean of their -ln density.
 
-    Autoencoders of other initial weights agree on background and differ elsewhere; their mean varies less from seed to
-    seed and is the better score. One network is as good at a fraction of the arithmetic (Hinton et al.,
-    arXiv:1503.02531). It learns from background, and from events made of it that reach beyond: no signal is in them.
+    Autoencoders with different initial weights agree on background and differ elsewhere. Their mean is a better score
+    and varies less with the seed. One network is as good at a fraction of the arithmetic (Hinton et al.,
+    arXiv:1503.02531). It is trained on background and on events made of background that extend beyond it; neither
+    contains signal.
     """
 
-    simplicity: Tensor  # (k, 1), score for each standard deviation
-    distilled: Tensor  # whether the layers have learned the mean
+    simplicity: Tensor  # (k, 1), score per standard deviation
+    distilled: Tensor  # whether the layers have been trained on the mean
 
     def __init__(self, names: tuple[str, ...], config: TrainingConfig) -> None:
         super().__init__()
@@ -52,16 +53,16 @@ class DistilledDensity(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """Whether the network has learned the mean score."""
+        """Whether the network has been trained on the mean score."""
         return bool(self.distilled)
 
     def loss(self, values: Tensor) -> Tensor:
-        """Return the training loss on values (batch, k), the mean of the autoencoders': a scalar."""
+        """Return the training loss on values (batch, k), the mean over the autoencoders: a scalar."""
         return torch.stack([member.loss(values) for member in self.ensemble]).mean()
 
     def fit_density(self, values: Tensor, seed: int) -> None:
-        """Fit the density of each autoencoder to values (n, k), and the network to their mean."""
-        with torch.random.fork_rng(devices=[]):  # the same draws however often the training was interrupted
+        """Fit the density of each autoencoder to values (n, k), then the network to their mean."""
+        with torch.random.fork_rng(devices=[]):  # the same draws after any number of interruptions
             torch.manual_seed(seed)
             for member in Progress(iterable=self.ensemble, desc="densities", unit=" autoencoders"):
                 drawn = torch.randperm(len(values))[:MAX_MEMBER_EVENTS]
@@ -90,7 +91,7 @@ class DistilledDensity(nn.Module):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
         for _ in Progress(iterable=range(self.steps), desc="distillation", unit=" steps"):
             rows = torch.randint(len(seen), (BATCH_EVENTS,)).to(seen.device)
-            # Linear in large differences: those far out are large, and their exact values do not matter.
+            # Linear in large differences, which occur far out, where exact values do not matter.
             loss = functional.smooth_l1_loss(self.layers(seen[rows]), standardised[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -104,7 +105,7 @@ class DistilledDensity(nn.Module):
 
 
 def made_of(values: Tensor) -> Tensor:
-    """Return events made of background values (n, k), each of parts of two and farther from the mean: (n, k)."""
+    """Return events made of background values (n, k): parts of two events each, farther from the mean: (n, k)."""
     events, width = values.shape
     other = values[torch.randperm(events).to(values.device)]
     exchanged = torch.rand(events, width) < torch.rand(events, 1)

@@ -1,7 +1,7 @@
-"""What a detector sees of the raw features, which are the 14 of two jets for all maps but one.
+"""Feature maps: from raw features to the quantities that a detector uses. All maps but `RawFeatures` need two jets.
 
-Columns are picked, added, scaled and shifted by matrix products, which are faster in ONNX Runtime than slices, means
-over a few columns and a constant for each column or row.
+Matrix products select, add, scale and shift columns, because ONNX Runtime runs them faster than slices, means over a
+few columns, and constants per column or row.
 """
 
 import torch
@@ -15,13 +15,13 @@ MAX_MOMENTUM_GEV = 1e15  # the square of a larger one could overflow
 
 
 class FeatureMap(nn.Module):
-    """Map of the 14 raw features in GeV to quantities less an origin; `names` are those of the quantities, in order."""
+    """A map of the 14 raw features in GeV to quantities minus an origin; `names` has the quantities in order."""
 
     names: tuple[str, ...]
 
 
 class RawFeatures(FeatureMap):
-    """The features, unchanged: those of two jets, or any others."""
+    """The unchanged features, of two jets or any others."""
 
     names = FEATURE_NAMES
 
@@ -30,7 +30,7 @@ class RawFeatures(FeatureMap):
         self.names = names
 
     def forward(self, features: Tensor, origin: Tensor | float = 0.0) -> Tensor:
-        """Return features (batch, n) less origin (n,)."""
+        """Return features (batch, n) minus origin (n,)."""
         return features - origin
 
 
@@ -40,7 +40,7 @@ class Substructure(FeatureMap):
     names = tuple(f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m", "ln_tau1", "ln_tau21", "ln_tau32"))
 
     def forward(self, features: Tensor, origin: Tensor | float = 0.0) -> Tensor:
-        """Return the mapped features (batch, 8) of features (batch, 14), less origin (8,)."""
+        """Return the mapped features (batch, 8) of features (batch, 14), minus origin (8,)."""
         jets = features.reshape(-1, 2, 7)  # (batch, jet, (px, py, pz, m, tau1, tau2, tau3))
         ln_m = jets[..., 3].clamp(min=MASS_FLOOR_GEV).log()
         ln_tau1, ln_tau2, ln_tau3 = jets[..., 4:].clamp(min=TAU_FLOOR_GEV).log().unbind(-1)
@@ -54,9 +54,9 @@ class Jets(FeatureMap):
         f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m_pt", "ln_tau1_m", "ln_tau21", "ln_tau32", "ln_pt")
     )
 
-    squared: Tensor  # (14, 10), sums px^2 and py^2 of each jet into the first of its five quantities
+    squared: Tensor  # (14, 10), adds px^2 and py^2 of each jet to the first of its five quantities
     taken: Tensor  # (14, 10), copies m, tau1, tau2 and tau3 to the other four
-    combined: Tensor  # (10, k), from the logarithms of the quantities to the k mapped features
+    combined: Tensor  # (10, k), maps the logarithms of the quantities to the k mapped features
     units: Tensor  # (k,), the mapped features of quantities of 1
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Jets(FeatureMap):
                 [0.0, 0.0, 0.0, 1.0, 0.0],  # tau3
             ]
         )
-        # Constants of the code: not in a checkpoint.
+        # Constants of the code, not stored in a checkpoint.
         both = torch.eye(2)
         seen = [place for place, name in enumerate(Jets.names) if name in self.names]
         self.register_buffer("squared", torch.kron(both, squared), persistent=False)
@@ -90,12 +90,12 @@ class Jets(FeatureMap):
         return quantities.clamp(min=TAU_FLOOR_GEV).log()
 
     def forward(self, features: Tensor, origin: Tensor | float = 0.0) -> Tensor:
-        """Return the k mapped features (batch, k) of features (batch, 14), less origin (k,)."""
+        """Return the k mapped features (batch, k) of features (batch, 14), minus origin (k,)."""
         return torch.addmm(self.units - origin, self.logarithms(features), self.combined)
 
 
 class Ratios(Jets):
-    """Logarithms of m/pT, tau21 and tau32 for both jets: independent of azimuth, and of any scale of energy."""
+    """Logarithms of m/pT, tau21 and tau32 for both jets: independent of azimuth and of the energy scale."""
 
     names = tuple(f"{quantity}j{jet}" for jet in (1, 2) for quantity in ("ln_m_pt", "ln_tau21", "ln_tau32"))
 

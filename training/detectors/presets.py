@@ -1,4 +1,4 @@
-"""The configuration of a training, the check of its values, and the named presets."""
+"""The training configuration, checks of its values, and the named presets."""
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 MAX_LAYERS = 16
 
-# A quantum autoencoder has a qubit for each quantity of this map.
+# A quantum autoencoder has one qubit for each quantity of this map.
 QUANTUM_FEATURE_MAP = "ratios"
 QUBITS = 6
 
@@ -21,9 +21,9 @@ QUBITS = 6
 def option(
     default: T, meaning: str, least: float | None = None, most: float | None = None, only: tuple[str, ...] = ()
 ) -> T:
-    """Declare a field with its default, its meaning, which `train --help` prints, and its least and greatest value.
+    """Declare a field with its default, its help for `train --help`, and its least and greatest value.
 
-    `only` names the architectures that use it, where not all do.
+    `only` has the architectures that use the option, if not all do.
     """
     if only:
         meaning = f"{meaning} (only {', '.join(only)})"
@@ -32,69 +32,81 @@ def option(
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Every option of a training; a run's folder and the exported artefact record all of them."""
+    """All options of a training; the run's folder and the exported artefact record them."""
 
     name: str = option("classic", "name of the model")
     feature_map: Literal["raw", "substructure", "jets", "ratios"] = option(
-        "raw", "what the model sees of the features; other features than those of two jets are seen raw"
+        "raw", "map of the features to the model's input; features other than those of two jets need raw"
     )
     architecture: Literal["autoencoder", "variational", "density", "distilled", "classifier", "quantum"] = option(
         "autoencoder", "kind of model"
     )
     hidden: tuple[int, ...] = option(
-        (64, 32), "widths of the encoder's layers, mirrored in the decoder", 1, 4096, ONLY["hidden"]
+        (64, 32), "widths of the encoder layers, mirrored in the decoder", 1, 4096, ONLY["hidden"]
     )
     latent: int = option(16, "width of the bottleneck", 1, 1024, ONLY["latent"])
     kl_weight: float = option(
-        0.01, "weight of the Kullback-Leibler term in loss and score", 0, 1_000_000, ONLY["kl_weight"]
+        0.01, "weight of the Kullback-Leibler term in the loss and the score", 0, 1_000_000, ONLY["kl_weight"]
     )
     components: int = option(
-        15, "Gaussians in the density of latent vector and reconstruction error", 1, 1000, ONLY["components"]
+        15, "number of Gaussians in the density of latent vector and reconstruction error", 1, 1000, ONLY["components"]
     )
     simplicity: float = option(
         0.0,
-        "score per deviation of tau1/m above, tau21 and tau32 below the mean",
+        "score per standard deviation of tau1/m above, and of tau21 and tau32 below, the mean",
         -1_000_000,
         1_000_000,
         ONLY["simplicity"],
     )
-    members: int = option(20, "autoencoders whose mean score a network learns", 1, 100, ONLY["members"])
+    members: int = option(
+        20, "number of autoencoders whose mean score is distilled into one network", 1, 100, ONLY["members"]
+    )
     distillation_steps: int = option(
-        10_000, "steps in which the network learns it", 1, 10_000_000, ONLY["distillation_steps"]
+        10_000, "training steps of the distilled network", 1, 10_000_000, ONLY["distillation_steps"]
     )
     solver: Literal["spectral", "variational"] = option(
-        "spectral", "how a circuit is found: as eigenvectors, or by training its angles", only=ONLY["solver"]
+        "spectral",
+        "method to find the circuit: spectral (eigenvectors) or variational (trained angles)",
+        only=ONLY["solver"],
     )
-    circuit_layers: int = option(12, "layers of RY and CZ of a variational circuit", 1, 100, ONLY["circuit_layers"])
-    trash_qubits: int = option(3, "qubits that compression leaves in |0>", 1, QUBITS - 1, ONLY["trash_qubits"])
-    epochs: int = option(50, "passes over the training part, at most", 1, 1_000_000)
-    patience: int = option(8, "epochs without a better validation loss after which training stops", 1, 1_000_000)
-    batch_size: int = option(512, "events in a step", 1, 2**31 - 1)
-    learning_rate: float = option(1e-3, "step size of Adam", 1e-12, 1_000_000)
-    schedule: Literal["constant", "cosine"] = option("constant", "step size over the epochs: constant, or falling to 0")
-    validation_fraction: float = option(0.1, "fraction held out for early stopping and working points", 0, 1)
-    seed: int = option(1, "of the split, the initial weights and the order of events", 0, 2**32 - 1)  # scikit-learn's
+    circuit_layers: int = option(
+        12, "number of layers of RY and CZ gates in a variational circuit", 1, 100, ONLY["circuit_layers"]
+    )
+    trash_qubits: int = option(
+        3, "number of qubits that the compression maps to |0>", 1, QUBITS - 1, ONLY["trash_qubits"]
+    )
+    epochs: int = option(50, "maximum number of epochs", 1, 1_000_000)
+    patience: int = option(8, "epochs without a lower validation loss before training stops", 1, 1_000_000)
+    batch_size: int = option(512, "events per step", 1, 2**31 - 1)
+    learning_rate: float = option(1e-3, "learning rate of Adam", 1e-12, 1_000_000)
+    schedule: Literal["constant", "cosine"] = option(
+        "constant", "learning rate over the epochs: constant, or decreasing to 0"
+    )
+    validation_fraction: float = option(0.1, "fraction of events held out for early stopping and working points", 0, 1)
+    seed: int = option(
+        1, "random seed of the split, the initial weights and the order of events", 0, 2**32 - 1
+    )  # scikit-learn's
 
     @property
     def exposed(self) -> bool:
-        """Whether it learns simulated signals beside background."""
+        """Whether the training uses simulated signals besides background."""
         return self.architecture == "classifier"
 
     @property
     def model_class(self) -> ModelClass:
-        """Class of a model of this configuration."""
+        """The class of a model with this configuration."""
         if self.exposed:
             return ModelClass.EXPOSED
         return ModelClass.STATED_PRIOR if self.simplicity else ModelClass.BACKGROUND_ONLY
 
     @property
     def passes(self) -> int:
-        """Passes over the training part, at most: one where the solution is a closed form."""
+        """Maximum number of passes over the training part; 1 if the solution is in closed form."""
         return 1 if self.architecture == "quantum" and self.solver == "spectral" else self.epochs
 
 
 def check_config(config: TrainingConfig) -> None:
-    """Raise TrainingError, which names option, value and expectation, for a value that fit or export cannot use."""
+    """Raise TrainingError, naming option, value and expectation, for a value that training or export cannot use."""
     check_options(config)
     if len(config.hidden) > MAX_LAYERS:
         raise TrainingError(f"hidden has {len(config.hidden)} widths, expected at most {MAX_LAYERS}")
@@ -106,7 +118,7 @@ def check_config(config: TrainingConfig) -> None:
 
 
 def check_features(config: TrainingConfig, features: FeatureSet) -> None:
-    """Raise TrainingError for a configuration that needs the features of two jets, where there are others."""
+    """Raise TrainingError if the configuration needs the features of two jets and the features are others."""
     if features.of_jets:
         return
     for name, expected, reason in (
@@ -118,7 +130,7 @@ def check_features(config: TrainingConfig, features: FeatureSet) -> None:
 
 
 def check_options(config: Any) -> None:
-    """Raise TrainingError for a name that no model can have, and for an `option` that is not what was declared."""
+    """Raise TrainingError for an invalid model name, and for an option outside its declared range or choices."""
     if not MODEL_NAME.fullmatch(config.name):
         expected = f"1 to {MAX_NAME_CHARACTERS} visible ASCII characters without spaces"
         raise TrainingError(f"name is {config.name!r}, expected {expected}; give another with --name")
@@ -135,7 +147,7 @@ def _each(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-# Twenty densities of latent vector and reconstruction error in one network: background only, without a prior.
+# Twenty densities of latent vector and reconstruction error, distilled into one network: background only, no prior.
 DISTILLED = TrainingConfig(
     name="distilled",
     feature_map="jets",
@@ -151,16 +163,16 @@ PRESETS = {
     for preset in (
         # The reference configuration: 14-64-32-16-32-64-14 on standardised raw features, mean squared error.
         TrainingConfig(),
-        # The same features, with a latent space that counts in the score.
+        # The same features, with a latent space that enters the score.
         TrainingConfig(name="variational", architecture="variational", latent=8),
-        # Seen through masses and subjettiness alone.
+        # Only masses and subjettiness.
         TrainingConfig(
             name="substructure", feature_map="substructure", architecture="variational", latent=4, kl_weight=0.1
         ),
         DISTILLED,
-        # The shipped model: the same, and a prior for simple jets.
+        # The shipped model: the same with a prior for simple jets.
         replace(DISTILLED, name="density", simplicity=1.5),
-        # A quantum autoencoder of six qubits, simulated exactly: background only, without a prior.
+        # A quantum autoencoder of six qubits, simulated exactly: background only, no prior.
         TrainingConfig(
             name="quantum",
             feature_map="ratios",
@@ -170,7 +182,7 @@ PRESETS = {
             learning_rate=1e-2,
             schedule="cosine",
         ),
-        # Exposed to a cocktail of simulated signals: background against anything with prongs.
+        # Exposed to a cocktail of simulated signals.
         TrainingConfig(
             name="exposed",
             feature_map="jets",

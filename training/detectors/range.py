@@ -1,6 +1,6 @@
-"""The range of the training events: what lies outside it scores as an anomaly, whatever the network makes of it.
+"""The range of the training events: events outside it are scored as anomalies, whatever the network's score.
 
-A network is trained inside the range, and outside it extrapolates: far out an event can score as the most ordinary.
+Outside the range of its training a network extrapolates, and an extreme event can get a very low score.
 """
 
 import math
@@ -13,7 +13,7 @@ from training.detectors.feature_maps import MAX_MOMENTUM_GEV, FeatureMap, Jets
 from training.events.features import FeatureSet
 
 # Each jet's quantities as combinations of the logarithms of pT^2, m, tau1, tau2 and tau3: the features themselves, and
-# what every feature map makes of them.
+# the quantities of all feature maps.
 COMBINATIONS = {
     "ln_pt": (0.5, 0.0, 0.0, 0.0, 0.0),
     "ln_m": (0.0, 1.0, 0.0, 0.0, 0.0),
@@ -25,7 +25,7 @@ COMBINATIONS = {
     "ln_tau21": (0.0, 0.0, -1.0, 1.0, 0.0),
     "ln_tau32": (0.0, 0.0, 0.0, -1.0, 1.0),
 }
-# A margin is as wide as leaves this probability of background beyond it: 5e-6 for all edges together.
+# Probability of background beyond a margin; 5e-6 for all edges together.
 PROBABILITY_BEYOND = 1e-7
 TAIL_EVENTS = 100
 
@@ -35,25 +35,25 @@ SIGN_MARGIN_GEV = 0.1
 LEAST_DEVIATIONS = 0.1
 
 
-# Columns of a jet: its 7 features, and the logarithms that `Jets.logarithms` gives.
-PZ, NOT_NEGATIVE = 2, (3, 4, 5, 6)  # m, tau1, tau2, tau3: their logarithms have a floor, below which the sign tells
+# Columns of a jet: its 7 features, and the logarithms that `Jets.logarithms` returns.
+PZ, NOT_NEGATIVE = 2, (3, 4, 5, 6)  # m, tau1, tau2, tau3: below the floor of their logarithms the sign matters
 FEATURES, LOGARITHMS = 7, 5
 
 
 class Range(nn.Module):
-    """Edges of the training events' quantities, each with a margin, and the score of what lies outside.
+    """Edges of the training events' quantities, each with a margin, and the score of events outside.
 
     An edge is the largest value of a quantity, or of its negative. The score rises linearly over the outer half of the
-    margin, from the least score of a training event to the largest one, and on beyond it. So events at an edge, such as
-    those that a selection just took, have the network's score, and none that rounding decides.
+    margin, from the least to the largest score of the training events, and continues beyond it. Events at an edge, such
+    as those that just pass a selection, therefore have the network's score, and no score depends on rounding.
     """
 
-    of_features: Tensor  # (14, edges), what each edge's score takes of the features
-    of_logarithms: Tensor  # (10, edges)
+    of_features: Tensor  # (14, edges), weights of the features in each edge's score
+    of_logarithms: Tensor  # (10, edges), weights of the logarithms
     offsets: Tensor  # (edges,)
     floor: Tensor  # the least score of an event beyond a margin
     quantities: Tensor  # (24, edges), each edge's quantity as a combination of features and logarithms
-    signs: Tensor  # (edges,), whether the edge is that of a sign
+    signs: Tensor  # (edges,), whether the edge is on a sign
 
     def __init__(self, jets: Jets) -> None:
         super().__init__()
@@ -73,10 +73,10 @@ class Range(nn.Module):
         return bool(self.of_logarithms.any())
 
     def fit(self, features: Tensor, scores: Tensor) -> None:
-        """Set the edges to those of features (n, 14), whose anomaly scores (n,) say what is ordinary and what is not.
+        """Set the edges to those of features (n, 14), and the scores beyond them by the anomaly scores (n,).
 
-        Beyond the largest of n values, background is expected in one event of n, and in fewer as the tail falls: taken
-        as exponential, with the mean excess of the last TAIL_EVENTS (peaks over threshold; Balkema and de Haan, 1974).
+        One event in n is expected beyond the largest of n values. The tail beyond it is taken as exponential, with the
+        mean excess of the last TAIL_EVENTS (peaks over threshold; Balkema and de Haan, 1974).
         """
         seen = torch.cat([bounded(features), self.jets.logarithms(features)], dim=1)
         largest, excess = _tails(seen @ self.quantities)
@@ -92,18 +92,18 @@ class Range(nn.Module):
         self.floor.fill_(scores.max())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the score of the edge that features (batch, 14) are farthest beyond, or nearest to: (batch,)."""
+        """Return the largest score over all edges for features (batch, 14): (batch,)."""
         linear = torch.addmm(self.offsets, bounded(features), self.of_features)
         return torch.addmm(linear, self.jets.logarithms(features), self.of_logarithms).amax(dim=1)
 
 
 class FeatureRange(nn.Module):
-    """The range of features of any meaning: the edges are the least and the largest value of each.
+    """The range of arbitrary features; the edges are the least and the largest value of each.
 
     A margin is at least LEAST_DEVIATIONS of the feature's standard deviation.
     """
 
-    of_features: Tensor  # (n, 2 n), what each edge's score takes of the features
+    of_features: Tensor  # (n, 2 n), weights of the features in each edge's score
     offsets: Tensor  # (2 n,)
     floor: Tensor  # the least score of an event beyond a margin
 
@@ -130,24 +130,24 @@ class FeatureRange(nn.Module):
         self.floor.fill_(scores.max())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the score of the edge that features (batch, n) are farthest beyond, or nearest to: (batch,)."""
+        """Return the largest score over all edges for features (batch, n): (batch,)."""
         return torch.addmm(self.offsets, bounded(features), self.of_features).amax(dim=1)
 
 
 def range_of(features: FeatureSet, feature_map: FeatureMap) -> Range | FeatureRange:
-    """Return the range of events with these features, not yet fitted."""
+    """Return the unfitted range of events with these features."""
     if features.of_jets:
         return Range(feature_map if isinstance(feature_map, Jets) else Jets())
     return FeatureRange(len(features.names))
 
 
 def bounded(features: Tensor) -> Tensor:
-    """Return features whose square is finite."""
+    """Return features clipped so that their squares are finite."""
     return features.clamp(-MAX_MOMENTUM_GEV, MAX_MOMENTUM_GEV)
 
 
 def _tails(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest of values (n, edges) and the margin that its tail needs, (edges,) in float64."""
+    """Return the largest of values (n, edges) and the margin from its tail, (edges,) in float64."""
     tail = min(TAIL_EVENTS, len(values) // 20)
     largest = values.topk(tail + 1, dim=0).values.cpu().double()  # (tail + 1, edges)
     excess = (largest - largest[-1]).mean(dim=0)
@@ -155,14 +155,14 @@ def _tails(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _lines(edges: Tensor, margins: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return slopes and offsets of the scores beyond edges with margins, (edges,), of events of scores (n,)."""
+    """Return slopes and offsets (edges,) of the scores beyond edges with margins, for training scores (n,)."""
     least, most = scores.min().item(), scores.max().item()
     slopes = ((most - least) or 1.0) / (margins / 2)
     return slopes, least - (edges + margins / 2) * slopes
 
 
 def _edges() -> Iterator[tuple[Tensor, bool]]:
-    """Give each edge's quantity (24,), of features and logarithms, and whether it is the edge of a sign."""
+    """Yield each edge's quantity (24,), as weights of features and logarithms, and whether the edge is on a sign."""
     for jet in (0, 1):
         features, logarithms = jet * FEATURES, 2 * FEATURES + jet * LOGARITHMS
         yield from _both_ways({features + PZ: 1.0})

@@ -1,9 +1,10 @@
-"""The whole detector as one torch module, which is what is exported: every constant travels inside it.
+"""The complete detector as one torch module with all its constants; this module is exported.
 
     features (batch, n) -> FeatureMap -> Scaler -> network -+
                        -> Range ----------------------------+-> the larger: anomaly score (batch,)
 
-Scores are written for ONNX Runtime. For a single event an operator costs 0.3 us, more than its arithmetic: use few.
+The graph is optimised for ONNX Runtime: for a single event an operator costs 0.3 us, more than its arithmetic, so few
+operators are used.
 """
 
 import torch
@@ -19,7 +20,7 @@ from training.detectors.quantum import QuantumAutoencoder
 from training.detectors.range import range_of
 from training.events.features import DIJET, FeatureSet
 
-# Larger deviations are clipped: their squares could overflow.
+# Larger deviations are clipped, because their squares could overflow.
 MAX_DEVIATIONS = 1e4
 
 EVENTS_AT_ONCE = 65536
@@ -37,7 +38,7 @@ ARCHITECTURES: dict[str, type[Network]] = {
 
 
 class Scaler(nn.Module):
-    """Standardisation of each quantity, fitted on the training part."""
+    """Standardisation of each quantity, fitted to the training part."""
 
     mean: Tensor  # (k,)
     scale: Tensor  # (k,)
@@ -49,7 +50,7 @@ class Scaler(nn.Module):
 
     def fit(self, values: Tensor) -> None:
         """Set mean and standard deviation to those of values (n, k), in float64; a constant column keeps scale 1."""
-        wide = values.cpu().double()  # not every device has float64
+        wide = values.cpu().double()  # some devices have no float64
         deviation = wide.std(dim=0, correction=0)
         self.mean.copy_(wide.mean(dim=0).float())
         self.scale.copy_(torch.where(deviation > 0, deviation, 1.0).float())
@@ -60,7 +61,7 @@ class Scaler(nn.Module):
 
 
 class AnomalyScorer(nn.Module):
-    """The whole detector, from raw features to anomaly score."""
+    """The complete detector, from raw features to the anomaly score."""
 
     network: Network
 
@@ -78,7 +79,7 @@ class AnomalyScorer(nn.Module):
         return standardised
 
     def fit_range(self, features: Tensor) -> None:
-        """Set the range to that of features (n, features), the training part, once the network is trained."""
+        """Set the range to that of the training part, features (n, features). Call it after training the network."""
         with torch.no_grad():
             scores = torch.cat(
                 [self.network.score(self.standardise(part)) for part in torch.split(features, EVENTS_AT_ONCE)]

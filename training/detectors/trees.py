@@ -1,8 +1,8 @@
-"""Boosted trees as tables: products, comparisons and look-ups that decide exactly as the trained trees do.
+"""Boosted trees as tables, evaluated exactly by products, comparisons and look-ups.
 
-Quantities are cut into bins at float32 edges before the training, so that a tree compares whole numbers. Each bin of a
-quantity leaves some of a tree's leaves possible, a bit each; the leaf of an event is the only one that the bins of all
-its quantities allow (Lucchese et al., "QuickScorer", SIGIR 2015).
+Quantities are binned at float32 edges before training, so that trees compare integers. Each bin of a quantity has a bit
+mask of the leaves that it allows; the leaf of an event is the only one that the bins of all its quantities allow
+(Lucchese et al., "QuickScorer", SIGIR 2015).
 """
 
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-MAX_EDGES = 254  # scikit-learn's trees know 255 bins
+MAX_EDGES = 254  # scikit-learn's trees have at most 255 bins
 
-# The numbers of a node: which quantity it compares, with which bin as the last on the left, its children and its value.
+# The numbers of a node: the compared quantity, the last bin of the left branch, its children and its value.
 FEATURE, BIN, LEFT, RIGHT, VALUE = range(5)
 NODE_NUMBERS = 5
-LEAF = -1  # in place of the quantity
+LEAF = -1  # the quantity of a leaf
 
-# 2 is a primitive root of 37: the remainders of 1, 2, 4, ..., 2^35 all differ, and one operator numbers the leaves.
+# 2 is a primitive root of 37, so the remainders of 1, 2, 4, ..., 2^35 all differ and one operator numbers the leaves.
 DIVISOR = 37
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Bins and trees of every fold: those that score the events of the fold."""
+    """Bins and trees of each fold; they score the events of that fold."""
 
-    edges: NDArray[np.float32]  # (folds, quantities, edges) rising, filled up with infinity
-    nodes: NDArray[np.float64]  # (folds, trees, nodes, NODE_NUMBERS), filled up with NaN; the root is node 0
+    edges: NDArray[np.float32]  # (folds, quantities, edges) ascending, padded with infinity
+    nodes: NDArray[np.float64]  # (folds, trees, nodes, NODE_NUMBERS), padded with NaN; the root is node 0
 
 
 def bin_edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return up to MAX_EDGES of the values (n,), between bins of about as many events: an edge is in the bin below."""
+    """Return up to MAX_EDGES of the values (n,) as edges of equally filled bins; an edge belongs to the bin below."""
     ranks = np.linspace(0, 1, MAX_EDGES + 2)[1:-1]
     edges: NDArray[np.float32] = np.unique(np.quantile(values, ranks, method="lower"))
     below: NDArray[np.float32] = edges[edges < values.max()]
@@ -40,7 +40,7 @@ def bin_edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def to_bins(quantities: NDArray[np.float32], edges: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the bin of each quantity, (n, k), by edges (k, edges): how many edges it exceeds."""
+    """Return the bin of each quantity, (n, k): the number of edges (k, edges) that it exceeds."""
     columns = zip(edges, quantities.T, strict=True)
     return np.stack([np.searchsorted(cuts, column).astype(np.float32) for cuts, column in columns], axis=1)
 
@@ -49,8 +49,8 @@ class BoostedTrees(nn.Module):
     """The sum of the trees of an event's fold."""
 
     edges: Tensor  # (folds, quantities, edges)
-    values: Tensor  # (folds * trees * DIVISOR,), of each leaf by the remainder of its bit
-    places: Tensor  # (folds, trees), where the values of a tree begin
+    values: Tensor  # (folds * trees * DIVISOR,), value of each leaf, indexed by the remainder of its bit
+    places: Tensor  # (folds, trees), index of a tree's first value
 
     def __init__(self, ensemble: Ensemble) -> None:
         super().__init__()
@@ -75,14 +75,14 @@ class BoostedTrees(nn.Module):
         for quantity in range(1, self.quantities):
             leaves = leaves & getattr(self, f"possible{quantity}").index_select(0, rows[:, quantity])
         places = leaves % DIVISOR + self.places.index_select(0, fold)
-        # GatherElements, which ONNX Runtime has ten times as fast as Gather for single numbers.
+        # GatherElements is ten times as fast as Gather for single numbers in ONNX Runtime.
         values = self.values.gather(0, places.flatten().long()).reshape(-1, self.trees)
-        # A product and no sum, which would add a row's terms in an order that depends on the row's place in the batch.
+        # A matrix product, because the order of terms in a sum would depend on the row's position in the batch.
         return (values @ values.new_ones(self.trees, 1)).squeeze(1)
 
 
 def _tables(nodes: NDArray[np.float64], quantities: int, bins: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return which leaves each bin leaves possible, (quantities, bins, trees), and the values of all, (trees, DIVISOR).
+    """Return the leaves that each bin allows, (quantities, bins, trees), and the leaf values, (trees, DIVISOR).
 
     `nodes` are those of one fold: (trees, nodes, NODE_NUMBERS).
     """
@@ -101,7 +101,7 @@ def _tables(nodes: NDArray[np.float64], quantities: int, bins: int) -> tuple[NDA
 
 
 def _leaves_below(nodes: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return the leaves below each node of a tree, a bit each: (nodes,). Children come after their parent."""
+    """Return a bit mask of the leaves below each node of a tree: (nodes,). Children come after their parent."""
     below = np.zeros(len(nodes), np.int32)
     leaves = np.flatnonzero(nodes[:, FEATURE] == LEAF)
     below[leaves] = 1 << np.arange(len(leaves))
