@@ -1,1 +1,1 @@
-"""Scored events beside the background that the model was made with: accepted events, histograms and drift."""
+"""Monitoring of scored events against the model's background: accepted events, histograms and drift."""

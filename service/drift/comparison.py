@@ -1,4 +1,4 @@
-"""How far the histograms of events are from those of background: the population stability index, and Kolmogorov's D."""
+"""Distances of histograms of events from those of background: population stability index and Kolmogorov's D."""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -12,16 +12,16 @@ from service.model.reference import Reference
 Counts = NDArray[np.int64]
 
 GROUPS: Final = 10
-"""Groups of bins with about equally much background, of which the PSI is taken: more would add noise alone."""
+"""Groups of bins for the PSI, with about equal background each: more groups would only add noise."""
 
 MIN_EVENTS: Final = 1000
-"""Events without which nothing is said about drift."""
+"""Minimum number of events for a verdict on drift."""
 
 SLIGHT_PSI, STRONG_PSI = 0.02, 0.1
-"""Where drift begins to be slight, and strong. All energies of jets 5 % too high give 0.05."""
+"""PSI from which drift is slight, and strong. A shift of all jet energies by 5 % gives 0.05."""
 
 CHANCE_SIGMA: Final = 4.75
-"""What chance exceeds once in a million comparisons is no drift."""
+"""Standard deviations of chance, exceeded once in a million comparisons, that do not count as drift."""
 
 
 class Drift(IntEnum):
@@ -74,16 +74,16 @@ class Comparison:
         return np.bincount(np.concatenate(places), minlength=self.n_bins)
 
     def score_counts(self, counts: Counts) -> Counts:
-        """Return the part of `counts` (n_bins,) that is of the score, with those below and above its bins."""
+        """Return the part of `counts` (n_bins,) for the score, including the counts below and above its bins."""
         return counts[self._starts[-1] :]
 
     @property
     def reference_score_counts(self) -> Counts:
-        """The score's counts of the reference."""
+        """The reference counts of the score."""
         return self.score_counts(self._counts)
 
     def distances(self, counts: Counts, n_events: int) -> Distances:
-        """Compare `counts` (n_bins,) of so many events with the reference."""
+        """Compare `counts` (n_bins,) of `n_events` with the reference."""
         psi = self._psi(counts, n_events)
         beyond_chance = psi - self._chance(n_events)
         levels = (beyond_chance >= SLIGHT_PSI).astype(int) + (beyond_chance >= STRONG_PSI)
@@ -105,7 +105,7 @@ class Comparison:
         return np.repeat(np.arange(len(self._n_groups)), self._n_groups)
 
     def _chance(self, n_events: int) -> NDArray[np.float64]:
-        """Return the PSI that two samples of one distribution stay below, but for CHANCE_SIGMA.
+        """Return the PSI of two samples of one distribution that chance exceeds at CHANCE_SIGMA.
 
         It is distributed as (1 / n + 1 / m) chi^2 with one degree of freedom less than groups (B. Yurdakul, Statistical
         Properties of Population Stability Index, 2018); the quantile is that of Wilson and Hilferty (1931).
@@ -118,13 +118,13 @@ class Comparison:
     def _ks(self, counts: Counts, n_events: int) -> NDArray[np.float64]:
         """Return the largest distance of the distribution functions, at the edges of the bins."""
         difference = np.cumsum(counts / n_events - self._counts / self._n_reference)
-        # Each quantity begins at 0, for the counts of those before it add up to as many events as the reference's.
+        # Each quantity begins at 0, since the counts of those before it add up to the same number in both.
         ks: NDArray[np.float64] = np.maximum.reduceat(np.abs(difference), self._starts)
         return ks
 
 
 def _groups(counts: Sequence[int]) -> NDArray[np.intp]:
-    """Return the group of each bin: neighbours with about 1 / GROUPS of the reference together."""
+    """Return the group of each bin: neighbouring bins that hold about 1 / GROUPS of the reference."""
     below = np.cumsum(counts) - np.array(counts) / 2
     tenths = np.minimum(below * GROUPS / sum(counts), GROUPS - 1).astype(int)
     return np.unique(tenths, return_inverse=True)[1]

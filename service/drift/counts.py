@@ -1,4 +1,4 @@
-"""What a worker counts of the events that it scores: all by working point, a sample in the bins of the reference."""
+"""A worker's counts of scored events: all by working point, a sample in the bins of the reference."""
 
 from random import random
 from typing import Any, Final
@@ -11,27 +11,27 @@ from service.metrics.rows import MAX_COUNTED_POINTS
 from service.model.artefact import Artefact, WorkingPoint
 
 COUNTED_EVENTS: Final = 2**16
-"""How many events are noted before they are counted together. One call alone would find the code that counts it out of
-the processor's cache, after the runtime, and cost three times as much."""
+"""Number of events that are noted before they are counted together. Counting after each call would take three times as
+long, since the runtime evicts the code from the processor's cache."""
 
 SAMPLED_EVENTS: Final = 25
-"""How many events are sampled between two ticks: one costs as much as to score ten."""
+"""Number of events sampled between two ticks: sampling one takes as long as scoring ten."""
 
 MAX_SAMPLED_EVENTS: Final = 10 * SAMPLED_EVENTS
-"""How many are sampled at most, after ticks with few."""
+"""Maximum number of events sampled between two ticks, after ticks with few."""
 
 NEVER: Final = 2**62
 
 
 class ModelCounts:
-    """Counts the events that one model scores, in the row of this worker in memory that all workers share.
+    """Counts the events that one model scores, in this worker's row of the shared memory.
 
-    Of the events one in `stride` is sampled, on average, at random distances: every one while there are few. The stride
-    follows the rate at each tick; where many events come after few, none is sampled once there is no room, until then.
+    On average, one in `stride` events is sampled, at random distances, and every one while there are few. The stride is
+    adapted to the rate at each tick; after a sudden rise, sampling stops until the next tick once the room is used up.
     """
 
     def __init__(self, artefact: Artefact, comparison: Comparison | None, row: Any) -> None:
-        """Go on with the counts of the row if they are of this model, else begin at 0."""
+        """Continue the counts of the row if they are of this model, else start from 0."""
         self.comparison = comparison
         self.points = artefact.metadata.working_points[:MAX_COUNTED_POINTS]
         self._thresholds = [_largest_float32(point) for point in self.points]
@@ -43,20 +43,20 @@ class ModelCounts:
             row["counted_model"] = identity
         self._noted = np.empty(COUNTED_EVENTS, np.float32)
         self._n_noted = 0
-        """The scores that are not yet counted, and how many they are."""
+        """The scores that are not counted yet, and their number."""
         self._n_events, self._n_accepted = 0, [0] * len(self.points)
         """Counted events that are not yet in the row."""
         self._n_since_tick = 0
-        """Events in the row that were not there at the last tick."""
+        """Events added to the row since the last tick."""
         self._features = np.empty((MAX_SAMPLED_EVENTS, artefact.n_features), np.float32)
         self._scores = np.empty(MAX_SAMPLED_EVENTS, np.float32)
         self._n_sampled = 0
-        """The sampled events that are not yet in the row, and how many they are."""
+        """The sampled events that are not in the row yet, and their number."""
         self._room = MAX_SAMPLED_EVENTS
-        """How many more events may be sampled before the next tick."""
+        """Number of events that may still be sampled before the next tick."""
         self._stride = 1
         self._skipped = 0 if comparison is not None else NEVER
-        """Events until the next one of the sample."""
+        """Number of events before the next sampled one."""
 
     def note(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
         """Note the scores (n,) of the first n events in `features`, n at most COUNTED_EVENTS, until `fold`."""
@@ -85,7 +85,7 @@ class ModelCounts:
             self._count_sample(self._features[:n_sampled], self._scores[:n_sampled])
 
     def tick(self) -> None:
-        """Sample as many of the next events as suits the rate since the last tick."""
+        """Count what was noted, and adapt the sampling to the rate since the last tick."""
         self.fold()
         was_full, self._room = not self._room, min(self._room + SAMPLED_EVENTS, MAX_SAMPLED_EVENTS)
         self._stride, self._n_since_tick = self._n_since_tick // self._room + 1, 0
@@ -105,9 +105,9 @@ class ModelCounts:
             self._n_accepted[place] += int(np.count_nonzero(scores > threshold))
 
     def _take(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
-        """Add to the sample of these events (n, n_features) those whose turn it is."""
+        """Add the sampled ones of these events (n, n_features) to the sample."""
         n_events, place = len(scores), self._skipped
-        self._stride = max(self._stride, n_events // self._room + 1)  # of many at once, not only the first
+        self._stride = max(self._stride, n_events // self._room + 1)  # spreads the sample over a large batch
         while place < n_events and self._room:
             self._features[self._n_sampled] = features[place]
             self._scores[self._n_sampled] = scores[place]
@@ -117,7 +117,7 @@ class ModelCounts:
         self._skipped = place - n_events if self._room else NEVER
 
     def _distance(self) -> int:
-        """Return the number of events to the next one of the sample, `stride` on average."""
+        """Draw the number of events up to the next sampled one, `stride` on average."""
         return 1 + int(random() * (2 * self._stride - 1))
 
     def _count_sample(self, features: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
@@ -131,6 +131,6 @@ class ModelCounts:
 
 
 def _largest_float32(point: WorkingPoint) -> np.float32:
-    """Return the threshold for float32 scores: the largest that is not above the point's."""
+    """Return the threshold for float32 scores: the largest float32 that is not above the point's."""
     with np.errstate(over="ignore"):
         return np.float32(point.sent_threshold)

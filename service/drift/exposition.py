@@ -24,7 +24,7 @@ def _label(report: Report) -> str:
 
 
 def _by_label(report: Report, name: str, values: Mapping[str, float]) -> dict[str, float]:
-    """Return the samples of values by another label."""
+    """Format the samples of values by a further label."""
     model = _label(report)
     return {f'{{{model},{name}="{value.translate(ESCAPES)}"}}': number for value, number in values.items()}
 

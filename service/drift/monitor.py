@@ -1,4 +1,4 @@
-"""The model in use as it is monitored: its events counted by this worker, and those of all workers compared."""
+"""The monitor of the model in use: it counts this worker's events, and compares those of all workers."""
 
 import logging
 from time import monotonic
@@ -16,19 +16,19 @@ logger = logging.getLogger(__name__)
 
 
 class Report(NamedTuple):
-    """What all workers have counted of the model in use."""
+    """The counts of all workers for the model in use."""
 
     artefact: Artefact
     points: list[WorkingPoint]
-    """The working points that are counted."""
+    """The working points with counts."""
     comparison: Comparison | None
-    """None where the artefact has no reference histograms."""
+    """None if the artefact has no reference histograms."""
     totals: Totals
     recent: Totals
-    """Those of the window."""
+    """The counts within the window."""
     window_s: float
     distances: Distances | None
-    """Of the window; None without a reference, and with fewer than MIN_EVENTS sampled events."""
+    """Distances within the window; None without a reference, or with fewer than MIN_EVENTS sampled events."""
 
 
 class Monitor:
@@ -41,24 +41,24 @@ class Monitor:
         self._window = Window()
 
     def use(self, artefact: Artefact) -> Note:
-        """Count the events of another model from now on: those that are noted with what is given back."""
+        """Start to count the events of another model, which are passed to the returned function."""
         if self._counts is not None:
-            self._counts.fold()  # for the last time: what requests of this model still score is not counted
+            self._counts.fold()  # requests that still score with the old model are not counted
         self._artefact = artefact
         self._counts = ModelCounts(artefact, _comparison(artefact), self._metrics.row)
         self._window = Window()
-        self._window.recent(monotonic(), self._totals(self._counts))  # where it begins
+        self._window.recent(monotonic(), self._totals(self._counts))  # the start of the window
         return self._counts.note
 
     def tick(self) -> None:
-        """Count what was noted, and keep the totals of now where they are due; to be called ten times a second."""
+        """Count what was noted, and keep the current totals if due; to be called ten times a second."""
         if self._counts is not None:
             self._counts.tick()
             if self._window.may_be_due(monotonic()):
                 self._window.recent(monotonic(), self._totals(self._counts))
 
     def report(self) -> Report | None:
-        """Report what has been counted until now; None before there is a model."""
+        """Report the counts so far; None before there is a model."""
         artefact, counts = self._artefact, self._counts
         if artefact is None or counts is None:
             return None

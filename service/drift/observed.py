@@ -1,4 +1,4 @@
-"""A scorer whose events and scores are noted."""
+"""A scorer that passes its events and scores to an observer."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from service.model.scorer import BoundRows, Scorer
 
 Note = Callable[[NDArray[np.float32], NDArray[np.float32]], None]
-"""Takes events (n, n_features), which may change afterwards, and their scores (n,)."""
+"""Receives events (n, n_features), in memory that may change afterwards, and their scores (n,)."""
 
 
 class ObservedScorer:
@@ -31,7 +31,7 @@ class ObservedScorer:
 
 
 class ObservedRows:
-    """Scores rows where they lie as `BoundRows` does, and notes each call."""
+    """Scores bound rows as `BoundRows` does, and notes each call."""
 
     def __init__(self, bound: BoundRows, rows: NDArray[np.float32], note: Note) -> None:
         self._bound = bound

@@ -1,4 +1,4 @@
-"""The events of late: totals of some seconds ago are kept, and the difference to those of now is the window."""
+"""The recent window: the difference between the current totals and kept ones of some seconds ago."""
 
 from collections import deque
 from typing import Final, NamedTuple, Self
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from service.drift.comparison import MIN_EVENTS
 
 WINDOW_S: Final = 30
-"""The window reaches so far back, or as far as there are fewer than MIN_EVENTS sampled events in it."""
+"""Length of the window in seconds; it is longer while it has fewer than MIN_EVENTS sampled events."""
 
 LONGEST_S: Final = 3600
 STEP_S: Final = 5
@@ -17,18 +17,18 @@ STEP_S: Final = 5
 
 
 class Totals(NamedTuple):
-    """What all workers have counted of one model."""
+    """The counts of all workers for one model."""
 
     events: int
     accepted: NDArray[np.int64]
-    """By working point, as many as are counted."""
+    """Accepted events by working point."""
     sampled_events: int
     sampled_score: float
     """The sum of the scores of the sampled events."""
     bins: NDArray[np.int64]
 
     def since(self, earlier: Self) -> "Totals":
-        """Return what was counted since."""
+        """Return the counts since `earlier`."""
         return Totals(
             self.events - earlier.events,
             self.accepted - earlier.accepted,
@@ -39,13 +39,13 @@ class Totals(NamedTuple):
 
 
 class Window:
-    """The totals of some times within the last hour."""
+    """Totals kept at some times within the last hour."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[float, Totals]] = deque()
 
     def recent(self, now_s: float, totals: Totals) -> tuple[Totals, float]:
-        """Return what was counted within the window that ends with the totals of now, and its seconds."""
+        """Return the counts within the window that ends with the current `totals`, and its length in seconds."""
         kept = self._kept
         if kept and totals.events < kept[-1][1].events:  # a worker has changed to another model
             kept.clear()
@@ -57,7 +57,7 @@ class Window:
         return totals.since(first), now_s - began_s
 
     def may_be_due(self, now_s: float) -> bool:
-        """Return whether STEP_S have passed since totals were kept, after which `recent` keeps those of now."""
+        """Return whether STEP_S have passed since totals were kept, so that `recent` may keep the current ones."""
         return not self._kept or now_s - self._kept[-1][0] >= STEP_S
 
     @staticmethod

@@ -1,1 +1,1 @@
-"""Which events are scored when: admission, micro-batches, fair scheduling, the model in use."""
+"""Scheduling of scores: admission, micro-batches, fair scheduling, the model in use."""

@@ -1,6 +1,6 @@
-"""Admission control: how many events and bytes a worker has in flight at most.
+"""Admission control: limits on the events and bytes that a worker has in flight.
 
-A request is admitted by its announced size, before its body is read, and grows where it turns out to be larger.
+A request is admitted by its announced size, before its body is read, and grows if it turns out to be larger.
 """
 
 from asyncio import CancelledError
@@ -11,7 +11,7 @@ from service.errors import NotReadyError, OverloadedError, ServiceError
 
 
 class Admission:
-    """The requests in flight, with their events and bytes, and the limits of both."""
+    """The numbers of requests, events and bytes in flight, and the limits of the last two."""
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self.max_events = max_events
@@ -28,7 +28,7 @@ class Admission:
     def admit(self, n_events: int, n_bytes: int) -> "Admitted":
         """Admit a request of this announced size for a `with` block; raises OverloadedError if others leave no room.
 
-        A request that is alone is always admitted, else one larger than the limits could never be scored.
+        A request is always admitted if it is alone, else one larger than the limits could never be scored.
         """
         return Admitted(self, n_events, n_bytes)
 
@@ -44,7 +44,7 @@ class Admission:
 class Admitted:
     """One request in flight, during a `with` block.
 
-    A request that is cancelled inside the block ends with the error that it was cancelled with.
+    If the request is cancelled inside the block, the block raises the error that it was cancelled with.
     """
 
     __slots__ = ("_admission", "_bytes", "_events")
@@ -60,7 +60,7 @@ class Admitted:
         admission.bytes += n_bytes
 
     def grow(self, n_events: int, n_bytes: int) -> None:
-        """Count the size so far where it exceeds what was announced; raises OverloadedError as `Admission.admit`."""
+        """Count the size so far if it exceeds the announced one; raises OverloadedError as `Admission.admit` does."""
         admission = self._admission
         more_events, more_bytes = max(n_events - self._events, 0), max(n_bytes - self._bytes, 0)
         if more_events or more_bytes:
@@ -72,7 +72,7 @@ class Admitted:
             self._bytes += more_bytes
 
     def release(self) -> None:
-        """Count the request no more."""
+        """Stop counting the request."""
         admission = self._admission
         admission.requests -= 1
         admission.events -= self._events

@@ -25,35 +25,35 @@ ReadEvent = Callable[[bytes, NDArray[np.float32], int], None]
 
 
 class Receiver(Protocol):
-    """Receives the scores of the events that were submitted with it; an asyncio Future is one, to be awaited.
+    """Receives the scores of the events that were submitted with it, as an asyncio Future does.
 
-    It is called back once, when the micro-batch is done, unless it is done before. It must not raise.
+    It is called once, when the micro-batch is scored, unless it is done before. It must not raise.
     """
 
     def done(self) -> bool:
-        """Return whether the scores are not wanted any more."""
+        """Return whether the scores are no longer needed."""
 
     def set_result(self, result: Scores, /) -> None:
-        """Take the scores (n,), all finite."""
+        """Receive the scores (n,), all finite."""
 
     def set_exception(self, exception: Exception, /) -> None:
-        """Take the NonFiniteScoreError, or the error of the runtime."""
+        """Receive the NonFiniteScoreError, or the error of the runtime."""
 
 
 class Turn(Protocol):
-    """Waits for an iteration of the event loop that is free for a piece of a batch; an asyncio Future is one."""
+    """Waits for an iteration of the event loop that is free for a piece of a batch, as an asyncio Future does."""
 
     def done(self) -> bool:
-        """Return whether the iteration is not wanted any more."""
+        """Return whether the iteration is no longer needed."""
 
     def set_result(self, result: None, /) -> None:
-        """Take this iteration. It must not raise."""
+        """Use this iteration. It must not raise."""
 
 
 class MicroBatch:
     """Scores the events that arrive within one iteration of the event loop in one call of the runtime.
 
-    There is no timer: an event that is alone does not wait. A call costs about the same for one event as for thirty.
+    There is no timer: a lone event does not wait. A call takes about the same time for one event as for thirty.
     """
 
     CAPACITY_EVENTS = 256
@@ -66,11 +66,11 @@ class MicroBatch:
         self._waiting: list[tuple[Receiver, int, int]] = []
         self._scored_s = -math.inf
         self.n_calls = 0
-        """How often the runtime was called."""
+        """Number of calls of the runtime."""
 
     @property
     def in_use(self) -> bool:
-        """Whether an event was scored recently, or waits for it."""
+        """Whether an event waits to be scored, or was scored recently."""
         return bool(self._waiting) or perf_counter() - self._scored_s < self.RECENT_S
 
     @property
@@ -87,19 +87,19 @@ class MicroBatch:
         self._add(end, receiver)
 
     def submit_event(self, read: ReadEvent, body: bytes, receiver: Receiver) -> None:
-        """Score one event as `submit` does, which `read` reads from `body`; raises what that raises."""
+        """Score the event that `read` reads from `body` as `submit` does; raises the errors of `read`."""
         if self._filled == self.CAPACITY_EVENTS:
             self._flush()
         place = self._filled
         try:
             read(body, self._rows, place)
         except Exception:
-            self._stale = max(self._stale, place + 1)  # what is in the row by now
+            self._stale = max(self._stale, place + 1)  # the row may be partly written
             raise
         self._add(place + 1, receiver)
 
     def _add(self, end: int, receiver: Receiver) -> None:
-        """Have the rows up to `end` scored."""
+        """Schedule the rows up to `end` to be scored."""
         start = self._filled
         if not start:
             get_running_loop().call_soon(self._flush)
@@ -107,7 +107,7 @@ class MicroBatch:
         self._filled = end
 
     def score(self, features: NDArray[np.float32]) -> Future[Scores]:
-        """Score `features` as `submit` does, to be awaited."""
+        """Score `features` as `submit` does; return a future of the scores."""
         scored: Future[Scores] = get_running_loop().create_future()
         self.submit(features, scored)
         return scored
@@ -115,12 +115,12 @@ class MicroBatch:
     def _flush(self) -> None:
         waiting, filled = self._waiting, self._filled
         self._waiting, self._filled = [], 0
-        if not filled:  # the capacity was reached, and these were scored, earlier in the iteration
+        if not filled:  # a full micro-batch was scored earlier in the iteration
             return
         self._scored_s = perf_counter()
         self.n_calls += 1
         try:
-            if filled < self._stale:  # rows of an earlier micro-batch, which are of other clients
+            if filled < self._stale:  # rows of other clients, from an earlier micro-batch
                 self._rows[filled : self._stale] = 0
             self._stale = filled
             scores = self._bound.score(filled)
@@ -129,7 +129,7 @@ class MicroBatch:
                 if not receiver.done():
                     receiver.set_exception(error)
             return
-        all_finite = math.isfinite(scores.dot(scores))  # not so where squares overflow: then each is looked at
+        all_finite = math.isfinite(scores.dot(scores))  # False also if squares overflow: then each is checked
         for receiver, start, end in waiting:
             if receiver.done():  # its request was cancelled
                 continue
@@ -143,17 +143,17 @@ class MicroBatch:
 
 
 class FairScheduler:
-    """Lets one large batch score a piece in each iteration of the event loop, in order of arrival.
+    """Gives each iteration of the event loop to a piece of one large batch, in order of arrival.
 
     Single events have priority: while some wait, large batches pause, for no longer than their last piece took, so that
-    each of the two has at least half of the time. While single events arrive, the pieces are shorter.
+    each of the two gets at least half of the time. While single events arrive, the pieces are shorter.
     """
 
     SHORT_PIECE_EVENTS = 1024
-    """A quarter of a millisecond, in which the runtime does nearly as well as in more."""
+    """About a quarter of a millisecond; longer pieces are hardly more efficient."""
 
     MIN_OWED_S, MAX_OWED_S = 1e-3, 4e-3
-    """Where other work took so long since the last piece, pieces of a batch follow for as long, up to the most."""
+    """If other work since the last piece took at least the minimum, a batch gets as much time, up to the maximum."""
 
     def __init__(self, single_events: MicroBatch) -> None:
         self._single_events = single_events
@@ -163,7 +163,7 @@ class FairScheduler:
 
     @property
     def piece_events(self) -> int:
-        """The most events that are scored in one iteration."""
+        """Maximum number of events that are scored in one iteration."""
         return self.SHORT_PIECE_EVENTS if self._single_events.in_use else CHUNK_EVENTS
 
     def pieces(self, rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
@@ -174,9 +174,9 @@ class FairScheduler:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the batch that has scored a piece in this iteration is to score another one.
+        """Whether the batch that has scored a piece in this iteration may score another one.
 
-        It is where other requests take long: batches have a share of the time whatever arrives.
+        This guarantees batches a fraction of the time while other requests take long.
         """
         return not self._single_events.waiting and perf_counter() - self._began_s < self._owed_s
 
@@ -189,7 +189,7 @@ class FairScheduler:
             self._began_s = perf_counter()
 
     def submit(self, turn: Turn) -> None:
-        """Let `turn` have this iteration of the loop if it is free for a piece, else a later one."""
+        """Give `turn` this iteration of the loop if it is free for a piece, else a later one."""
         if not self._taken and not self._single_events.waiting:
             self._take(turn)
             return
@@ -198,7 +198,7 @@ class FairScheduler:
             self._take()
 
     def _take(self, turn: Turn | None = None, owed_s: float = 0.0) -> None:
-        """Let `turn` have this iteration, or nothing where single events come first."""
+        """Give this iteration to `turn`, or to single events if it is None."""
         self._taken = True
         self._began_s = perf_counter()
         self._owed_s = owed_s
@@ -210,7 +210,7 @@ class FairScheduler:
 
     def _end(self) -> None:
         self._ended_s, self._ended_thread_s = perf_counter(), thread_time()
-        # One iteration later, when the events that arrived meanwhile have been submitted.
+        # One iteration later, once the events that arrived meanwhile have been submitted.
         get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
@@ -227,7 +227,7 @@ class FairScheduler:
 
 
 def finite_scores(scores: Scores) -> Scores:
-    """Return `scores` (n,) back if all are finite; raises NonFiniteScoreError, which names the first that is not."""
+    """Return `scores` (n,) if all are finite; raises NonFiniteScoreError, which names the first that is not."""
     finite = np.isfinite(scores)
     if finite.all():
         return scores

@@ -1,4 +1,4 @@
-"""What every protocol calls: the model in use, the scores of an array or of a batch in blocks, and the status."""
+"""The interface for all protocols: the model in use, scores of an array or of a batch in blocks, and the status."""
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -25,7 +25,7 @@ from service.model.scorer import CHUNK_EVENTS, Scorer
 from service.settings import Settings
 
 SMALL_BATCH_EVENTS: Final = MicroBatch.CAPACITY_EVENTS // 2
-"""A batch of at most so many events is scored in a micro-batch."""
+"""Maximum size of a batch that is scored in a micro-batch."""
 
 SHOWN_CHARACTERS: Final = 60
 
@@ -41,10 +41,10 @@ class BatchScores:
         self.n_events = 0
 
     async def add(self, blocks: Iterable[NDArray[np.float32]], *, large: bool, last: bool) -> None:
-        """Score blocks of rows (n, n_features), taken from `blocks` one by one: reading them is part of the piece.
+        """Score blocks of rows (n, n_features), read from `blocks` one by one within the scheduled pieces.
 
-        `large` blocks wait for their turn; of others, which may complete much that came before, the first does not.
-        `last` blocks complete the batch.
+        Each piece of `large` blocks waits for its turn; otherwise the first piece does not wait. `last` blocks complete
+        the batch.
         """
         if large:
             await self._scheduler.wait()
@@ -66,7 +66,7 @@ class BatchScores:
 
 
 class WholeBatch:
-    """A large batch that has arrived in whole, whose pieces are read and scored in turns of the scheduler."""
+    """A large batch that has arrived in whole; its pieces are read and scored in turns of the scheduler."""
 
     def __init__(
         self, scorer: AnyScorer, scheduler: FairScheduler, blocks: Iterable[NDArray[np.float32]], receiver: Receiver
@@ -79,14 +79,14 @@ class WholeBatch:
         self._scores: list[Scores] = []
 
     def done(self) -> bool:
-        """Return whether the scores are not wanted any more."""
+        """Return whether the scores are no longer needed."""
         return self._receiver.done()
 
     def set_result(self, _: None, /) -> None:
-        """Score the next piece, and those after it while the scheduler lets it go on."""
+        """Score the next piece, and further ones while the scheduler allows."""
         try:
             self._scores.append(self._scorer.score_rows(next(self._pieces) if self._next is None else self._next))
-            # The next one is read at once, for that tells whether there is one.
+            # The next piece is read at once, to know whether there is one.
             while (piece := next(self._pieces, None)) is not None and self._scheduler.goes_on:
                 self._scores.append(self._scorer.score_rows(piece))
             scores = joined(self._scores) if piece is None else None
@@ -106,10 +106,10 @@ def joined(scores: list[Scores]) -> Scores:
 
 
 class Model:
-    """A model in use. A request keeps the model that it began with, whatever is loaded meanwhile."""
+    """A model in use. A request keeps the model that it began with, also after a reload."""
 
     def __init__(self, scorer: Scorer, max_events: int, note: Note) -> None:
-        """Score with a scorer, and note what clients have scored."""
+        """Score with `scorer`, and pass the scored events of clients to `note`."""
         self.artefact = scorer.artefact
         self.identity = scorer.artefact.identity
         self.max_events = max_events
@@ -120,7 +120,7 @@ class Model:
 
     @property
     def event_bytes(self) -> int:
-        """The bytes of one event as float32."""
+        """Bytes of one event as float32."""
         return self.artefact.n_features * np.dtype(np.float32).itemsize
 
     @property
@@ -155,7 +155,7 @@ class Model:
 
     @cached_property
     def explainer(self) -> Explainer:
-        """What explains this model's scores; raises InvalidRequestError where they cannot be explained."""
+        """The explainer of this model's scores; raises InvalidRequestError if they cannot be explained."""
         try:
             return Explainer(self._unobserved)
         except ExplanationError as error:
@@ -163,7 +163,7 @@ class Model:
 
     @property
     def max_explained_events(self) -> int:
-        """The most events that are explained at once: their mixtures are no more than the most events, or it is one."""
+        """Maximum number of explained events in a request: their mixtures count as events; at least one."""
         return max(1, self.max_events // self.explainer.n_mixtures)
 
     async def explain(self, features: NDArray[np.float32]) -> Explanation:
@@ -177,7 +177,7 @@ class Model:
         for place, event in enumerate(features):
             batch = BatchScores(explainer.scorer_of(event), self.micro_batch, self._scheduler)
             await self.wait()
-            await batch.add(explainer.mixtures(event), large=False, last=False)  # a last one may be observed
+            await batch.add(explainer.mixtures(event), large=False, last=False)  # the last one might be observed
             try:
                 of_mixtures = batch.join()
             except NonFiniteScoreError as error:
@@ -214,13 +214,13 @@ class Model:
 
 
 class Deployment:
-    """What all protocols share: the model in use, the requests in flight and the status."""
+    """The state that all protocols share: the model in use, the requests in flight and the status."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.admission = Admission(settings.max_inflight_events, settings.max_inflight_bytes)
-        """The batches in flight."""
+        """Admission of batches."""
         self.event_admission = Admission(settings.max_inflight_events, settings.max_inflight_bytes // 8)
-        """The single events in flight, which have room that batches cannot take."""
+        """Admission of single events, which have room of their own."""
         self.metrics = metrics
         self.monitor = Monitor(metrics)
         self.status: Literal["starting", "ok", "draining"] = "starting"
@@ -230,7 +230,7 @@ class Deployment:
 
     @property
     def inflight(self) -> tuple[int, int, int]:
-        """The requests, events and bytes in flight."""
+        """The numbers of requests, events and bytes in flight."""
         batches, events = self.admission, self.event_admission
         return batches.requests + events.requests, batches.events + events.events, batches.bytes + events.bytes
 
@@ -240,12 +240,12 @@ class Deployment:
         return self.admission.more_than_half_full or self.event_admission.more_than_half_full
 
     def open(self, scorer: Scorer) -> None:
-        """Take requests from now on."""
+        """Start to take requests."""
         self.use(scorer)
         self.status = "ok"
 
     def use(self, scorer: Scorer) -> None:
-        """Score the requests that begin from now on with this model."""
+        """Score new requests with this model."""
         self.current = Model(scorer, self._max_events, self.monitor.use(scorer.artefact))
         self.metrics.use_model(scorer.artefact.identity)
 

@@ -1,1 +1,1 @@
-"""What is counted of requests, of all workers together, and reported to Prometheus and the live page."""
+"""Metrics of requests, summed over all workers, for Prometheus and the live page."""

@@ -1,4 +1,4 @@
-"""What all workers have done, and do: the rows that they share, added up for people to look at."""
+"""The activity of all workers: their shared rows, summed for the live page."""
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ class Route(msgspec.Struct, frozen=True):
     statuses: dict[int, int]
     """Requests by status."""
     durations: list[int]
-    """Requests by the first of SECONDS that they did not take longer than, and those that took longer than all."""
+    """Requests by duration: up to each bound of SECONDS, and above the last."""
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -27,16 +27,16 @@ class Worker(msgspec.Struct, frozen=True):
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file that can be loaded anew."""
+    """A file that can be reloaded."""
 
     accepted: bool
-    """Whether it was accepted when it was last checked."""
+    """Whether it was accepted at the last check."""
     loaded_at_s: float | None
-    """When what is in use was loaded, in seconds since 1970."""
+    """The time at which the file in use was loaded, in seconds since 1970."""
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """What all workers have done, and do."""
+    """The activity of all workers."""
 
     events: int
     routes: list[Route]
@@ -44,16 +44,16 @@ class Activity(msgspec.Struct, frozen=True):
     in_flight: dict[str, int]
     """Requests, events and bytes."""
     loop_lag_s: float
-    """The sum of delays of the event loops, of which there are `loop_lags`."""
+    """The sum of `loop_lags` delays of event loops."""
     loop_lags: int
     workers: list[Worker]
     rows: int
-    """How many workers there are to be."""
+    """The configured number of workers."""
     files: dict[str, File]
 
 
 def add_up(metrics: Metrics) -> Activity:
-    """Add up what all workers have counted, and describe those that there are."""
+    """Sum the counts of all workers, and describe the living ones."""
     metrics.fold()
     rows, living = metrics.rows, metrics.rows["pid"][:, 0] != 0
     requests = rows["requests"].sum(axis=0).astype(int)
@@ -77,7 +77,7 @@ def add_up(metrics: Metrics) -> Activity:
 
 
 def _file(rows: Rows, living: NDArray[np.bool_], place: int) -> File | None:
-    """Describe a file: it is in use once all workers use it. None where none is to be loaded."""
+    """Describe a file, which is in use once all workers use it; None if the settings name no such file."""
     accepted, loaded_at = (rows[column][living][:, place] for column in ("reloaded", "reloaded_at"))
     if np.isnan(accepted).all():
         return None

@@ -1,4 +1,4 @@
-"""What a worker counts: requests, events, durations, the model in use and reloads."""
+"""The counters of a worker: requests, events, durations, the model in use and reloads."""
 
 import os
 from collections import Counter as Counts
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from service.metrics.rows import EVENTS, FILES, PARTS, ROW, SECONDS, STATUSES, SharedRow, open_rows
 
 OTHER_ROUTE = "other"
-"""The label of every unknown path: labels must not have values from clients."""
+"""The label of every unknown path: label values must not come from clients."""
 
 WAITED = [PARTS.index("success"), PARTS.index("queue")]
-"""What waits count as that no request can time itself."""
+"""The parts that include waits before a request is seen, which it cannot time itself."""
 
 MAX_NOTED = 1000
-"""The largest number of noted requests before they are folded into the counters."""
+"""Maximum number of noted requests before they are folded into the counters."""
 
 
 class Inference(NamedTuple):
@@ -27,7 +27,7 @@ class Inference(NamedTuple):
     succeeded: bool
     n_events: int
     n_calls: int
-    """Calls of the runtime, without those that another request has counted."""
+    """Calls of the runtime, except those that another request has counted."""
     parts_s: tuple[float, ...]
     """Seconds by PARTS."""
 
@@ -40,13 +40,13 @@ class InferenceTotals(NamedTuple):
     n_events: int
     n_calls: int
     last_ms: int
-    """When the last one got its scores, in milliseconds since 1970; 0 before the first."""
+    """The time of the last successful one, in milliseconds since 1970; 0 before the first."""
     parts_ns: list[int]
     """Nanoseconds by PARTS."""
 
 
 class Metrics:
-    """The metrics of one application, which are those of all workers where they share rows."""
+    """The metrics of one application, or of all workers that share rows."""
 
     def __init__(self, routes: Iterable[str], shared: SharedRow | None = None, served_name: str | None = None) -> None:
         """Count requests by route, those to any path that is not in `routes` as OTHER_ROUTE.
@@ -56,9 +56,9 @@ class Metrics:
         """
         self._places = {route: number for number, route in enumerate((*routes, OTHER_ROUTE))}
         self.rows = np.zeros(1, ROW) if shared is None else open_rows(shared.path)
-        """Those of all workers."""
+        """The rows of all workers."""
         self.row: Any = self.rows[0 if shared is None else shared.number]
-        """That of this worker."""
+        """The row of this worker."""
         self.row["worker_requests"] = self.row["in_flight"] = 0
         self.row["reloaded"] = self.row["reloaded_at"] = np.nan
         self.row["model"] = b""
@@ -83,7 +83,7 @@ class Metrics:
         self.row["model"] = identity.encode()
 
     def note_load(self, file: str) -> None:
-        """Note that a file of this kind was loaded now."""
+        """Note that a file of this kind was just loaded."""
         self.note_reload(file, successful=True)
         self.row["reloaded_at"][FILES.index(file)] = time()
 
@@ -108,29 +108,29 @@ class Metrics:
             self.fold()
 
     def note_waits(self, seconds: float) -> None:
-        """Note for how long requests by the Open Inference Protocol have waited in all before they were seen."""
+        """Note the total seconds that requests by the Open Inference Protocol have waited before they were seen."""
         self.row["inference_ns"][WAITED] += int(seconds * 1e9)
 
     def note_loop_lag(self, seconds: float) -> None:
-        """Note by how much the event loop was late for a timer."""
+        """Note the delay of a timer by the event loop."""
         self._loop_lag_s = seconds
         self.row["loop_lag_s"] += seconds
         self.row["loop_lags"] += 1
 
     def set_inflight(self, n_requests: int, n_events: int, n_bytes: int) -> None:
-        """Set how much work is in flight."""
+        """Set the amount of work in flight."""
         self.row["in_flight"][:] = n_requests, n_events, n_bytes
 
     def set_connections(self, n_connections: int) -> None:
-        """Set how many connections there are."""
+        """Set the number of connections."""
         self.row["connections"] = n_connections
 
     def note_dropped_log_lines(self, n_lines: int) -> None:
-        """Count lines of the log that were dropped."""
+        """Count dropped lines of the log."""
         self.row["log_lines_dropped"] += n_lines
 
     def fold(self) -> None:
-        """Add what was noted to the counters at once."""
+        """Add all noted requests to the counters."""
         noted, self._noted = self._noted, []
         events, self._noted_events = self._noted_events, []
         row = self.row
@@ -155,13 +155,13 @@ class Metrics:
         row["inference_ns"] += (np.array([one.parts_s for one in noted]).sum(axis=0) * 1e9).astype(np.int64)
         row["inference_events"] += sum(one.n_events for one in succeeded)
         row["inference_calls"] += sum(one.n_calls for one in succeeded)
-        # Before the first byte of a request is read, it waits for the event loop, on average as long as a timer.
+        # Before its first byte is read, a request waits for the event loop, on average as long as a timer.
         self.note_waits(len(succeeded) * self._loop_lag_s)
         if succeeded:
             row["last_inference_ms"] = int(time() * 1000)
 
     def inferences(self) -> InferenceTotals:
-        """Add up the requests by the Open Inference Protocol that all workers have counted."""
+        """Sum the requests by the Open Inference Protocol over all workers."""
         self.fold()
         rows = self.rows
         n_succeeded, n_failed = rows["inferences"].sum(axis=0).tolist()

@@ -14,20 +14,20 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS_LABELS = (*map(str, SECONDS), "+Inf")
 EVENTS_LABELS = ("1.0", "10.0", "100.0", "1000.0", "10000.0", "100000.0", "1e+06", "+Inf")
 ESCAPES = str.maketrans({"\\": r"\\", '"': r"\""})
-"""How a label is written."""
+"""Escapes in the values of labels."""
 
 
 def render(metrics: Metrics) -> bytes:
     """Write the metrics of all workers together in Prometheus' text format.
 
-    prometheus_client would take ten times as long, in which nothing is scored.
+    prometheus_client would take ten times as long, and block scoring meanwhile.
     """
     metrics.fold()
     return "".join([*_counters(metrics), *_gauges(metrics), *_inferences(metrics)]).encode()
 
 
 def _counters(metrics: Metrics) -> Iterator[str]:
-    """Add up what all workers have counted, those that have died too."""
+    """Write the sums of the counters of all workers, including dead ones."""
     rows, routes = metrics.rows, metrics.routes
     requests = rows["requests"].sum(axis=0)
     counts = {
@@ -51,7 +51,7 @@ def _counters(metrics: Metrics) -> Iterator[str]:
 
 
 def _gauges(metrics: Metrics) -> Iterator[str]:
-    """Describe the workers that there are."""
+    """Write the metrics of the living workers."""
     rows, living = metrics.rows, metrics.rows["pid"][:, 0] != 0
     names = [identity.decode().translate(ESCAPES) for identity in np.unique(rows["model"][living]) if identity]
     models = {f'{{model="{name}"}}': 1.0 for name in names}
@@ -79,7 +79,7 @@ def _gauges(metrics: Metrics) -> Iterator[str]:
 
 
 def _processes(labels: Mapping[int, str]) -> Iterator[str]:
-    """Describe the processes of the workers by the usual names, with the label of each process id."""
+    """Write the metrics of the workers' processes under the usual names, with their process ids as labels."""
     found = {pid: taken for pid in labels if (taken := usage(pid)) is not None}
     for name, kind, meaning, values in (
         ("cpu_seconds_total", "counter", "Processor time.", {pid: one.cpu_s for pid, one in found.items()}),
@@ -90,7 +90,7 @@ def _processes(labels: Mapping[int, str]) -> Iterator[str]:
 
 
 def _inferences(metrics: Metrics) -> Iterator[str]:
-    """Report requests by the Open Inference Protocol under the names that Triton's dashboards query."""
+    """Write the metrics of requests by the Open Inference Protocol under Triton's names, which its dashboards query."""
     name = metrics.served_name or bytes(metrics.row["model"][0]).decode().rpartition("@")[0]
     if not name:  # there is no model yet
         return
@@ -113,13 +113,13 @@ def _inferences(metrics: Metrics) -> Iterator[str]:
 
 
 def family(name: str, kind: str, meaning: str, samples: Mapping[str, float]) -> str:
-    """Write a metric, whose samples are by what follows the name."""
+    """Write a metric from its samples, by the text that follows the name."""
     lines = [f"{name}{labels} {float(value)!r}\n" for labels, value in samples.items()]
     return f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n{''.join(lines)}"
 
 
 def histogram(bounds: Sequence[str], counts_up_to: Sequence[float], total: float, label: str = "") -> dict[str, float]:
-    """Return the samples of a histogram."""
+    """Format the samples of a histogram."""
     more, alone = (f",{label}", f"{{{label}}}") if label else ("", "")
     buckets = {f'_bucket{{le="{bound}"{more}}}': n for bound, n in zip(bounds, counts_up_to, strict=True)}
     return {**buckets, f"_count{alone}": counts_up_to[-1], f"_sum{alone}": total}

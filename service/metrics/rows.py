@@ -1,7 +1,7 @@
-"""The numbers of each worker in memory that all workers share.
+"""The metrics of all workers in shared memory, one row each.
 
-Each worker writes its own row, and any of them reads the rows of all. A worker that replaces another goes on with the
-counters of its row.
+Each worker writes its own row, and reads the rows of all. A worker that replaces another continues the counters of its
+row.
 """
 
 import fcntl
@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 EVENTS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
-"""What is timed of requests by the Open Inference Protocol: those with scores, those with an error, and their parts."""
+"""The timed parts of requests by the Open Inference Protocol: totals with scores and with an error, and four phases."""
 
 FILES = ("keys", "certificate", "model")
 IN_FLIGHT = ("requests", "events", "bytes")
 
 MAX_COUNTED_POINTS: Final = 32
-"""Of how many working points of a model accepted events are counted."""
+"""Maximum number of working points of a model with counts of accepted events."""
 
 MAX_BINS: Final = 2**16
-"""How many bins the reference histograms of a model may have in all; memory of those that are not used is not taken."""
+"""Maximum number of bins of all reference histograms of a model; unused ones take no memory."""
 
 MAX_ROUTES: Final = 48
 STATUSES: Final = range(100, 600)
 ROW: Final = np.dtype(
     [
-        # Counters, which the next worker of the row goes on with.
+        # Counters, which the next worker of the row continues.
         ("requests", "f8", (MAX_ROUTES, len(STATUSES))),
         ("seconds", "f8", (MAX_ROUTES, len(SECONDS) + 1)),
         ("seconds_sum", "f8", MAX_ROUTES),
@@ -46,14 +46,14 @@ ROW: Final = np.dtype(
         ("inference_events", "i8", 1),
         ("inference_calls", "i8", 1),
         ("last_inference_ms", "i8", 1),
-        # Counters of the events of one model, begun anew by another one; a sample of them in the bins of its reference.
+        # Counters of the events of one model, reset for another one; a sample of them in the bins of its reference.
         ("counted_model", "S128", 1),
         ("model_events", "i8", 1),
         ("accepted", "i8", MAX_COUNTED_POINTS),
         ("sampled_events", "i8", 1),
         ("sampled_score", "f8", 1),
         ("bins", "i8", MAX_BINS),
-        # Of the worker of this number, if there is one.
+        # Values of the worker of this number, if there is one.
         ("pid", "i8", 1),
         ("worker_requests", "f8", 1),
         ("in_flight", "f8", len(IN_FLIGHT)),
@@ -63,13 +63,13 @@ ROW: Final = np.dtype(
         ("model", "S128", 1),
     ]
 )
-"""The numbers of one worker; what is not known of a file is NaN."""
+"""The metrics of one worker; unknown values of a file are NaN."""
 
 Rows = NDArray[np.void]
 
 
 class MetricsError(Exception):
-    """The metrics cannot be kept in shared memory: the message names why, and what to do."""
+    """The metrics cannot be kept in shared memory; the message names the reason and the remedy."""
 
 
 class SharedRow(NamedTuple):
@@ -80,9 +80,9 @@ class SharedRow(NamedTuple):
 
 
 def create_rows(n_workers: int) -> str:
-    """Return the path of shared memory for so many workers; raises MetricsError.
+    """Create shared memory for `n_workers` and return its path; raises MetricsError.
 
-    It lies in no directory, where others could remove it, and ends with the processes that have opened it.
+    It is in no directory, where others could remove it, and is freed with the processes that have opened it.
     """
     try:
         descriptor = os.memfd_create("anomaly-metrics", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -94,7 +94,7 @@ def create_rows(n_workers: int) -> str:
 
 
 def open_rows(path: str) -> Rows:
-    """Return the rows (n_workers,) of ROW in shared memory; raises MetricsError."""
+    """Open the rows (n_workers,) of ROW in shared memory; raises MetricsError."""
     try:
         with Path(path).open("r+b") as file:
             return np.frombuffer(mmap.mmap(file.fileno(), 0), ROW)

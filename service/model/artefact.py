@@ -30,7 +30,7 @@ GOLDEN_ATOL = 1e-6
 MAX_BYTES = 256 * 2**20
 """Default limit of a file's size."""
 
-# A hundred times what any model needs, and so little that no list of it can fill the memory.
+# A hundred times what any model needs, and little enough that no metadata list can fill the memory.
 MAX_METADATA_BYTES = 4 * 2**20
 MAX_FEATURES = 10_000
 MAX_WORKING_POINTS = 1_000
@@ -51,8 +51,8 @@ Float32 = Annotated[float, Meta(ge=-_FLOAT32_MAX, le=_FLOAT32_MAX)]
 class WorkingPoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """A named threshold on the anomaly score, with the background efficiency that it was calibrated to.
 
-    One that was asked for as a rate says so: of `input_rate_hz` events a second, `rate_hz` are kept where one in
-    `prescale` of those above the threshold is. The program that takes the decision prescales.
+    One that was requested as a rate also has that rate: of `input_rate_hz` events a second, `rate_hz` are kept if one
+    in `prescale` of those above the threshold is kept. The program that takes the decision applies the prescale.
     """
 
     name: Annotated[str, Meta(min_length=1)]
@@ -67,10 +67,10 @@ class WorkingPoint(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def sent_threshold(self) -> float:
-        """The threshold for clients, which decide by it as `accepts` does, whichever way they read a score.
+        """The threshold for clients, with which a comparison of float32 or decimal scores agrees with `accepts`.
 
-        It is the largest float32 that is not above the threshold, or the number of its fewest digits where that is
-        larger: a score that is equal to it may be read as either.
+        It is the larger of the largest float32 that is not above the threshold and of that number's shortest decimal
+        representation, since a score that is equal to it may be read as either.
         """
         with np.errstate(over="ignore"):
             largest = np.float32(self.threshold)
@@ -79,7 +79,7 @@ class WorkingPoint(msgspec.Struct, frozen=True, omit_defaults=True):
         return max(float(largest), float(str(largest))) if np.isfinite(largest) else self.threshold
 
     def accepts(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Tell which of `scores` (n,) are above the threshold, as (n,) booleans."""
+        """Return which of `scores` (n,) are above the threshold, as (n,) booleans."""
         return scores.astype(np.float64) > self.threshold
 
 
@@ -99,7 +99,7 @@ class GoldenPairs(msgspec.Struct, frozen=True):
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """Everything that a user of the graph needs to know; stored inside the file."""
+    """The metadata that users of the graph need; stored inside the file."""
 
     schema_version: int
     model_name: str
@@ -115,7 +115,7 @@ class Metadata(msgspec.Struct, frozen=True):
     reference: Reference | None = None
 
     def to_props(self) -> dict[str, str]:
-        """Write one `metadata_props` entry for each field but a reference that is None, its value as JSON."""
+        """Write one `metadata_props` entry for each field, its value as JSON; a reference of None is left out."""
         values = msgspec.structs.asdict(self)
         return {name: msgspec.json.encode(value).decode() for name, value in values.items() if value is not None}
 
@@ -209,7 +209,7 @@ def with_metadata(model: onnx.ModelProto, metadata: Metadata) -> Artefact:
 
 
 def check_seal(file: bytes, props: Mapping[str, str]) -> None:
-    """Require that a sealed file, which contains its own digest, is bit for bit what was exported."""
+    """Require that a sealed file, which contains its own digest, is bit for bit the exported file."""
     if SEAL not in props:
         if SEAL.encode() in file:
             raise refusal("seal of the file", "one that is not among the metadata", "it there", DAMAGED)
@@ -265,7 +265,7 @@ def check_names(metadata: Metadata) -> None:
 
 
 def check_depth(training: dict[str, Any]) -> None:
-    """Require training facts that can be written as JSON at any depth of the stack: not too deeply nested."""
+    """Require training facts of limited nesting, which can be written as JSON at any depth of the stack."""
     values: list[Any] = [training]
     for _ in range(MAX_DEPTH):
         parts = [value.values() if isinstance(value, dict) else value for value in values]

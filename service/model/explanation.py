@@ -1,4 +1,4 @@
-"""Why an event has its score: what each feature contributes to it, beside events of background."""
+"""Explanations of scores: the contribution of each feature, relative to background events."""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -11,25 +11,25 @@ from service.model.rows import Frame, as_rows
 from service.model.scorer import CHUNK_EVENTS, Scorer
 
 REFERENCE_EVENTS: Final = 8
-"""The most events of background that an event is compared with."""
+"""Maximum number of background events that an event is compared with."""
 
 ORDERS: Final = 112
-"""Orders of the features for each of them: half are drawn, and half are those reversed."""
+"""Orders of the features for each background event: half are random, and the others are their reverses."""
 
 SEED: Final = 1
 
 MAX_FEATURES: Final = 100
-"""The most features of an event that is explained: the work grows with their number, the memory with its square."""
+"""Maximum number of features to explain: time grows with their number, memory with its square."""
 
 
 class ExplanationError(ArtefactError):
-    """The artefact scores, and its scores cannot be explained."""
+    """The scores of the artefact cannot be explained."""
 
 
 class Explanation(NamedTuple):
     """Scores (n,) and the contributions (n, n_features) of the features to them.
 
-    The contributions of an event add up to its score less the reference score, but for the rounding of float32.
+    The contributions of an event add up to its score less the reference score, within the rounding of float32.
     """
 
     anomaly_scores: NDArray[np.float32]
@@ -45,7 +45,7 @@ class Explainer:
     change from the one to the other in a certain order, each changes the score by some amount, and all of them together
     by the whole difference. The contribution of a feature is the mean of its changes over orders and reference events:
     the sampling of Castro, Gomez and Tejada (2009), in antithetic pairs (Mitchell et al., arXiv:2104.12199). The orders
-    are the same for all events, so that an event has the same explanation whatever it is explained with.
+    are the same for all events, so that the explanation of an event does not depend on the others in its batch.
     """
 
     def __init__(self, scorer: Scorer) -> None:
@@ -65,20 +65,20 @@ class Explainer:
         self._orders = np.concatenate([drawn, drawn[..., ::-1]], axis=1)  # (k, ORDERS, n_features)
         # Scores on the way from each reference event to the event: (k, ORDERS, n_features + 1).
         self._path = np.repeat(scores[:, None, None], ORDERS, axis=1).repeat(n_features + 1, axis=2)
-        # What is taken from the event in each mixture, the first of which is the event: (n_mixtures, n_features).
+        # The features taken from the event in each mixture, the first of which is the event: (n_mixtures, n_features).
         places = self._orders.argsort(axis=-1)[:, :, None, :]
         on_the_way = (places < np.arange(1, n_features)[:, None]).reshape(-1, n_features)
         self._taken = np.concatenate([np.ones((1, n_features), bool), on_the_way])
         # The reference event of each: (n_mixtures,).
         self._mixed_with = np.append(0, np.repeat(np.arange(len(self.reference)), ORDERS * (n_features - 1)))
         self.n_mixtures = len(self._taken)
-        """The events that are scored to explain one, itself included."""
+        """Number of events that are scored to explain one, itself included."""
 
     def scorer_of(self, event: NDArray[np.float32]) -> Scorer:
-        """Return what scores the mixtures of an event (n_features,): the network alone within its training's range.
+        """Return the scorer for mixtures of an event (n_features,): without the range check if the event is in range.
 
-        Most mixtures are no events that there could be, and lie outside the range whatever the event is: their scores
-        would say that, and nothing of the event.
+        Most mixtures are unphysical and outside the range of the training, whatever the event is: their scores would
+        reflect only that.
         """
         score, of_network = (float(scorer.score_rows(event[None])[0]) for scorer in (self._scorer, self._network))
         return self._network if np.isclose(score, of_network, rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL) else self._scorer
@@ -111,8 +111,8 @@ class Explainer:
 def reference_events(metadata: Metadata) -> NDArray[np.float32]:
     """Find ordinary background (k, n_features) in a model's file: golden events that pass no working point.
 
-    Where the file has reference histograms, they are inside the range of each as well: some golden events are made up.
-    Raises ExplanationError where there are none.
+    If the file has reference histograms, the events are also inside the range of each: some golden events are
+    synthetic. Raises ExplanationError if there are none.
     """
     golden, reference = metadata.golden, metadata.reference
     events, scores = np.array(golden.features, np.float32), np.array(golden.anomaly_scores)

@@ -1,4 +1,4 @@
-"""The graph inside the file: which graphs the service is willing to run."""
+"""The graph inside the file, and the rules for graphs that the service runs."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -11,7 +11,7 @@ INPUT_NAME = "features"
 OUTPUT_NAME = "anomaly_score"
 
 NETWORK_SCORE_NAME = "network_score"
-"""A value inside the graph, where it has one: the score as it is within the range of the training."""
+"""An optional value inside the graph: the score without the check of the training's range."""
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 EXPORT_AGAIN = "export the model again with `python -m training export`"
@@ -31,12 +31,12 @@ FLOATS = frozenset({FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBL
 MAX_INTEGER = 2**20
 UNBOUNDED = frozenset({"Constant", "Slice"})
 
-# The longest quotation from a file in a message.
+# Maximum length of a quotation from a file in a message.
 SHOWN_CHARACTERS = 300
 
 
 class ArtefactError(Exception):
-    """The file is no artefact that this service may use; the message says which rule failed and what to do."""
+    """The file is not a usable artefact; the message names the rule that failed and the remedy."""
 
 
 def refusal(rule: str, found: str, expected: str, remedy: str = EXPORT_AGAIN) -> ArtefactError:
@@ -58,7 +58,7 @@ def parse_model(file: bytes) -> onnx.ModelProto:
     # Protobuf parses an empty file, and many a short one, as a model without content.
     if not model.ir_version or not model.graph.node:
         raise refusal("format", "a model without a graph", "an exported .onnx file")
-    for _ in _messages(model):  # which checks the fields
+    for _ in _messages(model):  # checks the fields
         pass
     return model
 
@@ -78,7 +78,7 @@ def of_network(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def check_graph(model: onnx.ModelProto) -> None:
-    """Refuse a graph that could do more than arithmetic on the events it is given.
+    """Refuse a graph that could do more than arithmetic on its input events.
 
     The rule: operators of the ONNX standard, in one version of it; every operator is deterministic, with dense numeric
     tensors as inputs and outputs and no graph of its own; all constants are in the file. Such a graph cannot read a
@@ -146,7 +146,7 @@ def check_signature(model: onnx.ModelProto, n_features: int) -> None:
 
 
 def _unsupported(node: onnx.NodeProto, version: int, scalars: set[str]) -> str | None:
-    """Name what is not supported about an operator, or give None; `scalars` are the constants with one number."""
+    """Name the unsupported part of an operator, None for a supported one; `scalars` are constants of one number."""
     if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
         return "a graph inside"
     # Tensors apart, text comes from Constant's `value_string` and `value_strings` and from Cast's `to`.
@@ -158,14 +158,14 @@ def _unsupported(node: onnx.NodeProto, version: int, scalars: set[str]) -> str |
             if any(abs(integer) > MAX_INTEGER for integer in (attribute.i, *attribute.ints)):
                 return f"{attribute.name} beyond {MAX_INTEGER}"
             if attribute.name == "batch_dims" and attribute.i < 0:
-                return "batch_dims below 0"  # the runtime reads before the beginning of its shape
+                return "batch_dims below 0"  # the runtime would read before the start of its shape
     if node.op_type == "OneHot" and not scalars.issuperset(node.input[1:2]):
         return "a depth that is not one number"  # the runtime's shape inference reads the first number unchecked
     return _unsupported_operator(node.op_type, version)
 
 
 def _scalar_constants(graph: onnx.GraphProto) -> set[str]:
-    """Name the constants with exactly one number."""
+    """Return the names of the constants with exactly one number."""
     constants = [(tensor.name, tensor) for tensor in graph.initializer]
     for node in graph.node:
         if node.op_type == "Constant" and node.output:
@@ -200,7 +200,7 @@ def _messages(model: onnx.ModelProto) -> Iterator[Message]:
         yield message
         for descriptor, value in message.ListFields():
             values = value if descriptor.is_repeated else (value,)
-            if descriptor.cpp_type not in FLOATS:  # which take no more memory than bytes of the file
+            if descriptor.cpp_type not in FLOATS:  # these take no more memory than their bytes in the file
                 n_fields += len(values)
             if n_fields > MAX_FIELDS:
                 expected = f"at most {MAX_FIELDS:,}, with large tensors as raw data"
@@ -212,7 +212,7 @@ def _messages(model: onnx.ModelProto) -> Iterator[Message]:
 
 
 def _signature(value: onnx.ValueInfoProto) -> str:
-    """Write an input or output as `name: type (dimensions)`; a symbolic first dimension is called batch."""
+    """Format an input or output as `name: type (dimensions)`; a symbolic first dimension is called batch."""
     if value.type.WhichOneof("value") != "tensor_type":
         return f"{value.name}: not a tensor"
     tensor = value.type.tensor_type

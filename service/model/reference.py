@@ -1,4 +1,4 @@
-"""What background looks like to a model: histograms of its features and scores, to compare other events with."""
+"""Reference histograms of a model: features and scores of background, to compare other events with."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ Finite = Annotated[float, Meta(ge=-3.5e38, le=3.5e38)]
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """Counts in equal bins from `low` to `high`, between those of all values below and of all values above."""
+    """Counts in equal bins from `low` to `high`, preceded by the count below and followed by the count above."""
 
     low: Finite
     high: Finite
@@ -27,7 +27,7 @@ class Histogram(msgspec.Struct, frozen=True):
         return np.linspace(self.low, self.high, len(self.counts) - 1)
 
     def count(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Count other values (n,) in the same bins, those below and above included: (bins + 2,)."""
+        """Count other values (n,) in the same bins, with those below and above: (bins + 2,)."""
         counts: NDArray[np.int64] = np.histogram(values, np.array([-np.inf, *self.edges, np.inf]))[0]
         return counts
 
@@ -41,11 +41,11 @@ class Reference(msgspec.Struct, frozen=True):
     features: list[Histogram]
     anomaly_score: Histogram
     floor: Finite | None = None
-    """The least score of an event outside the range of the training; None for a model without one."""
+    """Minimum score of an event outside the range of the training; None for a model without one."""
 
 
 def check_reference(reference: Reference, n_features: int) -> None:
-    """Require a histogram for each feature, each of as many events as the reference has, over a range that is one."""
+    """Require a histogram for each feature, each with the reference's number of events and a valid range."""
     if len(reference.features) != n_features:
         raise refusal("reference histograms", str(len(reference.features)), str(n_features))
     for place, histogram in enumerate([*reference.features, reference.anomaly_score]):

@@ -1,4 +1,4 @@
-"""Events as a program has them, arrays and data frames, become the rows that a model scores."""
+"""Conversion of arrays and data frames of events to the rows that a model scores."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 @runtime_checkable
 class Frame(Protocol):
-    """A data frame, as pandas makes them: columns by name."""
+    """A data frame with columns by name, such as one of pandas."""
 
     @property
     def columns(self) -> Iterable[Any]:
@@ -33,7 +33,7 @@ def as_rows(events: ArrayLike | Frame, names: Sequence[str]) -> NDArray[np.float
             f"events have the shape {given.shape}, expected (n, {len(names)}), one row an event of {', '.join(names)}; "
             "a single event is [event]"
         )
-    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+    with np.errstate(over="ignore"):  # numbers that become infinite are refused below
         rows = np.ascontiguousarray(given, np.float32)
     finite = np.isfinite(rows)
     if not finite.all():

@@ -33,7 +33,7 @@ VECTOR_EVENTS = 16
 RUNTIME_BYTES = 2**30
 
 
-# Events that are scored among others when a model is verified, and the numbers that the features of the others have.
+# Events that are scored among others when a model is verified, and the feature values of the others.
 INDEPENDENT_EVENTS = 8
 FOREIGN_FEATURES = (1.0, -1.0, 1e30, -1e30)
 
@@ -44,7 +44,7 @@ def whole_vectors(n_events: int) -> int:
 
 
 class Scorer:
-    """One ONNX Runtime session on one thread; it may be used from several threads at once."""
+    """One ONNX Runtime session on one thread; several threads may use it at once."""
 
     def __init__(self, artefact: Artefact) -> None:
         """Open a session for `artefact`, reproduce its golden pairs and score them among other events.
@@ -63,7 +63,7 @@ class Scorer:
             raise ArtefactError(f"ONNX Runtime cannot run {artefact.identity}: {shortened(str(error))}") from error
 
     def of_network(self) -> Self:
-        """Return a scorer without the range of the training, or this one where the artefact tells no such score."""
+        """Return a scorer without the check of the training's range; this one if the graph has no such output."""
         network = of_network(parse_model(self.artefact.graph))
         if network is None:
             return self
@@ -80,7 +80,7 @@ class Scorer:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 4  # errors are raised as exceptions; stderr is for the service's log
-        # Left to guess, the runtime may read bytes that were checked as ONNX in its own format, which is unchecked.
+        # Without it, the runtime might read the bytes, which were checked as ONNX, in its own unchecked format.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.add_session_config_entry("session.use_env_allocators", "1")  # the one limited to RUNTIME_BYTES
         try:
@@ -104,7 +104,7 @@ class Scorer:
         return self.score_rows(as_rows(events, self.artefact.metadata.feature_names))
 
     def score_rows(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score `rows` (n, n_features), which are finite float32, as (n,) float32, without checking them."""
+        """Score `rows` (n, n_features), finite float32, as (n,) float32, without checks."""
         rows = np.ascontiguousarray(rows)
         if len(rows) <= CHUNK_EVENTS:
             return self._run(rows)
@@ -115,7 +115,7 @@ class Scorer:
         return scores
 
     def bind(self, rows: NDArray[np.float32]) -> "BoundRows":
-        """Have the first of `rows` (n, n_features), n whole vectors, scored where they lie, as often as they change."""
+        """Bind `rows` (n, n_features), n whole vectors, to score their first rows in place after each change."""
         return BoundRows(self._session, rows)
 
     def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -133,7 +133,7 @@ class Scorer:
         return scores[:n_events]
 
     def _reproduce_golden_pairs(self) -> None:
-        """Score the golden pairs once, and repeated to a chunk of CHUNK_EVENTS, the largest call there is."""
+        """Score the golden pairs once, and repeated to a chunk of CHUNK_EVENTS, the largest call."""
         golden = self.artefact.metadata.golden
         events, expected = np.array(golden.features, np.float32), np.array(golden.anomaly_scores)
         for n_events in (len(events), max(len(events), CHUNK_EVENTS)):
@@ -148,9 +148,9 @@ class Scorer:
                 )
 
     def _require_independence(self) -> None:
-        """Score golden events among zeros, as they are padded, and among events of other clients, to the same bits.
+        """Require the same bits for golden events among zeros, which are the padding, and among other events.
 
-        Calls of one length take the same way through the runtime, so that nothing but the graph can mix events.
+        Calls of the same length take the same path through the runtime, so only the graph can mix events.
         """
         golden = np.array(self.artefact.metadata.golden.features, np.float32)
         rows = np.zeros((INDEPENDENT_EVENTS, 2, golden.shape[1]), np.float32)
@@ -168,9 +168,9 @@ class Scorer:
 
 
 class BoundRows:
-    """Rows that the runtime scores where they lie, of which it is told once: that spares a quarter of a short call.
+    """Rows that are bound to the runtime once and scored in place, which saves a quarter of a short call.
 
-    Not to be used by several threads at once.
+    Not safe for use by several threads at once.
     """
 
     def __init__(self, session: Any, rows: NDArray[np.float32]) -> None:
@@ -194,8 +194,8 @@ class BoundRows:
 @cache
 def _runtime() -> ModuleType:
     """Import ONNX Runtime and set its memory limit, once in a process."""
-    # Telemetry is on unless this is set before the import. Both are here because importing a module of the service
-    # does not touch the environment.
+    # Telemetry is on unless this is set before the import. Both are here, so that importing a module of the service
+    # does not change the environment.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
