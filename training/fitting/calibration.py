@@ -1,4 +1,4 @@
-"""Calibration: new working points for an existing model, from a sample of background."""
+"""Calibration: new working points of an existing model, from a sample of background."""
 
 from collections.abc import Sequence
 
@@ -24,11 +24,11 @@ def calibrate(
     model_version: str,
     rates: Sequence[RateTarget] = (),
 ) -> Artefact:
-    """Return the same graph as another version of the model: with working points and reference of other background.
+    """Return the same graph as a new version of the model, with working points and reference of other background.
 
-    They are from features (m, n) and the graph's scores (m,) of them. Working points that were asked for as rates stay
-    so, unless others are. Thresholds belong to one version: raises ExportError when the version stays the same, when
-    the sample is too small for any working point or for a rate, and as `check_floor` does.
+    Both are computed from features (m, n) and their scores (m,). Working points defined by rates are kept as rates
+    unless other rates are given. Raises ExportError when the version is unchanged, because thresholds belong to one
+    version, when the sample is too small for any working point or for a rate, and as `check_floor` does.
     """
     metadata = artefact.metadata
     if model_version == metadata.model_version:
@@ -48,10 +48,10 @@ def calibrate(
 
 
 def check_table(artefact: Artefact, scores: NDArray[np.float32]) -> str:
-    """Return nominal and measured background efficiency of each of the artefact's working points, as text.
+    """Return a table of the nominal and measured background efficiency of the artefact's working points, as text.
 
-    The measured efficiency is the fraction of the scores (n,) above the threshold, with the error of this sample; the
-    error of the nominal one is that of the sample that the threshold was calibrated with.
+    The measured efficiency is the fraction of the scores (n,) above the threshold, with the error of this sample. The
+    error of the nominal efficiency is that of the calibration sample.
     """
     lines = [f"{artefact.identity} on {len(scores):,} background events"]
     for point in artefact.metadata.working_points:

@@ -42,8 +42,8 @@ from training.fitting.working_points import check_floor, derive_working_points
 
 OPSET = 20
 
-# How far the exported graph's scores may be from torch's. Both compute in float32 and sum in other orders; a relative
-# error of 1e-4 moves no decision that the thresholds' own uncertainty would not.
+# Tolerance between the scores of the exported graph and of torch. Both compute in float32, with different orders of
+# summation; a relative error of 1e-4 is within the uncertainty of the thresholds.
 PARITY_RTOL = 1e-4
 PARITY_ATOL = 1e-6
 PARITY_BATCHES = (1, 2, 7, 4096)
@@ -52,11 +52,11 @@ GOLDEN_PAIRS = 8
 
 
 def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Artefact:
-    """Return the run's best detector as an artefact, its working points from background features (m, n).
+    """Return the run's best detector as an artefact, with working points from background features (m, n).
 
-    Thresholds come from the scores of the exported graph, because these are compared with them. Raises ExportError when
-    they differ from torch's by more than PARITY_RTOL or are as `check_floor` refuses, TrainingError for a configuration
-    that no artefact can have, and ArtefactError when the service would not accept the file.
+    Thresholds are computed from the scores of the exported graph, with which they are compared. Raises ExportError when
+    these differ from torch's by more than PARITY_RTOL and as `check_floor` does, TrainingError for a configuration that
+    an artefact cannot have, and ArtefactError when the service would not accept the file.
     """
     check_config(run.config)
     scorer = run.best_scorer()
@@ -64,7 +64,7 @@ def export(run: Run, calibration: NDArray[np.float32], model_version: str) -> Ar
 
 
 def artefact_of(scorer: AnomalyScorer | WeakScorer, metadata: Metadata, calibration: NDArray[np.float32]) -> Artefact:
-    """Return a detector as an artefact with the working points of features (m, n); raises errors as `export` does."""
+    """Return a detector as an artefact with working points from features (m, n). Raises errors as `export` does."""
     graph = to_onnx(scorer)
     exported = Scorer(with_metadata(graph, metadata))
     check_parity(exported, scorer, calibration)
@@ -77,7 +77,7 @@ def artefact_of(scorer: AnomalyScorer | WeakScorer, metadata: Metadata, calibrat
 
 def to_onnx(scorer: AnomalyScorer | WeakScorer) -> onnx.ModelProto:
     """Return the graph of a detector: `features` float32 (batch, n) -> `anomaly_score` float32 (batch,)."""
-    example = torch.zeros(2, len(scorer.features.names))  # a batch of one would be frozen into the graph
+    example = torch.zeros(2, len(scorer.features.names))  # a batch of one would become a constant of the graph
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, about its internals
@@ -91,7 +91,7 @@ def to_onnx(scorer: AnomalyScorer | WeakScorer) -> onnx.ModelProto:
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],
             dynamic_shapes={"features": {0: torch.export.Dim("batch")}},
-            # The exporter's own translation adds a comparison and a choice, which ONNX Runtime does not need.
+            # The exporter's own translation adds a comparison and a selection, which ONNX Runtime does not need.
             custom_translation_table={torch.ops.aten.softplus.default: opset20.Softplus},
             verbose=False,
         )
@@ -99,7 +99,7 @@ def to_onnx(scorer: AnomalyScorer | WeakScorer) -> onnx.ModelProto:
         raise ExportError("torch returned no ONNX program: the installed torch is not the one this project asks for")
     graph: onnx.ModelProto = program.model_proto
     _name_network_score(graph.graph)
-    # The exporter leaves stack traces, with paths of this machine, on every node.
+    # The exporter stores stack traces, with paths of this machine, in every node.
     for node in graph.graph.node:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
@@ -110,7 +110,7 @@ def to_onnx(scorer: AnomalyScorer | WeakScorer) -> onnx.ModelProto:
 
 
 def _name_network_score(graph: onnx.GraphProto) -> None:
-    """Name the value that the last operator takes the larger of, and the range's, for explanations."""
+    """Name the network's score, an input of the final Max operator, for explanations."""
     (last,) = (node for node in graph.node if OUTPUT_NAME in node.output)
     if last.op_type != "Max":
         raise ExportError(f"the graph ends with {last.op_type}, expected Max of the network's score and the range's")
@@ -124,14 +124,14 @@ def _name_network_score(graph: onnx.GraphProto) -> None:
 
 
 def torch_scores(scorer: AnomalyScorer | WeakScorer, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return torch's scores (m,) of features (m, n): the reference that every other scoring must reproduce."""
+    """Return torch's scores (m,) of features (m, n), the reference that all other implementations must reproduce."""
     with torch.no_grad():
         scores: NDArray[np.float32] = scorer(torch.from_numpy(np.ascontiguousarray(features))).numpy()
     return scores
 
 
 def extreme_events(features: FeatureSet = DIJET) -> NDArray[np.float32]:
-    """Return events that stretch arithmetic, (m, n): zeros, far beyond any collider; empty jets, negative masses."""
+    """Return numerically extreme events, (m, n): zeros, huge values, empty jets, negative masses."""
     scales = np.array([0.0, 1e-30, 1e-3, 1.0, 1e3, 1e6, 1e35], dtype=np.float32)
     if not features.of_jets:
         return np.outer(np.concatenate([scales, -scales]), np.ones(len(features.names))).astype(np.float32)
@@ -144,11 +144,11 @@ def extreme_events(features: FeatureSet = DIJET) -> NDArray[np.float32]:
 
 
 def check_parity(exported: Scorer, reference: AnomalyScorer | WeakScorer, features: NDArray[np.float32]) -> None:
-    """Raise ExportError unless graph and torch agree on every batch size of PARITY_BATCHES and on extreme events."""
+    """Raise ExportError unless graph and torch agree for all batch sizes in PARITY_BATCHES and for extreme events."""
     repeated = np.resize(features, (max(PARITY_BATCHES), features.shape[1]))
     for batch in (*(repeated[:size] for size in PARITY_BATCHES), extreme_events(reference.features)):
         found, expected = exported.score(batch), torch_scores(reference, batch)
-        # A score that is not finite is wrong even where torch gives the same: every event must have a score.
+        # A score that is not finite is an error even if torch returns the same: every event must have a score.
         wrong = ~np.isclose(found, expected, rtol=PARITY_RTOL, atol=PARITY_ATOL) | ~np.isfinite(found)
         if wrong.any():
             event = int(np.flatnonzero(wrong)[0])
@@ -160,7 +160,7 @@ def check_parity(exported: Scorer, reference: AnomalyScorer | WeakScorer, featur
 
 
 def code_version() -> str:
-    """Return the version of this code, with the commit when it runs from its own checkout, `-dirty` if changed."""
+    """Return the version of this code, with the commit if it runs from its own checkout, and `-dirty` if modified."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
@@ -175,7 +175,7 @@ def code_version() -> str:
 
 
 def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: NDArray[np.float32]) -> Metadata:
-    """Return the metadata without working points and reference; golden pairs are from calibration features (m, n)."""
+    """Return the metadata without working points and reference, with golden pairs from calibration features (m, n)."""
     training_rows, held_out_rows = split(run.source.events, run.config)
     return Metadata(
         schema_version=SCHEMA_VERSION,
@@ -204,10 +204,10 @@ def describe(run: Run, scorer: AnomalyScorer, model_version: str, calibration: N
 
 
 def golden_pairs(scorer: AnomalyScorer | WeakScorer, calibration: NDArray[np.float32]) -> GoldenPairs:
-    """Return events with torch's scores: from the least to the most anomalous of (m, n), and far out in the tail.
+    """Return events with torch's scores: from the least to the most anomalous of (m, n), and from far out in the tail.
 
-    Of the events in the tail, those are left out whose score in float32 is not that in float64 to a tenth of the golden
-    tolerance: other processors round otherwise.
+    Events in the tail are left out if their scores in float32 and float64 differ by more than a tenth of the golden
+    tolerance, because processors round differently.
     """
     order = np.argsort(torch_scores(scorer, calibration))
     far = tail_events(calibration[order[len(order) // 2]], scorer.features)
@@ -220,7 +220,7 @@ def golden_pairs(scorer: AnomalyScorer | WeakScorer, calibration: NDArray[np.flo
 
 
 def tail_events(ordinary: NDArray[np.float32], features: FeatureSet = DIJET) -> NDArray[np.float32]:
-    """Return what an ordinary event (n,) can become by mistake or by chance far out in the tail: (m, n)."""
+    """Return variations of an ordinary event (n,) that are far out in the tail: (m, n)."""
     if not features.of_jets:
         apart = np.diag(1000 * (1 + np.abs(ordinary)))
         scaled = np.stack([ordinary * 1000, ordinary / 1000])
@@ -236,7 +236,7 @@ def tail_events(ordinary: NDArray[np.float32], features: FeatureSet = DIJET) -> 
 
 
 def read_held_out(run: Run) -> NDArray[np.float32]:
-    """Return the features of the run's held-out part, (m, n), from its events file; raises ExportError without it."""
+    """Return the features of the run's held-out part, (m, n). Raises ExportError if its events file has changed."""
     source = run.source
     try:
         _, features = read_source(list(map(Path, source.files)), source.layout, list(map(Path, source.labels)))

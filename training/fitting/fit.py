@@ -21,7 +21,7 @@ from training.progress import Progress
 
 
 def check_device(device: str) -> None:
-    """Raise TrainingError when torch cannot use `device`, cpu, cuda or mps, on this machine."""
+    """Raise TrainingError when torch cannot use `device` (cpu, cuda or mps) on this machine."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[device]:
         found = ", ".join(name for name, usable in available.items() if usable)
@@ -38,12 +38,12 @@ def train(
 ) -> Run:
     """Train on background features (m, n), from the folder's checkpoint if it has one, and return the run.
 
-    An exposed configuration needs an exposure: its origin and its features, as many for each event.
+    An exposed configuration needs an exposure: its origin and its features, as many per event as the background has.
 
-    The folder holds the configuration, after each epoch a checkpoint and the table of the learning curve, at the end
-    its figure too. On the CPU an interrupted and resumed run ends with the same weights as an uninterrupted one. Raises
-    TrainingError for a configuration that cannot be trained and exported, before the first epoch, and when a loss is
-    not finite.
+    The folder gets the configuration, a checkpoint and the table of the learning curve after each epoch, and the figure
+    of the curve at the end. On the CPU a resumed run ends with the same weights as an uninterrupted one. Raises
+    TrainingError before the first epoch for a configuration that cannot be trained and exported, and when a loss is not
+    finite.
     """
     described = exposure[0] if exposure else None
     if (folder / CHECKPOINT).exists():
@@ -70,7 +70,7 @@ def train(
     if run.incomplete:
         run.complete(torch.from_numpy(features[split(len(features), config)[0]]))
         save_run(run, folder)
-    # Again, because a run that was killed between checkpoint and curve has the curve of the epoch before.
+    # Written again, because a run killed between checkpoint and curve has the curve of the previous epoch.
     write_curve(run.curve, folder)
     losses = [(epoch.training_loss, epoch.validation_loss) for epoch in run.curve]
     write_files(folder, draw({"learning_curve.png": lambda: plot_learning_curve(losses)}))
@@ -78,7 +78,7 @@ def train(
 
 
 def _standardised(run: Run, features: NDArray[np.float32], device: str) -> tuple[Tensor, Tensor]:
-    """Return what the network sees of the training part and of the held-out part of features (m, n)."""
+    """Return the network's input for the training part and for the held-out part of features (m, n)."""
     training_rows, held_out_rows = split(len(features), run.config)
     with torch.no_grad():
         everything = run.scorer.standardise(torch.from_numpy(features).to(device))
@@ -86,9 +86,9 @@ def _standardised(run: Run, features: NDArray[np.float32], device: str) -> tuple
 
 
 def _fit(run: Run, training: Tensor, exposed: Tensor | None, progress: Progress) -> float:
-    """Make one pass over the training part (n, k), in a new order, and return the mean loss.
+    """Run one epoch over the training part (n, k), in a new order, and return the mean loss.
 
-    Each step of an exposed training draws as many signal events, of (m, k), as it has background events.
+    Each step of an exposed training draws as many signal events from (m, k) as it has background events.
     """
     run.scorer.train()
     network = run.scorer.network
@@ -111,16 +111,16 @@ def _fit(run: Run, training: Tensor, exposed: Tensor | None, progress: Progress)
 
 
 def learning_rate(config: TrainingConfig, epoch: int) -> float:
-    """Return the step size of an epoch, counted from 0.
+    """Return the learning rate of an epoch, counted from 0.
 
-    The cosine is that of Loshchilov and Hutter, "SGDR", arXiv:1608.03983, without restarts.
+    The cosine schedule is that of Loshchilov and Hutter, "SGDR", arXiv:1608.03983, without restarts.
     """
     factor = 1.0 if config.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
     return config.learning_rate * factor
 
 
 def _validate(run: Run, held_out: Tensor, exposed: Tensor | None) -> float:
-    """Return the loss of the held-out part (n, k), with the same draws in every epoch, so that epochs compare."""
+    """Return the loss of the held-out part (n, k), with the same draws in every epoch, to make epochs comparable."""
     run.scorer.eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.config.seed)
@@ -128,7 +128,7 @@ def _validate(run: Run, held_out: Tensor, exposed: Tensor | None) -> float:
 
 
 def _check_finite(epoch: Epoch, config: TrainingConfig) -> None:
-    """Refuse a diverged epoch before it is saved: argmin takes NaN for the lowest loss, and so for the best weights."""
+    """Raise TrainingError for a diverged epoch before it is saved, because argmin selects NaN as the lowest loss."""
     if not math.isfinite(epoch.training_loss) or not math.isfinite(epoch.validation_loss):
         raise TrainingError(
             f"in epoch {epoch.epoch} the training loss is {epoch.training_loss} and the validation loss "
@@ -138,7 +138,7 @@ def _check_finite(epoch: Epoch, config: TrainingConfig) -> None:
 
 
 def write_curve(curve: list[Epoch], folder: Path) -> None:
-    """Write learning_curve.csv, a line for each epoch."""
+    """Write learning_curve.csv with one line per epoch."""
     with atomic_write(folder / "learning_curve.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
         writer.writeheader()

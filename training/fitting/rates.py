@@ -1,4 +1,4 @@
-"""Rates of events: as a user writes them, and as the background efficiency that they stand for."""
+"""Event rates: parsing, and conversion to background efficiencies."""
 
 import re
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from training.evaluation.facts import UNITS_HZ, in_hertz
 
 @dataclass(frozen=True)
 class RateTarget:
-    """A rate of selected events that a working point shall have, at a rate of background that comes in."""
+    """The rate of selected events of a working point, at a given input rate of background."""
 
     name: str  # of the working point
     rate_hz: float
     input_rate_hz: float
-    prescale: int = 1  # one in so many of the events above the threshold is kept
+    prescale: int = 1  # one in `prescale` events above the threshold is kept
 
     @property
     def background_efficiency(self) -> float:
@@ -24,7 +24,7 @@ class RateTarget:
         return self.rate_hz * self.prescale / self.input_rate_hz
 
     def check(self, events: int, least_events_above: int) -> None:
-        """Raise ExportError for more than comes in, and for a threshold with fewer of `events` above it than needed."""
+        """Raise ExportError for a rate above the input rate, and if too few of `events` are above the threshold."""
         if self.background_efficiency >= 1:
             most = in_hertz(self.input_rate_hz / self.prescale)
             raise ExportError(
@@ -40,7 +40,7 @@ class RateTarget:
 
 
 def parse_rate(text: str) -> float:
-    """Return a rate such as 750Hz, 1kHz or 40MHz in Hz. Raises ValueError for any other text."""
+    """Return a rate such as 750Hz, 1kHz or 40MHz in Hz. Raises ValueError for an invalid rate."""
     found = re.fullmatch(rf"(\d+(?:\.\d+)?)({'|'.join(UNITS_HZ)})", text, re.ASCII)
     if found is None or (hertz := float(found[1]) * UNITS_HZ[found[2]]) == 0:
         raise ValueError(f"{text!r} is no rate, expected a positive number with Hz, kHz or MHz, such as 1kHz or 40MHz")
@@ -48,7 +48,7 @@ def parse_rate(text: str) -> float:
 
 
 def targets_of(points: Iterable[WorkingPoint]) -> list[RateTarget]:
-    """Return the rates that working points were asked for."""
+    """Return the rates that define working points."""
     return [
         RateTarget(point.name, point.rate_hz, point.input_rate_hz, point.prescale)
         for point in points

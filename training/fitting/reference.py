@@ -1,4 +1,4 @@
-"""Reference histograms of an artefact: what background looks like, in its features and its anomaly score."""
+"""Reference histograms of an artefact: features and anomaly scores of background."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from service.model.reference import Histogram, Reference
 from training.events.events import digest
 
 BINS = 50
-OUTSIDE = 0.001  # of the sample below the bins, and above
+OUTSIDE = 0.001  # fraction of the sample below the bins, and above
 
 
 def make_reference(
@@ -22,9 +22,9 @@ def make_reference(
 
 
 def histogram(values: NDArray[np.float32]) -> Histogram:
-    """Return counts of values (n,) in equal bins between two quantiles: long tails leave the bins their width."""
+    """Return counts of values (n,) in equal bins between two quantiles, so that long tails do not widen the bins."""
     low, high = np.quantile(values.astype(np.float64), [OUTSIDE, 1 - OUTSIDE])
-    if not low < high:  # all equal
+    if not low < high:  # all values are equal
         low, high = low - max(abs(low), 1.0), high + max(abs(high), 1.0)
     empty = Histogram(float(low), float(high), [0] * (BINS + 2))
     return Histogram(empty.low, empty.high, empty.count(values).tolist())

@@ -1,4 +1,4 @@
-"""A training under way or finished: what its checkpoint holds, and how it is started, saved, read and resumed."""
+"""Training runs: their state, and starting, saving, loading and resuming them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of the learning curve."""
+    """One epoch of the learning curve."""
 
     epoch: int
     training_loss: float
@@ -39,16 +39,16 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Source:
-    """The background of a run: where it was read, and the digest that identifies it."""
+    """The background of a run: its files and the digest that identifies it."""
 
     files: tuple[str, ...]
     events: int
     sha256: str  # of the features, (events, n) float32 in the files' order
     layout: Layout = DEFAULT_LAYOUT
-    labels: tuple[str, ...] = ()  # a file of labels for each
+    labels: tuple[str, ...] = ()  # a labels file for each
 
     def __str__(self) -> str:
-        """Say what is trained on."""
+        """Return a description of the events."""
         label = self.layout.label and self.layout.columns.get(self.layout.label, self.layout.label)
         selected = f"label 0 in column {label!r}" if label else "no labels, all taken as background"
         if self.labels:
@@ -59,7 +59,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Exposure:
-    """The simulated signals that an exposed detector learns beside background."""
+    """The simulated signals that an exposed detector is trained on besides background."""
 
     path: str
     events: int
@@ -68,7 +68,7 @@ class Exposure:
 
 @dataclass
 class Run:
-    """Everything that a checkpoint holds."""
+    """The content of a checkpoint."""
 
     config: TrainingConfig
     source: Source
@@ -80,7 +80,7 @@ class Run:
 
     @classmethod
     def new(cls, config: TrainingConfig, source: Source, exposure: Exposure | None, device: str) -> "Run":
-        """Return a run of no epochs, its weights drawn from torch's generator."""
+        """Return a run without epochs, with weights drawn from torch's generator."""
         scorer = AnomalyScorer(config, source.layout.features).to(device)
         return cls(config, source, exposure, scorer, torch.optim.Adam(scorer.parameters(), lr=config.learning_rate))
 
@@ -91,17 +91,17 @@ class Run:
 
     @property
     def epochs_since_best(self) -> int:
-        """How many epochs have passed without a lower validation loss."""
+        """Number of epochs since the lowest validation loss."""
         return len(self.curve) - self.best_epoch.epoch if self.curve else 0
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or `patience` epochs passed without improvement."""
+        """Whether all epochs are done, or `patience` epochs have passed without improvement."""
         return len(self.curve) >= self.config.passes or self.epochs_since_best >= self.config.patience
 
     @property
     def incomplete(self) -> bool:
-        """Whether the best weights lack what is fitted to them last: the density of some networks, the range of all."""
+        """Whether the best weights lack the final fits: the range, and the density of some networks."""
         return not self._best().range.fitted
 
     def best_scorer(self) -> AnomalyScorer:
@@ -117,7 +117,7 @@ class Run:
         return self._best()
 
     def complete(self, features: Tensor) -> None:
-        """Fit to the training part, features (m, n), what the best weights lack: density, if any, and range."""
+        """Fit the density, if any, and the range for the best weights to the training part, features (m, n)."""
         scorer = self._best()
         network = scorer.network
         if isinstance(network, DensityAutoencoder | DistilledDensity | QuantumAutoencoder) and not network.fitted:
@@ -128,14 +128,14 @@ class Run:
         self.best = scorer.state_dict()
 
     def _best(self) -> AnomalyScorer:
-        with torch.random.fork_rng(devices=[]):  # initial weights that are overwritten cost the training no draws
+        with torch.random.fork_rng(devices=[]):  # drawing weights that are overwritten must not change the training
             scorer = AnomalyScorer(self.config, self.source.layout.features)
         scorer.load_state_dict(self.best)
         return scorer.eval()
 
 
 def split(events: int, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows of the training part and of the held-out part; the same seed gives the same split."""
+    """Return the rows of the training part and of the held-out part; they depend only on the seed."""
     order = np.random.default_rng(config.seed).permutation(events)
     held_out = round(events * config.validation_fraction)
     if not 0 < held_out < events:
@@ -149,9 +149,9 @@ def split(events: int, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArr
 def read_source(
     files: Sequence[Path], layout: Layout = DEFAULT_LAYOUT, labels: Sequence[Path | None] = ()
 ) -> tuple[Source, NDArray[np.float32]]:
-    """Return the background of files as one sample, (m, n), and its origin.
+    """Return the background of several files as one sample, (m, n), and its origin.
 
-    `labels` has a text file of labels for each, or none. Raises EventsError as `read_background` does.
+    `labels` has a labels file for each, or none. Raises EventsError as `read_background` does.
     """
     events = [read_events(*one) for one in zip(files, repeat(layout), labels or repeat(None), strict=False)]
     features = np.concatenate([background_features(*one) for one in zip(events, files, strict=True)])
@@ -162,7 +162,7 @@ def read_source(
 
 
 def read_exposure(path: Path, features: FeatureSet = DIJET) -> tuple[Exposure, NDArray[np.float32]]:
-    """Return the signals of an events file, (m, n), and their origin. Raises EventsError without any."""
+    """Return the signals of an events file, (m, n), and their origin. Raises EventsError if it has no signal."""
     signals = read_events(path, Layout(features=features)).signal.features
     if len(signals) == 0:
         raise EventsError(f"{path} has no event with label 1, expected signals; `simulate --cocktail` makes some")
@@ -172,9 +172,9 @@ def read_exposure(path: Path, features: FeatureSet = DIJET) -> tuple[Exposure, N
 def start_run(
     source: Source, features: NDArray[np.float32], config: TrainingConfig, exposure: Exposure | None, device: str
 ) -> Run:
-    """Return a new run, its scaler fitted to the training part of background features (m, n).
+    """Return a new run, with the scaler fitted to the training part of background features (m, n).
 
-    Raises TrainingError for a configuration or a number of events that can never become an artefact.
+    Raises TrainingError for a configuration or a number of events that cannot result in an artefact.
     """
     check_config(config)
     check_features(config, source.layout.features)
@@ -193,10 +193,10 @@ def start_run(
 
 
 def resume_run(folder: Path, source: Source, config: TrainingConfig, exposure: Exposure | None, device: str) -> Run:
-    """Return the run of `folder`, to go on with under the same configuration and the same events.
+    """Return the run of `folder`, to be resumed with the same configuration and the same events.
 
-    The name, the patience and, with a constant step size, the number of epochs may differ. Raises TrainingError for
-    anything else that does, and for a folder without a run that can be read.
+    The name, the patience and, with a constant learning rate, the number of epochs may differ. Raises TrainingError for
+    any other difference, and for a folder without a readable run.
     """
     check_config(config)
     run = load_run(folder, device)
@@ -217,13 +217,13 @@ def resume_run(folder: Path, source: Source, config: TrainingConfig, exposure: E
         )
     same = (run.config, run.source, run.exposure) == (config, source, exposure)
     run.config, run.source, run.exposure = config, source, exposure
-    if not same:  # another name, or events that were moved: there may be no epoch left that would save it
+    if not same:  # another name or moved events; if no epoch is left, nothing else would save them
         save_run(run, folder)
     return run
 
 
 def load_run(folder: Path, device: str = "cpu") -> Run:
-    """Return the run whose checkpoint is in `folder`. Raises CheckpointError when there is none that can be read."""
+    """Return the run whose checkpoint is in `folder`. Raises CheckpointError if it is missing or cannot be read."""
     path = folder / CHECKPOINT
     if not path.is_file():
         raise CheckpointError(f"{folder} holds no {CHECKPOINT}: train it first, with `train EVENTS.h5 --out {folder}`")
@@ -241,7 +241,7 @@ def load_run(folder: Path, device: str = "cpu") -> Run:
         run.best = state["best"]
         torch.set_rng_state(state["rng"])
     except Exception as error:  # whatever torch raises on a damaged or foreign file
-        reason = (str(error) or type(error).__name__).splitlines()[0]  # torch goes on for a paragraph
+        reason = (str(error) or type(error).__name__).splitlines()[0]  # torch's message is a paragraph
         raise CheckpointError(f"{path} is not a checkpoint of this version: {reason}; train the run anew") from error
     return run
 
@@ -251,7 +251,7 @@ def _source(state: Mapping[str, Any]) -> Source:
 
 
 def save_run(run: Run, folder: Path) -> None:
-    """Write the checkpoint, whole or not at all."""
+    """Write the checkpoint atomically."""
     state = {
         "config": asdict(run.config),
         "source": asdict(run.source),
@@ -262,14 +262,14 @@ def save_run(run: Run, folder: Path) -> None:
         "best": run.best,
         "rng": torch.get_rng_state(),
     }
-    whole = BytesIO()  # in memory first: torch does not report a full disk
+    whole = BytesIO()  # in memory first, because torch does not report a full disk
     torch.save(state, whole)
     with atomic_write(folder / CHECKPOINT) as path:
         path.write_bytes(whole.getbuffer())
 
 
 def _check_size(config: TrainingConfig, features: FeatureSet) -> None:
-    """Refuse a network whose artefact would be larger than the service loads."""
+    """Raise TrainingError if the artefact of a network would be too large for the service."""
     with torch.device("meta"):  # shapes without memory
         size = sum(values.nbytes for values in AnomalyScorer(config, features).state_dict().values())
     if size > (limit := MAX_BYTES - MAX_METADATA_BYTES):

@@ -1,8 +1,8 @@
 """Weak supervision: boosted trees that tell the events of a signal window from those of a reference.
 
-Both have the same background, so what the trees can tell apart is signal: "classification without labels", Metodiev,
-Nachman and Thaler, arXiv:1708.02949, and Collins, Howe and Nachman, arXiv:1902.02634. Ensembles of boosted trees learn
-so small a fraction of signal better than networks: Finke et al., arXiv:2309.13111.
+Both have the same background, so any difference that the trees find is due to signal: "classification without labels",
+Metodiev, Nachman and Thaler, arXiv:1708.02949, and Collins, Howe and Nachman, arXiv:1902.02634. For such small
+fractions of signal, ensembles of boosted trees perform better than networks: Finke et al., arXiv:2309.13111.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ Nodes = NDArray[np.float64]
 
 
 def fold_edges(quantities: Floats) -> Floats:
-    """Return the edges of the bins of quantities (n, k): (k, edges), filled up with infinity."""
+    """Return the edges of the bins of quantities (n, k): (k, edges), padded with infinity."""
     edges = [bin_edges(column) for column in quantities.T]
     widest = max(map(len, edges))
     filled = np.full((len(edges), widest), np.inf, np.float32)
@@ -32,7 +32,7 @@ def fold_edges(quantities: Floats) -> Floats:
 
 
 def boosting(config: WeakConfig, seed: int) -> "HistGradientBoostingClassifier":
-    """Return the classifier of a member, not yet trained."""
+    """Return the untrained classifier of a member."""
     from sklearn.ensemble import HistGradientBoostingClassifier  # takes seconds to import
 
     return HistGradientBoostingClassifier(
@@ -47,31 +47,31 @@ def boosting(config: WeakConfig, seed: int) -> "HistGradientBoostingClassifier":
 
 
 def fit_member(bins: Floats, in_window: NDArray[np.bool_], config: WeakConfig, seed: int) -> Nodes:
-    """Return trees that tell window from reference, (trees, nodes, NODE_NUMBERS), from bins (n, k) of the events.
+    """Train trees to separate window from reference by bins (n, k); return them as (trees, nodes, NODE_NUMBERS).
 
-    Their sum is ln of the ratio of the densities of window and reference, divided by the number of members.
+    The sum of the trees is ln of the density ratio of window to reference, divided by the number of members.
     """
-    with threadpool_limits(1):  # a second thread gains little, and beside another busy process it loses much
+    with threadpool_limits(1):  # a second thread gains little, and is much slower beside another busy process
         classifier = boosting(config, seed).fit(bins, in_window)
     nodes = np.full((config.trees, 2 * config.leaves - 1, NODE_NUMBERS), np.nan)
-    for place, (predictor,) in enumerate(classifier._predictors):  # the only way to a tree's nodes
+    for place, (predictor,) in enumerate(classifier._predictors):  # the only access to a tree's nodes
         _copy(predictor.nodes, nodes[place])
     nodes[..., VALUE] /= config.members
     return nodes
 
 
 def _copy(tree: NDArray[np.void], nodes: Nodes) -> None:
-    """Write the nodes of one of scikit-learn's trees into nodes (more, NODE_NUMBERS)."""
+    """Copy the nodes of a scikit-learn tree into nodes (at least as many, NODE_NUMBERS)."""
     inner = tree["is_leaf"] == 0
     nodes[: len(tree), FEATURE] = np.where(inner, tree["feature_idx"], LEAF)
-    nodes[: len(tree), BIN] = np.floor(tree["num_threshold"])  # bins are whole numbers
+    nodes[: len(tree), BIN] = np.floor(tree["num_threshold"])  # bins are integers
     nodes[: len(tree), LEFT] = tree["left"]
     nodes[: len(tree), RIGHT] = tree["right"]
     nodes[: len(tree), VALUE] = tree["value"]
 
 
 def ensemble(edges: list[Floats], nodes: list[Nodes]) -> Ensemble:
-    """Return the ensemble of folds, from edges (k, edges) and nodes (trees, nodes, NODE_NUMBERS) of each."""
+    """Return the ensemble, from edges (k, edges) and nodes (trees, nodes, NODE_NUMBERS) of each fold."""
     widest = max(one.shape[1] for one in edges)
     filled = [np.pad(one, ((0, 0), (0, widest - one.shape[1])), constant_values=np.inf) for one in edges]
     return Ensemble(np.stack(filled), np.stack(nodes))

@@ -14,17 +14,17 @@ from training.fitting.weak_run import WeakRun, load_weak_scorer, read_origin
 
 
 def export_weak(run: WeakRun, folder: Path, calibration: NDArray[np.float32], model_version: str) -> Artefact:
-    """Return the trees of the run in a folder as an artefact, its working points from features (n, 14).
+    """Return the trees of the run in a folder as an artefact, with working points from features (n, 14).
 
-    Of the run's own reference, each event is scored by trees that did not see it. Raises CheckpointError for a run that
-    is not finished, ExportError and ArtefactError as `export` does.
+    Events of the run's own reference are scored by trees that were not trained on them. Raises CheckpointError for an
+    unfinished run, ExportError and ArtefactError as `export` does.
     """
     scorer = load_weak_scorer(run, folder)
     return artefact_of(scorer, _describe(run, scorer, model_version, calibration), calibration)
 
 
 def read_reference(run: WeakRun) -> NDArray[np.float32]:
-    """Return the features of the run's reference, (n, 14), from its file; raises ExportError without it."""
+    """Return the features of the run's reference, (n, 14). Raises ExportError if its file is missing or changed."""
     remedy = "give events without signal with --calibration"
     try:
         origin, features = read_origin(Path(run.reference.path), run.reference.layout)
@@ -36,7 +36,7 @@ def read_reference(run: WeakRun) -> NDArray[np.float32]:
 
 
 def _describe(run: WeakRun, scorer: WeakScorer, model_version: str, calibration: NDArray[np.float32]) -> Metadata:
-    """Return the metadata without working points and reference; golden pairs are from calibration features (n, 14)."""
+    """Return the metadata without working points and reference, with golden pairs from calibration features (n, 14)."""
     names = list(scorer.feature_map.names)
     return Metadata(
         schema_version=SCHEMA_VERSION,
@@ -44,7 +44,7 @@ def _describe(run: WeakRun, scorer: WeakScorer, model_version: str, calibration:
         model_version=model_version,
         feature_names=list(scorer.features.names),
         feature_units=list(scorer.features.units),
-        scaler=Scaler(names, [0.0] * len(names), [1.0] * len(names)),  # trees compare quantities as they are
+        scaler=Scaler(names, [0.0] * len(names), [1.0] * len(names)),  # trees use unscaled quantities
         working_points=[],
         training={
             "class": str(run.config.model_class),

@@ -1,4 +1,4 @@
-"""A weakly supervised run: its folder has a manifest and the trees of each fold and member, each trained once."""
+"""A weakly supervised run: a folder with a manifest and the trees of each fold and member."""
 
 import json
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ KIND = "weak supervision"
 RANGE = "range.pt"
 FINISH = "finish the run, with `train --resume`"
 MIN_EVENTS_PER_FOLD = 100
-"""Fewer events of either sample in a fold are no sample to learn from."""
+"""Minimum number of events of either sample in a fold."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the events of a window or a reference were read, and the digest that identifies them."""
+    """The file of a window or a reference, and the digest that identifies its events."""
 
     path: str
     layout: Layout
@@ -44,13 +44,13 @@ class Origin:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Origin":
-        """Return what the manifest of a run says."""
+        """Return the origin from the manifest of a run."""
         return cls(**{**stored, "layout": Layout.of(stored["layout"])})
 
 
 @dataclass(frozen=True)
 class WeakRun:
-    """What the folder of a run says in its manifest."""
+    """The content of a run's manifest."""
 
     config: WeakConfig
     window: Origin
@@ -59,18 +59,18 @@ class WeakRun:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What tells the trees of this run from those of another."""
+        """The manifest, which identifies the trees of this run."""
         return {"kind": KIND, **asdict(self)}
 
 
 def is_weak_run(folder: Path) -> bool:
-    """Tell whether a folder has the manifest of a weakly supervised run, finished or not."""
+    """Return whether a folder has the manifest of a weakly supervised run, finished or not."""
     path = folder / MANIFEST
     return path.is_file() and _read(path).get("kind") == KIND
 
 
 def load_weak_run(folder: Path) -> WeakRun:
-    """Return what the manifest of a run says. Raises CheckpointError when it cannot be read."""
+    """Return the run from its manifest. Raises CheckpointError when the manifest cannot be read."""
     found = _read(folder / MANIFEST)
     try:
         config, window, reference = (found[name] for name in ("config", "window", "reference"))
@@ -81,14 +81,14 @@ def load_weak_run(folder: Path) -> WeakRun:
 
 
 def read_origin(path: Path, layout: Layout = DEFAULT_LAYOUT) -> tuple[Origin, NDArray[np.float32]]:
-    """Return the events of a file, (n, 14), whatever their labels, and their origin. Raises EventsError."""
+    """Return all events of a file, (n, 14), independent of their labels, and their origin. Raises EventsError."""
     with open_events(path, layout) as file:
         features = file.read_features(dtype=np.float32)
     return Origin(str(path.resolve()), layout, len(features), digest(features)), features
 
 
 def start_weak_run(window: Origin, reference: Origin, config: WeakConfig) -> WeakRun:
-    """Return a run of these events. Raises TrainingError where they cannot be told apart, or not by an artefact."""
+    """Return a run with these events. Raises TrainingError if they are identical or too few, or for too many trees."""
     if window.sha256 == reference.sha256:
         raise EventsError(
             f"{window.path} and {reference.path} hold the same events, expected a signal window and other events as "
@@ -111,10 +111,10 @@ def start_weak_run(window: Origin, reference: Origin, config: WeakConfig) -> Wea
 
 
 def train_weak(run: WeakRun, window: NDArray[np.float32], reference: NDArray[np.float32], folder: Path) -> None:
-    """Train what is missing of a run in its folder, on features (n, 14) of the window and (m, 14) of the reference.
+    """Train the missing members of a run in its folder, on features (n, 14) of the window and (m, 14) of the reference.
 
-    A training that is interrupted loses the member under way, and ends with the same trees as any other. Raises
-    PartsError for a folder of another run, and OSError when another process uses it.
+    An interrupt loses only the current member, and a resumed run ends with the same trees. Raises PartsError for the
+    folder of another run, and OSError when another process uses it.
     """
     features = torch.from_numpy(np.concatenate([window, reference]))
     quantities, folds = _mapped(run.config, features)
@@ -140,7 +140,7 @@ def train_weak(run: WeakRun, window: NDArray[np.float32], reference: NDArray[np.
                 progress.update()
         scorer = WeakScorer(config, _read_ensemble(run, folder))
         scorer.fit_range(features)
-        whole = BytesIO()  # in memory first: torch does not report a full disk
+        whole = BytesIO()  # in memory first, because torch does not report a full disk
         torch.save(scorer.range.state_dict(), whole)
         with atomic_write(folder / RANGE) as path:
             path.write_bytes(whole.getbuffer())
@@ -149,13 +149,13 @@ def train_weak(run: WeakRun, window: NDArray[np.float32], reference: NDArray[np.
 def load_weak_scorer(run: WeakRun, folder: Path) -> WeakScorer:
     """Return the detector of a finished run, ready to score.
 
-    Raises CheckpointError for a run that is not finished, or whose files cannot be read.
+    Raises CheckpointError for an unfinished run, or when its files cannot be read.
     """
     scorer = WeakScorer(run.config, _read_ensemble(run, folder))
     path = folder / RANGE
     try:
         scorer.range.load_state_dict(torch.load(path, weights_only=True))
-    except Exception as error:  # whatever torch raises on a missing, damaged or foreign file
+    except Exception as error:  # torch raises many kinds of errors for a missing, damaged or foreign file
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path} cannot be read: {reason}; {FINISH}") from error
     return scorer.eval()

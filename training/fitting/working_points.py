@@ -13,7 +13,7 @@ from training.fitting.rates import RateTarget
 
 BACKGROUND_EFFICIENCIES = {"loose": 1e-1, "medium": 1e-2, "tight": 1e-3, "very_tight": 1e-4}
 
-# With fewer events above a threshold the uncertainty of its efficiency exceeds 20 %.
+# With fewer events above a threshold, the uncertainty of its efficiency exceeds 20 %.
 MIN_EVENTS_ABOVE = 25
 
 
@@ -24,7 +24,7 @@ def derive_working_points(
 
     A threshold is the score that exactly floor(n * efficiency) events exceed. Its uncertainty is half the distance
     between the thresholds at the efficiency plus and minus its binomial standard deviation, sqrt(eff (1 - eff) / n).
-    Raises ExportError for a rate that is not below the input rate, or that the scores are too few for.
+    Raises ExportError for a rate that is not below the input rate, and if there are too few scores for a rate.
     """
     ordered = np.sort(scores)[::-1]
     points = [
@@ -41,7 +41,7 @@ def derive_working_points(
 
 
 def check_floor(points: Iterable[WorkingPoint], floor: float) -> None:
-    """Raise ExportError unless events outside the range of the training, which score `floor` or more, pass them all."""
+    """Raise ExportError unless all thresholds are below `floor`, the least score outside the range of the training."""
     for point in points:
         if point.threshold >= floor:
             raise ExportError(
@@ -52,7 +52,7 @@ def check_floor(points: Iterable[WorkingPoint], floor: float) -> None:
 
 
 def working_points_table(artefact: Artefact) -> str:
-    """Return the artefact's identity and working points as a few lines of text, and why it lacks some."""
+    """Return the artefact's identity and working points as text, with the reason for each missing one."""
     points, lines = {point.name: point for point in artefact.metadata.working_points}, [artefact.identity]
     for name, efficiency in BACKGROUND_EFFICIENCIES.items():
         decision = f"none, its calibration needs {MIN_EVENTS_ABOVE / efficiency:,.0f} background events"
@@ -67,7 +67,7 @@ def working_points_table(artefact: Artefact) -> str:
 
 
 def _working_point(name: str, ordered: NDArray[np.float32], efficiency: float, sha256: str) -> WorkingPoint:
-    """Return the working point of an efficiency, from scores (n,) in descending order."""
+    """Return the working point at an efficiency, from scores (n,) in descending order."""
     return WorkingPoint(
         name=name,
         background_efficiency=efficiency,
