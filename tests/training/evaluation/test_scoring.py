@@ -229,7 +229,7 @@ def test_the_shipped_model_is_the_default_everywhere(
     with pytest.raises(SystemExit):
         main(["score", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "artefact to score with (default the shipped one)" in shown
+    assert "artefact to score with (default: the shipped one)" in shown
     assert str(SHIPPED_MODEL) not in shown
 
 
