@@ -1,4 +1,4 @@
-"""What an artefact reaches on labelled events: AUC, rejection, efficiencies at its working points."""
+"""Figures of merit of an artefact on labelled events: AUC, rejection, efficiencies at its working points."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ ALL_EQUAL = "all scores are equal: no threshold separates signal from background
 
 @dataclass(frozen=True)
 class Separation:
-    """How well scores tell signal from background."""
+    """The separation of signal from background by scores."""
 
     auc: Measured
     rejection: dict[str, Measured]  # signal efficiency -> 1 / background efficiency
@@ -31,7 +31,7 @@ class Separation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an artefact reaches on one labelled sample."""
+    """The figures of merit of an artefact on one labelled sample."""
 
     sample: str
     sha256: str  # of the file
@@ -42,17 +42,17 @@ class Evaluation:
     max_significance_improvement: Measured | None  # None with too little background
     background_efficiency: dict[str, Measured]  # by working point
     signal_efficiency: dict[str, Measured]  # by working point
-    trained_on: bool  # its background is what the model was trained on
-    prior_alone: Separation | None = None  # of the model's stated prior, with nothing learned; None without one
+    trained_on: bool  # whether the model was trained on its background
+    prior_alone: Separation | None = None  # by the model's stated prior without the learned part; None without a prior
 
     @property
     def all_equal(self) -> bool:
-        """Whether no two events have different scores."""
+        """Whether all events have the same score."""
         return (self.auc.value, self.auc.error) == (0.5, 0.0)
 
 
 def evaluate(artefact: Artefact, sample: Sample, background: Scored, signal: Scored) -> Evaluation:
-    """Return the figures of merit of an artefact on a sample's signal, judged against its own or another background."""
+    """Return the figures of merit of an artefact for a sample's signal against its own or another background."""
     found = separation(background.scores, signal.scores)
     priors = None if background.prior is None or signal.prior is None else (background.prior, signal.prior)
     thresholds = {point.name: point.threshold for point in artefact.metadata.working_points}
@@ -72,7 +72,7 @@ def evaluate(artefact: Artefact, sample: Sample, background: Scored, signal: Sco
 
 
 def separation(background: Floats, signal: Floats) -> Separation:
-    """Return how well scores tell background (n,) from signal (m,)."""
+    """Return the separation of background scores (n,) from signal scores (m,)."""
     return Separation(
         auc(background, signal),
         {str(kept): rejection_at(background, signal, kept) for kept in (0.5, 0.2)},
@@ -81,12 +81,12 @@ def separation(background: Floats, signal: Floats) -> Separation:
 
 
 def counted(efficiency: Measured, events: int) -> str:
-    """Return an efficiency with its error, or that all or none of the events passed, which has no binomial error."""
+    """Return an efficiency with its error as text, or 'all of' or 'none of' the events, without a binomial error."""
     return str(efficiency) if efficiency.error else f"{'all' if efficiency.value else 'none'} of {events:,}"
 
 
 def summary(evaluation: Evaluation) -> str:
-    """Return an evaluation as a few lines for people."""
+    """Return a summary of an evaluation as text."""
     lines = [
         f"{evaluation.sample}: {evaluation.background_events:,} background, {evaluation.signal_events:,} signal",
         f"  AUC {evaluation.auc}",

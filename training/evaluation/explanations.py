@@ -1,4 +1,4 @@
-"""What the features contribute to the scores of samples, on average and for the most anomalous events."""
+"""Contributions of the features to scores, averaged over samples and for the most anomalous events."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MeanContributions:
-    """The mean absolute contribution of each feature, over events spread evenly over one class of a sample."""
+    """The mean absolute contribution of each feature, over evenly spaced events of one class of a sample."""
 
     events: int
     contributions: dict[str, float]  # by feature
@@ -27,7 +27,7 @@ class MeanContributions:
 
 @dataclass(frozen=True)
 class Anomaly:
-    """One event, and what its features contribute to its score."""
+    """An event and the contributions of its features to its score."""
 
     row: int  # in its file
     is_signal: bool
@@ -36,13 +36,13 @@ class Anomaly:
 
     @property
     def largest(self) -> list[tuple[str, float]]:
-        """The three features that contribute most, either way."""
+        """The three features with the largest absolute contributions."""
         return sorted(self.contributions.items(), key=lambda one: -abs(one[1]))[:3]
 
 
 @dataclass(frozen=True)
 class Explanations:
-    """Contributions of an event add up to its score less the reference score, see service.model.explanation."""
+    """Contributions; those of an event add up to its score minus the reference score (service.model.explanation)."""
 
     reference_score: float
     means: dict[str, MeanContributions]  # by sample, background first
@@ -50,9 +50,9 @@ class Explanations:
 
 
 def explain(scorer: Scorer, samples: Sequence[Sample]) -> Explanations | None:
-    """Explain scores of every background and signal; None, and a warning in the log, where the model does not allow it.
+    """Explain scores of every background and signal; log a warning and return None if the model does not allow it.
 
-    It takes some thousand scores for each of EXPLAINED_EVENTS of a class.
+    Each of the EXPLAINED_EVENTS events of a class takes some thousand scores.
     """
     try:
         explainer = Explainer(scorer)

@@ -1,4 +1,4 @@
-"""What the metadata of a model say of it, in words."""
+"""A model's metadata as text and JSON."""
 
 from collections.abc import Mapping
 from textwrap import fill, indent
@@ -30,16 +30,16 @@ table with those of a detector that saw background alone.""",
 It learned the very data that it searches: its figures hold for the fraction of signal in them, and do not belong in one
 table with those of a detector that saw background alone.""",
 }
-"""What a reader must know of a class before the figures."""
+"""Cautions by model class, shown before the figures."""
 
-INDENT = 17  # of the facts, behind their names
+INDENT = 17  # width of the column of names
 UNITS_HZ = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6}
 
 
 def class_of(training: Mapping[str, Any]) -> ModelClass | None:
-    """Return the class of a model from its metadata of the training, None where they do not tell.
+    """Return the class of a model from its training metadata, or None if it is unknown.
 
-    Models made before the class was among the metadata tell it by exposure and configuration.
+    For older models, whose metadata have no class, it follows from exposure and configuration.
     """
     if training.get("class") in tuple(ModelClass):
         return ModelClass(training["class"])
@@ -52,13 +52,13 @@ def class_of(training: Mapping[str, Any]) -> ModelClass | None:
 
 
 def caution(artefact: Artefact) -> str | None:
-    """Return what a reader must know of the model's class before the figures, if anything."""
+    """Return the caution for the model's class, if there is one."""
     found = class_of(artefact.metadata.training)
     return None if found is None else CAUTION.get(found)
 
 
 def selects(point: WorkingPoint) -> str:
-    """Return a working point's background efficiency, and the rate that it was asked for as, if it was."""
+    """Return a working point's background efficiency and, if it was defined by a rate, the rate, as text."""
     if point.rate_hz is None or point.input_rate_hz is None:
         return f"{point.background_efficiency:g}"
     prescale = f" with prescale {point.prescale}" if point.prescale > 1 else ""
@@ -66,13 +66,13 @@ def selects(point: WorkingPoint) -> str:
 
 
 def in_hertz(rate_hz: float) -> str:
-    """Return a rate with the largest unit that it has one of, such as 1.5 kHz."""
+    """Return a rate in the largest unit not above it, such as 1.5 kHz."""
     unit = max((unit for unit, size in UNITS_HZ.items() if rate_hz >= size), key=UNITS_HZ.__getitem__, default="Hz")
     return f"{rate_hz / UNITS_HZ[unit]:.6g} {unit}"
 
 
 def facts(artefact: Artefact) -> dict[str, str]:
-    """Return the facts about a model, from its metadata, as short texts by name: of options those that it uses."""
+    """Return facts from a model's metadata as short texts by name; of the options only those that it uses."""
     metadata = artefact.metadata
     stated, shown_elsewhere = metadata.training.get("configuration"), ("class", "configuration", "exposure")
     rest = {name: value for name, value in metadata.training.items() if name not in shown_elsewhere}
@@ -95,7 +95,7 @@ def _class_in_words(training: Mapping[str, Any]) -> str:
 
 
 def in_words(values: object) -> str:
-    """Return values of a model's metadata as one line: any JSON, for other programs write models too."""
+    """Return values of a model's metadata as one line; they can be any JSON, because other programs write models."""
     if not values:
         return "not stated"
     if not isinstance(values, Mapping):
@@ -105,7 +105,7 @@ def in_words(values: object) -> str:
 
 
 def as_text(artefact: Artefact) -> str:
-    """Return what the file of a model says of it, as lines for a terminal."""
+    """Return a model's metadata as lines for a terminal."""
     metadata, reference = artefact.metadata, artefact.metadata.reference
     shown = {
         **facts(artefact),

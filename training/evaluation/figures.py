@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_log = logging.getLogger(__name__)  # warnings go to standard error, unless the program that uses this says otherwise
+_log = logging.getLogger(__name__)  # warnings go to standard error unless the calling program configures logging
 
 Floats = NDArray[np.float64]
 Value = TypeVar("Value")
@@ -44,14 +44,14 @@ Scores = tuple[Floats, Floats]  # of background (n,) and signal (m,)
 
 BINS = 50
 WINDOW_BINS = 30
-# In bins with fewer events an efficiency says little, and its error bar hides the others.
+# In bins with fewer events an efficiency is not meaningful, and its error bar hides the others.
 LEAST_IN_BIN = 20
-# A ratio of fewer events is off by more than half.
+# With fewer events the error of a ratio exceeds one half.
 LEAST_IN_RATIO = 4
-# From how many selected events on so many bins of the dijet mass are drawn as one.
+# Number of bins of the dijet mass that are drawn as one, by the least number of selected events.
 BINS_MERGED = ((2000, 1), (400, 2), (0, 5))
 
-# Quantity eps_S ** s / eps_B ** b -> fewest background events that a point needs, s, b, axis label.
+# Quantity eps_S ** s / eps_B ** b -> minimum number of background events of a point, s, b, axis label.
 OF_ROC = {
     "rejection": (10, 0.0, 1.0, r"background rejection $1/\epsilon_{B}$"),
     "improvement": (ENOUGH_BACKGROUND, 1.0, 0.5, r"significance improvement $\epsilon_{S}$ / √$\epsilon_{B}$"),
@@ -59,22 +59,22 @@ OF_ROC = {
 
 
 def draw(plots: Mapping[str, "Callable[[], Figure] | None"]) -> dict[str, bytes | None]:
-    """Return figures by file name, whose suffix is of FORMATS; None stays None.
+    """Draw figures by file name, with a suffix of FORMATS; None stays None.
 
-    One that cannot be drawn is None too, and a warning in the log says why.
+    A figure that cannot be drawn becomes None, and the reason is logged as a warning.
     """
     drawn: dict[str, bytes | None] = dict.fromkeys(plots)
     for name, plot in plots.items():
         try:
             drawn[name] = None if plot is None else rendered(plot(), Path(name).suffix)
-        except Exception as error:  # whatever it is: a figure must never cost the numbers that it shows
+        except Exception as error:  # an error of any kind in a figure must not lose the numbers
             reason = str(error).partition("\n")[0] or type(error).__name__
             _log.warning("%s could not be drawn: %s", name, reason)
     return drawn
 
 
 def with_pdfs(plots: "Mapping[str, Callable[[], Figure]]", wanted: bool) -> "dict[str, Callable[[], Figure] | None]":
-    """Add each figure as PDF; where that is not `wanted` its name alone, so that one with other numbers goes."""
+    """Add each figure as PDF; if not `wanted`, add only the name, so that an outdated PDF is removed."""
     return {**plots, **{str(Path(name).with_suffix(".pdf")): plot if wanted else None for name, plot in plots.items()}}
 
 
@@ -100,10 +100,10 @@ def plot_learning_curve(losses: Sequence[tuple[float, float]]) -> "Figure":
 
 @style()
 def plot_roc(scores: Mapping[str, Scores], *shown: str) -> "Figure":
-    """Plot each quantity of OF_ROC that is `shown` against signal efficiency, with a curve for each signal.
+    """Plot each quantity of OF_ROC in `shown` against signal efficiency, with a curve for each signal.
 
-    A curve ends where too little background is left to tell it from noise. Of many signals some have a panel each time,
-    with the others in grey.
+    A curve ends where too few background events are left. Many signals are split over several panels, each with the
+    other signals in grey.
     """
     groups = split(scores)
     size: Style = {"width": 11, "height": 6.5} if len(groups) == len(shown) == 1 else {"width": 8.5, "height": 6}
@@ -133,7 +133,7 @@ def plot_scores(
             ax.axvline(threshold, color="0.3", linestyle="--", linewidth=1.3)
     (top,), (lowest,) = found[0], found[-1]
     lowest.set_xlabel("anomaly score")
-    above = top.get_xaxis_transform()  # names stand above the frame, where they hide nothing
+    above = top.get_xaxis_transform()  # names are above the frame, where they hide nothing
     for name, threshold in thresholds.items():
         top.text(threshold, 1.015, printable(name), rotation=30, rotation_mode="anchor", fontsize=14, transform=above)
     legends(made, found)
@@ -178,7 +178,7 @@ def plot_efficiencies(
     for place, (ax, (sample, points)) in enumerate(zip(axes, efficiencies.items(), strict=True)):
         for (point, binned), line in zip(points.items(), line_styles(), strict=False):
             events, passed = np.array(binned.events), np.array(binned.passed)
-            drawn = (events >= LEAST_IN_BIN) & (passed > 0)  # a line ends where they are not
+            drawn = (events >= LEAST_IN_BIN) & (passed > 0)  # the line has gaps elsewhere
             value = np.divide(passed, events, out=np.full(len(events), np.nan), where=drawn)
             error = np.abs(np.array([binned.low, binned.high]) - value)
             name = f"{printable(point)}, nominal {nominal[point]:g} (dotted)"

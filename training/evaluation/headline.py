@@ -1,4 +1,4 @@
-"""What a report comes to, in a few figures."""
+"""The headline figures of a report."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from training.evaluation.report import AGREES, DISAGREES, Report
 
 @dataclass(frozen=True)
 class Headline:
-    """A figure in words: what it is of, its value, and what belongs to it, where anything does."""
+    """A headline figure: its name, its value and an optional note."""
 
     name: str
     figure: str

@@ -1,4 +1,4 @@
-"""How well scores tell signal from background: figures of merit with their statistical errors."""
+"""Figures of merit for the separation of signal from background, with statistical errors."""
 
 from dataclasses import dataclass
 from math import floor, log10
@@ -16,7 +16,7 @@ ENOUGH_BACKGROUND = 100
 
 @dataclass(frozen=True)
 class Measured:
-    """A value and its standard deviation, 0 where nothing varies."""
+    """A value and its standard deviation, which is 0 for a value without variance."""
 
     value: float
     error: float
@@ -30,10 +30,10 @@ class Measured:
 
 
 def auc(background: Floats, signal: Floats) -> Measured:
-    """Return the area under the ROC curve of scores (n,) and (m,): how often signal outscores background, ties half.
+    """Return the area under the ROC curve of scores (n,) and (m,), where ties count one half.
 
-    The error is that of DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837: from the spread of each event's
-    own probability to be on the right side of the other sample.
+    The error is that of DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837: it follows from the variance of
+    each event's probability to be ranked correctly against the other sample.
     """
     n, m = len(background), len(signal)
     ranks = rankdata(np.concatenate([background, signal]))
@@ -50,10 +50,10 @@ def efficiency(scores: Floats, threshold: float) -> Measured:
 
 
 def rejection(background: Floats, signal: Floats, signal_efficiency: float) -> Measured:
-    """Return 1 / eps_B at the threshold that keeps that fraction of signal; the error is from the background kept.
+    """Return 1 / eps_B at the threshold that keeps a fraction of signal, with the error from the kept background.
 
-    Background with the very score of the threshold is kept, as the signal is. Where no background is left, the value is
-    the sample's size: a lower bound, with an error as large.
+    Events with a score equal to the threshold are kept. If no background is left, the value is the sample's size, which
+    is a lower bound, and the error is as large.
     """
     threshold = np.quantile(signal, 1 - signal_efficiency)
     kept = max(int((background >= threshold).sum()), 1)
@@ -68,10 +68,10 @@ def roc(background: Floats, signal: Floats) -> tuple[Floats, Floats]:
 
 
 def max_significance_improvement(background: Floats, signal: Floats, floor: int = ENOUGH_BACKGROUND) -> Measured | None:
-    """Return the largest eps_S / sqrt(eps_B), among thresholds that leave `floor` background events.
+    """Return the largest eps_S / sqrt(eps_B) among thresholds that keep at least `floor` background events.
 
-    With fewer, the largest of many noisy values would be chosen for its noise: None where the whole sample has fewer.
-    The error is from the background kept.
+    With fewer events, the largest of many noisy values would be selected for its noise. Return None if the whole sample
+    has fewer. The error is from the kept background.
     """
     signal_efficiency, background_efficiency = roc(background, signal)
     enough = background_efficiency * len(background) >= floor

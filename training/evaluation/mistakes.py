@@ -1,4 +1,4 @@
-"""Likely mistakes in a file of events, named: units mixed up, jets or subjettiness in another order."""
+"""Detection of likely mistakes in an events file: wrong units, jets or subjettiness in the wrong order."""
 
 import logging
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from service.model.reference import Histogram, Reference
 from training.evaluation.validation import PUBLISHED_MOMENTS
 from training.events.features import DIJET, FEATURE_NAMES, FeatureSet
 
-LEAST_EVENTS = 20  # with fewer, a typical value says little
-LEAST_FRACTION = 0.01  # of the events, in another order than they should have
+LEAST_EVENTS = 20  # with fewer, a typical value is not meaningful
+LEAST_FRACTION = 0.01  # of the events in the wrong order
 ROUNDING = 1.2  # an optimised axis can leave tau3 above tau2 by a tenth
 OTHER_UNIT = 10.0  # a ratio of typical sizes that no physics explains
 
@@ -29,16 +29,15 @@ _log = logging.getLogger(__name__)
 def warn_of_mistakes(
     path: Path | str, features: NDArray[Any], feature_set: FeatureSet = DIJET, reference: Reference | None = None
 ) -> None:
-    """Say in the log what is likely wrong with the features of a file."""
+    """Log likely mistakes in the features of a file."""
     for mistake in mistakes(features, feature_set, reference):
         _log.warning("%s: %s", path, mistake)
 
 
 def mistakes(features: NDArray[Any], feature_set: FeatureSet = DIJET, reference: Reference | None = None) -> list[str]:
-    """Return what is likely wrong with features (n, features), in a line each, compared with a model's reference.
+    """Return likely mistakes in features (n, features), one line each, by comparison with a model's reference.
 
-    Without one, sizes are those of the published background; of other features than those of two jets, nothing is
-    known then.
+    Without a reference, features of two jets are compared with the published background, and others are not checked.
     """
     if len(features) < LEAST_EVENTS:
         return []
@@ -64,7 +63,7 @@ def _wrong_order(features: NDArray[np.float64]) -> Iterator[str]:
 
 
 def _wrong_size(features: NDArray[np.float64], reference: Reference | None) -> Iterator[str]:
-    """Compare the spread of each group of features: the median of their interquartile ranges over the expected ones."""
+    """Compare the spread of each group of features: the median ratio of interquartile ranges to the expected ones."""
     spread = np.subtract(*np.quantile(features, [0.75, 0.25], axis=0))
     expected = np.array([1.35 * deviation for _, deviation in PUBLISHED_MOMENTS.values()])  # that of a Gaussian
     if reference is not None:

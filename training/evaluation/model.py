@@ -1,4 +1,4 @@
-"""The model that events are scored with, and its working points."""
+"""The model used for scoring, and its working points."""
 
 from pathlib import Path
 
@@ -9,20 +9,20 @@ from training.events.features import DIJET, FeatureSet
 
 
 def open_scorer(path: str | Path) -> Scorer:
-    """Return what scores events with the artefact at `path`.
+    """Return a scorer for the artefact at `path`.
 
-    Raises ArtefactError when there is none that can be loaded.
+    Raises ArtefactError when it cannot be loaded.
     """
     return Scorer(load_artefact(path))
 
 
 def features_of(artefact: Artefact) -> FeatureSet:
-    """Return the features that a model takes."""
+    """Return the input features of a model."""
     return FeatureSet(tuple(artefact.metadata.feature_names), tuple(artefact.metadata.feature_units))
 
 
 def require_jets(artefact: Artefact) -> None:
-    """Raise EventsError for a model of other features than those of two jets, which have no dijet mass."""
+    """Raise EventsError unless a model uses the features of two jets, because others have no dijet mass."""
     if not features_of(artefact).of_jets:
         raise EventsError(
             f"{artefact.identity} takes the features {', '.join(artefact.metadata.feature_names)}, expected those of "
@@ -31,7 +31,7 @@ def require_jets(artefact: Artefact) -> None:
 
 
 def threshold(artefact: Artefact, working_point: str) -> tuple[str, float]:
-    """Return a working point's name and threshold, as clients get it. Raises EventsError when there is none."""
+    """Return a working point's name and threshold, as clients get it. Raises EventsError for an unknown name."""
     points = {point.name: point.sent_threshold for point in artefact.metadata.working_points}
     if working_point not in points:
         known = f"expected one of {', '.join(points)}" if points else "and no other: make some with `calibrate`"

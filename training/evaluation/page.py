@@ -1,4 +1,4 @@
-"""The report as files: one HTML page with all tables and figures inside, its numbers, and the figures."""
+"""The files of a report: one HTML page with all tables and figures, the numbers, and the figures."""
 
 import json
 from base64 import b64encode
@@ -36,8 +36,8 @@ def write_report(
 ) -> None:
     """Write the page, its numbers and its figures into a folder: all of them or none.
 
-    With `pdf` the figures are there as PDF too. One that cannot be drawn is left out, with a warning, and never costs
-    the numbers. Raises OSError.
+    With `pdf` the figures are also written as PDF. A figure that cannot be drawn is left out, with a warning. Raises
+    OSError.
     """
     drawn = figures.draw(figures.with_pdfs(_plots(artefact, report, samples), pdf))
     page = render(artefact, report, pngs(drawn))
@@ -46,12 +46,12 @@ def write_report(
 
 
 def pngs(drawn: Mapping[str, bytes | None]) -> dict[str, bytes]:
-    """Return the figures that a page shows, by file name: those that could be drawn, as PNG."""
+    """Return the PNG figures for a page, by file name, without those that could not be drawn."""
     return {name: figure for name, figure in drawn.items() if figure is not None and name.endswith(".png")}
 
 
 def render(artefact: Artefact, report: Report, shown: Mapping[str, bytes]) -> str:
-    """Return the page of a report with its figures, PNGs by file name, inside: no script, and every text escaped."""
+    """Return the page of a report with embedded figures (PNGs by file name), no scripts and all text escaped."""
     return filled(
         Path(__file__).with_name("report.html"),
         shown,
@@ -74,7 +74,7 @@ def render(artefact: Artefact, report: Report, shown: Mapping[str, bytes]) -> st
 
 
 def filled(template: Path, shown: Mapping[str, bytes], **values: object) -> str:
-    """Return a template, which may include those of this folder, with values and figures, PNGs by file name, inside."""
+    """Return a filled template with values and embedded figures; it may include the templates of this folder."""
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent], encoding="utf-8"),
         autoescape=True,
@@ -87,7 +87,7 @@ def filled(template: Path, shown: Mapping[str, bytes], **values: object) -> str:
 
 
 def _plots(artefact: Artefact, report: Report, samples: Sequence[Sample]) -> "dict[str, Callable[[], Figure]]":
-    """Return how to draw each figure, by file name: without working points, none of those that are about them."""
+    """Return a function to draw each figure, by file name; figures of working points only if there are any."""
     points = {point.name: point for point in artefact.metadata.working_points}
     backgrounds, signals = by_class(samples)
     named = {f"{name} background": one for name, one in backgrounds.items()}

@@ -1,4 +1,4 @@
-"""The prior of a model alone, with nothing learned: what its figures are to be compared with first."""
+"""The score of a model's stated prior without the learned part, as a baseline."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ Floats = NDArray[np.float64]
 def prior_scores(artefact: Artefact, features: NDArray[np.floating]) -> Floats | None:
     """Return the score of a model's stated prior alone for features (n, 14), (n,): higher for simpler jets.
 
-    It is the sum of the quantities of SIMPLE of both jets, those that the model sees, with their signs and in the
-    standard deviations of its training. None for a model without a prior, or without those constants.
+    It is the sum of those quantities of SIMPLE of both jets that the model uses, with their signs, in standard
+    deviations of its training. Return None for a model without a prior or without these constants.
     """
     scaler = artefact.metadata.scaler
     constants = dict(zip(scaler.names, zip(scaler.mean, scaler.scale, strict=True), strict=True))

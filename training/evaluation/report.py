@@ -1,4 +1,4 @@
-"""An artefact on many samples: all numbers of a report."""
+"""All numbers of a report on an artefact with many samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from training.evaluation.sculpting import (
     sculpting,
 )
 
-# Masses that an efficiency is shown against.
+# Masses against which an efficiency is shown.
 MASSES = ("mjj", "m_heavier", "m_lighter")
 MASS_BINS = 25
 
-# Where fewer events are expected to pass, their number is too far from Gaussian for a pull.
+# With fewer expected events, the distribution of their number is too far from Gaussian for a pull.
 LEAST_EXPECTED = 10
 LARGEST_PULL = 2.0
 AGREES, DISAGREES = "agrees", "does not agree"
@@ -33,34 +33,34 @@ AGREES, DISAGREES = "agrees", "does not agree"
 
 @dataclass(frozen=True)
 class SampleFacts:
-    """What a file held, and what its signal is judged against."""
+    """The content of a file, and the background with which its signal is compared."""
 
     sample: str
     sha256: str  # of the file
     background_events: int
     signal_events: int
-    events_without_second_jet: int | None  # None for features that are not those of jets
+    events_without_second_jet: int | None  # None for features other than those of jets
     judged_against: str | None  # name of the sample with the background; None without signal
-    trained_on: bool  # its background is what the model was trained on
+    trained_on: bool  # whether the model was trained on its background
 
 
 @dataclass(frozen=True)
 class Check:
-    """Whether the background efficiency of a working point, measured on a sample, is the nominal one."""
+    """A comparison of a working point's background efficiency, measured on a sample, with the nominal one."""
 
     sample: str
     point: str
     events: int
     passed: int
     expected: float  # events to pass at the nominal efficiency
-    ratio: Measured  # measured over nominal efficiency; the error is what the sizes of both samples allow
-    pull: float | None  # (ratio - 1) / its error; None with too few events, or where the sample gave the threshold
+    ratio: Measured  # measured over nominal efficiency; the error follows from the sizes of both samples
+    pull: float | None  # (ratio - 1) / its error; None with too few events, or if the threshold comes from the sample
     verdict: str
 
 
 @dataclass(frozen=True)
 class Report:
-    """All numbers of a report, as report.json holds them."""
+    """All numbers of a report, as written to report.json."""
 
     model: str
     sha256: str
@@ -75,7 +75,7 @@ class Report:
 
 
 def compile_report(scorer: Scorer, samples: Sequence[Sample]) -> Report:
-    """Return the numbers of an artefact on the samples that it scored; the first has both background and signal."""
+    """Return the numbers of an artefact for scored samples; the first has both background and signal."""
     artefact = scorer.artefact
     points = artefact.metadata.working_points
     backgrounds, signals = by_class(samples)
@@ -113,8 +113,8 @@ def compile_report(scorer: Scorer, samples: Sequence[Sample]) -> Report:
 def check(sample: str, background: Scored, point: WorkingPoint) -> Check:
     """Compare the measured background efficiency of a working point with the nominal one.
 
-    At the nominal efficiency, the fraction that passes has the binomial variance of this sample plus that of the
-    calibration sample.
+    At the nominal efficiency, the variance of the passing fraction is the sum of the binomial variances of this sample
+    and of the calibration sample.
     """
     nominal, events = point.background_efficiency, len(background)
     passed, expected = int((background.scores > point.threshold).sum()), events * nominal

@@ -1,4 +1,4 @@
-"""Samples: files of events that a model scored, by class."""
+"""Samples: events files scored by a model, by class."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class Scored:
 
     sha256: str  # of the features, see `digest`
     features: NDArray[np.float32]  # (n, features)
-    rows: NDArray[np.int64]  # (n,), places in the file
+    rows: NDArray[np.int64]  # (n,), rows in the file
     scores: Floats  # (n,)
-    quantities: dict[str, Floats]  # those of AXIS_LABELS, or features of other meaning, each (n,)
-    prior: Floats | None = None  # (n,), scores of the model's stated prior alone; None without one
+    quantities: dict[str, Floats]  # those of AXIS_LABELS, or the features if they are not of two jets, each (n,)
+    prior: Floats | None = None  # (n,), scores of the model's stated prior alone; None without a prior
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -48,12 +48,12 @@ class Sample:
 
 
 def sample_name(path: Path) -> str:
-    """Return what the sample in a file is called: the file's name, as text even where its bytes are not UTF-8."""
+    """Return the name of the sample in a file: the file's name, as valid text even if it is not UTF-8."""
     return path.stem.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def require_different_names(paths: Iterable[Path]) -> None:
-    """Raise EventsError when two files have the same name, by which results tell samples apart."""
+    """Raise EventsError when two files have the same name, because names identify samples in results."""
     seen: dict[str, Path] = {}
     for path in paths:
         if (other := seen.setdefault(sample_name(path), path)) is not path:
@@ -69,10 +69,10 @@ def load_samples(
     labels: Sequence[Path | None] | None = None,
     alone: bool = True,
 ) -> list[Sample]:
-    """Read and score files; all but the first may hold background or signal `alone`.
+    """Read and score files. With `alone`, all but the first may hold only background or only signal.
 
-    `labels` has a text file of labels for each file, or None. Without labels, all is background. Raises EventsError
-    when a file cannot be read or lacks a class that it must have, and for a class of one event, which has no spread.
+    `labels` has a labels file for each file, or None. Events without labels are background. Raises EventsError when a
+    file cannot be read or lacks a required class, and for a class of one event, which has no variance.
     """
     samples: list[Sample] = []
     for path, label_file in zip(Progress(iterable=paths, unit=" files"), labels or [None] * len(paths), strict=True):
@@ -108,7 +108,7 @@ def _scored(artefact: Artefact, features: NDArray[np.float32], rows: NDArray[np.
 
 
 def by_class(samples: Sequence[Sample]) -> tuple[dict[str, Scored], dict[str, Scored]]:
-    """Return the backgrounds and the signals of samples, each by the name of its sample."""
+    """Return the backgrounds and the signals of samples, by the name of the sample."""
     return (
         {sample.name: sample.background for sample in samples if sample.background},
         {sample.name: sample.signal for sample in samples if sample.signal},
@@ -116,9 +116,9 @@ def by_class(samples: Sequence[Sample]) -> tuple[dict[str, Scored], dict[str, Sc
 
 
 def judged(samples: Sequence[Sample]) -> list[tuple[Sample, Scored, Scored]]:
-    """Return each sample with signal, the background that it is judged against, its own or the first, and its signal.
+    """Return each sample with signal, the background to compare with (its own, or else the first), and its signal.
 
-    The first sample has both.
+    The first sample must have both.
     """
     first = samples[0].background
     return [(one, background, one.signal) for one in samples if one.signal and (background := one.background or first)]

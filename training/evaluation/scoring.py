@@ -1,4 +1,4 @@
-"""A whole events file through an artefact, by the very code that serves it."""
+"""Scoring of an events file with the code of the service."""
 
 import heapq
 import logging
@@ -24,13 +24,13 @@ from training.progress import Progress
 
 TOP_ANOMALIES = 10
 MODEL = "model"  # attribute or column that names the model
-CONTRIBUTION = "contribution_"  # before the name of a feature, in the name of a column
-REFERENCE_SCORE = "reference_score"  # attribute: contributions add up to the score less this
-MOST_NAMED = 20  # columns that are not kept, in a warning
+CONTRIBUTION = "contribution_"  # prefix of a feature's name in the name of a column
+REFERENCE_SCORE = "reference_score"  # attribute: contributions add up to the score minus this value
+MOST_NAMED = 20  # maximum number of dropped columns named in a warning
 ROWS_PER_EXPLAINED_CHUNK = 256  # a second of work
 WORKING_POINT, THRESHOLD, ACCEPTED = "working_point", "threshold", "accepted"  # attributes, and the column of 0 and 1
 
-# What not every format can hold.
+# Types that not every format can store.
 _STORED_AS = {"bool": "int8", "float16": "float32", "float128": "float64"}
 
 _log = logging.getLogger(__name__)
@@ -41,18 +41,20 @@ Score = Callable[[int, NDArray[Any]], NDArray[np.float32]]
 
 @dataclass
 class Statistics:
-    """Count, range, mean and standard deviation of scores, and the highest of them, updated chunk by chunk."""
+    """Count, range, mean, standard deviation and highest values of scores, updated in chunks."""
 
     events: int = 0
     lowest: float = np.inf
     highest: float = -np.inf
     mean: float = 0.0
     squares: float = 0.0  # sum of squared differences from the mean
-    top: list[tuple[float, int]] = field(default_factory=list)  # score and -row: the first of equal scores is higher
-    accepted: int = 0  # by the working point
+    top: list[tuple[float, int]] = field(
+        default_factory=list
+    )  # score and -row, so that the first of equal scores ranks higher
+    accepted: int = 0  # events above the threshold
 
     def add(self, scores: NDArray[np.float32]) -> None:
-        """Add the scores (n,) of the rows that follow, as Chan, Golub and LeVeque combine two samples (1979)."""
+        """Add the scores (n,) of the next rows; samples are combined as in Chan, Golub and LeVeque (1979)."""
         wide = scores.astype(np.float64)
         total = self.events + len(wide)
         shift = wide.mean() - self.mean
@@ -82,7 +84,7 @@ def score_file(
     working_point: tuple[str, float] | None = None,
     explainer: Explainer | None = None,
 ) -> Statistics:
-    """Score every event of an open file, and write it as `write_scored` does."""
+    """Score every event of an open file and write it with `write_scored`."""
 
     def score(_: int, features: NDArray[Any]) -> NDArray[np.float32]:
         return scorer.score(features.astype(np.float32))
@@ -108,13 +110,12 @@ def write_scored(
 ) -> Statistics:
     """Write every event of an open file with its anomaly score; return the statistics of the scores.
 
-    The columns are the features, the label as `label` where there is one, all other numeric columns as they are, the
-    score, with a working point (name, threshold) whether the score is above it, with an `explainer` the contribution of
-    each feature to the score, and with `model_column` the model's identity. Parquet and HDF5 files have model, working
-    point and reference score as attributes as well. What is not kept is said in the log, and what is likely wrong with
-    the events, compared with the model's `reference`. The events are streamed, with a `progress` bar, and the output
-    appears whole or not at all.
-    Raises EventsError when the events cannot be read, or the format cannot hold their columns.
+    The columns are the features, the label as `label` if known, all other numeric columns unchanged, and the score;
+    with a working point (name, threshold) whether the score is above it, with an `explainer` the contribution of each
+    feature to the score, and with `model_column` the model's identity. Parquet and HDF5 files also have model, working
+    point and reference score as attributes. Dropped columns are logged, and so are likely mistakes in the events by
+    comparison with the model's `reference`. The events are streamed, with a `progress` bar, and the write is atomic.
+    Raises EventsError when the events cannot be read, or the format cannot store their columns.
     """
     statistics, attributes = Statistics(), {MODEL: identity}
     made = {OUTPUT_NAME, *([MODEL] if model_column else []), *([LABEL] if file.has_labels else [])}
@@ -150,7 +151,7 @@ def write_scored(
                 if bar is not None:
                     bar.update(len(scores))
 
-    with closing(scored()) as chunks:  # a writer that fails leaves the progress bar's line complete
+    with closing(scored()) as chunks:  # completes the line of the progress bar when a writer fails
         try:
             write(out, chunks, attributes)
         except ArrowException as error:
@@ -161,12 +162,12 @@ def write_scored(
 
 
 def accepted(scores: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """Return whether scores (n,) are above a threshold, as the service decides it."""
+    """Return whether scores (n,) are above a threshold, as the service does."""
     return scores.astype(np.float64) > threshold
 
 
 def _kept_columns(file: EventsFile, out: Path, made: set[str]) -> dict[str, np.dtype[Any]]:
-    """Return the further numeric columns that are kept and the dtype of each; say in the log what is not."""
+    """Return the other numeric columns, which are kept, and their dtypes; log the columns that are dropped."""
     frame = file.frame
     others = [name for name in frame.columns if name not in (*file.features.names, file.label)]
     kept = [name for name in others if name not in made and frame.is_numeric(name)]
@@ -181,7 +182,7 @@ def _kept_columns(file: EventsFile, out: Path, made: set[str]) -> dict[str, np.d
 
 
 def _read(file: EventsFile, kept: Mapping[str, np.dtype[Any]], start: int, stop: int) -> dict[str, NDArray[Any]]:
-    """Return the labels and the further columns of some rows, each (n,)."""
+    """Return the labels and the other columns of the rows start to stop, each (n,)."""
     found: dict[str, NDArray[Any]] = {}
     for dtype in set(kept.values()):
         names = [name for name in kept if kept[name] == dtype]

@@ -1,4 +1,4 @@
-"""What a selection does to a distribution of masses: efficiency bin by bin, and how far its shape moves."""
+"""Mass sculpting by a selection: efficiency by bin, and the change of the shape."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,40 +23,40 @@ CONFIDENCE = 0.6827
 
 @dataclass(frozen=True)
 class Efficiency:
-    """How many events of each bin pass a threshold: each list has one entry a bin."""
+    """The number of events that pass a threshold, by bin; each list has one entry per bin."""
 
     events: list[int]
     passed: list[int]
-    low: list[float]  # ends of the interval of each bin's efficiency
+    low: list[float]  # limits of the interval of each bin's efficiency
     high: list[float]
 
 
 @dataclass(frozen=True)
 class Sculpting:
-    """How far a selection moves the shape of the dijet mass, beside what a random selection of as many events does."""
+    """The change of the dijet mass shape by a selection, compared with random selections of as many events."""
 
     events: int
     selected: int
     divergence: float | None  # Jensen-Shannon, base 2; None when nothing was selected
     floor: float | None  # median of the random selections' divergences
-    floor_95: float | None  # 95 % of them are below
+    floor_95: float | None  # 95 % quantile of the same
     before: list[int]  # events by bin of DIJET_MASS_EDGES_GEV
     after: list[int]
 
 
 def histogram(values: Floats, edges: Floats) -> Counts:
-    """Return how many values (n,) each of the bins between edges (k + 1,) holds, (k,): the outer bins all beyond them.
+    """Return the counts (k,) of values (n,) in bins between edges (k + 1,); outer bins include all values beyond.
 
-    NaN is in no bin.
+    NaN is not counted.
     """
     counts: Counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
     return counts
 
 
 def common_edges(samples: Iterable[Floats], bins: int, include: Sequence[float] = ()) -> Floats:
-    """Return edges (bins + 1,) of equal bins over the bulk of every sample's values (n,), and over what is included.
+    """Return edges (bins + 1,) of equal bins over the bulk of every sample's values (n,) and the values in `include`.
 
-    The bulk is what lies between the 0.1 % and 99.9 % quantiles; NaN does not count.
+    The bulk is the range between the 0.1 % and 99.9 % quantiles; NaN is ignored.
     """
     ends = [float(value) for value in include]
     for values in samples:
@@ -64,7 +64,7 @@ def common_edges(samples: Iterable[Floats], bins: int, include: Sequence[float] 
         if len(known):
             ends += np.quantile(known, [0.001, 0.999]).tolist()
     low, high = min(ends, default=0.0), max(ends, default=1.0)
-    margin = 0.03 * (high - low) or 0.5  # a threshold does not lie on the frame; one value alone still has a bin
+    margin = 0.03 * (high - low) or 0.5  # keeps thresholds off the frame, and gives a single value a bin
     return np.linspace(low - margin, high + margin, bins + 1)
 
 
@@ -76,22 +76,22 @@ def efficiency_by_bin(values: Floats, passed: Mask, edges: Floats) -> Efficiency
 
 
 def binomial_interval(passed: Counts, events: Counts) -> tuple[Floats, Floats]:
-    """Return the ends of the central 68.27 % interval of efficiencies, each (k,); without any event it is 0 to 1.
+    """Return the limits of the central 68.27 % interval of efficiencies, each (k,); 0 and 1 for bins without events.
 
     After Clopper and Pearson, Biometrika 26 (1934) 404.
     """
     tail, failed = (1 - CONFIDENCE) / 2, events - passed
-    # The beta distribution needs positive parameters; where one would be 0, the end is 0 or 1.
+    # The beta distribution needs positive parameters; where one would be 0, the limit is 0 or 1.
     low = np.where(passed > 0, beta.ppf(tail, np.maximum(passed, 1), failed + 1), 0.0)
     high = np.where(failed > 0, beta.ppf(1 - tail, passed + 1, np.maximum(failed, 1)), 1.0)
     return low, high
 
 
 def divergence(one: NDArray[np.number], other: NDArray[np.number]) -> Floats:
-    """Return the Jensen-Shannon divergence, base 2, of histograms (..., k): 0 for one shape, 1 without overlap.
+    """Return the Jensen-Shannon divergence, base 2, of histograms (..., k): 0 for equal shapes, 1 without overlap.
 
     It is the mean of both shapes' Kullback-Leibler divergences from their average, and the square of the Jensen-Shannon
-    distance. After Lin, IEEE Trans. Inf. Theory 37 (1991) 145. Each histogram must hold an event.
+    distance. After Lin, IEEE Trans. Inf. Theory 37 (1991) 145. Each histogram must have at least one event.
     """
     p, q = (counts / counts.sum(axis=-1, keepdims=True) for counts in (one, other))
     average = (p + q) / 2
@@ -100,10 +100,10 @@ def divergence(one: NDArray[np.number], other: NDArray[np.number]) -> Floats:
 
 
 def sculpting(dijet_mass: Floats, passed: Mask, seed: int = 0) -> Sculpting:
-    """Return what selecting the events that passed (n,) does to their dijet mass (n,) in GeV.
+    """Return the change of the shape of the dijet mass (n,) in GeV by selecting the events that passed (n,).
 
-    An event without a dijet mass (NaN) counts neither before nor after. The divergence of a small sample from its
-    parent is never 0: its floor is what RANDOM_SELECTIONS random selections of as many events give.
+    Events without a dijet mass (NaN) are ignored. The divergence of a small sample from its parent is never 0; its
+    floor is the median over RANDOM_SELECTIONS random selections of as many events.
     """
     before = histogram(dijet_mass, DIJET_MASS_EDGES_GEV)
     after = histogram(dijet_mass[passed], DIJET_MASS_EDGES_GEV)

@@ -1,7 +1,7 @@
-"""The look of all figures: matplotlib's settings, colours, lines, panels, legends and names.
+"""The style of all figures: matplotlib's settings, colours, lines, panels, legends and names.
 
-Matplotlib is imported when the first figure is drawn. Every figure has the settings below, whatever the environment and
-the user's configuration of matplotlib say, and is drawn without a display.
+Matplotlib is imported when the first figure is drawn. Every figure has the settings below, independent of the
+environment and of the user's matplotlib configuration, and is drawn without a display.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ BACKGROUND_COLOUR, SIGNAL_COLOUR = COLOURS[:2]
 GREYS = ("black", "0.45", "0.65")
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (10, 2)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vPX*"
-# Added to mplhep's style of ROOT.
+# Added to mplhep's ROOT style.
 SETTINGS = {
-    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],  # the second has the letters that the first lacks
+    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],  # the second has characters that the first lacks
     "font.size": 17,
     "legend.fontsize": 14,
     "lines.linewidth": 2,
     "axes.linewidth": 1.3,
     **{f"{axis}tick.{kind}.size": size for axis in "xy" for kind, size in (("major", 8), ("minor", 4))},
     "savefig.dpi": 100,
-    "pdf.fonttype": 42,  # text that journals can edit, and search
+    "pdf.fonttype": 42,  # editable and searchable text, for journals
     "svg.fonttype": "none",
     "svg.hashsalt": "lhc-anomaly",
 }
 
 FORMATS = {".png": ("Software",), ".pdf": ("Creator", "Producer", "CreationDate"), ".svg": ("Creator", "Date")}
-"""The formats of figures by suffix, and what matplotlib would write into them that is not of the figure."""
+"""Formats of figures by suffix, with the metadata that matplotlib must not write."""
 
 LONGEST_NAME = 34
 SIGNAL_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_([23])prong")
-"""How the files of the reported signals are named: W', X and Y in GeV, and the prongs of either decay."""
+"""Names of the files of the reported signals: masses of W', X and Y in GeV, and the prongs of either decay."""
 
 MOST_LINES = 6
-"""With more in one panel nobody can follow each."""
+"""Maximum number of lines that are readable in one panel."""
 
 
 def _import_matplotlib() -> ModuleType:
-    """Import matplotlib whatever MPLBACKEND names: with a notebook's backend that is not installed, that would fail."""
+    """Import matplotlib independent of MPLBACKEND, which may name a notebook backend that is not installed."""
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib as mpl
@@ -65,7 +65,7 @@ def _import_matplotlib() -> ModuleType:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
     if backend is not None:
-        with suppress(ValueError):  # the user's own figures are drawn with it
+        with suppress(ValueError):  # the backend of the user's own figures
             mpl.rcParams["backend"] = backend
     return mpl
 
@@ -87,14 +87,14 @@ def figure(
     columns: int = 1, rows: int = 1, width: float = 7.5, height: float = 5.2, **options: Any
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure and its axes, row by row, each with a width and height in inches."""
-    from matplotlib.figure import Figure  # knows no window, unlike pyplot's
+    from matplotlib.figure import Figure  # needs no window, unlike pyplot
 
     made = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return made, made.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
 
 
 def label(ax: Axes, x: str, y: str) -> None:
-    """Name both axes, units included."""
+    """Label both axes, with units."""
     ax.set(xlabel=x, ylabel=y)
 
 
@@ -112,7 +112,7 @@ def save(made: Figure, path: Path) -> None:
 
 
 def line_styles(colours: Sequence[str] = COLOURS) -> Iterator[Style]:
-    """Yield a style for each line: neighbours differ in colour, line and marker, so that greyscale tells them apart."""
+    """Yield a style for each line; neighbours differ in colour, line and marker, and so also in greyscale."""
     for place in count():
         n = place % len(colours)
         line, marker = LINES[(n + place // len(colours)) % len(LINES)], MARKERS[place % len(MARKERS)]
@@ -120,14 +120,14 @@ def line_styles(colours: Sequence[str] = COLOURS) -> Iterator[Style]:
 
 
 def split(items: Mapping[str, Value], most: int = MOST_LINES) -> list[dict[str, Value]]:
-    """Return what is to be drawn as groups of similar size, of at most so many lines each."""
+    """Split items into groups of similar size, with at most `most` lines each."""
     pairs, groups = list(items.items()), -(-len(items) // most)
     size = -(-len(pairs) // max(groups, 1))
     return [dict(pairs[start : start + size]) for start in range(0, len(pairs), max(size, 1))]
 
 
 def blocks(groups: int, quantities: int, **options: Any) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure with axes for each quantity of each group, a block of at most three columns a group."""
+    """Return a figure with axes for each quantity of each group; the block of a group has at most three columns."""
     columns = min(3, quantities)
     in_block = columns * -(-quantities // columns)
     made, axes = figure(columns, groups * in_block // columns, **options)
@@ -139,13 +139,13 @@ def blocks(groups: int, quantities: int, **options: Any) -> tuple[Figure, list[l
 
 
 def panels(number: int, **options: Any) -> tuple[Figure, list[Axes]]:
-    """Return a figure of at most three columns with that many axes."""
+    """Return a figure with `number` axes in at most three columns."""
     made, (axes,) = blocks(1, number, **options)
     return made, axes
 
 
 def legends(made: Figure, found: Sequence[Sequence[Axes]]) -> None:
-    """Put the legend of one block below it, those of several at their right."""
+    """Place the legend of a single block below it, and those of several blocks to their right."""
     if len(found) == 1:
         legend(made, found[0][0])
         return
@@ -157,7 +157,7 @@ def legends(made: Figure, found: Sequence[Sequence[Axes]]) -> None:
 
 
 def legend(made: Figure, ax: Axes) -> None:
-    """Put the legend of an axes below all of them, where it hides no data, in a figure that grows by its height."""
+    """Place the legend of an axes below all axes, where it hides no data, and increase the figure's height by it."""
     handles, names = ax.get_legend_handles_labels()
     columns = max(1, int(made.get_figwidth() / 4.5))
     made.set_figheight(made.get_figheight() + 0.3 * -(-len(names) // columns))
@@ -165,15 +165,15 @@ def legend(made: Figure, ax: Axes) -> None:
 
 
 def printable(name: str) -> str:
-    """Return a name as the fonts can write it, not too long, and never taken for a formula or left out.
+    """Return a name for a figure: printable by the fonts, shortened, and not parsed as a formula or hidden.
 
-    A signal that is named by its masses has them in words.
+    The name of a signal, which has its masses, is written out.
     """
     name = SIGNAL_NAME.sub(r"\1 → \2 + \3 GeV, \4 prongs", name)
     known = "".join(letter if ord(letter) in _letters() else "?" for letter in name)
     short = known if len(known) <= LONGEST_NAME else f"{known[: LONGEST_NAME - 3]}..."
     escaped = short.replace("$", r"\$")
-    return f" {escaped}" if escaped.startswith("_") else escaped  # matplotlib hides names that begin so
+    return f" {escaped}" if escaped.startswith("_") else escaped  # matplotlib hides names that begin with _
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Simulated events beside the published sample: moments and quantiles."""
+"""Comparison of simulated events with the published sample: moments and quantiles."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ PUBLISHED_MOMENTS = {
 }  # fmt: skip
 
 
-# What is compared, with its axis label.
+# Compared quantities, with axis labels.
 COMPARED = {
     name: AXIS_LABELS[name]
     for name in (*(f"{name}j{jet}" for jet in (1, 2) for name in ("pt", "m", "tau21", "tau32")), "mjj")
@@ -26,7 +26,7 @@ COMPARED = {
 
 
 def moments_table(background: Events) -> str:
-    """Return mean and standard deviation of each feature beside those of the published file, in GeV."""
+    """Return a table of mean and standard deviation of each feature and those of the published file, in GeV."""
     lines = [f"{'feature':<8} {'mean':>9} {'error':>7} {'published':>10} {'std':>9} {'published':>10} {'ratio':>7}"]
     for column, name in enumerate(FEATURE_NAMES):
         values = background.features[:, column].astype(np.float64)
@@ -40,9 +40,9 @@ def moments_table(background: Events) -> str:
 
 
 def quantiles_table(samples: dict[str, dict[str, Floats]]) -> str:
-    """Return the 5, 50 and 95 % quantiles of each quantity, sample beside sample; masses and momenta in GeV.
+    """Return a table of the 5, 50 and 95 % quantiles of each quantity by sample; masses and momenta in GeV.
 
-    An event that lacks a quantity (NaN) does not count.
+    Events that lack a quantity (NaN) are ignored.
     """
     lines = [f"{'quantity':<13}" + "".join(f"{name:>24}" for name in samples)]
     for quantity in COMPARED:

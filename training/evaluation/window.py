@@ -1,4 +1,4 @@
-"""Simulated events beside published ones of the signal window, where real events are plentiful.
+"""Comparison of simulated with published events in the signal window.
 
 The window is that of Hallin et al., "Classifying Anomalies Through Outer Density Estimation", arXiv:2109.00546, whose
 authors distribute the LHC Olympics' R&D events in it as arrays with five quantities of each event and its label.
@@ -19,7 +19,7 @@ from training.events.kinematics import quantities
 Floats = NDArray[np.float64]
 
 WINDOW_GEV = (3300.0, 3700.0)
-"""Of the dijet mass."""
+"""Range of the dijet mass."""
 
 OF_WINDOW = {
     "mjj": "dijet mass $m_{JJ}$ [GeV]",
@@ -30,10 +30,10 @@ OF_WINDOW = {
 }
 """The columns of the arrays before the label, with their axis labels; the arrays have masses in TeV."""
 
-MASSES = 3  # so many of them are masses
+MASSES = 3  # the first ones are masses
 
 SMALLEST_P = 0.005
-"""A smaller p-value is a disagreement: of ten comparisons of equal samples one in twenty has such a one."""
+"""Smaller p-values are a disagreement; with ten comparisons of equal samples, one set in twenty has such a value."""
 
 MIN_EVENTS = 20
 
@@ -53,7 +53,7 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether the samples can be of one distribution."""
+        """Whether the samples are compatible with one distribution."""
         return self.p >= SMALLEST_P
 
 
@@ -117,9 +117,9 @@ def _inside(mjj: Floats) -> NDArray[np.bool_]:
 
 
 def compare_in_window(simulated: dict[str, Floats], published: dict[str, Floats]) -> list[Agreement]:
-    """Return how well each quantity of OF_WINDOW agrees; an event that lacks it (NaN) does not count.
+    """Compare each quantity of OF_WINDOW; events that lack it (NaN) are ignored.
 
-    Raises EventsError with fewer than MIN_EVENTS of either.
+    Raises EventsError if either sample has fewer than MIN_EVENTS events.
     """
     return [_agreement(name, _known(simulated[name]), _known(published[name])) for name in OF_WINDOW]
 
@@ -152,7 +152,7 @@ def _agreement(name: str, simulated: Floats, published: Floats) -> Agreement:
 
 
 def window_table(agreements: Iterable[Agreement]) -> str:
-    """Return a line for each quantity: distance, p-value, shift of the mean, and whether the samples agree."""
+    """Return a table with one line per quantity: distance, p-value, shift of the mean and verdict."""
     lines = [
         f"{'quantity':<14} {'simulated':>9} {'published':>9} {'distance':>9} {'at':>8} {'p':>9} "
         f"{'shift of the mean':>19}"

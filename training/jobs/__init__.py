@@ -1,1 +1,1 @@
-"""Long work as parts that are computed once, on several processes."""
+"""Long work, split into parts that are computed once on several processes."""

@@ -1,8 +1,8 @@
-"""One of many files of events scored: a pure function of the file and of what is asked, on any process.
+"""Scoring of one of many events files: a pure function of the file and the options, on any process.
 
-A file of at most `rows_per_part` events is scored and written by one process. Of a longer one, any process scores a
-part, whose scores are kept in a file, and one then writes the output with them. An output is in its place before its
-sidecar, without which it does not count: a kill at any moment costs what was under way.
+A file of at most `rows_per_part` events is scored and written by one process. The parts of a longer file are scored by
+any processes and stored in files; one process then writes the output. An output is written before its sidecar, and is
+finished only when it has a sidecar, so a kill at any moment loses only the current work.
 """
 
 import hashlib
@@ -40,24 +40,24 @@ RETRY_S = 0.5
 
 @dataclass(frozen=True)
 class Work:
-    """What is asked for each file: where its output goes, in which format, by which model and options."""
+    """The task for each file: output folder, format, model and options."""
 
     folder: Path
-    ending: str  # of the outputs, such as .parquet
+    ending: str  # suffix of the outputs, such as .parquet
     model: Path
     model_sha256: str
     layout: Layout = DEFAULT_LAYOUT
     working_point: str | None = None
     model_column: bool = False
-    base: Path = Path()  # relative files are below it: a process may have another current folder
+    base: Path = Path()  # base of relative paths, because a process may have another working directory
     rows_per_part: int = ROWS_PER_PART  # a multiple of ROWS_PER_CHUNK
 
     def output(self, file: Path) -> Path:
-        """Return where the scores of a file go."""
+        """Return the path of a file's output."""
         return self.folder / f"{file.stem}{self.ending}"
 
     def origin(self, file: Path) -> Origin:
-        """Return what the output of a file depends on. Raises EventsError when there is no such file."""
+        """Return the origin of a file's output, which is all it depends on. Raises EventsError without the file."""
         try:
             found = (self.base / file).stat()
         except FileNotFoundError:
@@ -67,17 +67,17 @@ class Work:
         return Origin(found.st_size, found.st_mtime_ns, self.model_sha256, *options)
 
     def finished(self, file: Path, origin: Origin) -> Sidecar | None:
-        """Return the sidecar of a file whose output is there, of this origin and intact."""
+        """Return the sidecar of a file if its output exists, has this origin and is intact; None otherwise."""
         output = self.output(file)
         found = read_record(sidecar_of(output), Sidecar)
         return found if found is not None and found.origin == origin and found.is_intact(output) else None
 
     def parts(self, file: Path) -> Path:
-        """Return the folder for the parts of a long file, of any origin."""
+        """Return the folder of the parts of a long file, of any origin."""
         return self.folder / PARTS / file.stem
 
     def part(self, file: Path, origin: Origin, index: int) -> Path:
-        """Return the file for the scores of one part: its name changes with whatever they depend on."""
+        """Return the file for the scores of one part; its name depends on the origin."""
         scores_of = (origin.input_bytes, origin.input_modified_ns, self.model_sha256, self.layout, self.rows_per_part)
         identity = hashlib.sha256(msgspec.json.encode(scores_of)).hexdigest()[:16]
         return self.parts(file) / identity / f"part-{index:06}.npy"
@@ -85,7 +85,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one file: it has its scores now or had them before, has to be scored in parts first, or failed."""
+    """The outcome for one file: scored now or before, to be scored in parts first, or failed."""
 
     file: Path
     rows: int = 0
@@ -96,10 +96,10 @@ class Outcome:
 
 
 def score_file(work: Work, file: Path, whole: bool = False) -> Outcome:
-    """Score a file, unless that is done or the file is longer than one part and not wanted as a `whole`.
+    """Score a file, unless it is finished, or is longer than one part and `whole` is false.
 
-    Scores of parts that are there are used. While another process writes the same output, this one waits. Raises what
-    would fail all other files too: OSError for a full disk, PartsError or ArtefactError for the model.
+    Existing scores of parts are used. While another process writes the same output, this one waits. Raises only errors
+    that would affect all other files too: OSError for a full disk, PartsError or ArtefactError for the model.
     """
     path, output = work.base / file, work.output(file)
     try:
@@ -112,7 +112,7 @@ def score_file(work: Work, file: Path, whole: bool = False) -> Outcome:
                 outcome = _score(work, file, origin, whole)
                 break
             time.sleep(RETRY_S)
-    except Exception as error:  # whatever one file does to the libraries that read it, the others are scored
+    except Exception as error:  # an error of any kind in one file must not stop the others
         failure = _reason(error).removeprefix(f"{path}: ")
         with suppress(BlockingIOError), atomic_write(failure_of(output)) as record:
             record.write_bytes(msgspec.json.encode(Failure(str(file), failure)) + b"\n")
@@ -122,9 +122,9 @@ def score_file(work: Work, file: Path, whole: bool = False) -> Outcome:
 
 
 def score_part(work: Work, part: tuple[Path, int]) -> int:
-    """Score a part (file, index) of a long file into a file of its own, unless it is there; return how many events.
+    """Score a part (file, index) of a long file into its own file, unless it exists; return the number of events.
 
-    It is 0 where that fails: `score_file` comes to the same rows and says why. Raises as that does.
+    On a failure return 0: `score_file` reads the same rows and reports the error. Raises as `score_file` does.
     """
     file, index = part
     try:
@@ -145,7 +145,7 @@ def score_part(work: Work, part: tuple[Path, int]) -> int:
 
 
 def _score(work: Work, file: Path, origin: Origin, whole: bool) -> Outcome:
-    """Write the output of a file and its sidecar, which is locked meanwhile."""
+    """Write the output of a file and its sidecar, which is locked during the write."""
     started, output = time.perf_counter(), work.output(file)
     with _collected_warnings() as warnings, open_events(work.base / file, work.layout) as events:
         rows = len(events)
@@ -190,7 +190,7 @@ def _write(work: Work, file: Path, origin: Origin, events: EventsFile) -> None:
 
 @lru_cache(maxsize=1)
 def _scorer(model: Path, sha256: str) -> Scorer:
-    """Return the one session of this process. Raises PartsError when the file is another model by now."""
+    """Return the scorer of this process. Raises PartsError when the model file has been replaced."""
     scorer = open_scorer(model)
     if scorer.artefact.sha256 != sha256:
         raise PartsError(
@@ -201,7 +201,7 @@ def _scorer(model: Path, sha256: str) -> Scorer:
 
 
 def _reason(error: Exception) -> str:
-    """Say why a file fails; raise again what other files would fail for as well."""
+    """Return the reason why a file fails; re-raise errors that would affect other files as well."""
     if isinstance(error, PartsError | ArtefactError) or (isinstance(error, OSError) and error.errno in NO_SPACE):
         raise error
     if isinstance(error, OSError):
@@ -211,9 +211,9 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _collected_warnings() -> Iterator[list[str]]:
-    """Collect what this thread logs meanwhile, for the sidecar: thousands of files may say the same.
+    """Collect the log messages of this thread for the sidecar, because thousands of files may log the same message.
 
-    A process that logs nowhere else does not print it.
+    A process without another log handler does not print them.
     """
     collected: list[str] = []
     logger, handler, thread = logging.getLogger("training"), logging.Handler(), threading.get_ident()

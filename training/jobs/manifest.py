@@ -1,4 +1,4 @@
-"""The folder of finished parts and its manifest, which tells for what work they are."""
+"""The folder of finished parts and its manifest, which identifies their work."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ QUOTED_CHARACTERS = 100  # of a value in an error
 
 @contextmanager
 def claimed(folder: Path, manifest: Mapping[str, Any]) -> Iterator[None]:
-    """Reserve a folder of parts for this process; it is made if it is not there.
+    """Reserve a folder of parts for this process; create it if it is missing.
 
     Raises PartsError when it holds parts with another manifest, and OSError when another process uses it.
     """
     with exclusive(folder):
-        for path in folder.glob(".*"):  # left by a process that was killed
+        for path in folder.glob(".*"):  # left by a killed process
             path.unlink()
-        expected = json.loads(json.dumps(manifest))  # as it will be read back: tuples become lists
+        expected = json.loads(json.dumps(manifest))  # as read back from JSON: tuples become lists
         if any(folder.glob("*.npy")):
             _check(folder, expected)
         else:
@@ -52,7 +52,7 @@ def _check(folder: Path, expected: Mapping[str, Any]) -> None:
 
 
 def _quoted(*values: str) -> list[str]:
-    """Shorten values to what surrounds their first difference: the physics of a cocktail has 150 kB."""
+    """Shorten values to the text around their first difference; the settings of a cocktail have 150 kB."""
     same = sum(1 for _ in takewhile(lambda characters: len(set(characters)) == 1, zip(*values, strict=False)))
     start = max(0, same - QUOTED_CHARACTERS // 2)
     return [value if len(value) <= QUOTED_CHARACTERS else _excerpt(value, start) for value in values]

@@ -1,4 +1,4 @@
-"""The files that the arguments of a command stand for, and where their results go."""
+"""Expansion of a command's file arguments, and the paths of outputs."""
 
 import glob
 import re
@@ -9,14 +9,14 @@ from typing import NamedTuple
 from training.errors import EventsError, PartsError
 from training.files import require_output
 
-LIST = "@"  # before the name of a file that holds names
+LIST = "@"  # prefix of the name of a file with names
 
 
 def named_files(names: Iterable[str]) -> list[Path]:
     """Return the files for names, patterns such as data/*.h5, and lists @FILE with one of these a line.
 
-    Each file comes once; what a pattern matches is sorted by name. Raises EventsError for a pattern or a list that
-    stands for no file, OSError when a list cannot be read.
+    Each file is returned once; the matches of a pattern are sorted by name. Raises EventsError for a pattern without a
+    match or an empty list, OSError when a list cannot be read.
     """
     found: dict[Path, None] = {}
     for name in names:
@@ -43,10 +43,10 @@ def _matching(name: str) -> list[Path]:
 
 
 def require_outputs(files: Sequence[Path], folder: Path, ending: str, *inputs: Path) -> None:
-    """Raise PartsError when two files have one output, and OSError when an output can never be written.
+    """Raise PartsError when two files have the same output, and OSError when an output cannot be written.
 
-    It is in the folder, which must be there, and has the stem of its file. `inputs` are other files that it must not
-    replace.
+    The output of a file is in the existing `folder` and has the file's stem. `inputs` are other files that an output
+    must not replace.
     """
     outputs: dict[str, Path] = {}
     for file in files:
@@ -60,14 +60,14 @@ def require_outputs(files: Sequence[Path], folder: Path, ending: str, *inputs: P
 
 
 class Shard(NamedTuple):
-    """One of so many shards, counted from 0, of a list of files."""
+    """One of N shards of a list of files, counted from 0."""
 
     number: int
     shards: int
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """Read K/N. Raises ValueError for anything else, and for K that is not from 0 to N - 1."""
+        """Parse K/N. Raises ValueError for any other text, and if K is not in 0 to N - 1."""
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
         if match is None or not int(match[1]) < int(match[2]):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Files of finished parts: each is an array in NumPy's format."""
+"""Files of finished parts, in NumPy's .npy format."""
 
 from io import BytesIO
 from pathlib import Path
@@ -12,8 +12,8 @@ from training.files import atomic_write
 
 
 def write_part(path: Path, rows: NDArray[Any]) -> None:
-    """Write the rows of a part; the file appears whole or not at all. Raises OSError when it cannot be written."""
-    whole = BytesIO()  # in memory first: numpy does not say that a disk is full
+    """Write the rows of a part atomically. Raises OSError when the file cannot be written."""
+    whole = BytesIO()  # in memory first, because NumPy does not report a full disk
     np.save(whole, rows)
     with atomic_write(path) as temporary:
         temporary.write_bytes(whole.getbuffer())

@@ -1,7 +1,7 @@
-"""Long work in parts, each computed once and kept in a file, so that it survives an interruption.
+"""Long work in parts, each computed once and stored in a file, so that it can be resumed after an interruption.
 
-A part is a pure function of its own fields: the same parts give the same result, whatever the engine, the number of
-processes and the interruptions. To repeat a call is to resume it.
+A part is a pure function of its own fields: the result depends only on the parts, not on the engine, the number of
+processes or interruptions. Repeating a call resumes it.
 """
 
 import shutil
@@ -27,11 +27,11 @@ from training.jobs.pool import compute
 from training.progress import Progress
 
 COUNTS = "counts"
-"""The folder of how many rows each part under way has so far, for the progress alone."""
+"""The folder with the number of rows of each unfinished part, used only to show progress."""
 
 
 class Part(Protocol):
-    """An array that takes long to compute, such as consecutive rows of an events file; picklable and small."""
+    """The description of an array that takes long to compute, such as rows of an events file; picklable and small."""
 
     @property
     def name(self) -> str:
@@ -42,18 +42,18 @@ class Part(Protocol):
         """Number of rows."""
 
     def make(self) -> Iterable[NDArray[np.float32]]:
-        """Yield its rows as they come: for an events file (n, 14) features, or (n, 15) with the label last."""
+        """Yield rows as they are computed: for an events file (n, 14) features, or (n, 15) with the label last."""
 
 
 def assemble(out: Path, parts: Sequence[Part], manifest: Mapping[str, Any], engine: Engine) -> None:
-    """Make the missing parts in OUT.h5.parts/, as `make_parts` does, then write the events file and remove them."""
+    """Compute the missing parts in OUT.h5.parts/ with `make_parts`, write the events file, and remove the parts."""
     require_output(out)
     require_main_guard()
     folder = out.with_name(out.name + ".parts")
     with claimed(folder, manifest):
         _make_missing(folder, parts, engine)
         write_frame(out, (_columns(read_part(folder / part.name, part.events)) for part in parts))
-        for path in folder.glob("*.npy"):  # before the manifest, without which they could be of any work
+        for path in folder.glob("*.npy"):  # before the manifest, without which parts cannot be identified
             path.unlink()
         shutil.rmtree(folder)
 
@@ -61,12 +61,11 @@ def assemble(out: Path, parts: Sequence[Part], manifest: Mapping[str, Any], engi
 def make_parts(
     folder: Path, parts: Sequence[Part], manifest: Mapping[str, Any], engine: Engine, unit: str | None = None
 ) -> None:
-    """Make the parts that are missing in a folder; a progress bar counts their events, or the parts by that unit.
+    """Compute the missing parts in a folder. The progress bar counts events or, if `unit` is given, parts.
 
-    Events count as soon as a part has them. `manifest` tells the parts of one work from those of another. Raises
-    PartsError when the folder holds parts with another manifest or a process is killed, PoolError when no worker can
-    start or too many are lost, and OSError when another call uses the folder. An interruption loses the parts under way
-    at most.
+    Events are counted as soon as they are computed. `manifest` identifies the work. Raises PartsError when the folder
+    holds parts with another manifest or a process is killed, PoolError when no worker can start or too many are lost,
+    and OSError when another call uses the folder. An interruption loses at most the unfinished parts.
     """
     require_main_guard()
     with claimed(folder, manifest):
@@ -78,7 +77,7 @@ def _make_missing(folder: Path, parts: Sequence[Part], engine: Engine, unit: str
     total, left = (sum(part.events if unit is None else 1 for part in some) for some in (parts, missing))
     finished = total - left
     counts = folder / COUNTS
-    shutil.rmtree(counts, ignore_errors=True)  # of a call that was killed
+    shutil.rmtree(counts, ignore_errors=True)  # left by a killed call
     counts.mkdir()
     with Progress(total=total, initial=finished, unit=f" {unit or 'events'}", smoothing=0.05) as progress:
 
@@ -102,11 +101,11 @@ def _make_missing(folder: Path, parts: Sequence[Part], engine: Engine, unit: str
 
 def _make_file(folder: Path, part: Part) -> int:
     path, count = folder / part.name, folder / COUNTS / part.name
-    if not path.exists():  # a cluster runs a task again whose result was lost with its worker
+    if not path.exists():  # a cluster repeats a task whose result was lost with its worker
         made: list[NDArray[np.float32]] = []
         for rows in part.make():
             made.append(rows)
-            with suppress(OSError):  # must not cost the part
+            with suppress(OSError):  # must not fail the part
                 count.write_text(str(sum(map(len, made))))
         write_part(path, np.concatenate(made))
     with suppress(OSError):
@@ -115,11 +114,11 @@ def _make_file(folder: Path, part: Part) -> int:
 
 
 def _under_way(counts: Path) -> int:
-    """Return how many rows the parts under way have."""
+    """Return the number of rows of the unfinished parts."""
     found = 0
-    with suppress(OSError):  # must not cost the work
+    with suppress(OSError):  # must not fail the work
         for path in counts.iterdir():
-            with suppress(FileNotFoundError):  # its part has just been finished
+            with suppress(FileNotFoundError):  # the part has just been finished
                 found += int(path.read_text() or 0)
     return found
 

@@ -21,11 +21,11 @@ def compute(
     workers: Workers,
     meanwhile: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
-    """Yield `task(argument)` for every argument, each as soon as it is there; `meanwhile` is called while none is.
+    """Yield `task(argument)` for every argument in order of completion; call `meanwhile` while waiting.
 
-    Task, arguments and results must be picklable, and small where they go over a network. Arguments are read as the
-    work proceeds. Raises what a task raises, BrokenProcessPool when a process of this machine is killed, and what the
-    context of the workers explains where an engine loses them.
+    Task, arguments and results must be picklable, and small if they go over a network. Arguments are read as the work
+    proceeds. Raises the errors of tasks, BrokenProcessPool when a process of this machine is killed, and the errors of
+    the engine when it loses workers.
     """
     waiting = iter(arguments)
     done: SimpleQueue[Future[Result]] = SimpleQueue()

@@ -1,4 +1,4 @@
-"""Events scored by running services in parts that are kept in files, so that the work survives an interruption."""
+"""Scoring of events by running services, in parts that are stored in files and can be resumed."""
 
 import shutil
 import sys
@@ -22,7 +22,7 @@ PART_EVENTS = 131_072
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of all events, in parts of a folder, by one model."""
+    """The scores of all events by one model, in parts in a folder."""
 
     model: str
     working_point: tuple[str, float] | None  # name and threshold
@@ -54,11 +54,11 @@ def scored_remotely(
     working_point: str | None,
     folder: Path,
 ) -> Iterator[Scored]:
-    """Have `events` events scored that `read(start, stop)` gives, and yield their scores.
+    """Score `events` events, which `read(start, stop)` returns, with the services, and yield the scores.
 
-    `manifest` tells these events from others. What a folder holds from an earlier call is not scored again; it is
-    removed at the end of the context, unless that fails. Raises PartsError when it holds parts of other events or of
-    another model, when the services replace their model meanwhile, and when they do not score.
+    `manifest` identifies the events. Parts in the folder from an earlier call are not scored again; the folder is
+    removed at the end of the context, unless an error occurs. Raises PartsError when the folder holds parts of other
+    events or of another model, when the services replace their model during the call, and when they do not score.
     """
 
     def score(rows: range, model: str | None) -> Result:
@@ -84,6 +84,6 @@ def scored_remotely(
                 write_part(scored.path(part), score(rows, scored.model).scores)
                 progress.update(len(rows))
         yield scored
-        for path in folder.glob("*.npy"):  # before the manifest, without which they could be of any work
+        for path in folder.glob("*.npy"):  # before the manifest, without which parts cannot be identified
             path.unlink()
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Many files of events scored into a folder, on any engine, and the manifest of that folder."""
+"""Scoring of many events files into a folder, on any engine, and the manifest of the folder."""
 
 import json
 import logging
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 
 def score_files(work: Work, files: Sequence[Path], engine: Engine) -> dict[Path, str]:
-    """Score each file that is not finished, with a progress bar in events; return why, for each that failed.
+    """Score each unfinished file, with a progress bar in events; return the failed files and the reasons.
 
-    Files of different stems only. What is finished is kept, whatever happens. Raises PartsError when a process is
-    killed or the model is replaced, PoolError as the engine does, OSError when the disk is full.
+    The files must have different stems. Finished files are always kept. Raises PartsError when a process is killed or
+    the model is replaced, PoolError as the engine does, OSError when the disk is full.
     """
     require_main_guard()
     (work.folder / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -41,13 +41,13 @@ def score_files(work: Work, files: Sequence[Path], engine: Engine) -> dict[Path,
             progress.bar.update(rows)
         for outcome in compute(partial(score_file, work, whole=True), [one.file for one in progress.long], workers):
             progress.end(outcome)
-    with suppress(OSError):  # there is none, or it has parts of a file that failed
+    with suppress(OSError):  # the folder is missing, or has parts of a failed file
         (work.folder / PARTS).rmdir()
     return progress.failures
 
 
 class _Progress:
-    """A bar that counts events; how many there will be is estimated from the files seen so far."""
+    """A progress bar of events; their total number is estimated from the files read so far."""
 
     def __init__(self, work: Work, files: int, bar: Any) -> None:
         self._work, self._files, self.bar = work, files, bar
@@ -57,7 +57,7 @@ class _Progress:
         self._seen = self._rows = self._ended = 0
 
     def add(self, outcome: Outcome) -> None:
-        """Count a file: with its events, or as one that has parts to score first."""
+        """Count a file with its events, or as a file with parts to score first."""
         self._seen, self._rows = self._seen + 1, self._rows + outcome.rows
         self.bar.total = round(self._rows / self._seen * self._files)
         if outcome.parts:
@@ -65,13 +65,13 @@ class _Progress:
             return
         if outcome.is_new:
             self.bar.update(outcome.rows)
-        else:  # which says nothing about the rate
+        else:  # does not count for the rate
             for count in ("initial", "n", "last_print_n"):
                 setattr(self.bar, count, getattr(self.bar, count) + outcome.rows)
         self.end(outcome)
 
     def end(self, outcome: Outcome) -> None:
-        """Count a file as done or failed, and log what was not said of a file before."""
+        """Count a file as done or failed, and log each warning the first time it occurs."""
         self._ended += 1
         for warning in outcome.warnings:
             said = warning.replace(str(self._work.output(outcome.file)), "")
@@ -103,9 +103,9 @@ def _started(engine: Engine) -> Iterator[Workers]:
 
 
 def write_manifest(work: Work, files: Sequence[Path], facts: Mapping[str, Any]) -> dict[Path, str]:
-    """Check the output of each file, write the folder's manifest, and return why, for each that is not scored.
+    """Check the output of each file, write the folder's manifest, and return the files not scored and the reasons.
 
-    The manifest is JSON with `facts`, and a line for each file in the order given. While another process writes it,
+    The manifest is JSON with `facts` and one line for each file, in the given order. While another process writes it,
     this one waits.
     """
     work.folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def write_manifest(work: Work, files: Sequence[Path], facts: Mapping[str, Any]) 
 
 
 def _warn_of_other_outputs(work: Work, files: Sequence[Path]) -> None:
-    """Log what else is in the folder, as the output of a file that was renamed: its events would count twice."""
+    """Warn of other outputs in the folder, such as that of a renamed file, whose events would be counted twice."""
     outputs = {work.output(file).name for file in files}
     if others := sorted(path for path in work.folder.glob("[!._]*") if path.name not in outputs):
         which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1:,} more are"
@@ -146,7 +146,7 @@ def _write_manifest(work: Work, files: Sequence[Path], facts: Mapping[str, Any])
 
 
 def _checked(work: Work, file: Path) -> Sidecar | str:
-    """Return the sidecar of a file that is finished, or why it is not."""
+    """Return the sidecar of a finished file, or the reason why the file is not finished."""
     output = work.output(file)
     try:
         origin = work.origin(file)
@@ -165,7 +165,7 @@ def _checked(work: Work, file: Path) -> Sidecar | str:
 
 
 def _entry(file: Path, sidecar: Sidecar) -> dict[str, Any]:
-    """Return a file's line in the manifest."""
+    """Return the manifest entry of a file."""
     entry = {
         "input": str(file),
         "outcome": SCORED,

@@ -1,4 +1,4 @@
-"""What is known of each output in a folder: from which file, model and options it was made, and how it went."""
+"""Sidecars of the outputs in a folder: the input file, model and options of each, and the outcome."""
 
 from pathlib import Path
 from typing import Self, TypeVar
@@ -13,7 +13,7 @@ FOLDER = "_sidecars"  # readers of a folder of Parquet files skip names that beg
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """What an output is made from: with the same origin it has the same bytes."""
+    """The inputs of an output; the same origin gives the same bytes."""
 
     input_bytes: int
     input_modified_ns: int
@@ -25,7 +25,7 @@ class Origin(msgspec.Struct, frozen=True):
     model_column: bool
 
     def difference(self, other: Self) -> str:
-        """Name the first difference between an older origin and this one."""
+        """Describe the first difference between an older origin and this one."""
         name = next(name for name in self.__struct_fields__ if getattr(self, name) != getattr(other, name))
         was, now = (str(getattr(one, name))[:12] for one in (other, self))
         what = "the file has changed since" if name.startswith("input") else f"{name} was {was}, and is {now} now"
@@ -33,7 +33,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Sidecar(msgspec.Struct, frozen=True):
-    """The record of a finished output; its size and time spare reading it again."""
+    """The record of a finished output; its size and time make reading the output again unnecessary."""
 
     input: str
     origin: Origin
@@ -47,13 +47,13 @@ class Sidecar(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, output: Path, file: Path, origin: Origin, rows: int, seconds: float, warnings: list[str]) -> "Sidecar":
-        """Describe an output that was written just now."""
+        """Return the record of an output that has just been written."""
         found = output.stat()
         written = (output.name, found.st_size, found.st_mtime_ns, sha256_of(output))
         return cls(str(file), origin, rows, *written, round(seconds, 3), warnings)
 
     def is_intact(self, output: Path) -> bool:
-        """Tell whether the output is the one that was written: by its digest, if size or time leave doubt."""
+        """Return whether the output is unchanged, by its size and time or, if only the time differs, its digest."""
         try:
             now = output.stat()
             if now.st_size != self.output_bytes:
@@ -64,24 +64,24 @@ class Sidecar(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why the last attempt at a file failed."""
+    """The reason why the last attempt at a file failed."""
 
     input: str
     reason: str
 
 
 def sidecar_of(output: Path) -> Path:
-    """Return the file of an output's record."""
+    """Return the path of an output's sidecar."""
     return output.parent / FOLDER / f"{output.name}.json"
 
 
 def failure_of(output: Path) -> Path:
-    """Return the file that says why an output was not made."""
+    """Return the path of an output's failure record."""
     return output.parent / FOLDER / f"{output.name}.failed.json"
 
 
 def read_record(path: Path, kind: type[Record]) -> Record | None:
-    """Read a record; None when there is none, or it is damaged."""
+    """Return a record, or None if it is missing or damaged."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError):

@@ -1,1 +1,1 @@
-"""A search for a resonance: the dijet mass of events that pass, a smooth fit, windows scanned for an excess."""
+"""Search for a resonance: the dijet mass of selected events, a smooth fit, and a scan of windows for an excess."""

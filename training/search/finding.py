@@ -1,4 +1,4 @@
-"""What is found in a spectrum: the most significant window, its background, and the quality of the fit."""
+"""The result of a search in a spectrum: the most significant window, its background, and the quality of the fit."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ from training.search.toys import GlobalP, Toys, global_p
 Floats = NDArray[np.float64]
 
 FEWEST_PARAMETERS, MOST_PARAMETERS = 3, len(TERMS)
-ENOUGH = 0.05  # a parameter is taken where chance alone would improve the fit as much this rarely
-LEAST_IN_PULL = 5.0  # expected events: with fewer, a pull is far from Gaussian
+ENOUGH = 0.05  # a parameter is added if the p-value of its improvement of the fit is below this
+LEAST_IN_PULL = 5.0  # expected events; with fewer, a pull is far from Gaussian
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ class Window:
 
     @property
     def excess(self) -> float:
-        """Events beyond those expected."""
+        """Observed minus expected events."""
         return self.observed - self.expected
 
     @property
     def excess_error(self) -> float:
-        """Standard deviation of the excess: Poisson's, and that of the expectation."""
+        """Standard deviation of the excess: Poisson and uncertainty of the expectation."""
         return float(np.hypot(np.sqrt(self.observed), self.error))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A spectrum that was searched: each bin, each window, the most significant of them, and the quality of the fit."""
+    """The result of a search: all bins, all windows, the most significant window, and the quality of the fit."""
 
     observed: list[float]  # by bin
     expected: list[float]  # by bin, from the fit outside the best window
@@ -62,11 +62,11 @@ class Finding:
     global_p: GlobalP
     pull_mean: float  # of the bins outside the best window that expect LEAST_IN_PULL events
     pull_deviation: float
-    fit_p: float  # fraction of toys whose fit to all bins is as bad
+    fit_p: float  # fraction of toys whose fit to all bins is at least as bad
 
 
 def largest_excesses(counts: Floats, edges: Floats) -> list[slice]:
-    """Return the most significant window of each spectrum, counts (n, bins), beside fits with all parameters."""
+    """Return the most significant window of each spectrum, counts (n, bins), for fits with all parameters."""
     scanned = scan(counts, edges, MOST_PARAMETERS)
     return [scanned.windows[best] for best in scanned.best]
 
@@ -90,7 +90,7 @@ def choose(counts: Floats, edges: Floats, excess: slice) -> list[Choice]:
 
 
 def chosen(choices: list[Choice]) -> int:
-    """Return the largest number of parameters of which the last is needed."""
+    """Return the largest number of parameters whose last parameter is needed."""
     needed = [one.parameters for one in choices if one.p is not None and one.p < ENOUGH]
     return max(needed, default=FEWEST_PARAMETERS)
 
@@ -104,7 +104,7 @@ def background_of(counts: Floats, edges: Floats, parameters: int) -> Floats:
 
 
 def examine(counts: Floats, edges: Floats, parameters: int, toys: Toys) -> Finding:
-    """Return what is found in a spectrum (bins,), beside toys of its background."""
+    """Return the result for a spectrum (bins,), with toys of its background."""
     scanned, bins = scan(counts[None], edges, parameters), len(counts)
     columns = (scanned.observed, scanned.expected, scanned.error, scanned.p, significance(scanned.p))
     rows = np.concatenate(columns).T.tolist()  # (windows, columns)

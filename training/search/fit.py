@@ -1,4 +1,4 @@
-"""The smooth spectrum of background: a falling function of the dijet mass, fitted to many spectra at once."""
+"""The smooth background spectrum: a falling function of the dijet mass, fitted to many spectra at once."""
 
 from dataclasses import dataclass
 
@@ -11,25 +11,25 @@ from training.search.spectrum import COLLISION_ENERGY_GEV
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-# ln f of the mass x, in units of the collision energy, is linear in the parameters: each multiplies one of these.
+# ln f of the mass x, in units of the collision energy, is linear in the parameters; each multiplies one of these terms.
 TERMS = ("1", "ln(1 - x)", "ln x", "ln² x", "ln³ x")
 
-TOLERANCE = 1e-3  # square of the last step, in standard deviations of the parameters: the next would be far smaller
+TOLERANCE = 1e-3  # square of the last step, in standard deviations of the parameters; the next step is far smaller
 MOST_STEPS = 12
-LARGEST_STEP = 2.0  # of ln f: further away, the quadratic that a step assumes does not hold
-RIDGE = 1e-7  # on the diagonal of the Hessian: a parameter that no event determines stays where it is
+LARGEST_STEP = 2.0  # of ln f; beyond it, the quadratic approximation of a step is invalid
+RIDGE = 1e-7  # on the diagonal of the Hessian, so that a parameter without data is not changed
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Fits of n spectra: parameters (n, k), the events expected in each bin (n, bins), and how sure they are."""
+    """Fits of n spectra: parameters (n, k), expected events in each bin (n, bins), and the Hessian."""
 
     parameters: Floats
     expected: Floats
     hessian: Floats  # (n, k, k) of minus the log-likelihood
 
     def error(self, basis: Floats, bins: slice) -> Floats:
-        """Return the standard deviation (n,) of the events expected in some bins together, by error propagation."""
+        """Return the standard deviation (n,) of the sum of expected events in `bins`, by error propagation."""
         gradient = self.expected[:, bins] @ basis[bins]
         moved = np.linalg.solve(self.hessian, gradient[..., None])[..., 0]
         error: Floats = np.sqrt((gradient * moved).sum(axis=1))

@@ -1,4 +1,4 @@
-"""Signal injected into background: how significant an excess a signal of some strength makes."""
+"""Injection of signal into background: the significance of the excess by signal strength."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ Floats = NDArray[np.float64]
 
 # S / sqrt(B) before the selection, in the signal region; 2.2 is what studies of the LHC Olympics inject.
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.2, 3.0, 4.0, 5.0)
-SPECTRA = 50  # pseudo-experiments of each strength
+SPECTRA = 50  # pseudo-experiments per strength
 CENTRAL = (0.16, 0.5, 0.84)
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A signal to inject: its region, and what is there of it and of background before the selection."""
+    """A signal to inject, its region, and the signal and background in the region before the selection."""
 
     region_gev: tuple[float, float]
-    events: int  # of the sample that its shape is taken from
+    events: int  # of the sample from which the shape is taken
     in_region: float  # fraction of them in the region
     efficiency: float  # fraction of those in the region that pass
     background_in_region: float  # events
@@ -31,11 +31,11 @@ class Signal:
 
 @dataclass(frozen=True)
 class Injected:
-    """The global significance of a signal of one strength: expected, and found in pseudo-experiments."""
+    """The global significance for one signal strength: expected, and found in pseudo-experiments."""
 
     strength: float  # S / sqrt(B)
     events: float  # injected in the region before the selection
-    expected: float  # in the spectrum that background and signal have on average
+    expected: float  # in the mean spectrum of background and signal
     found: tuple[float, float, float]  # 16, 50 and 84 % quantiles
     found_in_events: tuple[float, float, float] | None  # the same, in the background events of the files
 
@@ -48,7 +48,7 @@ def signal_of(
     edges: Floats,
     region_gev: tuple[float, float],
 ) -> Signal:
-    """Return a signal with the spectrum of some events, masses (n,) in GeV, beside background (m,)."""
+    """Return a signal with the spectrum of events of masses (n,) in GeV, and background of masses (m,)."""
     inside, background_inside = ((region_gev[0] < mjj) & (mjj < region_gev[1]) for mjj in (masses, background))
     return Signal(
         region_gev=region_gev,
@@ -70,10 +70,10 @@ def inject(
     toys: Floats,
     seed: int,
 ) -> list[Injected]:
-    """Inject a signal of each strength into background, and scan the spectra as the data were.
+    """Inject a signal of each strength into background, and scan the spectra like the data.
 
-    The background of a pseudo-experiment is drawn around the events expected in each bin (bins,), and its signal too.
-    With `observed`, the background events that pass in each bin (bins,), the signal is drawn into those as well.
+    Background and signal of a pseudo-experiment are drawn from the events expected in each bin (bins,). With
+    `observed`, the background events that pass in each bin (bins,), signal is also added to these.
     """
     rng = np.random.default_rng(seed)
     shape = np.array(signal.accepted)

@@ -1,4 +1,4 @@
-"""A search as files: one HTML page with all tables and figures inside, its numbers, and the figures."""
+"""The files of a search: one HTML page with all tables and figures, the numbers, and the figures."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -30,8 +30,8 @@ NUMBERS = "search.json"
 def write_search(folder: Path, artefact: Artefact, search: Search, pdf: bool = False) -> None:
     """Write the page, its numbers and its figures into a folder: all of them or none.
 
-    With `pdf` the figures are there as PDF too. One that cannot be drawn is left out, with a warning, and never costs
-    the numbers. Raises OSError.
+    With `pdf` the figures are also written as PDF. A figure that cannot be drawn is left out, with a warning. Raises
+    OSError.
     """
     drawn = draw(with_pdfs(_plots(search), pdf))
     page = render(artefact, search, pngs(drawn))
@@ -40,7 +40,7 @@ def write_search(folder: Path, artefact: Artefact, search: Search, pdf: bool = F
 
 
 def render(artefact: Artefact, search: Search, shown: Mapping[str, bytes]) -> str:
-    """Return the page of a search with its figures, PNGs by file name, inside: no script, and every text escaped."""
+    """Return the page of a search with embedded figures (PNGs by file name), no scripts and all text escaped."""
     return filled(
         Path(__file__).with_name("search.html"),
         shown,
@@ -68,7 +68,7 @@ def shown_z(p: float, z: float) -> str:
 
 
 def _plots(search: Search) -> "dict[str, Callable[[], Figure]]":
-    """Return how to draw each figure, by file name: without a known signal, none of those that are about it."""
+    """Return a function to draw each figure, by file name; figures of the signal only if there is one."""
     edges, closure = np.array(search.edges_gev), search.closure
     return {
         "spectrum.png": lambda: plots.plot_spectrum(edges, np.array(search.before), search.found),

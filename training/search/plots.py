@@ -64,7 +64,7 @@ def plot_spectrum(edges_gev: Floats, before: Floats | None, finding: Finding) ->
 
 @style()
 def plot_windows(finding: Finding) -> "Figure":
-    """Plot the local p-value of every window as a line over the masses that it covers, beside significances."""
+    """Plot the local p-value of every window as a line over its mass range, with lines of significance."""
     made, (ax,) = figure(width=11, height=5.5)
     for window in finding.windows:
         best = window == finding.best
@@ -81,7 +81,7 @@ def plot_windows(finding: Finding) -> "Figure":
 
 @style()
 def plot_toys(statistics: Floats, observed: float) -> "Figure":
-    """Plot the test statistic of toys (n,) of background alone, and that of the data."""
+    """Plot the test statistic of background-only toys (n,) and that of the data."""
     made, (ax,) = figure(width=11, height=5.5)
     edges = np.linspace(0, 1.06 * max(observed, statistics.max()), 60)
     ax.stairs(np.histogram(statistics, edges)[0], edges, fill=True, color="0.7", label="toys of background alone")
@@ -94,7 +94,7 @@ def plot_toys(statistics: Floats, observed: float) -> "Figure":
 
 @style()
 def plot_injection(curve: Sequence[Injected]) -> "Figure":
-    """Plot the global significance against the signal that is injected: expected and found."""
+    """Plot the expected and the found global significance against the injected signal."""
     made, (ax,) = figure(width=11, height=6)
     strengths = [one.strength for one in curve]
     low, middle, high = np.transpose([one.found for one in curve])

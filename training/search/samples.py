@@ -1,4 +1,4 @@
-"""Files of events through a model, as what a search needs of each: dijet mass, accepted or not, label."""
+"""Samples of a search: dijet mass, selection by the model, and label of events in files."""
 
 import hashlib
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The events of a file: dijet mass in GeV, NaN without a second jet, whether they pass, and their class."""
+    """The events of a file: dijet mass in GeV (NaN without a second jet), whether they pass, and their class."""
 
     name: str
     sha256: str  # of the file
     mjj: Floats  # (n,)
     passed: Mask  # (n,)
     is_signal: Mask | None  # (n,), None without labels
-    trained_on: bool  # its background is what the model was trained on
+    trained_on: bool  # whether the model was trained on its background
 
     def __len__(self) -> int:
         return len(self.mjj)
@@ -44,9 +44,9 @@ def read_samples(
     layout: Layout = DEFAULT_LAYOUT,
     labels: Sequence[Path | None] | None = None,
 ) -> list[Sample]:
-    """Read and score files, each a chunk at a time, by the code of `score`; `labels` has a text file for each, or None.
+    """Read and score files in chunks, with the code of `score`; `labels` has a labels file for each, or None.
 
-    Raises EventsError as `open_events` does, and for a file that is named twice.
+    Raises EventsError as `open_events` does, and for a file that is given twice.
     """
     seen: dict[str, Path] = {}
     samples = []

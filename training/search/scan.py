@@ -1,4 +1,4 @@
-"""Windows of the spectrum, each compared with a fit of what lies beside it: the most significant excess."""
+"""Scan of the windows of a spectrum for an excess over a fit to the bins outside each window."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ from training.search.fit import Mask, basis, fit
 Floats = NDArray[np.float64]
 
 WIDTHS = range(2, 9)  # bins: 5 to 20 % of the mass
-LEAST_BESIDE = 10  # events on either side: a fit says what lies between them, and little of what lies beyond
+LEAST_BESIDE = 10  # events on either side, because a fit interpolates well but extrapolates badly
 SMALLEST_P = 1e-300  # below it a float64 is 0
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Every window of n spectra: events observed, expected from the fit beside it, its error, and p: (n, windows).
+    """All windows of n spectra: events observed and expected from the fit outside, its error, and p: (n, windows).
 
     With too few events beside a window, the expectation is NaN and p is 1.
     """
@@ -43,12 +43,12 @@ class Scan:
 
 
 def windows(bins: int) -> list[slice]:
-    """Return all windows of a spectrum, as slices of its bins: none holds the first bin or the last."""
+    """Return all windows of a spectrum, as slices of its bins, without the first and the last bin."""
     return [slice(first, first + width) for width in WIDTHS for first in range(1, bins - width)]
 
 
 def outside(window: slice, bins: int) -> Mask:
-    """Return which bins (bins,) lie outside a window."""
+    """Return a mask (bins,) of the bins outside a window."""
     mask = np.ones(bins, bool)
     mask[window] = False
     return mask
@@ -57,8 +57,8 @@ def outside(window: slice, bins: int) -> Mask:
 def scan(counts: Floats, edges: Floats, parameters: int) -> Scan:
     """Scan spectra, counts (n, bins) between edges (bins + 1,) in GeV, for an excess in any window.
 
-    A window's background comes from a fit of so many parameters to all bins outside it; a window with fewer than
-    LEAST_BESIDE events on either side is not searched. After Choudalakis, arXiv:1101.0390, with the error of the
+    The background of a window comes from a fit with `parameters` parameters to all bins outside it. Windows with fewer
+    than LEAST_BESIDE events on either side are not searched. After Choudalakis, arXiv:1101.0390, with the error of the
     background in the local p-value.
     """
     bins, widths, terms = counts.shape[1], np.diff(edges), basis(edges, parameters)
@@ -85,10 +85,10 @@ def scan(counts: Floats, edges: Floats, parameters: int) -> Scan:
 
 
 def local_p(observed: Floats, expected: Floats, error: Floats) -> Floats:
-    """Return the probability to observe so many events or more, where so many are expected, with an error.
+    """Return the probability to observe at least `observed` events when `expected` are expected, with an error.
 
-    The expectation is taken as measured by a Poisson count of the same relative error: Cousins, Linnemann and Tucker,
-    NIM A 595 (2008) 480, eq. 14. Without an error it is Poisson's probability. All arrays have one shape.
+    The expectation is treated as measured by a Poisson count of the same relative error: Cousins, Linnemann and Tucker,
+    NIM A 595 (2008) 480, eq. 14. Without an error it is the Poisson probability. All arrays have the same shape.
     """
     some = observed > 0
     n, b = np.where(some, observed, 1.0), expected

@@ -1,4 +1,4 @@
-"""A search: all its numbers, from the dijet masses of the events that a model's working point accepts."""
+"""All numbers of a search, from the dijet masses of the events that a model's working point accepts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ LEAST_FILLED = 10  # bins
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file of events holds, and what of it passes."""
+    """The numbers of events in a file and after the selection."""
 
     sample: str
     sha256: str
@@ -38,7 +38,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Search:
-    """All numbers of a search, as search.json holds them."""
+    """All numbers of a search, as written to search.json."""
 
     model: str
     sha256: str
@@ -54,8 +54,8 @@ class Search:
     seed: int
     toy_statistics: list[float]
     found: Finding
-    signal_in_best: int | None  # events with the label of signal in the best window
-    closure: Finding | None  # background alone, where labels tell it
+    signal_in_best: int | None  # signal events in the best window
+    closure: Finding | None  # background only, if there are labels
     signal: Signal | None
     injected: list[Injected]
 
@@ -73,8 +73,8 @@ def search(
 ) -> Search:
     """Search the events of samples for a resonance in bins between edges (bins + 1,) in GeV.
 
-    A signal is injected where one is known: that of `signals`, files of signal, else the events of `samples` that
-    labels say are signal. Raises EventsError where too few events pass, and for a signal that never does.
+    The injected signal, if any, is that of the files `signals`, or else the labelled signal of `samples`. Raises
+    EventsError if too few events pass, and if no signal event passes.
     """
     point = next(one for one in artefact.metadata.working_points if one.name == working_point)
     data = _Events.of(samples)
@@ -117,7 +117,7 @@ def search(
 
 @dataclass(frozen=True, eq=False)
 class _Events:
-    """The events of some files with a dijet mass; those without labels are background unless they are all signal."""
+    """The events of several files with a dijet mass; unlabelled events are background unless all are signal."""
 
     mjj: Floats
     passed: Mask
@@ -155,7 +155,7 @@ def _require_spectrum(counts: Floats, edges: Floats, selection: str) -> None:
 
 
 def _signal(signal: _Events, background: _Events, edges: Floats, region_gev: tuple[float, float] | None) -> Signal:
-    """Return the signal to inject; its region is by default the window with most signal for the root of background."""
+    """Return the signal to inject; by default its region is the window with the largest S / sqrt(B)."""
     if region_gev is None:
         s, b = histogram(signal.mjj, edges), histogram(background.mjj, edges)
         best = max(windows(len(s)), key=lambda window: s[window].sum() / np.sqrt(max(b[window].sum(), 1)))

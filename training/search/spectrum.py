@@ -1,4 +1,4 @@
-"""The spectrum of the dijet mass: its range and its bins."""
+"""The range and the bins of the dijet mass spectrum."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +9,13 @@ Floats = NDArray[np.float64]
 
 COLLISION_ENERGY_GEV = 13_000.0  # of the LHC Olympics, and of our simulation
 
-# A dijet mass is measured within some percent, whatever it is: bins of one ratio, finer than a narrow resonance.
+# The relative resolution of the dijet mass is some percent: bins of equal ratio, narrower than a narrow resonance.
 BIN_RATIO = 0.025  # of ln mJJ
 LEAST_BINS = 15
 
 
 def edges(low_gev: float, high_gev: float) -> Floats:
-    """Return edges (bins + 1,) of bins of BIN_RATIO from a mass up to another, or to the next edge above it, in GeV.
+    """Return edges (bins + 1,) in GeV of bins of BIN_RATIO from `low_gev` to the first edge at or above `high_gev`.
 
     Raises EventsError for a range that cannot be searched.
     """
@@ -36,5 +36,5 @@ def edges(low_gev: float, high_gev: float) -> Floats:
 
 
 def histogram(masses: Floats, edges: Floats) -> Floats:
-    """Return the number of masses (n,) in each bin (bins,); those beyond, and NaN, are in none."""
+    """Return the number of masses (n,) in each bin (bins,); masses outside the range and NaN are not counted."""
     return np.histogram(masses, edges)[0].astype(float)

@@ -1,4 +1,4 @@
-"""The global p-value: how often background alone has as significant an excess, in any window."""
+"""The global p-value: the probability of an excess at least as significant, in any window, in background only."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ from training.search.scan import scan, significance
 
 Floats = NDArray[np.float64]
 
-PER_STEP = 500  # toys that are scanned at once: their arrays fit in the cache
-# With fewer toys beyond an excess its p-value is not counted but extrapolated, from this fraction of the toys.
+PER_STEP = 500  # toys scanned at once, so that their arrays fit in the cache
+# With fewer toys beyond an excess, its p-value is extrapolated from this fraction of the toys.
 LEAST_BEYOND = 10
 TAIL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Toys:
-    """Spectra of background alone, each fitted and scanned as the data: test statistic and deviance of each, (n,)."""
+    """Background-only spectra, fitted and scanned like the data: test statistic and deviance of each, (n,)."""
 
     statistic: Floats
     deviance: Floats  # of the fit to all bins
@@ -37,7 +37,7 @@ class GlobalP:
 
 
 def throw(expected: Floats, edges: Floats, parameters: int, toys: int, seed: int, progress: bool = True) -> Toys:
-    """Return so many toys, with a `progress` bar: Poisson spectra around the events expected in each bin (bins,)."""
+    """Return toys, with a `progress` bar: Poisson spectra with the events expected in each bin (bins,)."""
     rng, widths, terms = np.random.default_rng(seed), np.diff(edges), basis(edges, parameters)
     statistics, deviances, every = [], [], np.ones(len(expected), bool)
     with Progress(total=toys, unit=" toys", disable=not progress) as bar:
@@ -50,16 +50,16 @@ def throw(expected: Floats, edges: Floats, parameters: int, toys: int, seed: int
 
 
 def global_p(statistic: float, toys: Floats) -> GlobalP:
-    """Return the probability that background alone reaches a test statistic, from those of toys (n,).
+    """Return the probability that background only reaches a test statistic, from those of toys (n,).
 
-    Beyond all but a few toys the p-value follows from an exponential that is fitted to the highest of them, and never
-    falls faster than the local p-value: far out, the ratio of both, the number of trials, grows slowly (Gross and
-    Vitells, arXiv:1005.1891). Its error is that of the fit.
+    Beyond all but a few toys the p-value is extrapolated with an exponential fitted to the highest toys. It never falls
+    faster than the local p-value, because far out the ratio of both, the number of trials, grows slowly (Gross and
+    Vitells, arXiv:1005.1891). The error is then that of the fit.
     """
     n = len(toys)
     beyond = int((toys >= statistic).sum())
     if beyond >= LEAST_BEYOND:
-        p = (beyond + 1) / (n + 1)  # the data count as one of their own toys: never too small on average
+        p = (beyond + 1) / (n + 1)  # the data count as a toy, so that p is not too small on average
         error = np.sqrt(p * (1 - p) / n)
     else:
         tail = max(LEAST_BEYOND, round(TAIL * n))

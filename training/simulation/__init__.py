@@ -1,1 +1,1 @@
-"""Simulated events: generator, detector, jets; and the features of particle-level files."""
+"""Simulation of events: generator, detector and jets; features of particle-level files."""

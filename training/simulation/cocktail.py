@@ -1,4 +1,4 @@
-"""Signals W' -> XY: those that detectors are evaluated on, and random others for a classifier to learn."""
+"""Signals W' -> XY: those for the evaluation of detectors, and random ones for the training of a classifier."""
 
 from typing import NamedTuple
 
@@ -17,11 +17,11 @@ class Signal(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of its file and its line in tables, such as 3500_500_100_2prong."""
+        """Name of the signal in files and tables, such as 3500_500_100_2prong."""
         return f"{self.mass_gev:g}_{self.x_mass_gev:g}_{self.y_mass_gev:g}_{self.prongs}prong"
 
     def process(self) -> Process:
-        """Return the process that makes it."""
+        """Return the process that generates the signal."""
         return w_prime(*self)
 
 
@@ -37,9 +37,9 @@ CHOSEN_ON = (
 
 # ... and reported on these.
 REPORTED_ON = (
-    Signal(3500, 500, 100),  # of the published R&D events, as is the next
+    Signal(3500, 500, 100),  # in the published R&D events, like the next
     Signal(3500, 500, 100, prongs=3),
-    Signal(3823, 732, 378),  # of the published black box 1
+    Signal(3823, 732, 378),  # in the published black box 1
     Signal(3500, 80, 80),  # as light and as narrow as W and Z
     Signal(5000, 200, 200),
     Signal(2800, 400, 60),
@@ -57,7 +57,7 @@ MIN_MASS_RATIO = 1.25
 
 
 def draw(seed: int, index: int) -> Signal:
-    """Return one signal of the cocktail: random masses and prongs, unlike those that detectors are evaluated on."""
+    """Return a signal of the cocktail, with random masses and prongs that differ from those of the evaluation."""
     rng = np.random.default_rng([seed, index])
     while True:
         mass, x, y = (
@@ -69,7 +69,7 @@ def draw(seed: int, index: int) -> Signal:
 
 
 def near(one: Signal, other: Signal) -> bool:
-    """Return whether both daughters have about the same masses, whatever the parent and the decay."""
+    """Return whether both daughters have similar masses, independent of the parent and the decay."""
     return all(
         max(a, b) < MIN_MASS_RATIO * min(a, b)
         for a, b in ((one.x_mass_gev, other.x_mass_gev), (one.y_mass_gev, other.y_mass_gev))

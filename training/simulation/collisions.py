@@ -19,14 +19,14 @@ from training.simulation.jets import jet_features, leading_jet
 MIN_LEADING_PT_GEV = 1200.0
 MAX_LEADING_ETA = 2.5
 
-MAX_EVENTS = 10**9  # two million blocks: each has a generator seed of its own below MAX_SEED
+MAX_EVENTS = 10**9  # two million blocks, each with its own generator seed below MAX_SEED
 BLOCK_EVENTS = 500
 BATCH_COLLISIONS = 250
 
 
 @dataclass(frozen=True)
 class Block:
-    """Selected events of one process that are simulated in one go: a part of a file."""
+    """A block of selected events of one process, which is a part of a file."""
 
     process: Process
     index: int
@@ -39,8 +39,8 @@ class Block:
         return f"{self.process.name}-{self.index:06d}-{self.events}.npy"
 
     def make(self) -> Iterator[NDArray[np.float32]]:
-        """Simulate until enough events are selected and yield them with their label, (n, 15) in GeV, as they come."""
-        # Consecutive numbers, and not hashes of them: no two blocks of a file share a generator seed.
+        """Simulate until enough events are selected; yield them as they come, with the label last: (n, 15) in GeV."""
+        # Consecutive numbers and not hashes, so that no two blocks of a file have the same generator seed.
         first = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
         generator = Generator(self.process, 1 + (first + 2 * self.index + self.process.label) % MAX_SEED)
         rng = np.random.default_rng([self.seed, self.process.label, self.index])
@@ -54,12 +54,12 @@ class Block:
 
 
 def blocks(process: Process, events: int, seed: int) -> Iterator[Block]:
-    """Yield the blocks that make up that many events of a process; only the last may be shorter than the rest."""
+    """Yield the blocks for `events` events of a process; only the last may be shorter than the others."""
     return _blocks(lambda _: process, events, seed)
 
 
 def cocktail(events: int, seed: int) -> Iterator[Block]:
-    """Yield the blocks that make up that many signal events, each block of another signal."""
+    """Yield the blocks for `events` signal events, each with a different signal."""
     return _blocks(lambda index: draw(seed, index).process(), events, seed)
 
 

@@ -1,6 +1,6 @@
-"""A parametric detector in numpy: stable particles in, massless particle-flow objects out.
+"""A parametric detector in NumPy: from stable particles to massless particle-flow objects.
 
-It copies Delphes 3.4.1 with its default CMS card (de Favereau et al., arXiv:1307.6346): tracking efficiency and
+It reproduces Delphes 3.4.1 with its default CMS card (de Favereau et al., arXiv:1307.6346): tracking efficiency and
 resolution, two calorimeters of finite granularity, and Delphes' own particle flow, one calorimeter after the other.
 """
 
@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 ELECTRON, MUON, PHOTON = 11, 13, 22
 NEUTRINOS = (12, 14, 16)
 
-# The solenoid, and the volume up to the calorimeters' face in which it bends tracks.
+# The solenoid, and the volume up to the face of the calorimeters in which it bends tracks.
 FIELD_TESLA = 3.8
 RADIUS_M = 1.29
 HALF_LENGTH_M = 3.0
@@ -30,7 +30,7 @@ TRACK_MAX_ETA = 2.5
 
 
 def reconstruct(particles: Particles, rng: np.random.Generator) -> Objects:
-    """Return what the detector makes of the particles: tracks, photons and neutral hadrons as massless objects."""
+    """Return the reconstructed objects of the particles: tracks, photons and neutral hadrons, massless."""
     event = np.repeat(np.arange(len(particles)), particles.counts)
     species = np.abs(particles.pdg_id)
     electron = species == ELECTRON
@@ -60,15 +60,17 @@ def reconstruct(particles: Particles, rng: np.random.Generator) -> Objects:
 
 
 def _propagate(particles: Particles) -> tuple[Floats, Floats]:
-    """Return eta and phi at which each particle enters the calorimeters, on a helix if it is charged."""
+    """Return eta and phi of each particle at the calorimeters; charged particles follow a helix."""
     charged = particles.charge != 0
     pt, eta, phi = (values[charged] for values in (particles.pt, particles.eta, particles.phi))
     curvature_m = pt / (0.3 * FIELD_TESLA * np.abs(particles.charge[charged]))
-    sinh = np.maximum(np.abs(np.sinh(eta)), 1e-3)  # a track at right angles to the beam would curl for ever
+    sinh = np.maximum(np.abs(np.sinh(eta)), 1e-3)  # a track perpendicular to the beam would curl forever
     turn_to_barrel = 2 * np.arcsin(np.minimum(RADIUS_M / (2 * curvature_m), 1.0))
     turn_to_endcap = HALF_LENGTH_M / (curvature_m * sinh)
     turn = np.where(2 * curvature_m > RADIUS_M, np.minimum(turn_to_barrel, turn_to_endcap), turn_to_endcap)
-    chord_m = 2 * curvature_m * np.sin(turn / 2)  # negative after an odd number of half turns: the point is opposite
+    chord_m = (
+        2 * curvature_m * np.sin(turn / 2)
+    )  # negative after an odd number of half turns, when the point is opposite
     face_eta, face_phi = particles.eta.copy(), particles.phi.copy()
     face_eta[charged] = np.arcsinh(curvature_m * turn * np.sinh(eta) / np.maximum(np.abs(chord_m), 1e-6))
     face_phi[charged] = phi - np.sign(particles.charge[charged]) * turn / 2 + np.where(chord_m < 0, np.pi, 0.0)
@@ -110,7 +112,7 @@ def _track_resolution(particles: Particles, electron: Bools, muon: Bools) -> Flo
 
 
 def _log_normal(mean: Floats, sigma: Floats, rng: np.random.Generator) -> Floats:
-    """Draw from log-normal distributions with that mean and standard deviation; 0 where the mean is 0."""
+    """Draw from log-normal distributions with mean `mean` and standard deviation `sigma`; 0 where the mean is 0."""
     positive = np.where(mean > 0, mean, 1.0)
     spread = np.sqrt(np.log1p((sigma / positive) ** 2))
     drawn = positive * np.exp(spread * rng.standard_normal(len(mean)) - spread**2 / 2)
@@ -122,7 +124,7 @@ OUTSIDE = -1  # the cell of a particle that deposits nothing
 
 @dataclass(frozen=True)
 class Calorimeter:
-    """Cells as rings in eta, each cut into equal cells in phi, with an energy resolution and thresholds."""
+    """Rings in eta, each divided into equal cells in phi, with an energy resolution and thresholds."""
 
     eta_edges: Floats  # (rings + 1,)
     phi_cells: Ints  # (rings,)
@@ -131,7 +133,7 @@ class Calorimeter:
     min_significance: float  # in units of sigma
 
     def cell(self, event: Ints, eta: Floats, phi: Floats) -> Ints:
-        """Return the number of the cell that each point falls in, unique over events, or OUTSIDE."""
+        """Return the number of each point's cell, unique over events, or OUTSIDE."""
         ring = np.searchsorted(self.eta_edges, eta, side="right") - 1
         inside = (ring >= 0) & (ring < len(self.phi_cells))
         ring = np.where(inside, ring, 0)
@@ -156,8 +158,8 @@ def _particle_flow(
 ) -> tuple[Floats, tuple[Ints, Floats, Floats, Floats]]:
     """Combine one calorimeter with the tracks that point to it, as Delphes' SimpleCalorimeter does.
 
-    Energies and sigmas in GeV; cells are OUTSIDE for what does not belong to this calorimeter. Returns the factor on
-    each track's energy, and the neutral excess as (event, pt, eta, phi), placed at random within its cell.
+    Energies and sigmas are in GeV; cells are OUTSIDE for particles of the other calorimeter. Return the factor on each
+    track's energy, and the neutral excess as (event, pt, eta, phi), at random positions within the cells.
     """
     deposited, pointing = deposit_cell != OUTSIDE, track_cell != OUTSIDE
     cells, index = np.unique(np.concatenate([deposit_cell[deposited], track_cell[pointing]]), return_inverse=True)
@@ -177,7 +179,7 @@ def _particle_flow(
     uncertainty = np.sqrt(charged_variance + sigma**2)
     is_neutral = (excess > calorimeter.min_energy_gev) & (excess > calorimeter.min_significance * uncertainty)
 
-    # Without a significant excess, tracks take the weighted mean of what they and the cell measured.
+    # Without a significant excess, tracks get the weighted mean of their own and the cell's measurement.
     rescaled = ~is_neutral & (charged > 0) & (sigma > 0)
     track_weight = np.divide(sigma**2, sigma**2 + charged_variance, out=np.ones(len(cells)), where=rescaled)
     ratio = np.divide(energy, charged, out=np.ones(len(cells)), where=rescaled)
@@ -203,7 +205,7 @@ def _hcal_sigma(eta: Floats, energy: Floats) -> Floats:
 
 
 def _rings(*parts: tuple[list[float], int]) -> tuple[Floats, Ints]:
-    """Return eta edges and phi cells of rings mirrored at eta 0, from (rising upper edges, phi cells) outwards."""
+    """Return eta edges and phi cells of rings mirrored at eta 0, from (ascending upper edges, phi cells) outwards."""
     edges = np.array([0.0, *(edge for upper, _ in parts for edge in upper)])
     cells = [phi_cells for upper, phi_cells in parts for _ in upper]
     return np.concatenate([-edges[:0:-1], edges]), np.array([*cells[::-1], *cells], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Particles to jets to the fourteen features, with fastjet."""
+"""Jet clustering and the fourteen features, with fastjet."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Objects:
-    """Massless reconstructed objects of several events, event after event, as flat arrays."""
+    """Massless reconstructed objects of consecutive events, as flat arrays."""
 
     counts: NDArray[np.int64]  # (events,) objects in each event
     pt: Floats  # (objects,) GeV
@@ -32,12 +32,11 @@ class Objects:
 def jet_features(objects: Objects, min_leading_pt_gev: float = 0.0) -> Floats:
     """Return the features of the two jets of highest pT in each event: (events, 14), GeV.
 
-    Events whose first jet has no more pT than `min_leading_pt_gev` are left out, before the costly part; 0 leaves out
-    none.
+    Events whose first jet does not exceed `min_leading_pt_gev` are dropped before the costly part; 0 keeps all events.
 
     Jets are anti-kT with R = 1.0. tau_N is the N-subjettiness with beta = 1, unnormalised, on kT axes after one pass of
     minimisation (Thaler and Van Tilburg, arXiv:1011.2268 and 1108.2701): the axes that reproduce the published sample
-    (docs/training.md, "Decisions of the simulation"). A jet that does not exist has features 0.
+    (docs/training.md, "Decisions of the simulation"). The features of a missing jet are 0.
     """
     particles = _momenta(objects)
     jets, constituents = _leading_two(particles)
@@ -48,7 +47,7 @@ def jet_features(objects: Objects, min_leading_pt_gev: float = 0.0) -> Floats:
     taus = _subjettiness(constituents)
     px, py, pz, energy = (ak.to_numpy(ak.fill_none(jets[name], 0.0)) for name in ("px", "py", "pz", "E"))
     mass_squared = energy**2 - px**2 - py**2 - pz**2
-    # The sign keeps a massless jet's rounding visible as a slightly negative mass, as in the published files.
+    # The sign keeps the rounding of a massless jet as a slightly negative mass, as in the published files.
     mass = np.copysign(np.sqrt(np.abs(mass_squared)), mass_squared)
     features = np.stack([px, py, pz, mass, taus[..., 0], taus[..., 1], taus[..., 2]], axis=-1)  # (events, 2, 7)
     return features.reshape(-1, len(FEATURE_NAMES))
@@ -79,7 +78,7 @@ def _momenta(objects: Objects) -> ak.Array:
 
 def _leading_two(particles: ak.Array) -> tuple[ak.Array, ak.Array]:
     """Return the two jets of highest pT, padded with None, and their constituents, padded with empty lists."""
-    # The banner would land in the middle of a progress bar; README cites FastJet instead.
+    # The banner would interrupt a progress bar; the README cites FastJet instead.
     fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)
     clusters = fastjet.ClusterSequence(particles, fastjet.JetDefinition(fastjet.antikt_algorithm, JET_RADIUS))
     jets = clusters.inclusive_jets()

@@ -1,4 +1,4 @@
-"""A particle-level file to an events file: objects -> jets -> features, on all cores."""
+"""Features of a particle-level file: objects -> jets -> features, on all cores."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from training.simulation.jets import Objects, jet_features
 
 SLICE_EVENTS = 2000  # 34 MB of the published file
 
-# Beyond what any collider makes: columns in another order, or units that are not GeV.
+# Larger values indicate columns in another order, or units other than GeV.
 MAX_PT_GEV = 1e6
 MAX_ABS_ETA = 20.0
 
@@ -39,12 +39,12 @@ class Slice:
 
     @property
     def place(self) -> str:
-        """What messages call the table."""
+        """The name of the table in messages."""
         return "the table" if self.key is None else f"'{self.key}'"
 
     @property
     def events(self) -> int:
-        """How many events it has."""
+        """Number of events."""
         return self.stop - self.start
 
     def make(self) -> Iterator[NDArray[np.float32]]:
@@ -62,9 +62,9 @@ class Slice:
 
 
 def make_features(raw: Path, out: Path, key: str | None, engine: Engine) -> None:
-    """Write the features of every event of a particle-level file, in its order, with its labels if it has them.
+    """Write the features of every event of a particle-level file, in its order, with labels if it has them.
 
-    The layout is the published one: pT, eta, phi of massless objects in turn, zero-padded, then a label or nothing.
+    The layout is the published one: pT, eta, phi of each massless object, zero-padded, then optionally a label.
     Raises EventsError when the file cannot be read or is in another layout.
     """
     require_output(out, raw)
@@ -88,7 +88,7 @@ def _check_layout(frame: Frame) -> None:
 
 
 def _check_objects(part: Slice, objects: NDArray[np.float64]) -> None:
-    """Refuse a slice with objects (events, objects, 3) that no detector can have seen."""
+    """Raise EventsError for a slice with unphysical objects (events, objects, 3)."""
     pt, eta = objects[..., 0], objects[..., 1]
     possible = (pt >= 0) & (pt <= MAX_PT_GEV) & (np.abs(eta) <= MAX_ABS_ETA) & np.isfinite(objects).all(axis=-1)
     if not possible.all():
@@ -101,7 +101,7 @@ def _check_objects(part: Slice, objects: NDArray[np.float64]) -> None:
 
 
 def _check_label(part: Slice, column: str, label: NDArray[np.float64]) -> None:
-    """Refuse a slice with labels (events, 0 or 1) that would be cut to integers."""
+    """Raise EventsError for a slice with invalid labels (events, 0 or 1), which would be truncated to integers."""
     wrong = invalid_labels(label)
     if wrong.any():
         event, _ = np.argwhere(wrong)[0]

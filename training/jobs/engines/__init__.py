@@ -1,1 +1,1 @@
-"""Where tasks run: processes of this machine, Dask or Ray; each engine is imported only when it is chosen."""
+"""Engines that run tasks: local processes, Dask or Ray. Each is imported only when it is chosen."""

@@ -1,4 +1,4 @@
-"""Workers of Dask: a running cluster, also on HTCondor or Slurm by dask-jobqueue, or one of this machine."""
+"""Dask workers: a running cluster (on HTCondor or Slurm with dask-jobqueue), or a cluster on this machine."""
 
 import asyncio
 import logging
@@ -18,11 +18,11 @@ from training.jobs.engines.engine import CLUSTER_WINDOW, Workers, run_on_worker
 CONNECT_S = 5
 CONFIG = {
     "distributed.comm.timeouts.connect": CONNECT_S,
-    # Dask has its workers return each large block of memory to the system at once, and get it back page by page.
+    # By default Dask's workers return large memory blocks to the system at once, and get them back page by page.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
 NOISY = ("distributed", "distributed.client", "asyncio", "tornado.application")
-"""Loggers of what is said here of lost workers and schedulers, and of connections that close with tasks in flight."""
+"""Loggers of lost workers and schedulers, which are reported here, and of connections closed with tasks in flight."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -30,14 +30,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Dask:
-    """The workers of a scheduler, or so many processes of this machine where none is named."""
+    """The workers of a scheduler, or `processes` local processes if no scheduler is given."""
 
     scheduler: str | None
     processes: int
 
     @contextmanager
     def start(self) -> Iterator[Workers]:
-        """Connect to the scheduler; raises PoolError when it does not respond, then or later, and for a lost task."""
+        """Connect to the scheduler. Raises PoolError when it does not respond, now or later, and for a lost task."""
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         with config.set(CONFIG), ExitStack() as stack:
@@ -62,7 +62,7 @@ class Dask:
 
 
 def _require_scheduler(address: str) -> None:
-    """Raise PoolError where no scheduler responds, for which a client would wait minutes."""
+    """Raise PoolError if no scheduler responds; Dask's client would wait for minutes."""
 
     async def identify() -> None:
         async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
@@ -79,14 +79,14 @@ def _require_scheduler(address: str) -> None:
 
 @contextmanager
 def _on_this_machine(processes: int) -> Iterator[LocalCluster]:
-    """Start a cluster whose HTTP server, which every scheduler has, takes any free port, and end it."""
+    """Start a cluster on this machine, with its HTTP server on any free port, and stop it at the end."""
     cluster = LocalCluster(
         n_workers=processes, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
     )
     try:
         yield cluster
     finally:
-        with suppress(AssertionError):  # of Dask, about a worker that was being started once more
+        with suppress(AssertionError):  # raised by Dask for a worker that was being restarted
             cluster.close()
 
 

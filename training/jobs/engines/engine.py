@@ -1,4 +1,4 @@
-"""What an engine is: a way to start workers, as an executor of `concurrent.futures`."""
+"""The interface of an engine, which starts workers as an executor of `concurrent.futures`."""
 
 import time
 from collections.abc import Callable
@@ -7,33 +7,33 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 CLUSTER_WINDOW = 4096
-"""Of a cluster that may grow with the tasks that wait: some for each of a thousand cores, at a kilobyte each."""
+"""Tasks submitted to a cluster at a time: several for each of a thousand cores, at a kilobyte each."""
 LOCKED_FOR_S = 60.0
-"""How long a file stays locked at most by a worker that its engine takes for lost."""
+"""Maximum time that a worker regarded as lost keeps a file locked."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 class Workers(NamedTuple):
-    """An executor, and how many tasks are submitted at the same time: so many that no worker waits for the next one."""
+    """An executor, and the number of tasks submitted at a time, which is large enough that no worker is idle."""
 
     executor: Executor
     window: int
 
 
 class Engine(Protocol):
-    """Where tasks run."""
+    """An engine that runs tasks."""
 
     def start(self) -> AbstractContextManager[Workers]:
-        """Have workers for the length of the context; what is still to be done at its end is given up.
+        """Start workers for the duration of the context; unfinished tasks are cancelled at its end.
 
-        Raises PoolError when there are none, and when they are lost.
+        Raises PoolError when no worker can start, and when workers are lost.
         """
 
 
 def run_on_worker(task: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-    """Run a task whose output a worker may still have locked: an engine repeats what it believes to be lost."""
+    """Run a task, and wait if a worker regarded as lost still has the output locked."""
     deadline = time.monotonic() + LOCKED_FOR_S
     while True:
         try:

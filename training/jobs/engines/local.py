@@ -1,4 +1,4 @@
-"""Processes of this machine."""
+"""Worker processes on this machine."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from training.errors import PoolError
 from training.jobs.engines.engine import Workers
 
 MAX_PROCESSES = 1024
-TASKS_PER_PROCESS = 4  # at the same time, one of them under way
+TASKS_PER_PROCESS = 4  # submitted at a time; one of them is running
 GUARD = """put the call under `if __name__ == "__main__":`, because every process that it starts imports the script"""
 
 Arguments = ParamSpec("Arguments")
@@ -26,19 +26,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Local:
-    """So many processes, which end with the context: on an error, on an interrupt and when this process is killed."""
+    """Local processes, which end with the context, also on an error, an interrupt and when this process is killed."""
 
     processes: int
 
     @contextmanager
     def start(self) -> Iterator[Workers]:
-        """Have the processes started as tasks need them.
+        """Return workers, whose processes are started as tasks need them.
 
         Raises PoolError when none can start, and BrokenProcessPool when one is killed.
         """
         # Spawned, not forked: a child must not inherit the state of Pythia, fastjet or a progress bar's thread.
         context = get_context("spawn")
-        # The other end of the pipe closes with the context or with this process, whatever ends that.
+        # The other end of the pipe closes at the end of the context or of this process.
         until_closed, lifeline = context.Pipe(duplex=False)
         started = context.Event()
         try:
@@ -51,7 +51,7 @@ class Local:
 
 
 class _Pool(ProcessPoolExecutor):
-    """Leaves Ctrl-C, which reaches all processes of a terminal, to this process: those started here never see it."""
+    """A pool whose processes ignore Ctrl-C, which reaches all processes of a terminal; only this process handles it."""
 
     def submit(
         self, task: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -64,14 +64,14 @@ class _Pool(ProcessPoolExecutor):
 
 
 def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def require_main_guard() -> None:
-    """Raise PoolError in a process of a pool that is still importing the script which started it."""
+    """Raise PoolError in a pool's process that is still importing the script that started it."""
     if getattr(current_process(), "_inheriting", False):
         raise PoolError(f"The script starts processes while one of them imports it: {GUARD}.")
 

@@ -1,4 +1,4 @@
-"""Workers of Ray: tasks of Ray Core, on a running cluster or on this machine."""
+"""Ray workers: Ray Core tasks on a running cluster or on this machine."""
 
 import logging
 import os
@@ -18,12 +18,12 @@ from training.jobs.engines.engine import CLUSTER_WINDOW, Workers, run_on_worker
 
 CONNECT_S = 5
 SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""The first frame of either side of HTTP/2, on which gRPC builds, without any setting."""
+"""An empty HTTP/2 SETTINGS frame, the first frame of either side of a gRPC connection."""
 HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
 MAX_RETRIES = 3
-"""Times that a task is run again after its worker or its node was lost."""
+"""Number of retries of a task after its worker or its node was lost."""
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Of a cluster that is started here: what tasks return is small, and the default is a third of the memory."""
+"""Object store memory of a cluster started here. Results are small; the default is a third of the memory."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -31,14 +31,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Ray:
-    """The workers of a running cluster, or so many processes of this machine where no address is given."""
+    """The workers of a running cluster, or `processes` local processes if no address is given."""
 
     address: str | None
     processes: int
 
     @contextmanager
     def start(self) -> Iterator[Workers]:
-        """Connect to the cluster; raises PoolError when it does not respond, then or later, and for a lost task."""
+        """Connect to the cluster. Raises PoolError when it does not respond, now or later, and for a lost task."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             self._connect()
@@ -55,7 +55,7 @@ class Ray:
 
     def _connect(self) -> None:
         options = {"log_to_driver": False, "logging_level": logging.ERROR}
-        terminated = signal.getsignal(signal.SIGTERM)  # Ray sets a handler of its own
+        terminated = signal.getsignal(signal.SIGTERM)  # Ray replaces the handler
         if self.address is None:
             local = {"num_cpus": self.processes, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
             ray.init("local", **local, **options)
@@ -65,7 +65,7 @@ class Ray:
         signal.signal(signal.SIGTERM, terminated)
 
     def _require_response(self) -> None:
-        """Raise PoolError where no server of gRPC responds, for which Ray itself waits minutes."""
+        """Raise PoolError if no gRPC server responds; Ray itself would wait for minutes."""
         host, _, port = str(self.address).rpartition(":")
         try:
             with socket.create_connection((host, int(port)), CONNECT_S) as connection:
