@@ -66,40 +66,44 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, TEXT, "Address or host name to listen on."] = "127.0.0.1"
     port: Annotated[int, PORT, "TCP port to listen on; 0 picks a free one."] = 8000
-    uds: Annotated[str | None, FILE, "Path of a Unix domain socket to listen on, not on --host and --port."] = None
+    uds: Annotated[str | None, FILE, "Path of a Unix domain socket to listen on instead of --host and --port."] = None
     model: Annotated[str, FILE, "Path of the exported model; by default the shipped one."] = "exported/autoencoder.onnx"
     workers: Annotated[int, WORKERS, "Number of worker processes; 0 starts one per usable core."] = 0
-    ops_port: Annotated[int | None, PORT, "Port for /, /model and /metrics, only there, and for /health."] = None
+    ops_port: Annotated[int | None, PORT, "Separate port for /, /model and /metrics; it also has /health."] = None
     ops_host: Annotated[str | None, TEXT, "Address or host name of --ops-port; by default that of --host."] = None
     grpc_port: Annotated[int | None, PORT, "Port for the Open Inference Protocol over gRPC; needs the extra grpc."] = (
         None
     )
-    served_name: Annotated[str | None, SERVED_NAME, "Model's name in /v2; by default that in the model file."] = None
+    served_name: Annotated[str | None, SERVED_NAME, "Model name in /v2; by default the one in the model file."] = None
     model_sha256: Annotated[str | None, DIGEST, "Required SHA-256 of the model file, in hexadecimal digits."] = None
     max_model_bytes: Annotated[int, COUNT, "Maximum size of the model file in bytes."] = 256 * 2**20
-    watch_s: Annotated[int, SECONDS, "Polling interval for changed files in seconds; 0 reloads at SIGHUP alone."] = 0
+    watch_s: Annotated[int, SECONDS, "Polling interval for changed files in seconds; 0 reloads only at SIGHUP."] = 0
     reload_any_model: Annotated[bool, SWITCH, "Reload models with other features or missing working points."] = False
     api_keys: Annotated[
-        str | None, FILE, "File of hashed API keys, then required on all routes but those of health."
+        str | None, FILE, "File of hashed API keys; requires one on all routes except health checks."
     ] = None
     tls_certificate: Annotated[str | None, FILE, "PEM file of the certificate chain; enables HTTPS."] = None
     tls_key: Annotated[str | None, FILE, "PEM file of the certificate's private key."] = None
-    tls_client_ca: Annotated[str | None, FILE, "PEM file of the CAs that client certificates must come from."] = None
+    tls_client_ca: Annotated[str | None, FILE, "PEM file of CAs; requires client certificates issued by them."] = None
     max_body_bytes: Annotated[int, COUNT, "Maximum size of a request body in bytes; larger ones get 413."] = 64 * 2**20
     max_events: Annotated[int, COUNT, "Maximum number of events in a request; more get 413."] = 2**21
-    max_header_bytes: Annotated[int, COUNT, "Maximum size of a request head in bytes; more gets 431."] = 16 * 2**10
+    max_header_bytes: Annotated[int, COUNT, "Maximum size of a request head in bytes; larger ones get 431."] = (
+        16 * 2**10
+    )
     max_url_bytes: Annotated[int, COUNT, "Maximum length of a URL in bytes; longer ones get 414."] = 4 * 2**10
-    max_inflight_events: Annotated[int, COUNT, "Events in flight per worker above which requests get 503."] = 2**22
-    max_inflight_bytes: Annotated[int, COUNT, "Bytes in flight per worker above which requests get 503."] = 256 * 2**20
-    max_connections: Annotated[int, COUNT, "Connections per worker; scoring requests on further ones get 503."] = 4096
+    max_inflight_events: Annotated[int, COUNT, "Maximum events in flight per worker; further requests get 503."] = 2**22
+    max_inflight_bytes: Annotated[int, COUNT, "Maximum bytes in flight per worker; further requests get 503."] = (
+        256 * 2**20
+    )
+    max_connections: Annotated[int, COUNT, "Maximum connections per worker; scoring requests on others get 503."] = 4096
     header_s: Annotated[int, TIMEOUT, "Timeout in seconds for receiving a request head."] = 10
     stall_s: Annotated[int, TIMEOUT, "Timeout in seconds without progress of a request body or a response."] = 10
     request_s: Annotated[int, TIMEOUT, "Timeout in seconds for a request, from its first byte to its response."] = 120
     log_level: Annotated[str, LEVEL, "Minimum severity of the lines to log."] = "info"
     access_log: Annotated[bool, SWITCH, "Log a line for each request."] = False
     forwarded_for: Annotated[bool, SWITCH, "Log the last address of X-Forwarded-For as the client's."] = False
-    cors_origins: Annotated[str | None, TEXT, "Origins whose pages may ask, separated by commas, or * for all."] = None
-    root_path: Annotated[str | None, ROOT_PATH, "Path below which a proxy serves this service, for /docs."] = None
+    cors_origins: Annotated[str | None, TEXT, "Allowed CORS origins, separated by commas, or * for all."] = None
+    root_path: Annotated[str | None, ROOT_PATH, "Path prefix under which a proxy serves the service, for /docs."] = None
     keep_alive_s: Annotated[int, SECONDS, "Timeout in seconds for idle connections."] = 75
     drain_s: Annotated[int, SECONDS, "Seconds to keep scoring after SIGTERM, with /health at 503."] = 0
     shutdown_s: Annotated[int, SECONDS, "Timeout in seconds for requests in flight during shutdown."] = 30

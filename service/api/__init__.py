@@ -1,1 +1,1 @@
-"""The protocols, each a thin layer over inference."""
+"""The HTTP and gRPC protocols, each a thin layer over inference."""

@@ -37,22 +37,22 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class Application:
-    """What one process serves."""
+    """The applications of one process."""
 
     main: Litestar
-    """The application of the main port; its lifespan opens the model, and raises ArtefactError where that fails."""
+    """The application of the main port; its lifespan opens the model, and raises ArtefactError if that fails."""
     operations: Litestar | None
     """The application of the operations port, if there is one; it has no lifespan of its own."""
     deployment: Deployment
     served: ServedModel
-    """The model as the Open Inference Protocol describes it."""
+    """The model as described by the Open Inference Protocol."""
     statistics: Statistics
     """The requests by the Open Inference Protocol."""
     keys: KeyRing | None
     document: docs.Document
 
     def use_model(self, scorer: Scorer) -> None:
-        """Score the requests that begin from now on with another model."""
+        """Score new requests with another model."""
         self.document.describe(self.main.openapi_schema, scorer.artefact)
         self.deployment.use(scorer)
 
@@ -60,7 +60,7 @@ class Application:
 def create_app(
     settings: Settings, artefact: Artefact, formats: Formats = FORMATS, row: SharedRow | None = None
 ) -> Application:
-    """Build the application, whose metrics are in a `row` that is shared, or its own; raises KeysError."""
+    """Build the application, with metrics in the shared `row` if given; raises KeysError."""
     v2 = open_inference_router()
     http_paths = [path for route in (score, score_batch, *OPERATIONS, *dashboard.DASHBOARD) for path in route.paths]
     paths = [*http_paths, *documented_paths(v2), docs.DOCS, docs.SCHEMA, *grpc_calls.PATHS]
@@ -123,8 +123,8 @@ def create_app(
         handler = native.handlers.get(path)
         return infer.find(path) if handler is None else (path, handler)
 
-    # The outermost first: the log has the 401s too, keys are checked before a body is read, and requests to score go
-    # no further than `before_router`, since what follows costs more than a score.
+    # The outermost first: the log includes 401s, keys are checked before a body is read, and requests to score end at
+    # `before_router`, since the router takes more time than a score.
     main.asgi_handler = middleware.stack(
         main.asgi_handler, [*access_log, *cross_origin, *api_keys, partial(before_router, find, metrics), *every_route]
     )

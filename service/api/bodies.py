@@ -9,7 +9,7 @@ from service.inference.admission import Admitted
 
 
 async def pieces(receive: Receive, announced_bytes: int, max_bytes: int) -> AsyncIterator[tuple[bytes, bool]]:
-    """Yield each piece of the body as it arrives, and whether it is the last.
+    """Yield each piece of the body as it arrives, and whether it is the last one.
 
     Raises BodyTooLargeError as soon as the limit is exceeded, by Content-Length or by what has arrived, and
     ClientDisconnectedError.
@@ -24,7 +24,7 @@ async def pieces(receive: Receive, announced_bytes: int, max_bytes: int) -> Asyn
 
 
 async def whole(receive: Receive, announced_bytes: int, max_bytes: int, admitted: Admitted) -> bytes:
-    """Return the whole body, of which what waits for the rest is counted; raises as `pieces`."""
+    """Return the whole body, counting the pieces that wait for the rest as admitted bytes; raises as `pieces` does."""
     check_body(announced_bytes, max_bytes, announced=True)
     body, last = await _next_piece(receive)
     while not last and len(body) <= max_bytes:
@@ -36,7 +36,7 @@ async def whole(receive: Receive, announced_bytes: int, max_bytes: int, admitted
 
 
 def check_body(n_bytes: int, max_bytes: int, *, announced: bool = False) -> None:
-    """Refuse a body of more than the most bytes; raises BodyTooLargeError."""
+    """Refuse a body of more than `max_bytes`; raises BodyTooLargeError."""
     if n_bytes > max_bytes:
         found = f"{n_bytes} bytes" if announced else f"longer than {max_bytes} bytes"
         raise BodyTooLargeError(f"the body is {found}, expected at most {max_bytes}: send smaller batches")

@@ -1,4 +1,4 @@
-"""Cross-origin requests: which pages of other servers may have a browser ask, and read the responses."""
+"""Cross-origin requests: the pages of other servers that may send requests in a browser and read the responses."""
 
 from collections.abc import Collection
 from typing import Any, Final
@@ -28,9 +28,9 @@ EXPOSED: Final = (
 
 
 def cors(origins: Collection[bytes], metrics: Metrics, app: ASGIApp) -> ASGIApp:
-    """Let pages of these origins ask, or those of any where `*` is one; other responses stay as they are.
+    """Allow requests from pages of these origins, or of any origin with `*`; other responses stay unchanged.
 
-    Responses to pages of any origin are the same for all of them.
+    With `*`, responses are the same for all origins.
     """
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +47,7 @@ def cors(origins: Collection[bytes], metrics: Metrics, app: ASGIApp) -> ASGIApp:
         else:
             added = ((b"access-control-allow-origin", origin), EXPOSED, (b"vary", b"Origin"))
         if scope["method"] == HttpMethod.OPTIONS and b"access-control-request-method" in given:
-            # Without a key, which a browser does not send before it knows that it may.
+            # Without a key, since a browser sends none in a preflight request.
             response = ASGIResponse(status_code=204, encoded_headers=(*added, *PREFLIGHT_HEADERS))
             await request_metrics(metrics, response)(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""The page to try the API on, and the OpenAPI document that it shows."""
+"""The interactive API page, and the OpenAPI document that it shows."""
 
 from base64 import b64encode
 from functools import cache
@@ -24,7 +24,7 @@ ASSET_TYPES: Final = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css
 ASSET_HEADERS: Final = {"Cache-Control": "max-age=86400"}
 
 # Litestar's Swagger page writes the OpenAPI document into a script, where a name from the model's file could be markup
-# and each model would need a policy of its own. This page loads the document, and is the same for every model.
+# and each model would need its own content security policy. This page loads the document, and is the same for all.
 SCRIPT: Final = """
 SwaggerUIBundle({{url: "{root_path}{SCHEMA}", dom_id: "#api", deepLinking: true, validatorUrl: null}})
 """
@@ -47,7 +47,7 @@ PAGE: Final = """<!DOCTYPE html>
 
 
 class Document(JsonRenderPlugin):
-    """The OpenAPI document of the model in use; Litestar would keep the first that it has written."""
+    """The OpenAPI document of the model in use; Litestar would cache the first one."""
 
     def __init__(self, formats: Formats, root_path: str, served_name: str | None) -> None:
         super().__init__(path=["/", "/openapi.json"])
@@ -93,14 +93,14 @@ def page(root_path: str) -> HTTPRouteHandler:
 
 @get(f"{ASSETS}/{{name:str}}", include_in_schema=False, sync_to_thread=False)
 def assets(name: FromPath[str]) -> Response[bytes]:
-    """Send one of the page's files; the table keeps text of clients out of the file system."""
+    """Send one of the page's files, by a table, so that clients cannot name paths of the file system."""
     if name not in ASSET_TYPES:
         raise NotFoundException()
     return Response(_asset(name), media_type=ASSET_TYPES[name], headers=ASSET_HEADERS)
 
 
 def schema() -> Router:
-    """Route to the OpenAPI document, with a 404 like all others in place of Litestar's page."""
+    """Route to the OpenAPI document, with the common 404 in place of Litestar's page."""
 
     def without_page(response: Response[Any]) -> Response[Any]:
         if response.status_code == 404:

@@ -1,4 +1,4 @@
-"""Errors as responses: their bodies, and those of Litestar's router and of its handlers."""
+"""Error responses: their bodies, and the errors of Litestar's router and its handlers."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,7 +11,7 @@ from litestar.types import ExceptionHandlersMap
 from service.errors import INTERNAL_ERROR, ErrorBody, MethodNotAllowedError, UnknownRouteError, describe, headers
 
 SHOWN_CHARACTERS = 200
-"""The longest path in a message."""
+"""Maximum length of a path in a message."""
 
 JSON_TYPE: Final = (b"content-type", b"application/json")
 
@@ -42,7 +42,7 @@ def exception_handlers(hint: str) -> ExceptionHandlersMap:
             error = UnknownRouteError(f"{path} is not a route{hint}")
         elif isinstance(error, MethodNotAllowedException):
             methods = (error.headers or {})["allow"].split(", ")
-            # Every GET route takes HEAD too, which the router does not know.
+            # Every GET route also takes HEAD, which is not registered with the router.
             allowed = ", ".join(dict.fromkeys([*methods, "HEAD"] if "GET" in methods else methods))
             error = MethodNotAllowedError(f"{path} does not take {request.method}, expected {allowed}")
             more = {"Allow": allowed}

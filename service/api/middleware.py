@@ -22,7 +22,7 @@ Middleware = Callable[[ASGIApp], ASGIApp]
 Header = tuple[bytes, bytes]
 
 CLIENT_NAME: Final = "lhc_anomaly.client_name"
-"""The key in a scope of the client's name, from its API key or its certificate."""
+"""The key in a scope for the client's name, from its API key or its certificate."""
 
 CONTENT_LENGTH: Final = b"content-length"
 
@@ -33,20 +33,20 @@ METHODS: Final = (HttpMethod.GET, HttpMethod.HEAD, HttpMethod.OPTIONS, HttpMetho
 """The methods of all routes."""
 
 SHOWN_CHARACTERS: Final = 200
-"""The longest path in the log."""
+"""Maximum length of a path in the log."""
 
 RESPONSE_HEADERS: Final[tuple[Header, ...]] = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 )
-"""The headers of responses that are neither pages nor to be cached."""
+"""The headers of responses that are not pages and must not be cached."""
 
 HTTPS_HEADERS: Final[tuple[Header, ...]] = ((b"strict-transport-security", b"max-age=31536000"),)
 
 
 def stack(app: ASGIApp, middleware: Sequence[Middleware]) -> ASGIApp:
-    """Wrap `app` in `middleware`, of which the first is the outermost."""
+    """Wrap `app` in `middleware`, the first one outermost."""
     for wrap in reversed(middleware):
         app = wrap(app)
     return app
@@ -59,7 +59,7 @@ def observe(report: Callable[[HTTPScope, str, int, float], None], app: ASGIApp) 
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        started, status = perf_counter(), errors.INTERNAL_ERROR  # the server's response if the application raises
+        started, status = perf_counter(), errors.INTERNAL_ERROR  # the server's status if the application raises
         path = scope["path"]  # the router normalises the one in the scope
 
         async def send_message(message: Message) -> None:
@@ -86,12 +86,12 @@ def observe(report: Callable[[HTTPScope, str, int, float], None], app: ASGIApp) 
 
 
 def access_log(app: ASGIApp) -> ASGIApp:
-    """Log one line for each request, without keys, queries, bodies and headers but its id."""
+    """Log one line for each request, without keys, queries, bodies and headers except its id."""
     return observe(_log, app)
 
 
 def forwarded_client(app: ASGIApp) -> ASGIApp:
-    """Take the last address of X-Forwarded-For, which the nearest proxy has added, for that of the client."""
+    """Use the last address of X-Forwarded-For, which the nearest proxy has added, as the client's."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
@@ -108,7 +108,7 @@ def request_metrics(metrics: Metrics, app: ASGIApp) -> ASGIApp:
     """Count and time each request by its route."""
 
     def note(scope: HTTPScope, _: str, status: int, seconds: float) -> None:
-        # As the router knows it, for which /score/ is /score; there is none for a wrong method.
+        # The router's path, which is /score for /score/; there is none for a wrong method.
         route: Any = scope.get("path_template", scope["path"])
         metrics.note_request(route, status, seconds)
 
@@ -135,18 +135,18 @@ def api_keys(keys: KeyRing, metrics: Metrics, app: ASGIApp) -> ASGIApp:
 
 
 def head_as_get(app: ASGIApp) -> ASGIApp:
-    """Handle HEAD requests as GET; the server leaves the body out."""
+    """Handle HEAD requests as GET; the server omits the body."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.HEAD:
-            scope = {**scope, "method": HttpMethod.GET}  # a copy, since the server reads the method in its own
+            scope = {**scope, "method": HttpMethod.GET}  # a copy, since the server reads the method from the original
         await app(scope, receive, send)
 
     return handle
 
 
 def server_options(app: ASGIApp) -> ASGIApp:
-    """Answer `OPTIONS *`, which asks for the methods of the server as a whole (RFC 9110, 9.3.7)."""
+    """Respond to `OPTIONS *` with the methods of the server as a whole (RFC 9110, 9.3.7)."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.OPTIONS and scope["path"] == "*":
@@ -159,7 +159,7 @@ def server_options(app: ASGIApp) -> ASGIApp:
 
 
 def response_headers(headers: Iterable[Header], app: ASGIApp) -> ASGIApp:
-    """Add `headers` to each response, except those that it has already."""
+    """Add `headers` to each response, except those that it already has."""
     added = tuple(headers)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
@@ -188,7 +188,7 @@ def client_name(headers: Iterable[Header], keys: KeyRing) -> str:
 
 
 def log_refusal(client: tuple[str, int] | None, status: int, seconds: float, request_id: bytes | None) -> None:
-    """Log a request that could not be read, with its id where that was read before."""
+    """Log a request that could not be read, with its id if that was read."""
     headers = [] if request_id is None else [(REQUEST_ID, request_id)]
     _log({"method": None, "client": client, "headers": headers}, "", status, seconds)
 
@@ -203,7 +203,7 @@ def log_request(
     n_bytes: int | None = None,
     request_id: bytes | None = None,
 ) -> None:
-    """Log a POST request that went past the middleware, with what it had scored, the length of its body and its id."""
+    """Log a POST request that bypassed the middleware, with its scored events, the length of its body and its id."""
     named = {} if client_name is None else {CLIENT_NAME: client_name}
     headers = [] if n_bytes is None else [(CONTENT_LENGTH, str(n_bytes).encode())]
     if request_id is not None:
@@ -212,7 +212,7 @@ def log_request(
 
 
 def _log(scope: Any, path: str, status: int, seconds: float) -> None:
-    # The formatter escapes everything but plain ASCII, so that no path can look like a line of its own.
+    # The formatter escapes everything but plain ASCII, so that no path can forge a line.
     client = scope.get("client")
     line: dict[str, object] = {
         "method": scope["method"],

@@ -27,21 +27,21 @@ EVENTS: Final = "events"
 EXPLAIN: Final = "explain"
 
 LARGE_PIECE_BYTES: Final = 32_768
-"""A longer piece of a body waits for its turn to be read and scored."""
+"""Size of a piece of a body above which it waits for its turn to be read and scored."""
 
 COUNT: Final = re.compile("[0-9]{1,18}")
 EXPLAIN_VALUES: Final = {"": True, "true": True, "false": False}
 
 LARGE_EVENT_BYTES: Final = 4096
-"""A longer body of one event waits for its turn to be read: what is wrong with it may take a millisecond to find."""
+"""Size of a body of one event above which it waits for its turn: finding a fault in it may take a millisecond."""
 
 SHOWN_CHARACTERS: Final = 60
 
 
 class Write(Protocol):
-    """Writes scores (n,), and with a working point which of their events are accepted (n,), as a body."""
+    """Writes scores (n,) as a body, with a working point also which of their events are accepted (n,)."""
 
-    def __call__(  # noqa: D102  # what the class says
+    def __call__(  # noqa: D102  # see the class
         self, scores: NDArray[np.float32], accepted: NDArray[np.bool_] | None = None, /
     ) -> bytes: ...
 
@@ -55,7 +55,7 @@ class RequestHead(NamedTuple):
     announced_bytes: int
     """The Content-Length; 0 without one."""
     expected_events: int | None
-    """How many events the client says that the batch has."""
+    """Number of events in the batch as announced by the client."""
     explain: bool
 
 
@@ -114,7 +114,7 @@ class NativeApi:
         return response
 
     async def _explain_event(self, model: Model, head: RequestHead, scope: HTTPScope, receive: Receive) -> Response:
-        """Score and explain one event, which counts as as many as are scored to explain it; raises ServiceError."""
+        """Score and explain one event, which counts as all events scored to explain it; raises ServiceError."""
         response_format, names = _document_format(head), model.artefact.metadata.feature_names
         with self._deployment.admission.admit(model.explainer.n_mixtures, head.announced_bytes) as admitted:
             body = await whole(receive, head.announced_bytes, self._max_event_bytes(len(names)), admitted)
@@ -126,7 +126,7 @@ class NativeApi:
         return _with_headers(model, head, response_format.write_explanation(*explanation, accepted))
 
     async def _explain_batch(self, model: Model, head: RequestHead, scope: HTTPScope, receive: Receive) -> Response:
-        """Score and explain a batch, once all of it is there; raises ServiceError."""
+        """Score and explain a batch once it is complete; raises ServiceError."""
         response_format, names = _document_format(head), model.artefact.metadata.feature_names
         n_mixtures, max_events = model.explainer.n_mixtures, model.max_explained_events
         reader, blocks, n_events = head.request_format.open_batch(names, max_events), [], 0
@@ -155,14 +155,14 @@ class NativeApi:
         return Shortcut(SCORE, model, self._deployment.event_admission, 1, 0, submit, write)
 
     def _batch_shortcut(self, model: Model, head: RequestHead, n_events: int) -> Shortcut:
-        """Take others with this head for as many events as the first had: they have the same length."""
+        """Admit others with this head with the first one's number of events: they have the same length."""
         write = _writer(head.point, head.response_format.write_scores)
         n_bytes, submit = head.announced_bytes, partial(_submit_batch, model, head, n_events)
         return Shortcut(SCORE_BATCH, model, self._deployment.admission, n_events, n_bytes, submit, write)
 
 
 def _head(scope: HTTPScope, model: Model, formats: Formats, known: tuple[str, ...]) -> RequestHead:
-    """Read what the head of a request asks for, by query parameters that are `known`; raises ServiceError."""
+    """Read the head of a request, with query parameters that are `known`; raises ServiceError."""
     check_overload(scope)
     content_types, accepts, announced_bytes = [], [], 0
     for name, value in scope["headers"]:
@@ -171,7 +171,7 @@ def _head(scope: HTTPScope, model: Model, formats: Formats, known: tuple[str, ..
         elif name == b"accept":
             accepts.append(value)
         elif name == b"content-length":
-            announced_bytes = int(value)  # the parser refuses what is no number
+            announced_bytes = int(value)  # the parser refuses anything but a number
         elif name == b"content-encoding" and value.lower() not in {b"", b"identity"}:
             found = value.decode("latin-1")[:SHOWN_CHARACTERS]
             raise UnsupportedMediaTypeError(f"Content-Encoding is {found!r}, expected none: send the body as it is")
@@ -203,7 +203,7 @@ def _negotiate(formats: Formats, content_types: tuple[bytes, ...], accepts: tupl
 def _parameters(query: bytes, known: tuple[str, ...]) -> tuple[str | None, int | None, bool]:
     """Find the working point, the number of events and whether to explain in the query.
 
-    Raises InvalidRequestError for other parameters, for one that is given twice, and for a value that is none.
+    Raises InvalidRequestError for other parameters, for one that is given twice, and for an invalid value.
     """
     parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     given = dict(parameters)
@@ -226,7 +226,7 @@ def _parameters(query: bytes, known: tuple[str, ...]) -> tuple[str | None, int |
 
 
 def _document_format(head: RequestHead) -> DocumentFormat:
-    """Return the format of an explained response; raises NotAcceptableError for one that has no names."""
+    """Return the format of an explained response; raises NotAcceptableError for one without keys."""
     if isinstance(head.response_format, DocumentFormat):
         return head.response_format
     raise NotAcceptableError(
@@ -236,10 +236,10 @@ def _document_format(head: RequestHead) -> DocumentFormat:
 
 
 def _announced_events(head: RequestHead, model: Model) -> int:
-    """Return the number of events that a batch counts as until it is read: what it says, or what its length says."""
+    """Return the number of events to admit before a batch is read, from its query parameter or from its length."""
     n_features = model.artefact.n_features
     if head.expected_events is not None:
-        # In no format has a feature less than a byte.
+        # A feature has at least one byte in every format.
         return min(head.expected_events, head.announced_bytes // n_features)
     return head.announced_bytes // (head.request_format.feature_bytes * n_features)
 
@@ -252,7 +252,7 @@ def admitted_blocks(admitted: Admitted, reader: BatchReader, piece: bytes, last:
 
 
 def _submit_batch(model: Model, head: RequestHead, n_admitted: int, body: bytes, request: ShortRequest) -> None:
-    """Have a whole body scored, of which `n_admitted` events are admitted; raises ServiceError."""
+    """Submit a whole body to be scored, of which `n_admitted` events are admitted; raises ServiceError."""
     if len(body) > LARGE_PIECE_BYTES:
         model.submit_blocks(_read_blocks(model, head, body, request), request)
         return
@@ -264,7 +264,7 @@ def _submit_batch(model: Model, head: RequestHead, n_admitted: int, body: bytes,
 
 
 def _read_blocks(model: Model, head: RequestHead, body: bytes, request: ShortRequest) -> Iterator[NDArray[np.float32]]:
-    """Read a whole body of no more events than are written at once, each block (n, n_features); raises ServiceError."""
+    """Read a whole body of at most WRITTEN_EVENTS in blocks (n, n_features); raises ServiceError."""
     n_events, max_events = 0, min(model.max_events, WRITTEN_EVENTS)
     for rows in head.request_format.read_blocks(body, model.artefact.metadata.feature_names, max_events):
         n_events += len(rows)

@@ -1,4 +1,4 @@
-"""The API's description: OpenAPI, with the formats in use, and the sizes, names and examples of the model in use."""
+"""The OpenAPI description of the API, with the formats, and the sizes, names and examples of the model in use."""
 
 import json
 from collections.abc import Iterable
@@ -55,10 +55,10 @@ Scores events with one exported model: the higher, the more anomalous. `POST /sc
 event, in their order and with their units, and the working points. With *Try it out*, JSON is filled in with an event
 of the model's file, and the other formats take a file. Where the service has API keys, *Authorize* takes one.
 """
-"""What the page says first."""
+"""The introduction of the page."""
 
 INTERNAL: Final = Exception
-"""Any error that is no ServiceError."""
+"""Any error but a ServiceError."""
 
 ERRORS: Final[dict[type[Exception], tuple[str, str]]] = {
     MalformedRequestError: ("The request is not HTTP.", "the request is not valid HTTP"),
@@ -78,7 +78,7 @@ ERRORS: Final[dict[type[Exception], tuple[str, str]]] = {
     NotReadyError: ("The service does not score now: `detail` is starting or draining.", "draining"),
     OverloadedError: ("The service is starting, draining or overloaded: send the request again.", "starting"),
 }
-"""When a client gets an error, and an example of its detail."""
+"""The cause of each error, and an example of its detail."""
 
 ANY_ROUTE: Final = (MalformedRequestError, RequestTimeoutError, UriTooLongError, HeadersTooLargeError, INTERNAL)
 WRONG: Final = (InvalidRequestError, NotAcceptableError, BodyTooLargeError, UnsupportedMediaTypeError)
@@ -93,7 +93,7 @@ ROUTES: Final = {
 
 
 def describe(document: Json, artefact: Artefact, formats: Formats, served_name: str | None) -> Json:
-    """Complete the `document` that Litestar derives from the handlers with the bodies and errors of every route."""
+    """Add the bodies and errors of every route to the `document` that Litestar derives from the handlers."""
     schemas: Json = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["ErrorBody"] = _object({"status_code": {"type": "integer"}, "detail": {"type": "string"}})
     for path, (sent, returned) in _contents(artefact).items():
@@ -116,7 +116,7 @@ def describe(document: Json, artefact: Artefact, formats: Formats, served_name: 
     open_inference.describe(document, artefact, served_name or artefact.metadata.model_name)
     with_keys = bool(document.get("security"))
     for path, kinds in (ROUTES | {path: _v2_errors(path) for path in open_inference.paths(document)}).items():
-        for operation in document["paths"].get(path, {}).values():  # none if it is on the operations port alone
+        for operation in document["paths"].get(path, {}).values():  # None if it is only on the operations port
             keyed = [UnauthorisedError] if with_keys and path not in PUBLIC_PATHS else []
             described = dict(_error(kind, formats, path) for kind in (*kinds, *keyed))
             operation["responses"] = {"200": operation["responses"]["200"], **described}
@@ -127,12 +127,12 @@ def describe(document: Json, artefact: Artefact, formats: Formats, served_name: 
 
 
 def _contents(artefact: Artefact) -> dict[str, tuple[Content, Content]]:
-    """Say what the requests and the responses of each route hold, with examples from the model's file."""
+    """Describe the requests and the responses of each route, with examples from the model's file."""
     n, golden = artefact.n_features, artefact.metadata.golden
     number, boolean = {"type": "number"}, {"type": "boolean"}
     event = {**_list(number, minItems=n, maxItems=n), "description": ", ".join(artefact.metadata.feature_names)}
     events, one, many = _list(event, minItems=1), golden.features[0], golden.features[:2]
-    scores = [float(str(np.float32(score))) for score in golden.anomaly_scores[:2]]  # with the digits of a response
+    scores = [float(str(np.float32(score))) for score in golden.anomaly_scores[:2]]  # as many digits as in a response
     contributions = {**_list(number, minItems=n, maxItems=n), "description": "One for each feature, in their order."}
     explanation = {"reference_score": number, "contributions": contributions}
     explanations = {"reference_score": number, "contributions": _list(contributions)}
@@ -151,7 +151,7 @@ def _contents(artefact: Artefact) -> dict[str, tuple[Content, Content]]:
 
 
 def _in_formats(formats: Iterable[Format], content: Content, schemas: Json) -> Json:
-    """Describe a body in these formats; adds the schemas that have a title to `schemas`."""
+    """Describe a body in these formats, and add the schemas with a title to `schemas`."""
     described = {}
     for one in formats:
         schema = one.schema(content)

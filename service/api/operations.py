@@ -1,4 +1,4 @@
-"""The routes for operators and clients beside scoring, and the documented forms of the scoring routes."""
+"""The routes for operators and clients besides scoring, and the documented forms of the scoring routes."""
 
 from asyncio import get_running_loop
 from typing import Any, Literal
@@ -47,11 +47,11 @@ class ModelDescription(msgspec.Struct, frozen=True):
     data_sha256: str
     code_version: str
     reference_events: int | None
-    """How many background events the histograms in the file are of, with which scored events are compared."""
+    """Number of background events in the reference histograms of the file."""
 
 
 class MetricsText:
-    """The text of /metrics, written once for all requests that are read in one iteration of the event loop."""
+    """The text of /metrics, written once for all requests in one iteration of the event loop."""
 
     def __init__(self, metrics: Metrics, monitor: Monitor) -> None:
         self._metrics = metrics
@@ -59,7 +59,7 @@ class MetricsText:
         self._text: bytes | None = None
 
     def read(self) -> bytes:
-        """Return the text as it is now."""
+        """Return the current text."""
         if self._text is None:
             report = self._monitor.report()
             self._text = render(self._metrics) + (b"" if report is None else render_drift(report).encode())
@@ -70,8 +70,8 @@ class MetricsText:
         self._text = None
 
 
-# Litestar routes other spellings of the two paths here, as /score/, and answers other methods with a 405. Requests to
-# the paths themselves pass by the router (`unrouted`).
+# Litestar routes other spellings of the two paths here, such as /score/, and refuses other methods with a 405. Requests
+# to the paths themselves bypass the router (`unrouted`).
 @post(SCORE, status_code=200, operation_id="score", summary="Score one event", tags=["scoring"])
 async def score(request: AnyRequest, native: NamedDependency[NativeApi]) -> ASGIResponse:
     """Score one event."""
@@ -118,4 +118,4 @@ async def metrics(metrics_text: NamedDependency[MetricsText]) -> Response[bytes]
 
 
 OPERATIONS = (health, metrics, model)
-"""The routes of the operations port. Where there is one, the main port has only /health of these."""
+"""The routes of the operations port; if there is one, the main port has only /health of these."""

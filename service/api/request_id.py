@@ -1,4 +1,4 @@
-"""The id that a client, or a proxy before the service, gives a request: it is logged, and sent back."""
+"""The request id, set by a client or a proxy: it is logged and returned."""
 
 import re
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Final
 REQUEST_ID: Final = b"x-request-id"
 
 VALUE: Final = re.compile(rb"[!-~]{1,128}")
-"""Visible ASCII; any other id is ignored, as are several."""
+"""Visible ASCII; other ids and multiple ones are ignored."""
 
 
 def find_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

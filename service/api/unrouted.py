@@ -1,4 +1,4 @@
-"""Requests to score pass by Litestar's router, which would cost more than a score: their handlers and responses."""
+"""Scoring requests bypass Litestar's router, which would take more time than a score: their handlers and responses."""
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
@@ -33,11 +33,11 @@ class Response(NamedTuple):
 
 Handler = Callable[[HTTPScope, Receive], Awaitable[Response]]
 Find = Callable[[str], tuple[str, Handler] | None]
-"""Finds the route of a path and its handler, which raises ServiceError; None for what the router is to handle."""
+"""Finds the route of a path and its handler, which raises ServiceError; None leaves the path to the router."""
 
 
 def before_router(find: Find, metrics: Metrics, app: ASGIApp) -> ASGIApp:
-    """Wrap `app` so that POST requests that `find` knows pass by its router, its exception handlers and responses."""
+    """Wrap `app` so that POST requests found by `find` bypass its router, exception handlers and responses."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -69,7 +69,7 @@ def check_overload(scope: HTTPScope) -> None:
 
 
 def offer_shortcut(scope: HTTPScope, make: Callable[[], Shortcut]) -> None:
-    """Tell the server, where it asks, how other requests with this head are answered."""
+    """Give the server, if it asks for one, a shortcut for other requests with this head."""
     extensions: dict[str, Any] = scope.get("extensions") or {}
     if SHORTCUT in extensions:
         extensions[SHORTCUT] = make()
@@ -77,7 +77,7 @@ def offer_shortcut(scope: HTTPScope, make: Callable[[], Shortcut]) -> None:
 
 @lru_cache(maxsize=8)
 def version_header(identity: str) -> tuple[bytes, bytes]:
-    """Name the model that scored."""
+    """Return the header that names the model that scored."""
     return (b"model-version", identity.encode())
 
 
@@ -90,7 +90,7 @@ def _error_response(error: Exception, scope: HTTPScope) -> Response:
 
 
 def _send_at_once(response: Response, scope: HTTPScope) -> bool:
-    """Send a response in one write, where the server can do it now."""
+    """Send a response in one write if the server can do it now."""
     send_response = (scope.get("extensions") or {}).get(SEND_RESPONSE)
     return send_response is not None and send_response(*response)  # type: ignore[operator]
 

@@ -1,1 +1,1 @@
-"""Bytes to NumPy arrays and back, one module a format."""
+"""Conversion between bytes and NumPy arrays, one module per format."""

@@ -9,10 +9,10 @@ from service.errors import InvalidRequestError
 Encoding = Literal["gzip", "deflate"]
 
 INFLATED_BYTES: Final = 65_536
-"""The most bytes that are inflated at once, in a fraction of a millisecond."""
+"""Maximum bytes that are inflated at once, in a fraction of a millisecond."""
 
 DEFLATED_BYTES: Final = 65_536
-"""The most bytes that are compressed at once, in about a millisecond."""
+"""Maximum bytes that are compressed at once, in about a millisecond."""
 
 LEVEL: Final = 1
 GZIP, ZLIB, RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
@@ -28,13 +28,13 @@ class Inflater:
         self._started = False
 
     def inflate(self, piece: bytes, last: bool) -> Iterator[tuple[bytes, bool]]:
-        """Yield what a piece holds in parts of INFLATED_BYTES at most, and whether it is the last of the body.
+        """Yield the inflated piece in parts of at most INFLATED_BYTES, each with whether it is the last of the body.
 
-        Raises InvalidRequestError where it is not compressed so, ends early, or has bytes after its end.
+        Raises InvalidRequestError for another encoding, an early end, and bytes after the end.
         """
         if not self._started and piece:
             self._started = True
-            if self._encoding == "deflate" and piece[0] & 15 != zlib.DEFLATED:  # as some clients send it
+            if self._encoding == "deflate" and piece[0] & 15 != zlib.DEFLATED:  # some clients send raw deflate
                 self._stream = zlib.decompressobj(RAW_DEFLATE)
         if self._stream.eof and piece:
             raise InvalidRequestError(self._too_long)
@@ -45,7 +45,7 @@ class Inflater:
             except zlib.error as error:
                 raise InvalidRequestError(f"the body is not valid {self._encoding}: {error}") from error
             piece = self._stream.unconsumed_tail
-            if not more:  # all of the piece is taken
+            if not more:  # the whole piece was read
                 break
             if part:
                 yield part, False

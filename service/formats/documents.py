@@ -1,4 +1,4 @@
-"""What JSON and MessagePack share: documents with one key, which msgspec decodes."""
+"""The common part of JSON and MessagePack: documents with one key, decoded by msgspec."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -24,16 +24,16 @@ from service.formats.raw import read_one
 
 
 class DocumentReader(BatchReader):
-    """Reads a batch in a document; what is wrong with one is looked for around the fault only."""
+    """Reads a batch in a document; a fault is diagnosed from the bytes around it."""
 
     language: str
     decode_body: Callable[[bytes], Any]
     decode_row: Callable[[bytes], list[float]]
 
     def _refuse(self, data: bytes, last: bool, place: str = "", before: bytes = b"") -> None:
-        """Raise the fault of the row at `place`, which `data` starts with, or keep `data` while no fault shows.
+        """Raise the fault of the row at `place`, which `data` starts with, or keep `data` if more bytes are needed.
 
-        Without a place it is the fault of the body, of which `before` stands for what has been read.
+        Without a place, raise the fault of the body, in which `before` replaces the part that was read.
         """
         most = longest_event(len(self._names)) if place else EVENT_BYTES
         offset, more = self.n_bytes - len(data) - len(before), not last or len(data) > most
@@ -80,7 +80,7 @@ class DocumentFormat(Format):
         contributions: Contributions,
         accepted: Accepted | None = None,
     ) -> bytes:
-        """Write the score (1,) of one event, its features' contributions (1, n_features), and if it is `accepted`."""
+        """Write the score (1,) of one event, its contributions (1, n_features), and whether it is `accepted`."""
         decision = {} if accepted is None else {"accepted": accepted[0]}
         explanation = {"reference_score": reference_score, "contributions": contributions[0]}
         return self._write({"anomaly_score": scores[0], **decision, **explanation})
@@ -103,7 +103,7 @@ class DocumentFormat(Format):
 
     @abstractmethod
     def _has_one_key(self, body: bytes) -> bool:
-        """Return whether a body that was decoded has its key once."""
+        """Return whether a decoded body has its key only once."""
 
     def schema(self, content: Content) -> dict[str, Any]:
         """Describe the document."""

@@ -1,4 +1,4 @@
-"""What is wrong with a body, in words: the place, what was found and what was expected."""
+"""Messages for faults in a body: the place, what was found and what was expected."""
 
 import json
 import math
@@ -13,7 +13,7 @@ Key = Literal["features", "events"]
 
 SHOWN_CHARACTERS: Final = 60
 FLOAT32_END: Final = 2.0**128 - 2.0**103
-"""The smallest number that float32 rounds to infinity: half a step above its largest."""
+"""The smallest number that rounds to infinity in float32: half a step above its largest."""
 
 FOUND: Final = {
     "None": "null",
@@ -25,7 +25,7 @@ FOUND: Final = {
     "object": "an object",
     "str": "a string",
 }
-"""What msgspec calls the types of values."""
+"""Names of the types in msgspec's errors, and in messages."""
 
 UNKNOWN_KEY: Final = re.compile(r"(?s)Object contains unknown field `(.*)`")
 WRONG_TYPE: Final = re.compile(r"Expected `(.+)`, got `(.+?)`(?: - at `(key` in `)?\$\.?(.*)`)?$")
@@ -34,21 +34,21 @@ MALFORMED: Final = re.compile(r"malformed: (.*) \(byte (\d+)\)$")
 TRUNCATED: Final = "Input data was truncated"
 TRAILING: Final = "trailing characters"
 WRITTEN: Final = re.compile(rb"[ \t\n\r]*([0-9.eE+-]+)")
-"""A number of JSON."""
+"""A JSON number."""
 NOT_FINITE: Final = re.compile(rb"NaN|Infinity")
 LOOKAHEAD_BYTES: Final = 8
-"""What stands at the place of a fault shows within so many bytes."""
+"""Bytes from the place of a fault that suffice to identify it."""
 
 
 class Source(NamedTuple):
-    """What msgspec was given to decode."""
+    """The data that msgspec decoded."""
 
     language: str
     """JSON or MessagePack."""
     key: Key
     feature_names: Sequence[str]
     place: str = ""
-    """The place of the value: `events[3]`, or nothing for the whole body."""
+    """The place of the value, such as `events[3]`; empty for the whole body."""
     offset: int = 0
     """Bytes of the body before the data."""
     more: bool = False
@@ -56,7 +56,7 @@ class Source(NamedTuple):
 
 
 def decode_fault(error: Exception, data: bytes, source: Source) -> str | None:
-    """Put the error of msgspec about `data` in words; None if all that is wrong is that the data ends."""
+    """Describe msgspec's error about `data`; None if the data is only incomplete."""
     text, key = str(error), f'"{source.key}"'
     if isinstance(error, UnicodeDecodeError):
         return f"the body is not valid {source.language}: it has text that is not UTF-8"
@@ -68,11 +68,11 @@ def decode_fault(error: Exception, data: bytes, source: Source) -> str | None:
         return _type_fault(wrong, source)
     if beyond := OUT_OF_RANGE.match(text):
         place = named(source.place + beyond[1], int(beyond[2]), source.feature_names)
-        # Only numbers are before it.
+        # Only numbers precede it.
         number = data[data.index(b"[") + 1 :].split(b",", int(beyond[2]))[-1]
         written = WRITTEN.match(number)
         if written is None or (written.end() == len(number) and source.more):
-            return None  # its end is not here
+            return None  # the number is incomplete
         return f"{place} is {cut(written[1].decode())}, which is not finite as float32"
     if malformed := MALFORMED.search(text):
         end = value_end(error)
@@ -101,7 +101,7 @@ def _type_fault(wrong: re.Match[str], source: Source) -> str:
 
 def _syntax_fault(reason: str, start: int, data: bytes, source: Source) -> str | None:
     if source.more and start + LOOKAHEAD_BYTES >= len(data):
-        return None  # it may be a number that is cut, or not show yet
+        return None  # it may be an incomplete number, or need more bytes
     if (word := NOT_FINITE.match(data, start)) and b"[" in data[:start]:
         found = float(b"-" * data.endswith(b"-", 0, start) + word[0])
         place = named(source.place or source.key, data.count(b",", 0, start), source.feature_names)
@@ -110,7 +110,7 @@ def _syntax_fault(reason: str, start: int, data: bytes, source: Source) -> str |
 
 
 def body_fault(decode: Callable[[bytes], object], data: bytes, source: Source) -> str | None:
-    """Find what is wrong with a whole body that was refused; None if all that is wrong is that the data ends."""
+    """Describe the fault of a whole body that was refused; None if it is only incomplete."""
     try:
         decode(data)
     except ValueError as error:
@@ -119,7 +119,7 @@ def body_fault(decode: Callable[[bytes], object], data: bytes, source: Source) -
 
 
 def row_fault(decode: Callable[[bytes], list[float]], data: bytes, source: Source) -> str | None:
-    """Find what is wrong with the row that `data` starts with; None if all that is wrong is that the data ends."""
+    """Describe the fault of the row that `data` starts with; None if it is only incomplete."""
     try:
         row, end = decode(data), len(data)
     except ValueError as error:
@@ -136,20 +136,20 @@ def row_fault(decode: Callable[[bytes], list[float]], data: bytes, source: Sourc
 
 
 def value_end(error: Exception) -> int | None:
-    """Tell where a value ends that msgspec refuses for what follows it; None for another error."""
+    """Return the end of a value that msgspec refuses for trailing data; None for another error."""
     after = MALFORMED.search(str(error))
     if after is None or after[1] != TRAILING:
         return None
-    return int(after[2]) - str(error).startswith("JSON")  # where msgspec counts one byte too many
+    return int(after[2]) - str(error).startswith("JSON")  # msgspec counts one byte too many here
 
 
 def count_fault(place: str, row: Sequence[float], feature_names: Sequence[str]) -> str:
-    """Say that a row has another number of features."""
+    """Describe a row with a wrong number of features."""
     return f"{place} has {len(row)} features, expected {len(feature_names)}"
 
 
 def number_fault(value: float, place: str) -> str:
-    """Say that a number is not finite, or not finite as float32."""
+    """Describe a number that is not finite, or not finite as float32."""
     written = repr(value).replace("e+", "e")
     if math.isfinite(value):
         return f"{place} is {written}, which is not finite as float32"
@@ -159,7 +159,7 @@ def number_fault(value: float, place: str) -> str:
 def array_fault(
     given: NDArray[Any], features: NDArray[np.float32], key: Key, names: Sequence[str], first: int = 0
 ) -> str:
-    """Name the first number of `given`, of any shape, that is not finite in `features` (n, n_features).
+    """Describe the first number of `given`, of any shape, that is not finite in `features` (n, n_features).
 
     `first` is the number of the first row.
     """
@@ -169,22 +169,22 @@ def array_fault(
 
 
 def repeated(key: str) -> str:
-    """Say that a key is there more than once."""
+    """Describe a repeated key."""
     return f'the key "{key}" is there more than once'
 
 
 def ends_early(language: str, n_bytes: int) -> str:
-    """Say that a body ends before its document."""
+    """Describe a body that ends before its document."""
     return f"the body is not valid {language}: it ends early, at byte {n_bytes}"
 
 
 def shown(text: str) -> str:
-    """Write a client's text as a message shows it."""
+    """Quote a client's text for a message."""
     return cut(json.dumps(text[: SHOWN_CHARACTERS + 1], ensure_ascii=False))
 
 
 def cut(text: str, most: int = SHOWN_CHARACTERS) -> str:
-    """Take off the end of a long text."""
+    """Truncate a long text."""
     return text if len(text) <= most else text[:most] + "..."
 
 

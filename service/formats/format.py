@@ -1,4 +1,4 @@
-"""What a format is: it reads one event or a batch as rows of finite float32, and writes scores."""
+"""The interface of a format, which reads one event or a batch as rows of finite float32, and writes scores."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,23 +19,23 @@ Contributions = NDArray[np.float32]
 LITTLE_FLOAT32: Final = np.dtype("<f4")
 
 BLOCK_EVENTS: Final = 4096
-"""Events read at once: enough for the runtime, few enough for the cache and for fair scheduling."""
+"""Events that are read at once: enough for the runtime, few enough for the cache and for fair scheduling."""
 
 WRITTEN_EVENTS: Final = 16_384
-"""The most scores that are written at once."""
+"""Maximum number of scores that are written at once."""
 
 AT_LEAST_ONE: Final = "expected at least 1 event"
 
 EVENT_BYTES: Final = 65_536
 EVENT_BYTES_PER_FEATURE: Final = 256
-"""No event is longer in any format, nor the start of a batch, so that a fault shows within so many bytes."""
+"""Maximum length of an event in any format, and of the start of a batch, so that a fault is found within it."""
 
 FEW_BYTES: Final = 4096
-"""A longer part of an event is not read again before so many bytes have arrived after it."""
+"""A longer part of an event is read again only after this many more bytes have arrived."""
 
 
 class Content(NamedTuple):
-    """What a body holds, for the API's description."""
+    """The content of a body, for the API's description."""
 
     title: str
     """Event, Events, Score or Scores."""
@@ -53,11 +53,11 @@ class Format(ABC):
     media_type: str
     aliases: tuple[str, ...] = ()
     parameters: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """What parameters of the media type may say, in lower case; others are ignored."""
+    """The allowed values of parameters of the media type, in lower case; other parameters are ignored."""
     feature_bytes: ClassVar[int] = LITTLE_FLOAT32.itemsize
-    """How long a feature usually is in a batch: so many events are taken to be in a body until it is read."""
+    """Typical bytes of a feature in a batch, to estimate the number of events from the length of a body."""
     decisions: ClassVar[bool] = False
-    """Whether responses hold which events are accepted in place of scores; they need a working point."""
+    """Whether responses contain decisions (which events are accepted) instead of scores, for a working point."""
 
     @cached_property
     def content_type_header(self) -> tuple[bytes, bytes]:
@@ -74,7 +74,7 @@ class Format(ABC):
         if not body:
             raise InvalidRequestError("the body is empty, expected 1 event")
         given = self._event(body, feature_names)
-        with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused below, as NaN is
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers that become infinite are refused below, as NaN is
             features = given.astype(np.float32).reshape(1, len(feature_names))
         if not np.isfinite(features).all():
             raise InvalidRequestError(faults.array_fault(given, features, "features", feature_names))
@@ -95,7 +95,7 @@ class Format(ABC):
     def read_batch(self, body: bytes, feature_names: Sequence[str], max_events: int) -> Rows:
         """Read a whole body of at most `max_events` as (n, n_features) finite float32.
 
-        Raises InvalidRequestError, and TooManyEventsError where there are more than are read at once.
+        Raises InvalidRequestError, and TooManyEventsError for more events than `max_events` or BLOCK_EVENTS.
         """
         blocks = self.read_blocks(body, feature_names, min(max_events, BLOCK_EVENTS))
         rows = next(blocks)
@@ -104,7 +104,7 @@ class Format(ABC):
         return rows
 
     def read_blocks(self, body: bytes, feature_names: Sequence[str], max_events: int) -> Iterator[Rows]:
-        """Read a whole body block by block, as the `feed` of a reader does."""
+        """Read a whole body block by block, as `BatchReader.feed` does."""
         return self.open_batch(feature_names, max_events).feed(body, last=True)
 
     @abstractmethod
@@ -116,11 +116,11 @@ class Format(ABC):
         """Write the scores (n,) of a batch, finite, and which events are `accepted` (n,)."""
 
     def write_pieces(self, scores: Scores, accepted: Accepted | None = None) -> Iterator[bytes]:
-        """Write the scores of a long batch as `write_scores` does, in pieces that take two milliseconds at most."""
+        """Write the scores of a long batch as `write_scores` does, in pieces that take at most two milliseconds."""
         yield self.write_scores(scores, accepted)
 
     def schema(self, content: Content) -> dict[str, Any]:
-        """Return the JSON schema of a body; one with a title is of documents, and becomes a component of that name."""
+        """Return the JSON schema of a body; a schema with a title becomes a component of that name."""
         return {"type": "string", "format": "binary", "description": f"Numbers of shape {content.shape}."}
 
 
@@ -142,14 +142,14 @@ class BatchReader(ABC):
 
     @property
     def n_events(self) -> int:
-        """The events read so far."""
+        """Number of events read so far."""
         return self._read
 
     def feed(self, piece: bytes, last: bool) -> Iterator[Rows]:
         """Yield each block (BLOCK_EVENTS, n_features) that `piece` completes, and at the end the rest (n, n_features).
 
-        Raises InvalidRequestError at the first fault, and TooManyEventsError once there are, or are said to be, more
-        than the most.
+        Raises InvalidRequestError at the first fault, and TooManyEventsError once there are, or are announced, more
+        than the maximum.
         """
         self.n_bytes += len(piece)
         if last and not self.n_bytes:
@@ -173,7 +173,7 @@ class BatchReader(ABC):
 
     @abstractmethod
     def _rows(self, piece: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        """Return the rows (n, n_features) of real numbers that `piece` completes."""
+        """Yield the rows (n, n_features) of real numbers that `piece` completes."""
 
     def _gather(self, given: NDArray[Any]) -> Iterator[Rows]:
         """Copy rows (n, n_features) into the block, and yield the block whenever it is full."""
@@ -182,7 +182,7 @@ class BatchReader(ABC):
         while start < len(given):
             taken = min(len(given) - start, len(self._block) - self._filled)
             rows, place = given[start : start + taken], self._block[self._filled : self._filled + taken]
-            with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused, as NaN is
+            with np.errstate(over="ignore", invalid="ignore"):  # numbers that become infinite are refused, as NaN is
                 np.copyto(place, rows, casting="unsafe")
             if not np.isfinite(place).all():
                 raise InvalidRequestError(faults.array_fault(rows, place, "events", self._names, self._read))
@@ -195,12 +195,12 @@ class BatchReader(ABC):
 
 
 def slices(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Cut values (n,) into what is written at once."""
+    """Cut values (n,) into slices of at most WRITTEN_EVENTS."""
     for start in range(0, len(values), WRITTEN_EVENTS):
         yield values[start : start + WRITTEN_EVENTS]
 
 
 @cache
 def longest_event(n_features: int) -> int:
-    """Return the most bytes that one event may have."""
+    """Return the maximum bytes of one event."""
     return max(EVENT_BYTES, EVENT_BYTES_PER_FEATURE * n_features)

@@ -1,4 +1,4 @@
-"""Reads short requests to infer that are there whole: the hot path."""
+"""Reads short inference requests that have arrived in whole: the hot path."""
 
 import math
 import re
@@ -33,7 +33,7 @@ def read_infer(
 ) -> tuple[InferRequest, Rows]:
     """Read a whole body: the request, and its events as (n, n_features) finite float32; raises InvalidRequestError.
 
-    Raises TooManyEventsError where there are more than are read at once. This is the hot path.
+    Raises TooManyEventsError for more events than `max_events` or BLOCK_EVENTS. This is the hot path.
     """
     read = _read_text if json_bytes is None or json_bytes == len(body) else _read_binary
     found = read(body, len(feature_names), json_bytes or 0, check_input)
@@ -47,14 +47,14 @@ def read_infer(
 
 
 class EventText(NamedTuple):
-    """What surrounds the numbers of one event in a body: other bodies with the same ask for the same."""
+    """The text around the numbers of one event in a body: other bodies with the same text ask for the same."""
 
     before: bytes
     after: bytes
     binary: bool
 
     def read(self, body: bytes, rows: Rows, place: int) -> bool:
-        """Read a body with one event into rows[place]; False for one that is not of this text, or that is wrong.
+        """Read a body with one event into rows[place]; return False if its text differs or its numbers are wrong.
 
         This is the hot path.
         """
@@ -69,11 +69,11 @@ class EventText(NamedTuple):
             return False
         numbers = layout.unpack_from(body, start)
         rows[place] = numbers
-        return math.isfinite(sum(numbers))  # of float32 in double precision: no sum of finite ones is infinite
+        return math.isfinite(sum(numbers))  # sums of finite float32 in double precision are finite
 
 
 def find_event(body: bytes, json_bytes: int | None, n_features: int) -> EventText | None:
-    """Find what surrounds the one event of a body that was read; None where it is not to be found simply."""
+    """Find the text around the single event of a parsed body; None if a simple search does not find it."""
     if json_bytes is not None and json_bytes != len(body):
         return EventText(body[:json_bytes], b"", binary=True)
     begin = DATA.search(body)
@@ -88,7 +88,7 @@ def find_event(body: bytes, json_bytes: int | None, n_features: int) -> EventTex
 def _read_binary(
     body: bytes, n_features: int, json_bytes: int, check_input: CheckInput
 ) -> tuple[InferRequest, Rows] | None:
-    """Read a body whose input follows the JSON; None for one that is to be read by an InferReader."""
+    """Read a body whose input follows the JSON; None for one that needs an InferReader."""
     request, n_bytes = RAW_REQUEST, len(body) - json_bytes
     if json_bytes:
         request = decode(body[:json_bytes])
@@ -98,13 +98,13 @@ def _read_binary(
             return None
     else:
         n_events = count_events(n_bytes, n_features, "the body is")
-    # A copy, for the numbers may lie at any byte.
+    # A copy, since the numbers may be unaligned.
     rows = np.frombuffer(body[json_bytes:], LITTLE_FLOAT32).reshape(n_events, n_features)
     return (request, rows) if np.isfinite(rows).all() else None
 
 
 def _read_text(body: bytes, n_features: int, _: int, check_input: CheckInput) -> tuple[InferRequest, Rows] | None:
-    """Read a body that is all JSON; None for one that is to be read by an InferReader."""
+    """Read a body that is all JSON; None for one that needs an InferReader."""
     if (begin := DATA.search(body, 0, TEXT_BYTES)) is None or (found := _read_list(body, begin, n_features)) is None:
         return None
     rows, end = found

@@ -1,4 +1,4 @@
-"""The JSON of requests to infer, without the numbers of their input."""
+"""The JSON of inference requests, without the numbers of their input."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,16 +12,16 @@ from service.formats import faults
 from service.formats.format import LITTLE_FLOAT32
 
 TEXT_BYTES: Final = 32_768
-"""The JSON around the numbers is no longer than this, before and after them."""
+"""Maximum length of the JSON before the numbers, and after them."""
 
 MAX_KEYS: Final = 16
-"""How many lists called "data" are looked at for the one of the input."""
+"""Maximum number of lists named "data" that are searched for the input's."""
 
 DATA: Final = re.compile(rb'(?<!\\)"data"[ \t\n\r]*:[ \t\n\r]*(\[)[ \t\n\r]*')
-"""The start of a list called "data", and its bracket: in valid JSON, no string has these characters."""
+"""The start of a list named "data", and its bracket: in valid JSON, no string has these characters."""
 
 PLACE: Final = b"1234567890123456789e-32"
-"""Stands for the numbers in the JSON around them."""
+"""Replaces the numbers in the JSON around them."""
 
 NO_DATA: Final = msgspec.Raw(b"null")
 
@@ -41,14 +41,14 @@ class InputTensor(msgspec.Struct):
 
 
 class OutputRequest(msgspec.Struct):
-    """An output that is asked for."""
+    """A requested output."""
 
     name: str
     parameters: dict[str, Any] | None = None
 
 
 class InferRequest(msgspec.Struct):
-    """A request to infer, without the numbers of its input; unknown keys are ignored."""
+    """An inference request, without the numbers of its input; unknown keys are ignored."""
 
     inputs: list[InputTensor]
     id: str | None = None
@@ -68,10 +68,10 @@ class _PartialRequest(msgspec.Struct):
 
 
 CheckInput = Callable[[str, str, Sequence[int]], int]
-"""Gives the number of events of an input by its name, datatype and shape; raises InvalidRequestError."""
+"""Returns the number of events of an input from its name, datatype and shape; raises InvalidRequestError."""
 
 RAW_REQUEST: Final = InferRequest([], parameters={"binary_data_output": True})
-"""What a body asks for that is the input alone."""
+"""The request of a body that is only the input."""
 
 _decode = msgspec.json.Decoder(InferRequest).decode
 _decode_partial = msgspec.json.Decoder(_PartialRequest).decode
@@ -91,14 +91,14 @@ def find_data(text: bytes) -> re.Match[bytes] | None:
         except msgspec.ValidationError as error:
             raise InvalidRequestError(_fault(error, 0, 0)) from error
         except (ValueError, RecursionError):
-            continue  # it is not of an input
+            continue  # not in an input
         if tensors and bytes(tensors[-1].data) == PLACE:
             return begin
     return None
 
 
 def check_early(before: bytes, check_input: CheckInput) -> int | None:
-    """Check the input by the JSON before its numbers, and return its events; None where not all of it is there."""
+    """Check the input by the JSON before its numbers, and return its number of events; None if it is incomplete."""
     tensor = _decode_partial(before + PLACE + b"}]}").inputs[-1]
     if tensor.name is UNSET or tensor.shape is UNSET or tensor.datatype is UNSET:
         return None
@@ -108,10 +108,10 @@ def check_early(before: bytes, check_input: CheckInput) -> int | None:
 def decode(text: bytes, left_out: int = 0, left_out_at: int = 0) -> InferRequest:
     """Decode the JSON of a request without its numbers; raises InvalidRequestError.
 
-    `left_out` bytes more than stand there were left out after the byte `left_out_at`.
+    `left_out` more bytes than the placeholder has were left out after the byte `left_out_at`.
     """
     try:
-        text.decode()  # msgspec does not look at what it skips
+        text.decode()  # msgspec does not check what it skips
         request = _decode(text)
     except RecursionError as error:
         raise InvalidRequestError("the JSON is nested too deeply") from error
@@ -148,7 +148,7 @@ def check_binary(tensor: InputTensor, json_bytes: int | None, n_events: int, n_f
 
 
 def _fault(error: Exception, left_out: int, left_out_at: int) -> str:
-    """Put the error of msgspec about a request in words."""
+    """Describe msgspec's error about a request."""
     text = str(error)
     if isinstance(error, UnicodeDecodeError):
         return "the body is not valid JSON: it has text that is not UTF-8"

@@ -1,4 +1,4 @@
-"""The numbers of an input that is one list in JSON, as msgspec reads them: where C does not, or finds them wrong."""
+"""The numbers of an input that is one JSON list, read by msgspec if C cannot read them or finds a fault."""
 
 import re
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from service.formats.faults import Source
 from service.formats.json import SPACE
 
 FLAT_BYTES: Final = 16_384
-"""So much of a list of numbers is read at once, in two milliseconds at most."""
+"""Bytes of a list of numbers that are read at once, in at most two milliseconds."""
 
 FLAT_EVENTS: Final = 1024
-"""Events of such a list in a block where C does not read it: they take several times as long."""
+"""Events of such a list in a block if C does not read it, which takes several times as long."""
 
 SEPARATOR: Final = re.compile(rb"[],]")
 
@@ -24,17 +24,17 @@ decode_numbers = msgspec.json.Decoder(list[float]).decode
 
 
 def last_separator(data: bytes, start: int) -> int:
-    """Find the comma or the bracket up to which data[start:] is read at once; -1 where there is none."""
+    """Find the comma or the bracket up to which data[start:] is read at once; -1 if there is none."""
     if (end := data.find(b"]", start, start + FLAT_BYTES)) >= 0:
         return end
     if (end := data.rfind(b",", start, start + FLAT_BYTES)) >= 0:
         return end
-    # One number is longer, or the spaces around it are.
+    # A single number, or the whitespace around it, is longer.
     return found.start() if (found := SEPARATOR.search(data, start + FLAT_BYTES)) else -1
 
 
 def numbers_fault(error: Exception, text: bytes, names: Sequence[str], first: int, n_pending: int) -> str:
-    """Find what is wrong with numbers that were refused, in the row that the error is about.
+    """Describe the fault of refused numbers, in the row of the error.
 
     `n_pending` numbers of the row `first` were read before.
     """
@@ -60,10 +60,10 @@ def numbers_fault(error: Exception, text: bytes, names: Sequence[str], first: in
 
 
 def _wrong_number(error: Exception, text: bytes) -> int:
-    """Tell which of the numbers in `text` an error of msgspec about their list is about."""
+    """Return the index of the number in `text` that an error of msgspec about the list is for."""
     if by_place := NUMBER.search(str(error)):
         return int(by_place[1])
     if by_byte := faults.MALFORMED.search(str(error)):
         return text.count(b",", 0, max(int(by_byte[2]) - 1, 0))
-    quote = text.find(b'"')  # of a text that does not end before the bracket
+    quote = text.find(b'"')  # the text does not end before the bracket
     return text.count(b",", 0, quote if quote >= 0 else len(text))

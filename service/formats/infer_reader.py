@@ -1,7 +1,7 @@
-"""Reads requests to infer piece by piece.
+"""Reads inference requests piece by piece.
 
-A request is a JSON document, in which the one input tensor is a list of rows or of numbers; or its bytes follow the
-document, little-endian, or stand alone.
+A request is a JSON document, in which the one input tensor is a list of rows or of numbers, or is followed by the
+tensor's little-endian bytes; or it is only these bytes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,14 +31,14 @@ from service.formats.raw import count_events
 
 
 class InferReader(JsonReader):
-    """Reads a request to infer piece by piece; its rows are those of a batch, and `request` is the rest of it."""
+    """Reads an inference request piece by piece: the rows as those of a batch, the rest as `request`."""
 
     read_flat_rows: Callable[[bytes, int, Rows, int], tuple[int, int, int]] = staticmethod(read_flat_rows)
 
     def __init__(
         self, feature_names: Sequence[str], max_events: int, json_bytes: int | None, check_input: CheckInput
     ) -> None:
-        """Take the first `json_bytes` of the body for JSON, all of it for None, none of it for 0."""
+        """Read the first `json_bytes` of the body as JSON, all of it for None, none of it for 0."""
         super().__init__(feature_names, max_events)
         self._json_bytes = json_bytes
         self._check_input = check_input
@@ -50,7 +50,7 @@ class InferReader(JsonReader):
         """Whether the numbers have ended."""
         self._expected_events: int | None = None
         self._tensor_bytes: int | None = None
-        """The bytes of the input after the JSON; None where it is in the JSON."""
+        """The bytes of the input after the JSON; None if the input is in the JSON."""
         self.request: InferRequest | None = RAW_REQUEST if json_bytes == 0 else None
         """The request, once the JSON is complete."""
 
@@ -73,7 +73,7 @@ class InferReader(JsonReader):
         yield self._binary_rows(data)
 
     def read_whole(self, body: bytes) -> Iterator[Rows]:
-        """Read a whole body block by block, as `feed` does; an input that follows the JSON is read where it lies."""
+        """Read a whole body block by block, as `feed` does, and an input that follows the JSON in place."""
         json_bytes = self._json_bytes
         if json_bytes is None or json_bytes >= len(body):
             yield from self.feed(body, last=True)
@@ -87,7 +87,7 @@ class InferReader(JsonReader):
         event_bytes = len(self._names) * LITTLE_FLOAT32.itemsize
         self._check_count((len(body) - json_bytes) // event_bytes)
         for start in range(json_bytes, len(body), BLOCK_EVENTS * event_bytes):
-            # A copy, for the numbers may lie at any byte.
+            # A copy, since the numbers may be unaligned.
             data = body[start : start + BLOCK_EVENTS * event_bytes]
             rows = np.frombuffer(data, LITTLE_FLOAT32).reshape(-1, len(self._names))
             if not np.isfinite(rows).all():
@@ -96,7 +96,7 @@ class InferReader(JsonReader):
             yield rows
 
     def _json_rows(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        """Yield the rows of JSON, of which `data` is what was not read yet."""
+        """Yield the rows of the JSON, of which `data` is the unread part."""
         start = 0
         if self._after:
             self._read_end(data, last)
@@ -125,7 +125,7 @@ class InferReader(JsonReader):
             yield from self._list(data, 0, last)
 
     def _flat_rows(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        """Yield the rows of a list of numbers, of which `data` is what was not read yet."""
+        """Yield the rows of a list of numbers, of which `data` is the unread part."""
         start, state = 0, ODD if self._numbers else FULL
         while state == FULL:
             n_rows, start, state = self.read_flat_rows(data, start, self._parsed, 0)
@@ -139,7 +139,7 @@ class InferReader(JsonReader):
         yield from self._numbers_between_commas(data, start, last)
 
     def _numbers_between_commas(self, data: bytes, start: int, last: bool) -> Iterator[NDArray[Any]]:
-        """Yield the rows of data[start:] by msgspec, which says what is wrong with them."""
+        """Yield the rows of data[start:] read by msgspec, whose errors describe their faults."""
         while True:
             end = last_separator(data, start)
             if end < 0:
@@ -179,7 +179,7 @@ class InferReader(JsonReader):
         return np.array(numbers[:n_whole]).reshape(-1, n_features)
 
     def _read_end(self, data: bytes, last: bool) -> None:
-        """Read what follows the numbers: the rest of the JSON."""
+        """Read the JSON that follows the numbers."""
         self._after = True
         if len(data) > TEXT_BYTES:
             raise InvalidRequestError(f"{TEXT_BYTES} bytes or more of JSON follow the data of inputs[0], expected less")
@@ -188,7 +188,7 @@ class InferReader(JsonReader):
             self._finish(self._before + PLACE + data, self.n_bytes - len(data) - len(self._before + PLACE))
 
     def _finish(self, text: bytes, left_out: int) -> None:
-        """Decode the JSON without the numbers, of which `left_out` bytes were left out."""
+        """Decode the JSON without the numbers, which took `left_out` bytes."""
         self._rest = b""
         request = decode(text, left_out, len(self._before))
         tensor = only_input(request)
@@ -200,7 +200,7 @@ class InferReader(JsonReader):
         self.request = request
 
     def _check_tensor(self, n_bytes: int, last: bool) -> None:
-        """Check how many bytes follow the JSON, until now or in all; raises InvalidRequestError."""
+        """Check the number of bytes after the JSON, so far or in all; raises InvalidRequestError."""
         if self._json_bytes == 0:
             if last:
                 count_events(n_bytes, len(self._names), "the body is")
@@ -213,7 +213,7 @@ class InferReader(JsonReader):
             )
 
     def _binary_rows(self, data: bytes) -> NDArray[Any]:
-        """Return the rows (n, n_features) that `data` completes, of what was not read yet of the tensor."""
+        """Return the rows (n, n_features) that `data`, the unread part of the tensor, completes."""
         n_features = len(self._names)
         event_bytes = n_features * LITTLE_FLOAT32.itemsize
         n_whole = len(data) // event_bytes
@@ -221,7 +221,7 @@ class InferReader(JsonReader):
         return np.frombuffer(data, LITTLE_FLOAT32, n_whole * n_features).reshape(n_whole, n_features)
 
     def check_count(self) -> None:
-        """Check the number of events, once the last piece was read; raises InvalidRequestError."""
+        """Check the number of events after the last piece; raises InvalidRequestError."""
         if self._expected_events not in {None, self._read}:
             raise InvalidRequestError(
                 f"the data of inputs[0] has {self._read} events, expected {self._expected_events} by its shape"

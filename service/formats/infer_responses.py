@@ -1,4 +1,4 @@
-"""Responses of the Open Inference Protocol over HTTP: JSON, with tensors as lists in it or as bytes after it."""
+"""Responses of the Open Inference Protocol over HTTP: JSON, with tensors as lists or as bytes after it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from service.formats.json import write_items
 
 
 class OutputTensor(NamedTuple):
-    """An output (n, 1), by its n numbers or booleans."""
+    """An output (n, 1) of n numbers or booleans."""
 
     name: str
     datatype: str
@@ -22,7 +22,7 @@ class OutputTensor(NamedTuple):
 
     @property
     def n_bytes(self) -> int:
-        """Its length as bytes, which of a boolean is one."""
+        """Its length in bytes; a boolean takes one."""
         return self.values.nbytes
 
     def to_bytes(self) -> bytes:
@@ -38,19 +38,19 @@ def write_start(request_id: str | None, **keys: Any) -> bytes:
 
 
 def score_start(start: bytes, name: str, datatype: str) -> bytes:
-    """Write a response with the score of one event up to the score; `start` is what stands before the outputs."""
+    """Write a response with the score of one event up to the score, after `start`, the part before the outputs."""
     return start + _tensor_start(name, datatype, 1) + b'"data":'
 
 
 def write_score(start: bytes, scores: Scores, *, binary: bool) -> bytes:
-    """Write a response with the score (1,) of one event, after what stands before it; this is the hot path."""
+    """Write a response with the score (1,) of one event, after the part before it; this is the hot path."""
     if binary:
         return start + scores.astype(LITTLE_FLOAT32, copy=False).tobytes()
     return start + orjson.dumps(scores, option=orjson.OPT_SERIALIZE_NUMPY) + b"}]}"
 
 
 def write_text(start: bytes, outputs: Sequence[OutputTensor]) -> Iterator[bytes]:
-    """Write the JSON of a response, in pieces that take two milliseconds at most."""
+    """Write the JSON of a response, in pieces that take at most two milliseconds."""
     yield start
     comma = b""
     for output in outputs:

@@ -1,4 +1,4 @@
-"""JSON: documents of lists of numbers, whose rows _json_rows.c reads where it was built."""
+"""JSON: documents of lists of numbers, whose rows are read by _json_rows.c if it was built."""
 
 import json
 import math
@@ -29,7 +29,7 @@ from service.formats.format import (
 )
 
 MORE, FULL, END, ODD = range(4)
-"""Why reading rows stops: see _json_rows.pyi."""
+"""The reasons why reading rows stops: see _json_rows.pyi."""
 
 SPACE: Final = b" \t\n\r"
 # Each letter of the key may be an escape of four digits.
@@ -41,7 +41,7 @@ ROW: Final = re.compile(LIST.pattern + b"([],])")
 PLAIN_EVENT_START: Final = b'{"features":'
 EVENT_START: Final = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"features"[ \t\n\r]*:')
 FIRST_KEY_BYTES: Final = len('{"features":[],"features')
-"""A quote that comes later ends another key than the first."""
+"""A later quote ends another key than the first."""
 
 
 class EventBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,7 +88,7 @@ def read_event_slowly(data: bytes, start: int, block: Rows, place: int) -> int:
 
 
 def read_no_flat_rows(_data: bytes, start: int, _block: Rows, _filled: int) -> tuple[int, int, int]:
-    """Leave a list of numbers, which _json_rows.c reads, to others."""
+    """Read nothing, so that msgspec reads the list of numbers."""
     return 0, start, ODD
 
 
@@ -128,7 +128,7 @@ class JsonReader(DocumentReader):
         yield from self._list(data, start, last)
 
     def _list(self, data: bytes, start: int, last: bool) -> Iterator[NDArray[Any]]:
-        """Yield the rows in data[start:], which is in the list of rows, or behind it."""
+        """Yield the rows in data[start:], which starts in the list of rows or after it."""
         self._state = self._state if self._state == END else FULL
         while self._state == FULL:
             n_rows, start, self._state = self.read_rows(data, start, self._parsed, 0)
@@ -144,7 +144,7 @@ class JsonReader(DocumentReader):
             self._rest = rest
 
     def _read_end(self, data: bytes, last: bool) -> None:
-        """Read what follows the list: a brace."""
+        """Read the closing brace after the list."""
         rest = data.lstrip(SPACE)
         if not self._end and rest.startswith(b"}"):
             self._end, rest = b"}", rest[1:].lstrip(SPACE)
@@ -159,7 +159,7 @@ class Json(DocumentFormat):
 
     media_type = "application/json"
     parameters: ClassVar = {"charset": ("utf-8",)}
-    feature_bytes = 20  # all digits of float64, and a comma
+    feature_bytes = 20  # all digits of a float64 and a comma
     language = "JSON"
     decode_event = DECODE_EVENT
 
@@ -167,20 +167,20 @@ class Json(DocumentFormat):
         """Read one event; this is the hot path."""
         pack, most = event_layout(len(feature_names))
         if len(body) <= most:
-            # Packing refuses another number of features, and what float32 would round to infinity.
+            # Packing refuses another number of features, and numbers that float32 would round to infinity.
             try:
                 row = pack(*DECODE_EVENT(body).features)
                 if body.rfind(b'"') < FIRST_KEY_BYTES:
                     return np.frombuffer(row, LITTLE_FLOAT32).reshape(1, len(feature_names))
             except (ValueError, OverflowError, struct.error):
-                pass  # explained below
+                pass  # described below
         return super().read_event(body, feature_names)
 
     def read_event_into(self, feature_names: Sequence[str], body: bytes, rows: Rows, place: int) -> None:
         """Read one event into rows[place]; this is the hot path."""
         _, most = event_layout(len(feature_names))
         if len(body) <= most:
-            # Nearly all bodies start so, and a regular expression takes as long as reading the numbers.
+            # Nearly all bodies start like this, and a regular expression takes as long as reading the numbers.
             if body.startswith(PLAIN_EVENT_START):
                 start = len(PLAIN_EVENT_START)
             else:
@@ -234,12 +234,12 @@ class Json(DocumentFormat):
 
 @cache
 def event_layout(n_features: int) -> tuple[Callable[..., bytes], int]:
-    """Return the function that packs an event as float32, and the longest body that it is tried on."""
+    """Return the function that packs an event as float32, and the maximum length of a body for it."""
     return struct.Struct(f"<{n_features}f").pack, EVENT_BYTES_PER_FEATURE * n_features
 
 
 def write_items(values: Scores | Accepted) -> Iterator[bytes]:
-    """Write what stands between the brackets of a list, in pieces."""
+    """Write the content between the brackets of a list, in pieces."""
     comma = b""
     for few in slices(values):
         yield comma + orjson.dumps(few, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]

@@ -22,7 +22,7 @@ START: Final = re.compile(
     rb"(?:(?P<list4>[\x90-\x9f])|\xdc(?P<list16>..)|\xdd(?P<list32>....)"
     rb"|\xc4(?P<binary8>.)|\xc5(?P<binary16>..)|\xc6(?P<binary32>....))"
 )
-"""A map of one key up to the rows, in any of the lengths that MessagePack has for each part."""
+"""A map of one key up to the rows, with each part in any of MessagePack's length encodings."""
 NUMBERS: Final = {tag: np.dtype([("tag", "u1"), ("value", kind)]) for tag, kind in ((0xCA, ">f4"), (0xCB, ">f8"))}
 """Floating-point numbers, by their tags."""
 LONGEST_LIST_START_BYTES, LONGEST_NUMBER_BYTES = 5, 9
@@ -50,8 +50,8 @@ ReadOn = Callable[["MsgpackReader", bytes, bool], Iterator[NDArray[Any]]]
 class MsgpackReader(DocumentReader):
     """Reads a batch.
 
-    Most encoders write all numbers of a batch alike: rows have the same length, and the same bytes between their
-    numbers. Such rows are one array to NumPy. From the first other row on, rows are decoded some at a time.
+    Most encoders write all numbers of a batch with one type: rows have the same length, and the same bytes between
+    their numbers. NumPy reads such rows as one array. From the first other row on, rows are decoded some at a time.
     """
 
     language = "MessagePack"
@@ -60,7 +60,7 @@ class MsgpackReader(DocumentReader):
 
     def __init__(self, feature_names: Sequence[str], max_events: int) -> None:
         super().__init__(feature_names, max_events)
-        # A plain function: a method bound to the reader would keep it, and its block, until garbage is collected.
+        # A plain function: a bound method would keep the reader, and its block, until garbage is collected.
         self._read_on: ReadOn = MsgpackReader._read_start
         self._rows_left = 0
         self._row_start = list_start(len(feature_names))
@@ -79,7 +79,7 @@ class MsgpackReader(DocumentReader):
             raise InvalidRequestError(faults.ends_early("MessagePack", self.n_bytes))
 
     def _read_start(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        """Find out how the rows are written, and how many they are."""
+        """Read the encoding of the rows and their number."""
         start = START.match(data)
         if start is None:
             self._refuse(data, last)
@@ -105,7 +105,7 @@ class MsgpackReader(DocumentReader):
         yield np.frombuffer(data, LITTLE_FLOAT32, n_whole * n_features).reshape(n_whole, n_features)
 
     def _read_alike(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        """Read rows that are written as the first one is."""
+        """Read rows with the encoding of the first one."""
         place = len(self._row_start)
         if self._row_type is None and place < len(data) and data[place] in NUMBERS:
             self._tag = data[place]
@@ -127,7 +127,7 @@ class MsgpackReader(DocumentReader):
             self._rest = data
 
     def _read_mixed(self, data: bytes, last: bool) -> Iterator[NDArray[Any]]:
-        """Read rows of numbers of several types, as many as are surely here; one by one around a wrong one."""
+        """Read rows of numbers of several types, as many as have arrived for certain; one by one around a wrong one."""
         longest = LONGEST_LIST_START_BYTES + LONGEST_NUMBER_BYTES * len(self._names)
         start, at_most = 0, BLOCK_EVENTS
         while self._rows_left and (last or len(data) - start >= longest):
@@ -147,7 +147,7 @@ class MsgpackReader(DocumentReader):
 
 
 def decode_rows(data: bytes, n_rows: int, n_features: int) -> tuple[NDArray[np.float64], int]:
-    """Decode the first rows of `data` as (n_rows, n_features), and tell where they end.
+    """Decode the first rows of `data` as (n_rows, n_features), and return them with their end.
 
     Raises ValueError, and RecursionError for a value that is nested too deeply.
     """
@@ -214,7 +214,7 @@ class Msgpack(DocumentFormat):
             "description": "MessagePack's binary type, of little-endian float32, row after row.",
         }
         rows = {name: {"oneOf": [schema, binary]} for name, schema in content.document["properties"].items()}
-        # The format has no meaning for an object, but /docs then asks for a file, where it would fill in JSON.
+        # This format means nothing for an object, but makes /docs ask for a file instead of filling in JSON.
         return {"title": f"Packed{content.title}", **content.document, "format": "binary", "properties": rows}
 
 

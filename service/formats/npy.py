@@ -20,14 +20,14 @@ LONGEST_START_BYTES: Final = LONGEST_HEADER_BYTES + 12
 """The magic, the version, the header's length and the header."""
 REASON_CHARACTERS: Final = 200
 INWARD: Final = re.compile(r"\n| on line|: <")
-"""What in an error of NumPy is not for clients starts so."""
+"""The start of the part of a NumPy error that is not for clients."""
 CUT: Final = ": EOF: "
-"""How NumPy says that it needs more bytes."""
+"""The part of a NumPy error that means that more bytes are needed."""
 READ_HEADER: Final = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 
 class Header(NamedTuple):
-    """What a file says of its array."""
+    """The header of a file, which describes its array."""
 
     dtype: np.dtype[Any]
     by_columns: bool
@@ -73,7 +73,7 @@ class NpyReader(BatchReader):
         if last:
             header.check_length(self.n_bytes)
         if self.n_bytes - header.n_bytes > header.array_bytes:
-            self._data.clear()  # refused at the end, with the length that it has then
+            self._data.clear()  # refused at the end, with its length
         elif not header.by_columns:
             n_whole = len(self._data) // (header.dtype.itemsize * n_features)
             data = bytes(memoryview(self._data)[: n_whole * header.dtype.itemsize * n_features])
@@ -91,11 +91,11 @@ def read_header(start: bytes, ndim: int, n_features: int) -> Header:
     stream = io.BytesIO(start)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of headers of Python 2, and of those that are odd as code
+            warnings.simplefilter("error")  # for headers of Python 2 and odd literals
             version = npy_format.read_magic(stream)
             shape, by_columns, dtype = READ_HEADER[version](stream, max_header_size=LONGEST_HEADER_BYTES)
             shape_text = cut(str(shape))
-    except Exception as error:  # of many kinds: NumPy evaluates the header as a Python literal
+    except Exception as error:  # NumPy evaluates the header as a Python literal, with many kinds of errors
         reason = f"its version is {error}" if isinstance(error, KeyError) else INWARD.split(str(error))[0]
         found = cut(reason, REASON_CHARACTERS)
         raise InvalidRequestError(f"the body is not an .npy file of version 1 or 2: {found}") from error
@@ -141,7 +141,7 @@ class Npy(Format):
 
 
 class NpyDecisions(Npy):
-    """NumPy's own files out, of which events are accepted."""
+    """NumPy's own files of decisions: which events are accepted."""
 
     media_type = f"{Npy.media_type}; dtype=bool"
     decisions = True

@@ -1,4 +1,4 @@
-"""Raw little-endian float32, row after row; and decisions, one byte an event."""
+"""Raw little-endian float32, row after row; and decisions, one byte per event."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
@@ -35,7 +35,7 @@ class RawReader(BatchReader):
 
 
 class Raw(Format):
-    """Raw rows in, raw scores out; what has no place in them, as `accepted`, is left out."""
+    """Raw rows and raw scores, without `accepted`."""
 
     media_type = "application/octet-stream"
     parameters: ClassVar = {"dtype": ("float32", "<f4"), "byteorder": ("little",)}
@@ -51,10 +51,10 @@ class Raw(Format):
         return rows
 
     def read_blocks(self, body: bytes, feature_names: Sequence[str], max_events: int) -> Iterator[Rows]:
-        """Read a whole body block by block, where it lies; this is the hot path."""
+        """Read a whole body block by block, in place; this is the hot path."""
         rows = whole_rows(body, len(feature_names))
         if len(rows) > max_events:
-            yield from super().read_blocks(body, feature_names, max_events)  # which raises what is wrong
+            yield from super().read_blocks(body, feature_names, max_events)  # raises the error
             return
         for start in range(0, len(rows), BLOCK_EVENTS):
             block = rows[start : start + BLOCK_EVENTS]
@@ -81,7 +81,7 @@ class Raw(Format):
 
 
 class RawDecisions(Raw):
-    """Raw decisions out: which events are accepted."""
+    """Raw decisions: which events are accepted."""
 
     media_type = f"{Raw.media_type}; dtype=bool"
     decisions = True
@@ -98,7 +98,7 @@ class RawDecisions(Raw):
 
 
 def whole_rows(data: bytes, n_features: int) -> Rows:
-    """View a whole body as (n, n_features); raises InvalidRequestError for parts of events or none."""
+    """View a whole body as (n, n_features); raises InvalidRequestError for incomplete or no events."""
     n_events = count_events(len(data), n_features, "the body is")
     return np.frombuffer(data, LITTLE_FLOAT32).reshape(n_events, n_features)
 
@@ -114,7 +114,7 @@ def read_one(data: bytes, n_features: int, found: str) -> NDArray[np.float32]:
 
 
 def count_events(n_bytes: int, n_features: int, found: str) -> int:
-    """Count the events in `n_bytes`; raises InvalidRequestError, starting with `found`, for parts of events or none."""
+    """Count the events in `n_bytes`; raises InvalidRequestError, starting with `found`, for incomplete or no events."""
     event_bytes = n_features * LITTLE_FLOAT32.itemsize
     if n_bytes % event_bytes:
         raise InvalidRequestError(

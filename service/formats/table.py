@@ -13,14 +13,14 @@ from service.formats.npy import NPY, NPY_DECISIONS
 from service.formats.raw import RAW, RAW_DECISIONS
 
 MAX_HEADER_BYTES: Final = 1024
-"""The longest Content-Type, and the longest Accept, that is read: long ones take milliseconds."""
+"""Maximum length of a Content-Type or Accept that is read: long ones take milliseconds."""
 
 SCORE_DTYPES: Final = ("float32", "<f4")
-"""What an Accept header may call the dtype of scores."""
+"""Names of the dtype of scores in an Accept header."""
 
 
 class Formats:
-    """Formats in the order of preference where a client has none, and those of decisions, which it has to ask for."""
+    """Formats in the order of preference for clients without one, and those of decisions, for requests by name only."""
 
     def __init__(self, *formats: Format, decisions: tuple[Format, ...] = ()) -> None:
         self.all = formats
@@ -54,7 +54,7 @@ class Formats:
         return found
 
     def of_response(self, accept: str | None, requested: Format) -> Format:
-        """Return the format of a response: the best of the Accept header, the request's own where that leaves a choice.
+        """Return the best format of the Accept header, the request's own if several are equally good.
 
         Raises NotAcceptableError if the header allows none, or is too long.
         """
@@ -75,13 +75,13 @@ class Formats:
             if part.strip():
                 name, quality = self._media_range(part)
                 qualities[name] = max(quality, qualities.get(name, 0.0))
-        if not qualities:  # an empty list is as good as none
+        if not qualities:  # an empty list is the same as none
             return requested
         best = max((requested, *self.all, *self.decisions), key=lambda one: _quality(one, qualities))
         return best if _quality(best, qualities) > 0 else None
 
     def _media_range(self, part: str) -> tuple[str, float]:
-        """Read one part of an Accept header: the media range, with a dtype that scores do not have, and the quality."""
+        """Read one part of an Accept header: the media range, with an unsupported dtype if any, and the quality."""
         quality, dtype = 1.0, SCORE_DTYPES[0]
         for parameter in part.split(";")[1:]:
             name, _, value = parameter.partition("=")
@@ -100,12 +100,12 @@ class Formats:
 
 
 def _bare(media_type: str) -> str:
-    """Take the parameters off a media type."""
+    """Strip the parameters from a media type."""
     return media_type.partition(";")[0].strip().lower()
 
 
 def _quality(one: Format, qualities: Mapping[str, float]) -> float:
-    """Return the quality of the most specific range that matches: decisions are in none but their own."""
+    """Return the quality of the most specific range that matches; decisions match only their own media type."""
     wider = () if one.decisions else (f"{one.media_type.partition('/')[0]}/*", "*/*")
     for pattern in (one.media_type, *wider):
         if pattern in qualities:

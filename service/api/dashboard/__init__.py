@@ -1,1 +1,1 @@
-"""The page on which an operator watches the service."""
+"""The live page, on which an operator monitors the service."""

@@ -1,4 +1,4 @@
-"""The page, its files, and the events that it shows."""
+"""The routes of the live page: its files and its server-sent events."""
 
 from functools import cache
 from importlib.resources import files
@@ -34,7 +34,7 @@ def page() -> Response[bytes]:
 
 @get(f"{ASSETS}/{{name:str}}", include_in_schema=False, sync_to_thread=False)
 def assets(name: FromPath[str]) -> Response[bytes]:
-    """Send one of the page's files; the table keeps text of clients out of the file system."""
+    """Send one of the page's files, by a table, so that clients cannot name paths of the file system."""
     if name not in ASSET_TYPES:
         raise NotFoundException()
     return Response(_asset(name), media_type=ASSET_TYPES[name])
@@ -42,12 +42,12 @@ def assets(name: FromPath[str]) -> Response[bytes]:
 
 @get(EVENTS, include_in_schema=False, sync_to_thread=False)
 def events(state_events: NamedDependency[StateEvents]) -> Response[bytes]:
-    """Send the state of now as one server-sent event."""
+    """Send the current state as one server-sent event."""
     return Response(state_events.read(), media_type="text/event-stream")
 
 
 DASHBOARD = (page, assets, events)
-"""The routes of the page, which are where those of the operations are."""
+"""The routes of the page, on the same port as those of the operations."""
 
 
 @cache

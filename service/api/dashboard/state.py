@@ -1,4 +1,4 @@
-"""What the page shows, as all workers have it: written as one server-sent event."""
+"""The state of all workers that the page shows, as one server-sent event."""
 
 from time import monotonic, time
 from typing import Final
@@ -12,14 +12,14 @@ from service.metrics.activity import Activity, add_up
 from service.metrics.rows import SECONDS
 
 RETRY_MS: Final = 2000
-"""After so long the page asks for the next event."""
+"""Milliseconds after which the page requests the next event."""
 
 FRESH_S: Final = 0.5
-"""An event is written anew after so long, however many pages ask."""
+"""Minimum seconds between two states, however many pages request them."""
 
 
 class Point(msgspec.Struct, frozen=True):
-    """A working point, and how many recent events are above its threshold."""
+    """A working point, and the number of recent events above its threshold."""
 
     name: str
     threshold: float
@@ -38,7 +38,7 @@ class Scores(msgspec.Struct, frozen=True):
 
 
 class Quantity(msgspec.Struct, frozen=True):
-    """How far a feature, or the score, of recent events is from the reference."""
+    """The distance of a feature, or of the score, of recent events from the reference."""
 
     name: str
     psi: float
@@ -55,7 +55,7 @@ class ModelState(msgspec.Struct, frozen=True):
     events: int
     sampled_events: int
     min_events: int
-    """Sampled events without which there is no verdict."""
+    """Minimum number of sampled events for a verdict."""
     points: list[Point]
     scores: Scores | None
     drift: str | None
@@ -65,13 +65,13 @@ class ModelState(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """All that the page shows."""
+    """The state that the page shows."""
 
     time_s: float
     """Seconds since 1970."""
     status: str
     max_in_flight: dict[str, int]
-    """The limits of the workers that serve, together."""
+    """The limits of all serving workers together."""
     duration_bounds_s: tuple[float, ...]
     activity: Activity
     model: ModelState | None
@@ -80,8 +80,8 @@ class State(msgspec.Struct, frozen=True):
 class StateEvents:
     """Writes the state as server-sent events, each of which is a whole response.
 
-    The browser asks for the next one by itself, as it does where a connection is lost. So no response stays open: none
-    takes a connection from clients, and none is waited for when the service stops.
+    The browser requests the next one by itself, as after a lost connection. So no response stays open: none occupies a
+    connection, and none delays a shutdown.
     """
 
     def __init__(self, deployment: Deployment, max_inflight_events: int, max_inflight_bytes: int) -> None:
@@ -91,7 +91,7 @@ class StateEvents:
         self._written_s = -FRESH_S
 
     def read(self) -> bytes:
-        """Return the event of now."""
+        """Return the current event."""
         if monotonic() - self._written_s >= FRESH_S:
             self._event = b"retry: %d\ndata: %b\n\n" % (RETRY_MS, msgspec.json.encode(self._state()))
             self._written_s = monotonic()

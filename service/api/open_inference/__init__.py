@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (KServe v2): one meaning, beside the native API; written out by HTTP and by gRPC.
+"""The Open Inference Protocol (KServe v2), over HTTP and gRPC.
 
-`description`, `parameters` and `statistics` know neither of the two.
+`description`, `parameters` and `statistics` are independent of the transport.
 """

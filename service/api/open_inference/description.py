@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol says about the server and the model in use."""
+"""The server and the model in use as the Open Inference Protocol describes them."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ SERVER_NAME: Final = "lhc-anomaly"
 PLATFORM: Final = "onnxruntime_onnx"
 BACKEND: Final = "onnxruntime"
 VERSION: Final = "1"
-"""The only version of the model: clients take a whole number. Which file it is, `name@sha12` says."""
+"""The only version of the model: clients require a whole number. `name@sha12` identifies the file."""
 
 FLOAT: Final = "FP32"
 BOOLEAN: Final = "BOOL"
@@ -50,7 +50,7 @@ class ModelMetadata(msgspec.Struct, frozen=True):
 
 
 class ConfigTensor(msgspec.Struct, frozen=True):
-    """An input or output of the model, without the axis of the events."""
+    """An input or output of the model, without the batch dimension."""
 
     name: str
     data_type: str
@@ -58,13 +58,13 @@ class ConfigTensor(msgspec.Struct, frozen=True):
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
-    """What Triton's clients read of a model's configuration."""
+    """The part of a model's configuration that Triton's clients read."""
 
     name: str
     platform: str
     backend: str
     max_batch_size: int
-    """Above 0, which stands for a model that takes no batches."""
+    """Above 0, since 0 means a model without batches."""
     input: list[ConfigTensor]
     output: list[ConfigTensor]
 
@@ -79,10 +79,10 @@ class IndexEntry(msgspec.Struct, frozen=True):
 
 
 class ServedModel:
-    """The model in use, under the name that clients ask for."""
+    """The model in use, under its served name."""
 
     def __init__(self, deployment: Deployment, served_name: str | None) -> None:
-        """Serve it under this name, or that of the artefact."""
+        """Serve the model under this name, by default the artefact's."""
         self.deployment = deployment
         self._served_name = served_name
 
@@ -97,7 +97,7 @@ class ServedModel:
         return self.deployment.status == "ok"
 
     def find(self, name: str, version: str = "") -> Model:
-        """Return the model of this name, and of this version where one is given.
+        """Return the model of this name and, if given, of this version.
 
         Raises UnknownModelError for another one, and NotReadyError before there is a model.
         """
@@ -110,7 +110,7 @@ class ServedModel:
         return model
 
     def find_ready(self, name: str, version: str = "") -> Model:
-        """Return the model as `find` does; raises NotReadyError also while the service drains."""
+        """Return the model as `find` does; also raises NotReadyError while the service drains."""
         model = self.find(name, version)
         if not self.ready:
             raise NotReadyError(self.deployment.status)
@@ -128,7 +128,7 @@ class ServedModel:
         )
 
     def config(self, max_body_bytes: int, name: str, version: str = "") -> ModelConfig:
-        """Describe how the model of this name takes batches, in bodies of this size at most; raises as `find`."""
+        """Describe the batching of the model of this name, in bodies of at most this size; raises as `find`."""
         model = self.find(name, version)
         return ModelConfig(
             name=name,

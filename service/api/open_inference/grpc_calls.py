@@ -1,4 +1,4 @@
-"""The calls of inference.GRPCInferenceService beside ModelInfer: bytes of a message in, bytes of a message out."""
+"""The calls of inference.GRPCInferenceService except ModelInfer, from serialised messages to serialised messages."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -38,11 +38,11 @@ PUBLIC_PATHS: Final = (CHECK, WATCH, f"/{SERVICE}/ServerLive", f"/{SERVICE}/Serv
 EXTENSIONS: Final = ("model_configuration", "model_repository", "statistics")
 
 MAX_TENSOR_BYTES: Final = 16 * 2**20
-"""The longest input, of 299 k events with 14 features: a message is received as a whole."""
+"""Maximum size of an input, 299 k events with 14 features: a message is received as a whole."""
 
 
 class Descriptions:
-    """Answers every call that describes the server or the model; they are cheap, and take no part in admission."""
+    """Handles every call that describes the server or the model; they are cheap, and not subject to admission."""
 
     def __init__(self, served: ServedModel, statistics: Statistics, max_tensor_bytes: int) -> None:
         self._served = served
@@ -62,7 +62,7 @@ class Descriptions:
         }
 
     def answer(self, name: str, body: bytes) -> bytes:
-        """Answer the call of this name; raises ServiceError."""
+        """Handle the call of this name; raises ServiceError."""
         request = parse(self._requests[name], body)
         return bytes(self._responses[name](**self._fill[name](request)).SerializeToString())
 
@@ -85,7 +85,7 @@ class Descriptions:
 
 
 class Health:
-    """Answers the health checks of gRPC."""
+    """Handles the health checks of gRPC."""
 
     def __init__(self, served: ServedModel) -> None:
         self._served = served
@@ -93,7 +93,7 @@ class Health:
         self._response = message(f"{HEALTH}CheckResponse")
 
     def status(self, body: bytes) -> bytes | None:
-        """Return the response about the service that a request names; None for an unknown one. Raises ServiceError."""
+        """Return the status of the service that a request names; None for an unknown one. Raises ServiceError."""
         if parse(self._request, body).service not in {"", SERVICE}:
             return None
         return self._written("SERVING" if self._served.ready else "NOT_SERVING")

@@ -1,4 +1,4 @@
-"""ModelInfer, in a call and in a stream: bytes of a message in, bytes of a message out."""
+"""ModelInfer, in a call and in a stream, from serialised messages to serialised messages."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -18,12 +18,12 @@ from service.formats.format import LITTLE_FLOAT32, WRITTEN_EVENTS
 from service.formats.raw import RAW
 
 Limit = Callable[[float], None]
-"""Ends a request after so many seconds from now, unless it is to end before."""
+"""Shortens the timeout of a request to the given seconds from now."""
 
 STREAM_INFER: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 ID, CONTENTS = b"\x1a", b"\x32"
-"""The tags of these fields in ModelInferResponse: its other fields are written before."""
+"""The tags of these fields in ModelInferResponse; its other fields are written first."""
 RESPONSE = b"\x12"
 """The tag of the response in ModelStreamInferResponse."""
 
@@ -43,7 +43,7 @@ class Inference:
         return await self._infer(self._requests.parse(body), began_s, limit)
 
     async def infer_in_stream(self, body: bytes, began_s: float, limit: Limit) -> bytes:
-        """Score as `infer` does; what is wrong with a message that can be parsed is said in the response."""
+        """Score as `infer` does; errors of a message that can be parsed are part of the response."""
         given = self._requests.parse(body)
         request_id = given.id
         try:
@@ -54,7 +54,7 @@ class Inference:
             return self.error_in_stream(error, request_id)
 
     def error_in_stream(self, error: ServiceError, request_id: str = "") -> bytes:
-        """Say in a stream what is wrong with a request."""
+        """Write an error of a request as a response in a stream."""
         response = self._stream_response(error_message=describe(error, "POST", STREAM_INFER).detail)
         response.infer_response.id = request_id
         return bytes(response.SerializeToString())

@@ -1,4 +1,4 @@
-"""Requests of ModelInfer: what a message asks for, and its events."""
+"""Requests of ModelInfer: the parsed message and its events."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -21,15 +21,15 @@ from service.inference.deployment import Model
 from service.model.artefact import INPUT_NAME
 
 NUMBERS: Final = "fp32_contents"
-"""The field of an input's contents that float32 belong in."""
+"""The field of an input's contents for float32."""
 
 MOST_KNOWN: Final = 64
 MAX_KNOWN_BYTES: Final = 1024
-"""How many requests are known, and the longest of them, without their events and identifiers."""
+"""Maximum number and length of known requests, without their events and identifiers."""
 
 
 class Asked(NamedTuple):
-    """What a request asks for, whatever its events and its identifier are."""
+    """What a request asks for, without its events and its identifier."""
 
     model: Model
     parameters: Parameters
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A request with its events: as bytes, or as numbers where those are None."""
+    """A request with its events, as bytes or, if those are None, as numbers."""
 
     asked: Asked
     raw: bytes | None
@@ -60,7 +60,7 @@ class Request(NamedTuple):
 class Requests:
     """Reads messages; one that asks for the same as an earlier one is not checked again.
 
-    That would cost as much as a score.
+    The check takes as long as a score.
     """
 
     def __init__(self, served: ServedModel) -> None:
@@ -73,7 +73,7 @@ class Requests:
         return parse(self._kind, body)
 
     def read(self, given: Any) -> Request:
-        """Check all of a message but the numbers of its events.
+        """Check a message, except the numbers of its events.
 
         Raises InvalidRequestError, UnknownModelError and NotReadyError.
         """
@@ -130,7 +130,7 @@ def _head(name: str, model: Model, parameters: Parameters, outputs: tuple[str, .
     """Write a response without identifier and scores."""
     response = message("inference.ModelInferResponse")(model_name=name, model_version=VERSION)
     for parameter, value in response_parameters(model, parameters.point).items():
-        # A text: KServe's client knows no parameter with a fraction.
+        # A string, since KServe's client supports no floating-point parameter.
         response.parameters[parameter].string_param = str(value)
     for output in outputs:
         datatype = BOOLEAN if output == ACCEPTED_NAME else FLOAT
@@ -148,7 +148,7 @@ def _check_length(raw: bytes, asked: Asked) -> None:
 
 
 def _check_numbers(contents: Any, asked: Asked) -> None:
-    """Require as many numbers as the shape says, in the field of their type."""
+    """Require the shape's number of values, in the field of their type."""
     n_features = asked.model.artefact.n_features
     filled = {field.name: len(value) for field, value in contents.ListFields()}
     found = filled.pop(NUMBERS, 0)

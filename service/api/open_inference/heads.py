@@ -17,16 +17,16 @@ REFUSED: Final = re.compile(r"q=0(\.0*)?")
 
 
 class InferHead(NamedTuple):
-    """What the head of a request says."""
+    """The head of a request."""
 
     announced_bytes: int
     """The Content-Length; 0 without one."""
     json_bytes: int | None
-    """The bytes of the JSON, which the input follows; None where all is JSON, 0 where the input is alone."""
+    """The length of the JSON before the input; None if the body is all JSON, 0 if it is only the input."""
     encoding: Encoding | None
-    """How the body is compressed."""
+    """The compression of the body."""
     accepted: Encoding | None
-    """How the response may be compressed."""
+    """The compression of the response."""
 
 
 def read_head(scope: HTTPScope) -> InferHead:
@@ -36,7 +36,7 @@ def read_head(scope: HTTPScope) -> InferHead:
     encodings, accepted = [], []
     for name, value in scope["headers"]:
         if name == b"content-length":
-            announced_bytes = int(value)  # the parser refuses what is no number
+            announced_bytes = int(value)  # the parser refuses anything but a number
         elif name == JSON_LENGTH:
             if json_bytes is not None or not LENGTH.fullmatch(value):
                 found = "given twice" if json_bytes is not None else faults.shown(value.decode("latin-1"))
@@ -56,7 +56,7 @@ def read_head(scope: HTTPScope) -> InferHead:
 
 
 def _encoding(given: list[bytes]) -> Encoding | None:
-    """Find how a body is compressed; raises UnsupportedMediaTypeError for more than once, or in another way."""
+    """Find the compression of a body; raises UnsupportedMediaTypeError for an unknown or repeated one."""
     if not given:
         return None
     if given in ([b"gzip"], [b"x-gzip"]):
@@ -69,7 +69,7 @@ def _encoding(given: list[bytes]) -> Encoding | None:
 
 @lru_cache(maxsize=64)
 def _accepted_encoding(header: bytes) -> Encoding | None:
-    """Find the best way to compress a response that the client accepts."""
+    """Find the best compression of the response that the client accepts."""
     accepted: set[str] = set()
     for part in header.decode("latin-1").lower().split(","):
         coding, _, quality = part.partition(";")

@@ -27,12 +27,12 @@ from service.inference.batching import Scores
 from service.inference.deployment import Model
 
 INFER: Final = "/v2/models/{name}/infer"
-"""The route of all requests to infer in metrics."""
+"""The route of all inference requests in metrics."""
 
 PATH: Final = re.compile("/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
 COMPRESSED_EVENTS: Final = 256
-"""The response to fewer is not compressed: it would save no packet."""
+"""Minimum events for a compressed response: a shorter one would save no packet."""
 
 
 class Infer:
@@ -44,7 +44,7 @@ class Infer:
         self.max_body_bytes = max_body_bytes
 
     def find(self, path: str) -> tuple[str, Handler] | None:
-        """Find the handler for a path, if it is one of the route."""
+        """Find the handler for a path, if the path is one of the route."""
         if not path.startswith("/v2/"):
             return None
         found = PATH.fullmatch(path)
@@ -72,7 +72,7 @@ class Infer:
     async def _score(
         self, model: Model, head: InferHead, receive: Receive, began_s: float, timer: Timer
     ) -> tuple[int, Response]:
-        """Score the events while they arrive, and return their number and the response."""
+        """Score the events while they arrive; return their number and the response."""
         names = model.artefact.metadata.feature_names
         reader = InferReader(names, model.max_events, head.json_bytes, input_check(len(names)))
         batch, plan = model.start_batch(), None
@@ -110,7 +110,7 @@ class Infer:
         return Response(200, headers, body)
 
     async def _pieces(self, receive: Receive, head: InferHead) -> AsyncIterator[tuple[bytes, bool]]:
-        """Yield the pieces of a body, of which the limit counts what they are inflated to."""
+        """Yield the pieces of a body, whose inflated size counts for the limit."""
         if head.encoding is None:
             async for part, last_part in pieces(receive, head.announced_bytes, self.max_body_bytes):
                 yield part, last_part
@@ -123,19 +123,19 @@ class Infer:
                 yield part, last_part
 
     def _admission(self, head: InferHead) -> Admission:
-        """Return the room that a request takes: a short one may hold a single event, which batches must not delay."""
+        """Return the admission for a request: a short one may have a single event, which batches must not delay."""
         short = head.encoding is None and 0 < head.announced_bytes <= LARGE_EVENT_BYTES
         return self._served.deployment.event_admission if short else self._served.deployment.admission
 
     def _shortcut(self, model: Model, head: InferHead, n_events: int) -> Shortcut:
-        """Take others with this head for as many events as the first had: they have the same length."""
+        """Admit others with this head with the first one's number of events: they have the same length."""
         requests = ShortRequests(self._served.name, model, head.json_bytes, n_events, self._statistics)
         admission, n_bytes = self._admission(head), head.announced_bytes
         return Shortcut(INFER, model, admission, n_events, n_bytes, requests.submit)
 
 
 def _announced_events(head: InferHead, n_features: int) -> int:
-    """Return the number of events that a body counts as until it is read, from its length before it is inflated."""
+    """Return the number of events to admit before a body is read, from its length before it is inflated."""
     if head.json_bytes is None:
         return head.announced_bytes // (JSON.feature_bytes * n_features)
     return max(head.announced_bytes - head.json_bytes, 0) // (RAW.feature_bytes * n_features)

@@ -1,7 +1,7 @@
 """The messages of gRPC, built from contract.binpb, which `make proto` writes from the two .proto files beside it.
 
-They are in a pool of their own: other packages have messages of the same names (tritonclient, kserve), and protobuf's
-common pool takes a name once in a process.
+They have their own pool: other packages have messages of the same names (tritonclient, kserve), and protobuf's common
+pool allows a name only once in a process.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ CONTRACT: Final = Path(__file__).with_name("contract.binpb")
 
 @cache
 def message(name: str) -> Any:
-    """Return the class of a message by its full name, as inference.ModelInferRequest."""
+    """Return the class of a message by its full name, such as inference.ModelInferRequest."""
     return GetMessageClass(_pool().FindMessageTypeByName(name))
 
 

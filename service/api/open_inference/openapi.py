@@ -1,4 +1,4 @@
-"""The part of the API's description that is about the Open Inference Protocol."""
+"""The Open Inference Protocol in the OpenAPI description."""
 
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ def paths(document: Json) -> list[str]:
 
 
 def describe(document: Json, artefact: Artefact, name: str) -> None:
-    """Complete the names of models and the bodies of requests to infer."""
+    """Add the names of models and the bodies of inference requests."""
     document["paths"] = _ordered(document["paths"])
     schemas: Json = document["components"]["schemas"]
     schemas["OpenInferenceError"] = _object({"error": {"type": "string"}})
@@ -43,7 +43,7 @@ def describe(document: Json, artefact: Artefact, name: str) -> None:
 
 
 def _ordered(paths: Json) -> Json:
-    """Put each path of a version behind that without: Litestar has the paths of a handler in any order."""
+    """Sort each path with a version after the one without: Litestar orders the paths of a handler arbitrarily."""
     first = {path: place for place, path in reversed([*enumerate(path.replace(VERSIONED, "") for path in paths)])}
     return dict(sorted(paths.items(), key=lambda item: (first[item[0].replace(VERSIONED, "")], VERSIONED in item[0])))
 

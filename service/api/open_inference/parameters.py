@@ -1,4 +1,4 @@
-"""What a request to infer asks for, whichever way it is written: parameters, the input tensor and the outputs."""
+"""The content of an inference request in any encoding: parameters, the input tensor and the outputs."""
 
 from collections.abc import Mapping, Sequence
 from time import monotonic
@@ -25,13 +25,13 @@ SHOWN_CHARACTERS: Final = 60
 
 
 class Parameters(NamedTuple):
-    """The parameters of a request that are known here."""
+    """The supported parameters of a request."""
 
     point: WorkingPoint | None = None
     timeout_us: int = 0
 
     def check_timeout(self, began_s: float) -> None:
-        """Refuse a request whose timeout is over; `began_s` is monotonic. Raises OverloadedError."""
+        """Refuse a request whose timeout has expired; `began_s` is monotonic. Raises OverloadedError."""
         if self.timeout_us and monotonic() - began_s > self.timeout_us * US:
             raise OverloadedError(f"the request's timeout of {self.timeout_us} us is over: send it again with more")
 
@@ -44,7 +44,7 @@ def read_parameters(given: Mapping[str, object], model: Model) -> Parameters:
     name, timeout_us = given.get(WORKING_POINT), given.get(TIMEOUT, 0)
     if name is not None and not isinstance(name, str):
         raise InvalidRequestError(f"parameter {WORKING_POINT} is {_shown(name)}, expected the name of one")
-    if type(timeout_us) is not int or timeout_us < 0:  # no boolean either
+    if type(timeout_us) is not int or timeout_us < 0:  # excludes booleans
         raise InvalidRequestError(f"parameter {TIMEOUT} is {_shown(timeout_us)}, expected a whole number of us")
     if given.get(SEQUENCE):
         raise InvalidRequestError(f"parameter {SEQUENCE} is {_shown(given[SEQUENCE])}: sequences are not offered")
@@ -58,7 +58,7 @@ def response_parameters(model: Model, point: WorkingPoint | None) -> dict[str, s
 
 
 def check_input(name: str, datatype: str, shape: Sequence[int], n_features: int) -> int:
-    """Return the number of events in an input tensor; raises InvalidRequestError for one that is not the model's."""
+    """Return the number of events in an input tensor; raises InvalidRequestError unless it is the model's input."""
     if name != INPUT_NAME:
         raise InvalidRequestError(f"unexpected input {_shown(name)}, expected {INPUT_NAME!r}")
     if datatype != FLOAT:
@@ -72,7 +72,7 @@ def check_input(name: str, datatype: str, shape: Sequence[int], n_features: int)
 
 
 def check_outputs(names: Sequence[str], point: WorkingPoint | None) -> tuple[str, ...]:
-    """Return the names of the outputs that a request asks for: all that there are where it names none.
+    """Return the names of the requested outputs; all outputs if a request names none.
 
     Raises InvalidRequestError for one that the model does not have, or that is named twice.
     """
@@ -88,5 +88,5 @@ def check_outputs(names: Sequence[str], point: WorkingPoint | None) -> tuple[str
 
 
 def _shown(value: object) -> str:
-    """Write a client's value as a message shows it."""
+    """Format a client's value for a message."""
     return repr(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value)[:SHOWN_CHARACTERS]

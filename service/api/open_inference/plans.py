@@ -1,4 +1,4 @@
-"""What a request to infer asks for besides scores, and its response."""
+"""The options of an inference request, and its response."""
 
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache, partial
@@ -26,21 +26,21 @@ from service.formats.raw import RAW
 from service.inference.deployment import Model
 
 JSON_LENGTH: Final = b"inference-header-content-length"
-"""The header with the bytes of the JSON that binary tensors follow."""
+"""The header with the length of the JSON before binary tensors."""
 
 BINARY_OUTPUT: Final = "binary_data_output"
 """The parameter of a request that asks for binary outputs."""
 BINARY_DATA: Final = "binary_data"
-"""The parameter of an output that asks for it, or not, whatever the request says."""
+"""The parameter of an output that overrides it."""
 
 
 class Plan(NamedTuple):
-    """What a request asks for besides scores."""
+    """The options of a request: working point and outputs."""
 
     id: str | None
     parameters: Parameters
     outputs: tuple[tuple[str, bool], ...]
-    """The names of the outputs, and whether each is to be binary."""
+    """The names of the outputs, and whether each is binary."""
 
 
 def make_plan(request: InferRequest, model: Model) -> Plan:
@@ -64,7 +64,7 @@ def make_plan(request: InferRequest, model: Model) -> Plan:
 
 
 def write_response(name: str, model: Model, plan: Plan, scores: NDArray[np.float32]) -> tuple[Headers, Iterator[bytes]]:
-    """Return the headers of a response, and its body in pieces, of scores (n,) by the model of this name."""
+    """Return the headers and the pieces of the body of a response with scores (n,) by the model of this name."""
     point = plan.parameters.point
     outputs = []
     for output, binary in plan.outputs:
@@ -88,7 +88,7 @@ def response_start(name: str, model: Model, plan: Plan) -> bytes:
 
 @lru_cache(maxsize=8)
 def json_headers(identity: str) -> Headers:
-    """Return the headers of a response that is all JSON."""
+    """Return the headers of a response in JSON only."""
     return (version_header(identity), JSON.content_type_header)
 
 

@@ -1,4 +1,4 @@
-"""The routes of the Open Inference Protocol over HTTP, and the documented form of the one to infer."""
+"""The routes of the Open Inference Protocol over HTTP, and the documented form of the inference route."""
 
 from typing import Any, Final
 
@@ -48,7 +48,7 @@ NOT_OFFERED: Final = {
     "/models/{name:str}/generate": "text is not generated here: POST to /infer",
     "/models/{name:str}/generate_stream": "text is not generated here: POST to /infer",
 }
-"""What the protocol has and the service has not, and why."""
+"""The parts of the protocol that the service does not offer, and the reasons."""
 
 MAX_INDEX_BYTES: Final = 1024
 
@@ -106,7 +106,7 @@ async def server() -> ServerMetadata:
 
 @get("/health/live", summary="Whether the service runs", tags=TAGS)
 async def live() -> Live:
-    """Tell that the service runs."""
+    """Report that the service runs."""
     return Live()
 
 
@@ -160,13 +160,13 @@ async def model_ready(request: AnyRequest, served: NamedDependency[ServedModel])
 
 @get(below(MODEL, "/stats"), summary="The model's statistics", tags=TAGS)
 async def stats(request: AnyRequest, statistics: NamedDependency[Statistics]) -> AllStatistics:
-    """Report the requests to infer of all workers: their number, events and durations."""
+    """Report the number, events and durations of the inference requests of all workers."""
     return AllStatistics([statistics.report(*asked(request))])
 
 
 @get("/models/stats", summary="The statistics of all models", tags=TAGS)
 async def all_stats(served: NamedDependency[ServedModel], statistics: NamedDependency[Statistics]) -> AllStatistics:
-    """Report the requests to infer of all workers: their number, events and durations."""
+    """Report the number, events and durations of the inference requests of all workers."""
     return AllStatistics([statistics.report(served.name)])
 
 

@@ -1,4 +1,4 @@
-"""Requests to infer on the short way: those with one head, of which the first was answered on the long way."""
+"""Inference requests on the short way: requests with one head, the first of which took the long way."""
 
 from collections.abc import Iterator
 from time import monotonic
@@ -21,28 +21,28 @@ from service.inference.deployment import Model
 from service.model.artefact import OUTPUT_NAME
 
 MAX_TEXT_BYTES: Final = 2048
-"""A longer text around an event is not kept."""
+"""Maximum length of the text around an event that is kept."""
 
 
 class _Known(NamedTuple):
-    """A request for one event that was read: others with the same text around the numbers ask for the same."""
+    """A parsed request for one event: others with the same text around the numbers ask for the same."""
 
     text: EventText
     plan: Plan
     headers: Headers
     start: bytes | None
-    """The response up to the score, where that is its only output."""
+    """The response up to the score, if that is its only output."""
 
 
 class ShortRequests:
-    """Reads and answers the requests with one head."""
+    """Handles the requests with one head."""
 
     def __init__(
         self, name: str, model: Model, json_bytes: int | None, n_admitted: int, statistics: Statistics
     ) -> None:
-        """Answer in the name of the model; requests have `json_bytes` of JSON before their input, or are JSON.
+        """Respond under the model's name; requests have `json_bytes` of JSON before their input, or are all JSON.
 
-        They are admitted as `n_admitted` events.
+        They are admitted with `n_admitted` events.
         """
         self.name = name
         self.model = model
@@ -54,7 +54,7 @@ class ShortRequests:
         self._check = input_check(len(self._names))
 
     def submit(self, body: bytes, request: ShortRequest) -> None:
-        """Have a whole body scored; raises ServiceError."""
+        """Submit a whole body to be scored; raises ServiceError."""
         one = _Request(self, request.began_s)
         request.write = one.write
         if self.known is not None:
@@ -68,11 +68,11 @@ class ShortRequests:
             self.model.submit_blocks(one.read_blocks(body, request), request)
 
     def open(self) -> InferReader:
-        """Open a reader of a body with no more events than are written at once."""
+        """Open a reader of a body with at most WRITTEN_EVENTS."""
         return InferReader(self._names, min(self.model.max_events, WRITTEN_EVENTS), self._json_bytes, self._check)
 
     def read(self, body: bytes) -> tuple[Plan, NDArray[np.float32]]:
-        """Read a whole body; raises ServiceError. What surrounds one event is kept."""
+        """Read a whole body, and keep the text around a single event; raises ServiceError."""
         request, rows = read_infer(body, self._names, self.model.max_events, self._json_bytes, self._check)
         plan, self.known = make_plan(request, self.model), None
         if len(rows) == 1:
@@ -93,7 +93,7 @@ class ShortRequests:
 
 
 class _Request:
-    """One request, between the reading of its body and the writing of its response."""
+    """One request, from its body to its response."""
 
     __slots__ = ("_began_s", "_known", "_plan", "_requests", "_timer")
 
@@ -123,7 +123,7 @@ class _Request:
         self._plan.parameters.check_timeout(self._began_s)
 
     def read_event(self, body: bytes, rows: NDArray[np.float32], place: int) -> None:
-        """Read one event into rows[place]; raises ServiceError, also where there are more."""
+        """Read one event into rows[place]; raises ServiceError, also if there are more."""
         started_s, known = monotonic(), self._requests.known
         if known is not None and known.text.read(body, rows, place):
             self._plan, self._known = known.plan, known

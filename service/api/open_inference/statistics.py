@@ -1,8 +1,8 @@
-"""How long requests to infer took, in the parts that Triton's clients know; those of all workers are reported together.
+"""The durations of inference requests in Triton's parts, summed over all workers.
 
-The time of a request is cut into four: it waits from its first byte (queue) until its events are read (compute_input);
-it is scored, in which a long one also waits for its turns and for the rest of its body (compute_infer); its response is
-written (compute_output). What it waits before its first byte is seen is added to the queue by `Metrics`.
+The time of a request has four parts: the wait from its first byte until its events are read (queue); reading them
+(compute_input); scoring, in which a long one also waits for its turns and for the rest of its body (compute_infer); and
+writing its response (compute_output). `Metrics` adds the wait before the first byte is seen to the queue.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Duration(msgspec.Struct, frozen=True):
-    """How often something was done, and for how many nanoseconds in all."""
+    """The number of times of a part, and its total nanoseconds."""
 
     count: int
     ns: int
@@ -64,7 +64,7 @@ class Timer:
         self._input_s = self._scored_s = 0.0
 
     def time_reading(self, blocks: Iterable[T]) -> Iterator[T]:
-        """Yield `blocks`, which are read when they are asked for."""
+        """Yield `blocks`, timing the read of each."""
         blocks = iter(blocks)
         while True:
             started_s = monotonic()
@@ -75,24 +75,24 @@ class Timer:
             yield block
 
     def note_read(self, started_s: float) -> None:
-        """Note that reading, which started then, has ended now."""
+        """Note that reading, which started then, has ended."""
         if self._queue_s < 0:
             self._queue_s = max(started_s - self._began_s, 0.0)
         self._input_s += monotonic() - started_s
 
     def note_scored(self) -> None:
-        """Note that all scores are there; writing the response follows."""
+        """Note that all scores are computed; writing the response follows."""
         self._scored_s = monotonic()
 
     def success(self, n_events: int, n_calls: int) -> Inference:
-        """Return what is to be counted of a request that ends now with scores."""
+        """Return the record of a request that ends now with scores."""
         ended_s, began_s, queue_s, input_s = monotonic(), self._began_s, max(self._queue_s, 0.0), self._input_s
         infer_s = max(self._scored_s - began_s - queue_s - input_s, 0.0)
         parts_s = (ended_s - began_s, 0.0, queue_s, input_s, infer_s, ended_s - self._scored_s)
         return Inference(True, n_events, n_calls, parts_s)
 
     def failure(self) -> Inference:
-        """Return what is to be counted of a request that ends now with an error."""
+        """Return the record of a request that ends now with an error."""
         return Inference(False, 0, 0, (0.0, monotonic() - self._began_s, 0.0, 0.0, 0.0, 0.0))
 
 
@@ -113,7 +113,7 @@ class Statistics:
         self._metrics.note_inference(timer.failure())
 
     def report(self, name: str, version: str = "") -> ModelStatistics:
-        """Report what was counted of the model of this name; raises as `ServedModel.find`."""
+        """Report the counts of the model of this name; raises as `ServedModel.find`."""
         self._served.find(name, version)
         totals = self._metrics.inferences()
         counts = (totals.n_succeeded, totals.n_failed, *[totals.n_succeeded] * 4)
@@ -121,7 +121,7 @@ class Statistics:
         return ModelStatistics(name, VERSION, totals.last_ms, totals.n_events, totals.n_calls, parts)
 
     def _n_calls(self, model: Model, n_events: int) -> int:
-        """Count the calls of the runtime for a request, where those that share a micro-batch share its call."""
+        """Count the calls of the runtime for a request; those that share a micro-batch share its call."""
         if n_events > SMALL_BATCH_EVENTS:
             return -(-n_events // CHUNK_EVENTS)
         call = (model.identity, model.micro_batch.n_calls)
