@@ -1,4 +1,4 @@
-"""The CPU time, memory and file descriptors of a worker process, as Linux reports them."""
+"""The CPU time, memory and start time of a worker process, as Linux reports them."""
 
 import os
 from functools import cache

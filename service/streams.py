@@ -13,7 +13,7 @@ class OutputError(OSError):
 
 
 class _Stream(io.FileIO):
-    """A standard stream that discards what is written after its reader has gone.
+    """A standard stream that discards output after its reader has gone.
 
     On any other error, such as a full disk, standard error discards the text, and standard output raises OutputError
     once.

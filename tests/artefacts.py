@@ -26,7 +26,7 @@ def feature_names(n_features: int) -> list[str]:
 
 
 def constants(n_features: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the mean and the scale of each feature, exact in float32."""
+    """Return the mean and the scale of each feature, exact in float32."""
     columns = np.arange(n_features, dtype=np.float64)
     return 10.0 * columns - 3.0, 0.5 + columns
 
@@ -100,7 +100,7 @@ def model(description: Metadata | None = None) -> onnx.ModelProto:
 
 
 def write_artefact(path: Path, built: onnx.ModelProto | None = None) -> Path:
-    """Write a model, a good one unless told otherwise, and give the path."""
+    """Write a model, a good one unless told otherwise, and return the path."""
     path.write_bytes((built or model()).SerializeToString())
     return path
 

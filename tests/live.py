@@ -68,7 +68,7 @@ class LiveService(Server):
         return samples(self.get("/metrics").text)
 
     def wait_until_health_is(self, status: int) -> httpx.Response:
-        """Wait for a status of /health, and give the response."""
+        """Wait for a status of /health, and return the response."""
         wait_until(lambda: self.get("/health").status_code == status)
         return self.get("/health")
 

@@ -1,6 +1,6 @@
-"""A client of the service: NumPy arrays in, anomaly scores out, over as many servers as there are.
+"""A client of the service: scores NumPy arrays of events at one or more servers.
 
-It imports nothing else of the service, but for the scorer of a fallback when that is needed.
+It imports nothing else of the service, except the scorer of a fallback when needed.
 """
 
 from service.client.client import AsyncClient as AsyncClient

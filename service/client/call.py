@@ -1,4 +1,4 @@
-"""One call: the parts of its events are sent until each is scored, all by one model."""
+"""A call: sends the parts of its events until each is scored, all by one model."""
 
 import asyncio
 from typing import Any, Final
@@ -14,10 +14,10 @@ from service.client.result import Counts, Reply, Result, WorkingPoint
 from service.client.servers import RELOAD_S, Servers, pause_s
 
 RELOADS: Final = 3
-"""How often a call begins again because the model was replaced."""
+"""Maximum number of restarts of a call because the model was replaced."""
 
 STALE_REPLIES: Final = 3
-"""Replies by another model to one part, after which no server is expected to have the model of the call any more."""
+"""Responses by another model to one part after which the servers count as having replaced the model of the call."""
 
 
 class ReplacedError(Exception):
@@ -28,7 +28,7 @@ class ReplacedError(Exception):
 
 
 class Call:
-    """The events of a call, and what it has taken so far."""
+    """The events of a call, and its progress."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class Call:
         self._scored = 0
         self._threshold: float | None = None
         self._alone = False
-        """Whether the fallback scores, because no server is available."""
+        """Whether the fallback scores because no server is available."""
         self.counts = Counts()
 
     async def score(self) -> Result:
-        """Score all parts by one model: by the new one, from the start, where the servers replace it meanwhile."""
+        """Score all parts by one model; if the servers replace it meanwhile, restart with the new one."""
         for _ in range(RELOADS + 1):
             try:
                 model = await self._score_all()
@@ -68,14 +68,14 @@ class Call:
             else:
                 point, threshold = None, self._threshold
                 if self._working_point is not None and threshold is not None:
-                    # In float64, where every score and threshold that was sent is exact.
+                    # In float64, in which every received score and threshold is exact.
                     accepted = self._scores.astype(np.float64) > threshold
                     point = WorkingPoint(self._working_point, threshold, accepted)
                 return Result(self._scores, model, point, self.counts)
         raise ModelError(f"{self._servers.problems or reason}; {self._remedy()}")
 
     def describe(self) -> str:
-        """Say how far the call has come, and what was wrong last."""
+        """Describe the progress of the call, and the last problems."""
         problems = self._servers.problems
         return f"{self._scored} of {len(self._events)} events scored{f'; {problems}' if problems else ''}"
 
@@ -102,7 +102,7 @@ class Call:
         self._threshold = reply.threshold
 
     async def _reply(self, rows: NDArray[np.float32], part: Part, settled: asyncio.Future[str]) -> Reply:
-        """Have a part scored by the model of the call, which the first part settles."""
+        """Score a part by the model of the call, which is that of the first part."""
         replaced: list[ReplacedError] = []
         for attempt in range(self._retries + 1):
             if self._alone:
@@ -134,7 +134,7 @@ class Call:
         return await self._score_here(rows, part, settled)
 
     async def _score_here(self, rows: NDArray[np.float32], part: Part, settled: asyncio.Future[str]) -> Reply:
-        """Score a part with the fallback, and with it all parts that follow; raises UnavailableError without one."""
+        """Score this and all following parts with the fallback; raises UnavailableError without one."""
         if self._fallback is None:
             raise UnavailableError(
                 f"{part} not scored, with {self._retries} retries: {self._servers.problems}; "

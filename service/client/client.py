@@ -1,4 +1,4 @@
-"""The client, for asyncio and without it."""
+"""The client, in an asynchronous and a synchronous form."""
 
 import asyncio
 import threading
@@ -21,11 +21,11 @@ DEFAULTS: Final = Options()
 
 
 class AsyncClient:
-    """Scores events at one or more servers, over connections that are kept; for one event loop.
+    """Scores events at one or more servers, over persistent connections; for one event loop.
 
     With several servers the parts of a call go to all in turn, and on a failure to the next; a call of one part goes to
-    the first that works. Raises ValueError for a URL that is none, or none at all, and TlsError for certificates that
-    cannot be read.
+    the first that works. Raises ValueError for an invalid URL or no URL, and TlsError for certificates that cannot be
+    read.
     """
 
     def __init__(self, *urls: str, options: Options = DEFAULTS) -> None:
@@ -36,13 +36,13 @@ class AsyncClient:
         self._fallback = None if options.fallback is None else Fallback(options.fallback)
         self._slots = asyncio.Semaphore(options.in_flight)
         self._unavailable = False
-        """Whether the last call needed the fallback: then the next asks each server once."""
+        """Whether the last call needed the fallback; the next one then tries each server once."""
 
     async def score(self, events: ArrayLike, *, working_point: str | None = None, model: str | None = None) -> Result:
-        """Score events (n, n_features), raw and in the model's order of features; they may be mapped from a file.
+        """Score events (n, n_features), raw and in the model's order of features; they may be a memory-mapped file.
 
-        All are scored by one model: the one with the identity `model` where that is given, else the one that scores the
-        first part. Where the servers replace it meanwhile, all are scored again by the new one. Raises ClientError.
+        All are scored by one model: the one with the identity `model` if given, else the one that scores the first
+        part. If the servers replace it meanwhile, all are scored again by the new one. Raises ClientError.
         """
         call = Call(
             as_events(events),
@@ -78,16 +78,16 @@ class AsyncClient:
 
 
 class Client:
-    """Scores events as `AsyncClient` does, without asyncio; for any number of threads, but not across a fork."""
+    """Scores events as `AsyncClient` does, without asyncio; safe for threads, but not across a fork."""
 
     def __init__(self, *urls: str, options: Options = DEFAULTS) -> None:
         self._client = AsyncClient(*urls, options=options)
-        # In a thread of its own, so that it works where another loop runs, as in a notebook.
+        # In a thread of its own, so that it works while another loop runs, as in a notebook.
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="client", daemon=True)
         self._thread.start()
         self._close = weakref.finalize(self, _stop, self._client, self._loop, self._thread)
-        self._close.atexit = False  # the thread ends with the process, and is not there in one that was forked
+        self._close.atexit = False  # the thread ends with the process, and does not exist in a fork
 
     def score(self, events: ArrayLike, *, working_point: str | None = None, model: str | None = None) -> Result:
         """Score events as `AsyncClient.score` does; raises RuntimeError once the client is closed."""
@@ -98,10 +98,10 @@ class Client:
         try:
             return future.result()
         finally:
-            future.cancel()  # on Ctrl+C; a finished one stays as it is
+            future.cancel()  # on Ctrl+C; no effect on a finished one
 
     def close(self) -> None:
-        """Close all connections; more than once does no harm."""
+        """Close all connections; further calls have no effect."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -114,7 +114,7 @@ class Client:
 
 
 async def _end(client: AsyncClient) -> None:
-    """Cancel the calls that are under way, as one that Ctrl+C has left, and close the connections."""
+    """Cancel calls in progress, such as one interrupted by Ctrl+C, and close the connections."""
     calls = asyncio.all_tasks() - {asyncio.current_task()}
     for call in calls:
         call.cancel()

@@ -1,11 +1,11 @@
-"""What can end a call; each message names the server, what it said, the part of the events and the remedy.
+"""The errors of a call; each message names the server, its response, the part of the events and the remedy.
 
 ClientError
 ├── EventsError         the array cannot be sent
-├── RefusedError        a server refused the request, which no repetition would change
+├── RefusedError        a server refused the request, and would refuse it again
 ├── TlsError            a connection cannot be made secure
 ├── UnavailableError    no server scored a part within the retries and timeouts
-└── ModelError          the events cannot all be scored by one model, or not by the one that was asked for
+└── ModelError          the events cannot all be scored by one model, or not by the requested one
 """
 
 from typing import Final
@@ -18,15 +18,15 @@ REMEDIES: Final = {
 
 
 class ClientError(Exception):
-    """Anything below: no scores are returned."""
+    """The base of all errors of a call, which then returns no scores."""
 
 
 class EventsError(ClientError):
-    """The events cannot be sent: a wrong shape or type, a number that is not finite in float32, or none at all."""
+    """The events cannot be sent: a wrong shape or type, a number that is not finite in float32, or no events."""
 
 
 class RefusedError(ClientError):
-    """A server refused the request: `status` is that of HTTP and `detail` the server's own words."""
+    """A server refused the request: `status` is the HTTP status and `detail` the server's message."""
 
     def __init__(self, url: str, part: str, status: int, detail: str) -> None:
         remedy = REMEDIES.get(status, "check that the URL is that of the service")
@@ -44,13 +44,13 @@ class UnavailableError(ClientError):
 
 
 class ModelError(ClientError):
-    """The servers or the fallback score with another model than the one that was asked for, or change it too often."""
+    """The servers or the fallback have another model than the requested one, or replace it too often."""
 
 
 class RetriableError(Exception):
-    """One request failed, and may succeed at another server, or later; the message is the reason."""
+    """A request failed, and may succeed at another server or later; the message is the reason."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
-        """How long the server asks to wait; None where it does not say."""
+        """Seconds to wait as requested by the server; None without a Retry-After."""

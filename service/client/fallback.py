@@ -1,4 +1,4 @@
-"""Scoring in this process, by the code and with the file that the servers have."""
+"""Scoring in this process, with the code and the model file of the servers."""
 
 import asyncio
 from threading import Lock
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Fallback:
-    """A model file, which is loaded once it is needed."""
+    """A model file, which is loaded when it is needed."""
 
     def __init__(self, path: FilePath) -> None:
         self._path = path
@@ -26,8 +26,8 @@ class Fallback:
     async def score(self, rows: NDArray[np.float32], model: str | None, working_point: str | None) -> Reply:
         """Score rows (n, n_features) in a thread.
 
-        Raises ModelError where the file is not `model`, of which None is any, and ClientError for a file that is no
-        model, rows of other features and an unknown working point.
+        Raises ModelError if the file is not `model` (None allows any), and ClientError for an invalid file, rows of
+        other features and an unknown working point.
         """
         from service.model.artefact import ArtefactError
 

@@ -19,18 +19,18 @@ from service.client.parts import ROW, Part
 from service.client.result import Reply
 
 CONTRACT: Final = Path(__file__).parents[1] / "api" / "open_inference" / "contract.binpb"
-"""The public contract, as data: the code of the service is not imported."""
+"""The public contract, read as data, so that the code of the service is not imported."""
 SERVICE: Final = "/inference.GRPCInferenceService"
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 
 STATUSES: Final = {"INVALID_ARGUMENT": 400, "UNAUTHENTICATED": 401, "RESOURCE_EXHAUSTED": 413, "UNIMPLEMENTED": 501}
-"""The HTTP status of each code that no repetition would change; any other is retried."""
+"""The HTTP status of each code that is not retried; any other is retried."""
 
 
 class GrpcServer:
     """A server at `grpc://HOST:PORT`, or with TLS at `grpcs://HOST:PORT`.
 
-    Workers share the port by connection: each request in flight has one of its own, so that they spread.
+    The kernel assigns connections to workers: each request in flight has its own, so that all workers get requests.
     """
 
     def __init__(self, url: str, options: Options) -> None:
@@ -39,12 +39,12 @@ class GrpcServer:
         self._credentials = _credentials(options) if url.startswith("grpcs:") else None
         self._metadata = () if options.api_key is None else (("authorization", f"Bearer {options.api_key}"),)
         self._idle: list[Any] = []
-        """Channels without a request; each is opened when it is needed, in the event loop of the calls."""
+        """Idle channels; each is opened on demand, in the event loop of the calls."""
         self._model_name: str | None = None
-        """What requests have to name."""
+        """The model name that requests have to contain."""
 
     async def score(self, rows: NDArray[np.float32], part: Part, working_point: str | None) -> Reply:
-        """Send the rows raw, to the model that the server has."""
+        """Send the rows as raw bytes, to the model of the server."""
         channel = self._idle.pop() if self._idle else self._open()
         try:
             async with asyncio.timeout(self._options.request_s):
@@ -123,7 +123,7 @@ def _message(name: str) -> Any:
 
 @cache
 def _pool() -> DescriptorPool:
-    """Read the messages into a pool of their own: other packages have some of the same names."""
+    """Read the messages into their own pool, since other packages have some of the same names."""
     pool = DescriptorPool()
     for file in FileDescriptorSet.FromString(CONTRACT.read_bytes()).file:
         pool.AddSerializedFile(file.SerializeToString())

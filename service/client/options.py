@@ -1,4 +1,4 @@
-"""What a client may be told about requests, retries, timeouts and identities."""
+"""The options of a client: requests, retries, timeouts and identities."""
 
 from dataclasses import dataclass, field, fields
 from os import PathLike
@@ -8,18 +8,18 @@ FilePath = str | PathLike[str]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of a client, whose defaults suit a service with its own defaults.
+    """The options of a client; their defaults suit a service with default settings.
 
     Raises ValueError for a number that is not positive (`retries` may be 0), for half of a client
     certificate, and for an API key that cannot be sent.
     """
 
     in_flight: int = 4
-    """Requests in flight at once, on as many connections to each server at most."""
+    """Maximum requests in flight, and connections to each server."""
     request_events: int = 65_536
-    """Events in a request at most."""
+    """Maximum events in a request."""
     request_bytes: int = 2**20
-    """Bytes in the body of a request at most, but at least one event: the service reads so much in one go."""
+    """Maximum bytes in the body of a request, but at least one event: the service reads this much in one piece."""
 
     connect_s: float = 5
     """Timeout for opening a connection."""
@@ -28,10 +28,10 @@ class Options:
     total_s: float = 600
     """Timeout for a call, with all its requests, waits and retries."""
     retries: int = 8
-    """How often a part of the events is sent again."""
+    """Maximum number of retries of a part of the events."""
 
     api_key: str | None = field(default=None, repr=False)
-    """Key that the servers ask for."""
+    """API key for the servers."""
     ca: FilePath | None = None
     """PEM file of the authorities that issued the servers' certificates; None for those of the system."""
     certificate: FilePath | None = None
@@ -40,7 +40,7 @@ class Options:
     """PEM file of the private key of `certificate`."""
 
     fallback: FilePath | None = None
-    """Model file with which to score in this process where no server is available."""
+    """Model file for scoring in this process if no server is available."""
 
     def __post_init__(self) -> None:
         for one in fields(self):

@@ -1,4 +1,4 @@
-"""What a call returns."""
+"""The result of a call."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 @dataclass
 class Counts:
-    """What a call took."""
+    """The statistics of a call."""
 
     requests: int = 0
-    """Requests that were sent, retries included."""
+    """Sent requests, including retries."""
     retries: int = 0
-    """Requests among them that were sent again, after a failure or a score by another model."""
+    """Requests among them that were repeated after a failure or a score by another model."""
     rescored: int = 0
     """Events that were scored again because the servers had replaced their model."""
     local: int = 0
@@ -47,4 +47,4 @@ class Reply:
     scores: NDArray[np.float32]  # (n,)
     model: str
     threshold: float | None
-    """That of the working point; None where none was asked for."""
+    """The threshold of the working point; None without one."""

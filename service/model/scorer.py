@@ -98,8 +98,8 @@ class Scorer:
     def score(self, events: ArrayLike | Frame) -> NDArray[np.float32]:
         """Score `events` as (n,) float32: raw features (n, n_features) in the artefact's order, or a frame with them.
 
-        A frame, as of pandas, has a column for each feature; its others are ignored. Raises ValueError for other
-        shapes, for columns that are missing, and for what is no finite number.
+        A frame, such as one of pandas, has a column for each feature; other columns are ignored. Raises ValueError for
+        other shapes, missing columns and values that are not finite numbers.
         """
         return self.score_rows(as_rows(events, self.artefact.metadata.feature_names))
 

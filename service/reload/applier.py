@@ -1,4 +1,4 @@
-"""A process that serves, brought to the newest snapshot while it serves."""
+"""Application of the newest snapshot to a running process."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Applier:
-    """Loads what is new in a snapshot: the model by a callback, the keys into their ring, the certificate as `tls`.
+    """Loads the changed files of a snapshot: the model by a callback, the keys into their ring, TLS files as `tls`.
 
     `pem` is the same certificate for gRPC.
     """
@@ -30,7 +30,7 @@ class Applier:
         use_model: Callable[[Scorer], None],
         on_applied: Callable[[Applied], None],
     ) -> None:
-        """Begin with the snapshot that the process was started with; raises TlsError."""
+        """Start from the snapshot that the process was started with; raises TlsError."""
         self.tls, self.pem = _tls(snapshot.settings)
         self._metrics = metrics
         self._keys = keys
@@ -45,11 +45,11 @@ class Applier:
 
     @property
     def applied(self) -> Applied:
-        """What this process serves."""
+        """The revisions in use by this process."""
         return Applied(self._newest.revision, dict(self._tried), dict(self._loaded))
 
     def submit(self, snapshot: Snapshot) -> None:
-        """Apply the snapshot in a task for each kind of file: keys do not wait for a model that is being loaded."""
+        """Apply the snapshot in a task per kind of file, so that keys do not wait for a model."""
         self._newest = snapshot
         for kind in snapshot.file_revisions:
             if kind not in self._tasks or self._tasks[kind].done():
@@ -57,14 +57,14 @@ class Applier:
         self._on_applied(self.applied)
 
     async def _apply(self, kind: str) -> None:
-        """Load the files of the newest snapshot; what cannot be loaded stays as it was, and is logged."""
+        """Load the files of the newest snapshot; on a failure, log it and keep the files in use."""
         while self._tried[kind] < self._newest.revision:
             snapshot = self._newest
             revision = snapshot.file_revisions[kind]
             if revision != self._loaded[kind]:
                 try:
                     await self._load(kind, snapshot.settings)
-                except Exception as error:  # whatever it is, what was in use stays
+                except Exception as error:  # any failure leaves the files in use
                     logger.error(f"{kind} refused", extra={"detail": str(error) or type(error).__name__})
                 else:
                     self._loaded[kind] = revision

@@ -1,4 +1,4 @@
-"""One revision of what is served: settings whose files are sealed copies in memory."""
+"""A snapshot: one revision of the settings, with sealed copies of their files in memory."""
 
 import fcntl
 import os
@@ -33,44 +33,44 @@ SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fc
 
 
 class CopyError(Exception):
-    """A file cannot be copied: the message names it, the fault and the remedy."""
+    """A file cannot be copied; the message names it, the fault and the remedy."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What every process is to serve; a later revision replaces an earlier one."""
+    """The configuration for all processes; a later revision replaces an earlier one."""
 
     revision: int
     settings: Settings
-    """They name sealed copies of the files."""
+    """The settings, which name sealed copies of the files."""
     model: str
     """The model's identity."""
     file_revisions: dict[str, int]
     """The revision that last replaced the files of each kind."""
     refused: frozenset[str] = frozenset()
-    """The kinds of files that were refused when they were last read."""
+    """The kinds of files that were refused at their last read."""
 
 
 class Applied(NamedTuple):
-    """What a process serves."""
+    """The revisions in use by a process."""
 
     received: int
-    """The revision of the newest snapshot that it has."""
+    """The revision of the newest snapshot that it has received."""
     tried: dict[str, int]
-    """The revision of the newest snapshot whose files of each kind it has loaded, or failed to load."""
+    """By kind, the revision of the newest snapshot whose files it has loaded or failed to load."""
     loaded: dict[str, int]
-    """The file revision in use of each kind, which is older than the snapshot's where it could not be loaded."""
+    """By kind, the file revision in use, older than the snapshot's after a failure."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Self:
-        """Have a process begin with a snapshot."""
+        """Return the state of a process that starts with a snapshot."""
         kinds = snapshot.file_revisions
         return cls(snapshot.revision, dict.fromkeys(kinds, snapshot.revision), dict(kinds))
 
 
 def add_copy(content: bytes) -> str:
-    """Return the path of a copy in memory that nothing can change; raises CopyError.
+    """Create a sealed copy in memory and return its path; raises CopyError.
 
-    This process and its children can read it. It lies in no directory, where others could read or remove it, and ends
+    This process and its children can read it. It is in no directory, where others could read or remove it, and ends
     with this process.
     """
     try:
@@ -88,7 +88,7 @@ def add_copy(content: bytes) -> str:
 
 
 def close_copy(path: str) -> None:
-    """Give the memory of a copy of this process back."""
+    """Free a copy of this process."""
     os.close(int(Path(path).name))
 
 

@@ -1,9 +1,9 @@
-"""The verification of a new model in a process of its own, which the model may take down.
+"""The verification of a new model in a process of its own, which the model may crash.
 
 python -m service.reload.verification FILE [IN_USE]
 
-It prints the model's identity and exits with 0, or prints why the file is refused and exits with 1. IN_USE is the model
-whose clients the new one has to serve.
+It prints the model's identity and exits with 0, or prints the reason for a refusal and exits with 1. The new model has
+to be compatible with the clients of IN_USE.
 """
 
 import resource
@@ -20,20 +20,20 @@ from service.model.graph import refusal
 from service.model.scorer import Scorer
 
 VERIFY_S: Final = 30
-"""The longest time that a verification may take; a model of common size takes one second, most of it imports."""
+"""Timeout of a verification; a model of common size takes one second, mostly for imports."""
 
 PACKAGES: Final = Path(__file__).parents[2]
-"""The folder that the child imports the service from, whatever lies in the current one."""
+"""The folder from which the child imports the service, whatever its current directory contains."""
 
 ADDRESS_BYTES: Final = 8 * 2**30
-"""The address space that a verification may take, for the runtime's libraries and a call's intermediate results."""
+"""Maximum address space of a verification, for the runtime's libraries and a call's intermediate results."""
 
 
 def verify(path: str, in_use: str | None = None) -> str:
-    """Load the file in a child process, have it reproduce its golden pairs, and return the model's identity.
+    """Load the file in a child process, check its golden pairs, and return the model's identity.
 
-    Raises ArtefactError where that fails, takes too much time or memory, or ends the process; and where clients of the
-    model `in_use` could not go on as they do.
+    Raises ArtefactError if that fails, takes too much time or memory, or ends the process, and if the model is not
+    compatible with the clients of the model `in_use`.
     """
     command = [sys.executable, "-m", "service.reload.verification", path, *([in_use] if in_use else [])]
     too_much = f"its verification took more than {VERIFY_S} s or all memory; export the model again"
@@ -64,7 +64,7 @@ def verify(path: str, in_use: str | None = None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Verify the named file and print the verdict; gives 0, or 1 where it is refused."""
+    """Verify the named file and print the verdict; returns 0, or 1 for a refused file."""
     path, *in_use = sys.argv[1:] if argv is None else argv
     _limit_resources()
     try:
@@ -75,16 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         status, said = 0, artefact.identity
     except MemoryError:
         status, said = 1, f"it takes more than {ADDRESS_BYTES} bytes of address space to verify"
-    except Exception as error:  # whatever it is, the file is at fault
+    except Exception as error:  # any other failure is the file's fault
         status, said = 1, str(error) or type(error).__name__
     sys.stdout.buffer.write(said.encode(errors="backslashreplace"))
     return status
 
 
 def check_clients(new: Metadata, in_use: Metadata) -> None:
-    """Require that requests to the model `in_use` mean the same to the new one; raises ArtefactError.
+    """Require that requests for the model `in_use` mean the same for the new one; raises ArtefactError.
 
-    Features are sent by their places, so other names or units would be wrong scores that no client can notice.
+    Features are sent by position, so other names or units would give wrong scores without a notice.
     """
     remedy = "restart the service to serve it, or set --reload-any-model"
     if len(new.feature_names) != len(in_use.feature_names):
@@ -100,7 +100,7 @@ def check_clients(new: Metadata, in_use: Metadata) -> None:
 
 
 def _limit_resources() -> None:
-    """Have the kernel end this process rather than any other, without a core dump."""
+    """Make the kernel kill this process first if memory runs out, without a core dump."""
     for limit, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, VERIFY_S),

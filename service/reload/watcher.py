@@ -1,4 +1,4 @@
-"""The files of the settings, read again at SIGHUP or when they change, and the snapshot that follows."""
+"""The watcher: reads the files of the settings at SIGHUP or when they change, and makes the next snapshot."""
 
 import logging
 import math
@@ -23,21 +23,21 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 
 HANDLED_SIGNALS: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-"""The signals that stay blocked wherever the service has no handler for them."""
+"""The signals that stay blocked while the service has no handler for them."""
 
 MAX_SMALL_FILE_BYTES: Final = 16 * 2**20
-"""The largest file of keys or certificates."""
+"""Maximum size of a file of keys or certificates."""
 
 FileState = tuple[int, int, int] | None
-"""Time of change, size and inode of a file, or None without a file: another state means that it changed."""
+"""Modification time, size and inode of a file, None without a file; a different state means a change."""
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What came of reading the files of one kind."""
+    """The result of reading the files of one kind."""
 
     kind: str
     changed: bool = False
-    """Whether there is something to apply: new copies, a refusal, or another try."""
+    """Whether there is something to apply: new copies, a refusal, or a retry."""
     refused: bool = False
     copies: dict[str, str] = {}
     """The paths of new copies, by setting."""
@@ -46,15 +46,15 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Watcher:
-    """Reads changed files, in a thread for each kind so that keys wait for no model, and holds the newest snapshot."""
+    """Reads changed files, in a thread per kind so that keys do not wait for a model, and keeps the newest snapshot."""
 
     def __init__(self, settings: Settings, states: dict[str, list[FileState]], artefact: Artefact) -> None:
-        """Begin with checked files: `settings` name the originals, which were read after they had these `states`.
+        """Start from checked files: `settings` name the originals, which had these `states` before they were read.
 
         Raises KeysError, TlsError and CopyError.
         """
         self.news, self._sender = multiprocessing.Pipe(duplex=False)
-        """`news` is readable once there is something for `receive`."""
+        """Readable once there are results for `receive`."""
         self._sending = threading.Lock()
         self._settings = settings
         self._states = states
@@ -67,18 +67,18 @@ class Watcher:
         self._confirmed = self.snapshot
         self._logged, self._logged_model = dict.fromkeys(states, 0), artefact.identity
         self._replaced: list[str] = []
-        """Copies that processes may still have to load."""
+        """Copies that processes may not have loaded yet."""
         self._reading: set[str] = set()
         self._read_again: set[str] = set()
         self._next_at = time.monotonic() + settings.watch_s if settings.watch_s else math.inf
 
     @property
     def wait_s(self) -> float:
-        """The seconds until changed files are due to be read."""
+        """Seconds until changed files are due to be read."""
         return max(self._next_at - time.monotonic(), 0)
 
     def read(self, *, changed_only: bool = False) -> None:
-        """Read all files, or the changed ones, in threads; those that are being read are read again afterwards."""
+        """Read all files, or the changed ones, in threads; files that are being read are read again afterwards."""
         for kind in self._states:
             if kind not in self._reading:
                 self._start_reading(kind, changed_only)
@@ -92,7 +92,7 @@ class Watcher:
             self.read(changed_only=True)
 
     def receive(self) -> None:
-        """Take what came of reading files of one kind into a new snapshot."""
+        """Add the result of reading the files of one kind to a new snapshot."""
         reading: Reading = self.news.recv()
         kind, before = reading.kind, self.snapshot
         self._reading.discard(kind)
@@ -135,11 +135,11 @@ class Watcher:
     def _start_reading(self, kind: str, changed_only: bool) -> None:
         self._reading.add(kind)
         thread = threading.Thread(target=self._read, args=(kind, changed_only), daemon=True)
-        # Signals are for the main thread, and none may end the child that verifies.
+        # Only the main thread handles signals, and none may end the verifying child.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         try:
             thread.start()
-        except RuntimeError:  # the machine has no more threads
+        except RuntimeError:  # no thread could be started
             self._reading.discard(kind)
             logger.exception("cannot read the files")
         finally:
@@ -153,13 +153,13 @@ class Watcher:
             if not changed_only or states != self._states[kind]:
                 reading = self._read_kind(kind)
             self._states[kind] = states
-        except Exception:  # without an end, no file would ever be read again
+        except Exception:  # without a result, no file would ever be read again
             logger.exception("cannot read the files")
         with self._sending:
             self._sender.send(reading)
 
     def _read_kind(self, kind: str) -> Reading:
-        """Read the files of one kind, and log why they are refused."""
+        """Read the files of one kind, and log the reason if they are refused."""
         try:
             if kind != MODEL:
                 copies = self._copy(kind)

@@ -24,7 +24,7 @@ ADD: Final = "python -m service keys add NAME FILE"
 
 
 class KeysError(Exception):
-    """The keys cannot be used: the message names the file, the line, the value and the remedy."""
+    """The keys cannot be used; the message names the file, the line, the value and the remedy."""
 
 
 class HashedKey(NamedTuple):
@@ -40,16 +40,16 @@ class KeyRing:
     def __init__(self, path: str | Path) -> None:
         """Read the file; raises KeysError."""
         self.keys = read_keys(Path(path))
-        """The keys; another object each time that a file is read."""
+        """The keys; a new object after each read of a file."""
 
     def reload(self, path: str | Path) -> None:
-        """Read the file again, or its successor; where that raises KeysError, the keys stay as they are."""
+        """Read the file again, or its successor; if that raises KeysError, the keys stay unchanged."""
         self.keys = read_keys(Path(path))
 
     def owner(self, key: bytes) -> str | None:
-        """Return the name that a key belongs to, or None, in a time that depends on the number of keys alone."""
+        """Return the name that a key belongs to, or None, in a time that depends only on the number of keys."""
         # A plain hash is enough: a key is 256 random bits, which cannot be guessed. A slow hash, as passwords need,
-        # would cost each request more than its score.
+        # would take more time than a score in each request.
         digest = sha256(key).digest()
         owner = None
         for name, known in self.keys:
@@ -59,7 +59,7 @@ class KeyRing:
 
 
 def read_keys(path: Path) -> tuple[HashedKey, ...]:
-    """Read a file of keys, of which there may be none; raises KeysError if it cannot be read or has a wrong line."""
+    """Read a file of any number of keys; raises KeysError if it cannot be read or has a wrong line."""
     return _parse(path, _text(path))
 
 
@@ -70,7 +70,7 @@ def require_keys(path: Path) -> None:
 
 
 def add_key(name: str, path: Path) -> str:
-    """Create a key, append its digest to the file, which may be new, and return the key; raises KeysError."""
+    """Create a key, append its digest to the file, created if needed, and return the key; raises KeysError."""
     _check_name("NAME", name)
     key = secrets.token_urlsafe(KEY_BYTES)
 
@@ -148,7 +148,7 @@ def _check_name(place: str, name: str) -> None:
 
 def _rewrite(path: Path, change: Callable[[str], str]) -> None:
     """Replace the file's text atomically; a new file has mode 0600, an existing one keeps its mode."""
-    path = path.resolve()  # a link stays a link
+    path = path.resolve()  # keeps a symbolic link
     try:
         with _locked(path.parent):
             text, mode = (_text(path), path.stat().st_mode & 0o777) if path.exists() else ("", 0o600)
@@ -172,7 +172,7 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Lock the directory: of two commands that change one text at the same time, one would lose its key."""
+    """Lock the directory, since two commands that change a file at the same time would lose a key."""
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)

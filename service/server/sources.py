@@ -65,7 +65,7 @@ class Standalone:
         self._watcher.confirm([applied])
 
     def drain(self) -> float:
-        """Read no more files."""
+        """Stop reading files."""
         self._draining = True
         return 0
 

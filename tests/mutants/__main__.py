@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 def main(patterns: Sequence[str]) -> int:
-    """Try the faults and print what was noticed; gives 1 if a fault was not."""
+    """Try the faults and print what was noticed; return 1 if a fault was not."""
     chosen = [
         (part, fault)
         for part in PARTS
@@ -99,7 +99,7 @@ def outcome_of(fault: Fault, status: int | None) -> str:
 
 
 def run_tests(tree: Path, tests: str) -> int | None:
-    """Give the exit status of pytest; None where it takes too long."""
+    """Return the exit status of pytest; None where it takes too long."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(tests)]
     # Without files of byte code, of which one could be taken for that of the file before it was changed.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}

@@ -25,11 +25,11 @@ class Part(NamedTuple):
     faults: Sequence[Fault]
 
     def tests_of(self, fault: Fault) -> str:
-        """Give the tests that should notice one of the faults."""
+        """Return the tests that should notice one of the faults."""
         return fault.tests or self.tests
 
     def changed(self, fault: Fault, content: str) -> str:
-        """Give the file's content with the fault; raises ValueError where its text does not occur exactly once."""
+        """Return the file's content with the fault; raises ValueError where its text does not occur exactly once."""
         if (count := content.count(fault.text)) != 1:
             raise ValueError(f"{self.file} has {count} times {fault.text!r}, expected once: bring the fault up to date")
         return content.replace(fault.text, fault.replacement)

@@ -170,7 +170,7 @@ async def all_stats(served: NamedDependency[ServedModel], statistics: NamedDepen
     return AllStatistics([statistics.report(served.name)])
 
 
-# Requests to the paths themselves pass by the router; other spellings of them, as /infer/, come here.
+# Requests to the paths themselves bypass the router; other spellings, such as /infer/, come here.
 @post(below(MODEL, "/infer"), status_code=200, summary="Score events", tags=TAGS)
 async def infer_events(request: AnyRequest, infer: NamedDependency[Infer]) -> ASGIResponse:
     """Score many events; the scores are in the events' order."""

@@ -73,7 +73,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def detail(response: httpx.Response) -> str:
-    """Check the form of a 401, and give its detail."""
+    """Check the form of a 401, and return its detail."""
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
     assert response.headers["cache-control"] == "no-store"

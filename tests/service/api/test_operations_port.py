@@ -127,7 +127,7 @@ def cpu_s(pids: Iterable[int]) -> float:
 
 
 def spins(pids: set[int]) -> bool:
-    """Tell whether the processes run without a pause, as this one does meanwhile: other load slows down both."""
+    """Return whether the processes run without a pause, as this one does meanwhile: other load slows down both."""
     before_s, until_s = cpu_s(pids), time.process_time() + 1
     while time.process_time() < until_s:
         pass

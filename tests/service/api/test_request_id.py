@@ -31,7 +31,7 @@ def get(path: str, *lines: str, method: str = "GET", version: str = "1.1") -> by
 
 
 def requests_of(line: str) -> dict[str, tuple[bytes, int]]:
-    """Give requests of all kinds with a header, and the statuses of their responses."""
+    """Return requests of all kinds with a header, and the statuses of their responses."""
     events = alone(sample_events(3))
     infer = [f"{name}: {value}" for name, value in events.headers.items()]
     batch = RAW.write("", sample_events(3))

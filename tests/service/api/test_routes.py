@@ -39,7 +39,7 @@ def post(client: Client, path: str, body: bytes, content_type: str | None, **hea
 
 
 def detail(response: httpx.Response, status: int) -> str:
-    """Check the form of an error response, and give its detail."""
+    """Check the form of an error response, and return its detail."""
     assert response.status_code == status
     assert response.headers["content-type"] == "application/json"
     assert response.headers["cache-control"] == "no-store"

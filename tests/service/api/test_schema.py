@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def run_schemathesis(service: LiveService, directory: Path, *more: str) -> str:
-    """Run Schemathesis against a live service, and give its report; raises AssertionError with it if a check failed."""
+    """Run Schemathesis against a live service and return its report; raises AssertionError with it if a check fails."""
     ran = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{service.base_url}/schema/openapi.json"),

@@ -47,14 +47,14 @@ class Watched(np.ndarray[Any, np.dtype[np.float32]]):
 
 
 def events_with(happens: Callable[[], object]) -> Watched:
-    """Give EVENTS that call a function when their second half is begun."""
+    """Return EVENTS that call a function when their second half is begun."""
     watched = EVENTS.view(Watched)
     watched.happens = happens
     return watched
 
 
 def reload(service: LiveService, model: Made, served: Path) -> Callable[[], None]:
-    """Give a function that has the service take this model into use."""
+    """Return a function that has the service take this model into use."""
 
     def happens() -> None:
         put(model, served)

@@ -26,7 +26,7 @@ class Foreign(NamedTuple):
 
 @contextmanager
 def foreign_server(*answers: Answer) -> Iterator[Foreign]:
-    """Give these responses one after the other, and the last again and again."""
+    """Yield these responses one after the other, and the last again and again."""
     left, arrivals_s = list(answers), list[float]()
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,7 +57,7 @@ def foreign_server(*answers: Answer) -> Iterator[Foreign]:
 
 
 def closed_url() -> str:
-    """Give the URL of a port on which nothing listens."""
+    """Return the URL of a port on which nothing listens."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -109,7 +109,7 @@ def test_a_path_that_is_not_the_service(live: LiveService) -> None:
 
 
 def own_sockets() -> set[str]:
-    """Give the sockets of this process, each by a number of its own."""
+    """Return the sockets of this process, each by a number of its own."""
     found = set()
     for link in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # the folder itself, while it was read

@@ -23,7 +23,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Made]:
 
 
 def options(fallback: Path) -> Options:
-    """Give options with a fallback, and so few retries that it is soon used."""
+    """Return options with a fallback, and so few retries that it is soon used."""
     return Options(request_events=PART_EVENTS, in_flight=1, retries=1, fallback=fallback)
 
 

@@ -18,7 +18,7 @@ def reference(n_events: int = N_REFERENCE) -> Reference:
 
 
 def artefact(**changes: object) -> Artefact:
-    """Give a model with reference histograms, and other changes of its metadata."""
+    """Return a model with reference histograms, and other changes of its metadata."""
     return parse_artefact(with_metadata(**{"reference": reference(), **changes}).SerializeToString())
 
 

@@ -16,7 +16,7 @@ REFERENCE = reference()
 
 
 def levels(comparison: Comparison, events: NDArray[np.float32]) -> list[Drift]:
-    """Give the verdict on each feature of events, and on their score."""
+    """Return the verdict on each feature of events, and on their score."""
     scores = np.minimum(oracle(events), 1e30).astype(np.float32)
     return comparison.distances(comparison.count(events, scores), len(events)).drift
 
@@ -35,7 +35,7 @@ def test_events_are_counted_in_the_bins_of_the_reference() -> None:
 
 
 def plain_psi(reference_counts: Iterable[int], counts: Iterable[int]) -> float:
-    """Give the PSI of two histograms as its definition has it, with half an event more in each bin."""
+    """Return the PSI of two histograms as its definition has it, with half an event more in each bin."""
     q, p = ([count + 0.5 for count in of_one] for of_one in (reference_counts, counts))
     pairs = [(a / sum(p), b / sum(q)) for a, b in zip(p, q, strict=True)]
     return sum((a - b) * log(a / b) for a, b in pairs)

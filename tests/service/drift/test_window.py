@@ -12,7 +12,7 @@ def totals(n_events: int) -> Totals:
 
 
 def recent(rate_hz: float, seconds: int) -> tuple[Totals, float]:
-    """Give the window after so long at a constant rate, looked at each second."""
+    """Return the window after some seconds at a constant rate, updated each second."""
     window = Window()
     for second in range(seconds + 1):
         found = window.recent(100.0 + second, totals(int(second * rate_hz)))

@@ -99,7 +99,7 @@ DOCUMENTS = [
 
 
 def syntax_message(language: str, body: bytes) -> str:
-    """Give the message for the fault that msgspec finds in the whole body."""
+    """Return the message for the fault that msgspec finds in the whole body."""
     with pytest.raises(msgspec.DecodeError) as caught:
         msgspec.json.decode(body) if language == "JSON" else msgspec.msgpack.decode(body)
     if str(caught.value) == "Input data was truncated":

@@ -41,7 +41,7 @@ Open = Callable[[Sequence[str], int], BatchReader]
 
 
 def readers(media_type: str) -> dict[str, Open]:
-    """Give every reader of a format by its name: JSON has one that needs no compiler."""
+    """Return every reader of a format by its name: JSON has one that needs no compiler."""
     if media_type == JSON.media_type:
         return {"slow": SlowJsonReader, **({"compiled": JsonReader} if COMPILED else {})}
     return {media_type: FORMATS.of_request(media_type).open_batch}
@@ -110,7 +110,7 @@ def event_outcome(body: bytes, media_type: str, names: Sequence[str] = NAMES) ->
 
 
 def refusal(opened: Open, body: bytes, names: Sequence[str] = NAMES, most: int = MANY) -> str:
-    """Give the message of a refusal, which is the same however the body arrives."""
+    """Return the message of a refusal, which is the same however the body arrives."""
     message = outcome(opened, [body], names, most)
     assert isinstance(message, str)
     for n_cuts in (3, 60) if len(body) < 10**5 else (3,):

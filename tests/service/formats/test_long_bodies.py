@@ -52,7 +52,7 @@ def read(opened: Open, pieces: list[bytes], n_features: int = 5, max_events: int
 
 
 def open_batch(fmt: Format) -> Open:
-    """Give what opens a reader of a format."""
+    """Return what opens a reader of a format."""
     return FORMATS.of_request(fmt.media_type).open_batch
 
 

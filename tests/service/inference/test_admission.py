@@ -161,7 +161,7 @@ def test_connections_above_the_limit_that_are_answered_are_bounded(model_path: P
 
 
 def batch_requests(events: NDArray[np.float32]) -> dict[str, tuple[bytes, int]]:
-    """Give requests to score a batch, each with the length of its head, by what it is written as."""
+    """Return requests to score a batch, each with the length of its head, by what it is written as."""
     double = events.astype(np.float64)
     bodies = {fmt.name: (fmt, "/score/batch", fmt.write("events", events)) for fmt in ENCODINGS}
     bodies[".npy, float64"] = (NPY, "/score/batch", NPY.write("events", double))
@@ -175,7 +175,7 @@ def batch_requests(events: NDArray[np.float32]) -> dict[str, tuple[bytes, int]]:
 
 
 async def in_flight(worker: Worker, part: bytes) -> float:
-    """Have a part of a request arrive, and tell as how many events it counts."""
+    """Receive a part of a request, and return the number of events that it counts as."""
     transport = worker.connect()
     transport.receive(part)
     await settle(transport)
@@ -227,7 +227,7 @@ def test_a_batch_counts_as_the_events_that_it_says_within_its_length(artefact: A
 
 
 def short_number_bodies(n_events: int, n_spaces: int = 0) -> dict[str, tuple[Format, str, bytes]]:
-    """Give batches of the shortest numbers, each with its format and path; JSON has so many spaces in an event."""
+    """Return batches of the shortest numbers, each with its format and path; JSON has so many spaces in an event."""
     rows = b",".join([b"[1,2,3,4,5%b]" % (b" " * n_spaces)] * n_events)
     tensor = b'{"inputs":[{"name":"features","datatype":"FP32","shape":[%4d,5],"data":[%b]}]}' % (n_events, rows)
     small = np.tile(np.arange(5, dtype=np.int8), (n_events, 1))
@@ -249,7 +249,7 @@ def n_scored(worker: Worker) -> int:
 
 
 async def beside(worker: Worker, request: bytes, n_held: int) -> tuple[bytes, int]:
-    """Give the response beside a request of `n_held` events in flight, and how many of its events were scored."""
+    """Return the response beside a request of `n_held` events in flight, and how many of its events were scored."""
     held, transport = worker.connect(), worker.connect()
     other = post(RAW.write("events", sample_events(n_held)), fmt=RAW, path="/score/batch")
     held.receive(other[:-1])
@@ -269,7 +269,7 @@ async def beside(worker: Worker, request: bytes, n_held: int) -> tuple[bytes, in
 
 
 async def alone(worker: Worker, request: bytes) -> bytes:
-    """Give the response to a request with nothing beside it in flight."""
+    """Return the response to a request with nothing beside it in flight."""
     transport = worker.connect()
     transport.receive(request)
     await settle(transport)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def refusal(built: onnx.ModelProto) -> str:
-    """Give the message with which the model is refused."""
+    """Return the message with which the model is refused."""
     with pytest.raises(ArtefactError) as caught:
         parse_artefact(built.SerializeToString())
     return str(caught.value)

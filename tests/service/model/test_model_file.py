@@ -22,7 +22,7 @@ from tests.service.model.broken import THROUGH, WRONG_GRAPHS, changed, led_throu
 
 
 def refused(built: onnx.ModelProto) -> str:
-    """Give the message with which a graph is refused, by the checks or by the runtime."""
+    """Return the message with which a graph is refused, by the checks or by the runtime."""
     with pytest.raises(ArtefactError) as caught:
         Scorer(parse_artefact(built.SerializeToString()))
     return str(caught.value)

@@ -41,7 +41,7 @@ def test_a_frame_is_read_by_the_names_of_its_columns(model_path: Path) -> None:
 
 
 def changed(value: float) -> Any:
-    """Give events in float64 of which one feature has another value."""
+    """Return events in float64 of which one feature has another value."""
     events = EVENTS.astype(float)
     events[3, 1] = value
     return events

@@ -28,11 +28,11 @@ class Response(NamedTuple):
 
     @property
     def closes(self) -> bool:
-        """Tell whether the service ends the connection after it."""
+        """Return whether the service ends the connection after it."""
         return self.headers.get("connection") == "close"
 
     def detail(self) -> str:
-        """Give the message of an error, whose form is checked."""
+        """Return the message of an error, whose form is checked."""
         assert self.headers["content-type"] == "application/json"
         error = json.loads(self.body)
         if error.keys() == {"error"}:  # of the Open Inference Protocol
@@ -117,7 +117,7 @@ class Connection:
         return body
 
     def ended(self) -> bool:
-        """Tell whether the service closes the connection with nothing more to say."""
+        """Return whether the service closes the connection with nothing more to say."""
         try:
             return not self._read and self.socket.recv(1) == b""
         except ConnectionResetError:  # as it does to a client that still sends
@@ -187,5 +187,5 @@ def begin(connection: Connection, n_events: int) -> bytes:
 
 
 def score(service: LiveService) -> httpx.Response:
-    """Have EVENT scored over a connection of its own."""
+    """Score EVENT over a connection of its own."""
     return service.post("/score", JSON.write("features", EVENT), JSON.media_type)

@@ -123,7 +123,7 @@ class Worker:
         return transport
 
     def metrics(self) -> dict[str, float]:
-        """Give the metrics, without durations and what the process takes."""
+        """Return the metrics, without durations and what the process takes."""
         metrics = self.application.deployment.metrics
         metrics.set_inflight(*self.application.deployment.inflight)
         counted = samples(render(metrics).decode())

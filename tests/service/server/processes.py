@@ -23,7 +23,7 @@ def wait_until_gone(pid: int) -> None:
 
 
 def limit_descriptors(pid: int, soft: int) -> int:
-    """Limit the file descriptors of a process, and give the former limit."""
+    """Limit the file descriptors of a process, and return the former limit."""
     before, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
     return before

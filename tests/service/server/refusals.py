@@ -13,7 +13,7 @@ class Case(NamedTuple):
     key: bool = True
 
     def headers(self, key: str) -> dict[str, str]:
-        """Give its headers."""
+        """Return its headers."""
         authorisation = {"Authorization": f"Bearer {key}"} if self.key and key else {}
         return {"Content-Type": self.content_type, "Accept": self.accept, **authorisation}
 

@@ -157,7 +157,7 @@ def test_a_body_of_endless_length_is_not_waited_for(service: LiveService) -> Non
 
 
 def check_too_large(connection: Connection) -> Response:
-    """Check that the body is refused, and give the response."""
+    """Check that the body is refused, and return the response."""
     response = connection.response()
     assert (response.status, "expected at most" in response.detail()) == (413, True)
     return response

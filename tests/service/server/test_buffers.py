@@ -89,7 +89,7 @@ class Transport(asyncio.Transport):
         self.reads, self.aborted = True, False
 
     def get_write_buffer_size(self) -> int:
-        """Give the bytes that the client has not taken."""
+        """Return the bytes that the client has not taken."""
         return self.n_bytes
 
     def pause_reading(self) -> None:

@@ -22,7 +22,7 @@ class Transport(asyncio.Transport):
         self.writes.append(bytes(data))
 
     def get_write_buffer_size(self) -> int:
-        """Give the bytes that the client has not taken."""
+        """Return the bytes that the client has not taken."""
         return max(len(self.written) - self._taken_bytes, 0)
 
     def is_closing(self) -> bool:

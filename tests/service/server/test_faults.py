@@ -184,7 +184,7 @@ def _answers(report: Report, identity: str) -> int:
 
 
 def broken_models(good: Made, max_bytes: int) -> list[tuple[str, bytes | Callable[[Path], None], str]]:
-    """Give a name for each broken model, its bytes or what puts it at a path, and what must be said of it."""
+    """Return a name for each broken model, its bytes or what puts it at a path, and what must be said of it."""
     data = good.path.read_bytes()
     corrupt = bytearray(data)
     corrupt[data.index(np.array([0.25], "<f4").tobytes()) + 3] ^= 0x7F  # a weight changes by much
@@ -298,7 +298,7 @@ time_t time(time_t *out) {
 
 @pytest.fixture
 def clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """Build the clock; gives the file that sets it, and the environment in which it is read."""
+    """Build the clock; return the file that sets it, and the environment in which it is read."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler to build the clock with")
@@ -326,6 +326,6 @@ def test_clock_jumps_are_not_noticed(one: Made, clock: tuple[Path, dict[str, str
 
 
 def _date_is(service: LiveService, expected_s: float) -> bool:
-    """Tell whether a response has about this time."""
+    """Return whether a response has about this time."""
     date = service.get("/health").headers["date"]
     return abs(parsedate_to_datetime(date).timestamp() - expected_s) < 2 * TIMEOUT_S

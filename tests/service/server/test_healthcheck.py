@@ -23,7 +23,7 @@ def probe(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def port(service: LiveService) -> str:
-    """Give the port that the service listens on."""
+    """Return the port that the service listens on."""
     return str(service.address[1])
 
 

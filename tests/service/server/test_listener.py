@@ -29,7 +29,7 @@ class Supervisor:
             self.start_worker()
 
     def start_worker(self) -> Channel:
-        """Have one more worker, and give the way to it."""
+        """Add a worker, and return its channel."""
         channel = Channel()
         self.channels.append(channel)
         self.hand_off.add(channel)
@@ -73,7 +73,7 @@ def take(channel: Channel) -> list[socket.socket]:
 
 
 def greet(channel: Channel) -> int:
-    """Take all that was handed to a worker, say hello on each connection and close it; give their number."""
+    """Take all that was handed to a worker, say hello on each connection and close it; return their number."""
     taken = take(channel)
     for connection in taken:
         with connection:

@@ -179,7 +179,7 @@ def test_a_client_that_reads_late_gets_all_its_responses(spoken: LiveService) ->
 
 
 def send_some(connection: Connection, left: memoryview) -> memoryview:
-    """Send as much as the service takes at once, and give the rest."""
+    """Send as much as the service takes at once, and return the rest."""
     connection.socket.setblocking(False)
     with suppress(BlockingIOError):
         while left:

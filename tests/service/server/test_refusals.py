@@ -45,7 +45,7 @@ class Server(NamedTuple):
     authority: str | None
 
     def status(self, case: Case, body: bytes) -> int:
-        """Send a request with `Connection: close`, as urllib does, and give the status of its error."""
+        """Send a request with `Connection: close`, as urllib does, and return the status of its error."""
         context = ssl.create_default_context(cafile=self.authority) if self.authority else None
         request = urllib.request.Request(self.service.base_url + case.path, body, case.headers(self.key))
         with pytest.raises(urllib.error.HTTPError) as refusal:

@@ -50,7 +50,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 
 def requests_of(fmt: Format) -> Iterator[tuple[str, bytes]]:
-    """Give paths and bodies in a format: right ones, and wrong ones of the same lengths."""
+    """Yield paths and bodies in a format: right ones, and wrong ones of the same lengths."""
     event = fmt.write("features", sample_events(1)[0])
     batches = [("/score/batch", fmt.write("events", sample_events(n_events))) for n_events in N_EVENTS]
     for path, body in [("/score", event), *batches]:
@@ -60,7 +60,7 @@ def requests_of(fmt: Format) -> Iterator[tuple[str, bytes]]:
 
 
 def infer_requests() -> Iterator[tuple[Format, str, bytes]]:
-    """Give requests to infer: right ones, some of one length and with other events or other wishes, and wrong ones."""
+    """Yield requests to infer: right ones, some of one length and with other events or other wishes, and wrong ones."""
     ask: dict[str, Any] = {"id": "a", "parameters": {"working_point": "loose"}}
     wishes: list[dict[str, Any]] = [{}, ask, {**ask, "id": "b"}, {"parameters": {}}]
     for n_events in N_EVENTS:
@@ -193,7 +193,7 @@ def test_both_ways_give_the_same(models: Models, n_examples: int) -> None:
 
 
 async def ask(worker: Worker, transport: Transport, request: bytes) -> tuple[bytes, bool]:
-    """Give the response, and whether the request came to the application."""
+    """Return the response, and whether the request came to the application."""
     n_asked, n_sent = worker.n_asked, len(transport.sent)
     transport.receive(request)
     await settle(transport)

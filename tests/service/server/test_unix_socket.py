@@ -30,7 +30,7 @@ def asking(path: Path) -> httpx.Client:
 
 
 def check_serves(path: Path) -> None:
-    """Have events scored, large bodies refused and health answered over a socket."""
+    """Score events, have large bodies refused and ask for the health over a socket."""
     with asking(path) as client:
         for _ in range(4):
             headers = {"Content-Type": RAW.media_type}

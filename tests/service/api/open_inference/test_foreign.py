@@ -25,6 +25,6 @@ def test_clients_have_events_scored(script: str) -> None:
 
 
 def address(service: LiveService) -> str:
-    """Give the host and the port."""
+    """Return the host and the port."""
     host, port = service.address
     return f"{host}:{port}"

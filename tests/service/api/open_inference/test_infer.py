@@ -47,14 +47,14 @@ DEFLATE: dict[str, Callable[[bytes], bytes]] = {
 
 
 def raw_scores(client: Client, events: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Have events scored by the native route."""
+    """Score events by the native route."""
     response = client.post("/score/batch", content=events.tobytes(), headers={"Content-Type": RAW.media_type})
     assert response.status_code == 200
     return np.frombuffer(response.content, "<f4")
 
 
 def infer(client: Client, asked: InferBody, path: str = INFER, **headers: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Have events scored, and read the response."""
+    """Score events, and read the response."""
     response = client.post(path, content=asked.body, headers={**asked.headers, **headers})
     assert response.status_code == 200, response.text
     return outputs(response.content, response.headers)

@@ -31,7 +31,7 @@ def application(artefact: Artefact) -> Iterator[Application]:
 
 @pytest.fixture
 def model(application: Application) -> Model:
-    """Give the model in use."""
+    """Return the model in use."""
     return application.deployment.model
 
 

@@ -160,7 +160,7 @@ CLIENTS: Final[dict[str, tuple[str, Client]]] = {
 
 
 def installed(name: str) -> bool:
-    """Tell whether a client's program is there."""
+    """Return whether a client's program is there."""
     return shutil.which(CLIENTS[name][0]) is not None
 
 

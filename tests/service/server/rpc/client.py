@@ -26,7 +26,7 @@ class Client:
         self.channel = channel
 
     def call(self, name: str, /, timeout_s: float = TIMEOUT_S, metadata: Any = (), **fields: Any) -> Any:
-        """Call by name, with the fields of the request, and give the response."""
+        """Call by name, with the fields of the request, and return the response."""
         return self.send(name, message(f"inference.{name}Request")(**fields).SerializeToString(), timeout_s, metadata)
 
     def send(self, name: str, body: bytes, timeout_s: float = TIMEOUT_S, metadata: Any = ()) -> Any:
@@ -36,22 +36,22 @@ class Client:
         return call(body, timeout=timeout_s, metadata=metadata)
 
     def infer(self, events: NDArray[np.float32], *, timeout_s: float = TIMEOUT_S, **fields: Any) -> Any:
-        """Have events (n, n_features) scored."""
+        """Score events (n, n_features)."""
         return self.call("ModelInfer", timeout_s, **infer_fields(events, **fields))
 
     def scores(self, events: NDArray[np.float32], **fields: Any) -> NDArray[np.float32]:
-        """Have events (n, n_features) scored, and give the scores as (n,)."""
+        """Score events (n, n_features), and return the scores as (n,)."""
         return read_scores(self.infer(events, **fields))
 
     def stream(self, requests: Iterator[Any], timeout_s: float = TIMEOUT_S) -> Any:
-        """Open a stream of requests, and give the responses."""
+        """Open a stream of requests, and return the responses."""
         response = message("inference.ModelStreamInferResponse").FromString
         call = self.channel.stream_stream(f"/{SERVICE}/ModelStreamInfer", lambda m: m.SerializeToString(), response)
         return call(requests, timeout=timeout_s)
 
 
 def infer_fields(events: NDArray[np.float32], *, typed: bool = False, **fields: Any) -> dict[str, Any]:
-    """Give the fields of a request with events (n, n_features), as bytes or as numbers."""
+    """Return the fields of a request with events (n, n_features), as bytes or as numbers."""
     tensor: dict[str, Any] = {"name": "features", "datatype": "FP32", "shape": list(events.shape)}
     if typed:
         tensor["contents"] = {"fp32_contents": events.ravel().tolist()}
@@ -94,6 +94,6 @@ def connect(address: str, credentials: grpc.ChannelCredentials | None = None) ->
 def grpc_service(
     model: Path | str, *flags: str, env: Mapping[str, str] | None = None
 ) -> Iterator[tuple[LiveService, str]]:
-    """Serve `model` with a port for gRPC until the end of the block, and give the service and the address."""
+    """Serve `model` with a port for gRPC until the end of the block, and return the service and the address."""
     with live_service(model, "--grpc-port", "0", *flags, env=env) as service:
         yield service, service.wait_for("ready")["grpc_address"]

@@ -78,12 +78,12 @@ class Connection:
             await self._writer.drain()
 
     def next_streams(self, n_streams: int) -> range:
-        """Give the numbers of so many new streams."""
+        """Return the numbers of so many new streams."""
         first, self._next_stream = self._next_stream, self._next_stream + 2 * n_streams
         return range(first, self._next_stream, 2)
 
     async def begin(self, path: str, message_bytes: int) -> int:
-        """Begin a call with the start of a message of so many bytes, and give the number of its stream."""
+        """Begin a call with the start of a message of so many bytes, and return the number of its stream."""
         [stream] = self.next_streams(1)
         self._windows[stream] = self._first_window
         start = struct.pack(">BI", 0, message_bytes)
@@ -92,7 +92,7 @@ class Connection:
         return stream
 
     async def send_data(self, stream: int, n_bytes: int) -> int:
-        """Send as many bytes of a message as the windows allow, and give their number; 0 once the stream has ended."""
+        """Send as many bytes of a message as the windows allow and return their number; 0 once the stream has ended."""
         allowed = min(n_bytes, FRAME_BYTES, self._windows[0], self._windows[stream])
         if allowed <= 0 or stream in self.ended or self.closed:
             return 0

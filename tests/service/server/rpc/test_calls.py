@@ -93,7 +93,7 @@ WRONG = [
 
 
 def refusal(client: Client, name: str, /, **fields: Any) -> grpc.RpcError:
-    """Make a call that is refused, and give the error, whose message shows nothing of the inside."""
+    """Make a call that is refused, and return the error, whose message shows nothing of the inside."""
     with pytest.raises(grpc.RpcError) as caught:
         client.call(name, **fields)
     assert not INWARD.search(caught.value.details()), caught.value.details()

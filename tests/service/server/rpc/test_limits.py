@@ -29,7 +29,7 @@ UNAVAILABLE = b"grpc-status\x0214"
 
 
 def code(client: Client, n_events: int) -> grpc.StatusCode:
-    """Have events scored, and give how the call ended; a refusal says when to send it again."""
+    """Score events, and return how the call ended; a refusal says when to send it again."""
     try:
         client.infer(sample_events(n_events))
     except grpc.RpcError as error:

@@ -24,12 +24,12 @@ EVENTS = sample_events(3)
 
 
 def bearer(key: str) -> tuple[tuple[str, str], ...]:
-    """Give the metadata with a key."""
+    """Return the metadata with a key."""
     return (("authorization", f"Bearer {key}"),)
 
 
 def code(client: Client, name: str, *metadata: tuple[str, str]) -> grpc.StatusCode:
-    """Make a call, and give how it ended."""
+    """Make a call, and return how it ended."""
     try:
         client.call(name, metadata=metadata)
     except grpc.RpcError as error:
@@ -105,7 +105,7 @@ def credentials(authority: trustme.CA, client: trustme.LeafCert | None = None) -
 
 
 def serial(address: str, authority: trustme.CA, client: trustme.LeafCert) -> str:
-    """Shake hands anew, and give the serial number of the certificate that the service shows."""
+    """Shake hands anew, and return the serial number of the certificate that the service shows."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     client.configure_cert(context)

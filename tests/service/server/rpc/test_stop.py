@@ -25,7 +25,7 @@ SERVING, NOT_SERVING = 1, 2
 
 
 def code(client: Client, n_events: int = 1) -> grpc.StatusCode:
-    """Have events scored, and give how the call ended."""
+    """Score events, and return how the call ended."""
     try:
         scores = client.scores(sample_events(n_events))
     except grpc.RpcError as error:

@@ -12,7 +12,7 @@ EVENTS = np.random.default_rng(0).normal(size=(300, 14)).astype(np.float32)
 
 
 async def main(address: str, name: str) -> None:
-    """Have events scored as bytes and as numbers."""
+    """Score events as bytes and as numbers."""
     client, url = InferenceRESTClient(RESTConfig(protocol="v2", retries=0, timeout=30)), f"http://{address}"
     assert await client.is_server_live(url)
     assert await client.is_server_ready(url)

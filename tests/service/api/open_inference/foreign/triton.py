@@ -23,7 +23,7 @@ def inputs(events: np.ndarray[Any, Any], *, binary: bool) -> list[Any]:
 
 
 def check(result: Any, n_events: int) -> Any:
-    """Give the scores of a response, after a check of what surrounds them."""
+    """Return the scores of a response, after a check of what surrounds them."""
     response = result.get_response()
     assert (response["model_version"], response["id"]) == ("1", "7")
     assert response["parameters"]["model_identity"].startswith("density@")
@@ -34,7 +34,7 @@ def check(result: Any, n_events: int) -> Any:
 
 
 def refusal(call: Callable[[], Any]) -> str:
-    """Give the message of the error that a call ends with."""
+    """Return the message of the error that a call ends with."""
     try:
         call()
     except InferenceServerException as error:
@@ -43,7 +43,7 @@ def refusal(call: Callable[[], Any]) -> str:
 
 
 def infer_blocking(address: str, name: str) -> list[Any]:
-    """Have events scored in every way, and ask for all that is there."""
+    """Score events in every way, and ask for all that is there."""
     client = blocking.InferenceServerClient(address)
     assert client.is_server_live(query_params={"test_1": 1})
     assert client.is_server_ready()
@@ -90,7 +90,7 @@ def infer_blocking(address: str, name: str) -> list[Any]:
 
 
 async def infer_awaiting(address: str, name: str) -> list[Any]:
-    """Have events scored at once by many tasks."""
+    """Score events at once by many tasks."""
     async with awaiting.InferenceServerClient(address) as client:
         assert await client.is_server_ready()
         assert (await client.get_model_metadata(name))["name"] == name

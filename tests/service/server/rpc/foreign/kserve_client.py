@@ -10,7 +10,7 @@ EVENTS = np.random.default_rng(0).normal(size=(300, 14)).astype(np.float32)
 
 
 async def main(address: str, name: str) -> None:
-    """Have events scored as bytes and as numbers."""
+    """Score events as bytes and as numbers."""
     client = InferenceGRPCClient(address, timeout=30)
     assert await client.is_server_live()
     assert await client.is_server_ready()

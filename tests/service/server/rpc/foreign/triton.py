@@ -50,7 +50,7 @@ def check_errors(client: Any) -> None:
 
 
 def status(call: Callable[[], object]) -> str:
-    """Give the status of a call that is refused."""
+    """Return the status of a call that is refused."""
     try:
         call()
     except InferenceServerException as error:
@@ -59,7 +59,7 @@ def status(call: Callable[[], object]) -> str:
 
 
 def check_threads(client: Any, name: str) -> np.ndarray[Any, Any]:
-    """Have events scored one by one, many at once and in a stream; give the scores."""
+    """Score events one by one, many at once and in a stream; return the scores."""
     result = client.infer(name, inputs(), request_id="1", timeout=5_000_000, parameters={"working_point": "loose"})
     scores: np.ndarray[Any, Any] = result.as_numpy(OUTPUT)
     threshold = float(result.get_response().parameters["score_threshold"].string_param)
@@ -83,7 +83,7 @@ def check_threads(client: Any, name: str) -> np.ndarray[Any, Any]:
 
 
 async def check_asyncio(address: str, name: str, scores: np.ndarray[Any, Any]) -> None:
-    """Have events scored with asyncio."""
+    """Score events with asyncio."""
     module = tritonclient.grpc.aio
     async with module.InferenceServerClient(address) as client:
         for result in await asyncio.gather(*(client.infer(name, inputs(module)) for _ in range(50))):
