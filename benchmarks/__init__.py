@@ -1,1 +1,1 @@
-"""Speed and load: how fast the service is, and whether every answer stays right."""
+"""Benchmarks and load tests of the service, in which every response is checked."""

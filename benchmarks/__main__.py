@@ -1,4 +1,4 @@
-"""The command line of the benchmarks: one command a scenario, and the tables of their results."""
+"""The command line of the benchmarks: one command per scenario, and the tables of the results."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ from training.errors import TrainingError
 
 
 def option(name: str, default: Any, text: str, kind: Any = None) -> click.Option:
-    """Make an option whose default is shown."""
+    """Return an option whose default is shown in the help."""
     return click.Option([name], type=kind, default=default, show_default=True, help=text)
 
 
@@ -83,7 +83,7 @@ SCENARIOS: dict[str, tuple[str, list[click.Parameter]]] = {
         [option("--minutes", 20.0, "Duration.", MINUTES)],
     ),
 }
-"""The module of each scenario, what it does, and what its `run` takes beside the model."""
+"""Scenario -> its module, its help, and the parameters of its `run` besides the model."""
 
 
 @click.group(context_settings=HELP_OPTIONS)
@@ -92,7 +92,7 @@ def commands() -> None:
 
 
 def add(name: str, text: str, parameters: list[click.Parameter]) -> None:
-    """Add the command of a scenario, whose result is kept and shown, or is the exit status."""
+    """Add the command of a scenario, whose result is stored and shown, or is the exit status."""
 
     def run(**options: Any) -> int:
         found = import_module(f"benchmarks.scenarios.{name}").run(**options)
@@ -123,7 +123,7 @@ def write_tables() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command, and give its exit status: 1 with a line of message for a failure."""
+    """Run one command and return its exit status: 1 with a one-line message for a failure."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         return commands.main(argv, prog_name="python -m benchmarks", standalone_mode=False) or 0

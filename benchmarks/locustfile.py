@@ -1,4 +1,4 @@
-"""Clients of the service for Locust: single events and batches in every format, every score checked.
+"""Locust clients of the service: single events and batches in every format, with every score checked.
 
     BENCHMARK_MODEL=exported/autoencoder.onnx locust -f benchmarks/locustfile.py --headless -u 8 -t 30s -H http://127.0.0.1:8000
 
@@ -21,7 +21,7 @@ BATCH_SIZES = (10, 1_000, 10_000)
 
 
 class Scored:
-    """The events that were scored rightly, and since when."""
+    """The number of correctly scored events, and the start of the count."""
 
     events = 0
     started = 0.0
@@ -29,7 +29,7 @@ class Scored:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]  # as are the other two of Locust's
 def make_requests(**_: object) -> None:
-    """Write every request, and compute the scores it must get, before the first is sent."""
+    """Prepare all requests and compute the expected scores before the first is sent."""
     scorer = Scorer(load_artefact(os.environ.get("BENCHMARK_MODEL", "exported/autoencoder.onnx")))
     sample = read_sample(scorer.artefact.n_features)
     ScoringUser.requests = [(one, scorer.score(one.events)) for one in mixed_requests(sample, BATCH_SIZES)]
@@ -37,13 +37,13 @@ def make_requests(**_: object) -> None:
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def start_count(**_: object) -> None:
-    """Count from here."""
+    """Start the count."""
     Scored.started, Scored.events = time.perf_counter(), 0
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
 def report(environment: Environment, **_: object) -> None:
-    """Print events/s beside requests/s, and fail the run for a single failure or for no right answer."""
+    """Print requests/s and events/s; fail the run after any failure or without a correct response."""
     total = environment.stats.total
     seconds = time.perf_counter() - Scored.started
     print(
@@ -54,14 +54,14 @@ def report(environment: Environment, **_: object) -> None:
 
 
 class ScoringUser(FastHttpUser):
-    """A client that sends all requests one after the other, each client from another on, and checks each score."""
+    """A client that sends all requests in turn, starting at its own, and checks every score."""
 
     wait_time = constant(0)
     requests: list[tuple[ScoringRequest, Any]]
     begun = itertools.count()
 
     def on_start(self) -> None:
-        """Start at a request of its own."""
+        """Choose the first request of this client."""
         self._place = 5 * next(self.begun)
 
     @task

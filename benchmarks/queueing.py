@@ -1,6 +1,6 @@
-"""A simulation of requests that queue for workers: each worker answers one at a time, in order of arrival.
+"""A simulation of requests that queue for workers; each worker serves one request at a time, in order of arrival.
 
-It knows nothing of this service: arrivals, service times and the way a worker is chosen are what it is given.
+It is independent of this service: arrivals, service times and the balancer are its inputs.
 """
 
 import random
@@ -16,32 +16,32 @@ Seconds = NDArray[np.float64]
 
 
 class Balancer(Protocol):
-    """Chooses the worker of each request, and is told when a worker has answered one."""
+    """Chooses the worker of each request, and is notified when a worker has finished a request."""
 
     def choose(self) -> int:
-        """Give the number of a worker."""
+        """Return the number of a worker."""
 
     def answered(self, worker: int, /) -> None:
         """Note that the worker has answered a request."""
 
 
 class RoundRobin:
-    """Chooses the workers in turn, whatever they have to do."""
+    """Chooses the workers in turn, independent of their load."""
 
     def __init__(self, n_workers: int) -> None:
         self._order = deque(range(n_workers))
 
     def choose(self) -> int:
-        """Give the worker that was chosen longest ago."""
+        """Return the worker that was chosen longest ago."""
         self._order.rotate(-1)
         return self._order[-1]
 
     def answered(self, worker: int, /) -> None:
-        """Note nothing."""
+        """Do nothing."""
 
 
 class IdleConnections:
-    """Sends each request over the connection that has been idle for longest; a worker has some connections.
+    """Sends each request over the connection that has been idle longest; each worker has several connections.
 
     There must be more connections than requests in flight.
     """
@@ -50,7 +50,7 @@ class IdleConnections:
         self._idle = deque(connection % n_workers for connection in range(connections))
 
     def choose(self) -> int:
-        """Give the worker of that connection."""
+        """Return the worker of that connection."""
         return self._idle.popleft()
 
     def answered(self, worker: int, /) -> None:
@@ -59,9 +59,9 @@ class IdleConnections:
 
 
 class FewestRequests:
-    """Chooses the worker with the fewest requests in flight, of all or of some that are drawn, in turn among equals.
+    """Chooses the worker with the fewest requests in flight, of all or of a random sample; ties are broken in turn.
 
-    HAProxy's `leastconn` compares all, Envoy's LEAST_REQUEST two that it draws.
+    HAProxy's `leastconn` compares all workers, Envoy's LEAST_REQUEST two random ones.
     """
 
     def __init__(self, n_workers: int, drawn: int | None = None) -> None:
@@ -71,7 +71,7 @@ class FewestRequests:
         self._random = random.Random(0)
 
     def choose(self) -> int:
-        """Give the worker."""
+        """Return the number of the chosen worker."""
         self._order.rotate(-1)
         among = self._random.sample(self._order, self._drawn) if self._drawn else self._order
         worker = min(among, key=self._in_flight.__getitem__)
@@ -79,24 +79,24 @@ class FewestRequests:
         return worker
 
     def answered(self, worker: int, /) -> None:
-        """Note one request less."""
+        """Decrement the worker's requests in flight."""
         self._in_flight[worker] -= 1
 
 
 class Worker(NamedTuple):
-    """The times (n,) that a worker takes for the requests: behind another one, and where it was idle before."""
+    """The service times (n,) of a worker for the requests: directly after another request, and after an idle time."""
 
     busy_s: Seconds
     idle_s: Seconds
 
     @classmethod
     def steady(cls, service_s: Seconds) -> "Worker":
-        """Take as long for a request whether idle or busy before."""
+        """Return a worker with the same service times in both cases."""
         return cls(service_s, service_s)
 
 
 def latencies(due_s: Seconds, workers: Sequence[Worker], balancer: Balancer) -> Seconds:
-    """Give the time (n,) from the arrival of each request to its answer; `due_s` (n,) are the arrivals, in order."""
+    """Return the time (n,) from the arrival of each request to its response; `due_s` (n,) are the ordered arrivals."""
     free_s = [0.0] * len(workers)
     times_s = [(worker.busy_s.tolist(), worker.idle_s.tolist()) for worker in workers]
     answers: list[tuple[float, int]] = []

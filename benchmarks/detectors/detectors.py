@@ -222,7 +222,7 @@ class Planned:
 
 
 def needs_exposure(config: TrainingConfig, events: ComparisonEvents) -> bool:
-    """Tell whether a preset cannot be trained because there are no signals to learn."""
+    """Return whether a preset cannot be trained because there are no signals to learn."""
     return config.exposed and events.exposure is None
 
 

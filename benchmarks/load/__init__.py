@@ -1,1 +1,1 @@
-"""Load generators: what sends requests, and what became of each."""
+"""Load generators, and the outcome of each request."""

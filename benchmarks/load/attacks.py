@@ -1,6 +1,6 @@
 """Clients that misuse a service of this machine, without an API key: `python -m benchmarks.load.attacks NAME PORT`.
 
-An attack runs in a process of its own until its stdin ends, with less priority than the clients that are watched.
+An attack runs in its own process until its stdin is closed, at a lower priority than the measured clients.
 """
 
 import os
@@ -21,13 +21,13 @@ import numpy as np
 from benchmarks.load.formats import JSON, NPY, RAW, npy_bytes
 
 Data = Iterator[bytes]
-"""What a connection sends, piece after piece; an empty one for nothing now."""
+"""The data of a connection in pieces; an empty piece is a pause."""
 
 N_FEATURES: Final = 14
 PAUSE_S: Final = 0.01
-"""Between two looks at all connections."""
+"""Interval at which all connections are polled."""
 PIECES, PIECE_BYTES = 8, 1 << 18
-"""How much one connection sends at a time."""
+"""Maximum number of bytes that a connection sends at a time."""
 ALL_BYTES: Final = 1 << 20
 SMALL_BUFFER_BYTES: Final = 4096
 """The receive buffer of clients that do not read all."""
@@ -38,15 +38,15 @@ HEALTH: Final = b"GET /health HTTP/1.1\r\nHost:\r\n\r\n"
 METRICS: Final = b"GET /metrics HTTP/1.1\r\nHost:\r\n\r\n"
 ONE_BYTE_CHUNKS: Final = b"1\r\n0\r\n" * 40_000
 HEADERS: Final = b"GET /none HTTP/1.1\r\nHost:\r\n" + b"".join(b"header%d:%b\r\n" % (n, b"v" * 140) for n in range(99))
-"""As many headers as a request may have, which fill its head of 16 KiB."""
+"""The maximum number of headers of a request, which fill its head of 16 KiB."""
 SHORT_HEADERS: Final = b"GET /none HTTP/1.1\r\nHost:\r\n" + b"ab:cd\r\n" * 2_300
 """As many headers as a head of 16 KiB has room for."""
 LONG_BODY_BYTES: Final = tuple(60_000_000 // 4**size for size in range(12))
-"""Lengths of bodies within the default limit of 64 MiB, which together leave no room for others."""
+"""Lengths of bodies within the default limit of 64 MiB that together use all the memory for bodies."""
 
 
 class Attack(NamedTuple):
-    """What each of many connections sends, and how much of the responses it takes at once."""
+    """The data that each connection of an attack sends, and how much of a response it reads at a time."""
 
     n_connections: int
     data: Callable[[], Data]
@@ -56,7 +56,7 @@ class Attack(NamedTuple):
 
 
 class Client:
-    """One connection of an attack, made again whenever the service ends it."""
+    """One connection of an attack, reopened whenever the service closes it."""
 
     def __init__(self, port: int, attack: Attack) -> None:
         self._port, self._attack = port, attack
@@ -71,7 +71,7 @@ class Client:
         self._data, self._left = self._attack.data(), memoryview(b"")
 
     def go_on(self) -> None:
-        """Read and send what can be; connect again where the service has ended the connection."""
+        """Read and send without blocking; reconnect if the service has closed the connection."""
         for act in (self._read, self._send):
             try:
                 act()
@@ -82,7 +82,7 @@ class Client:
                 self._connect()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._socket.close()
 
     def _read(self) -> None:
@@ -102,20 +102,20 @@ class Client:
 
 
 def post(path: str, media_type: str, body: bytes, n_bytes: int | None = None, **headers: str) -> bytes:
-    """Write a request; `n_bytes` is its Content-Length where that is not the body's."""
+    """Return a request; `n_bytes` is its Content-Length if it differs from the body's."""
     given = {"Host": "x", "Content-Type": media_type, "Content-Length": str(n_bytes or len(body)), **headers}
     lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def chunked(path: str) -> bytes:
-    """Write the head of a request whose body comes in chunks."""
+    """Return the head of a request with a chunked body."""
     lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {RAW.media_type}", "Transfer-Encoding: chunked"]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
 def slowly(head: bytes, pause_s: float = 1.0) -> Data:
-    """Give a head, and then one byte a second."""
+    """Yield a head, then one byte per second."""
     yield head
     next_s = time.monotonic() + pause_s
     while True:
@@ -128,25 +128,25 @@ def slowly(head: bytes, pause_s: float = 1.0) -> Data:
 
 @cache
 def column_order() -> bytes:
-    """Write a batch as NumPy saves it from columns: no event is whole before the last column ends."""
+    """Return a batch in NumPy's column order, in which no event is complete before the last column."""
     body = npy_bytes(np.ones((2**21, N_FEATURES), np.uint8, order="F"))
     return post("/score/batch", NPY.media_type, body, Accept=JSON.media_type)
 
 
 @cache
 def long_batch() -> bytes:
-    """Write a batch whose response is longer than what the system buffers."""
+    """Return a batch whose response is longer than the system's buffers."""
     return post("/score/batch", RAW.media_type, bytes(4 * N_FEATURES * 400_000), Accept=JSON.media_type)
 
 
 @cache
 def wrong_event() -> bytes:
-    """Write an event that is as long as one may be, and wrong at its end."""
+    """Return an invalid event of the maximum length, with the error at its end."""
     return post("/score", JSON.media_type, b'{"features": [%b"x"]}' % (b"1," * 32_000))
 
 
 def _ends_apart(request: bytes) -> Data:
-    """Give a request again and again, its last bytes apart."""
+    """Yield a request repeatedly, with its last bytes separate."""
     while True:
         yield request[:-100]
         yield request[-100:]
@@ -170,12 +170,12 @@ ATTACKS: Final[dict[str, Attack]] = {
     "column order": Attack(2, lambda: _ends_apart(column_order())),
     "metrics": Attack(8, lambda: repeat(METRICS)),
 }
-"""The attacks by their names."""
+"""The attacks by name."""
 
 
 @contextmanager
 def attacking(name: str, port: int) -> Iterator[None]:
-    """Attack a service on 127.0.0.1 during the block; raises RuntimeError at its end where the attack had ended."""
+    """Attack a service on 127.0.0.1 during the block. Raises RuntimeError at its end if the attack has ended early."""
     command = [sys.executable, "-m", __name__, name, str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as attacker:
         assert attacker.stdout is not None

@@ -1,4 +1,4 @@
-"""Closed-loop load from a process of its own, which runs only when the timed client on the same core is idle.
+"""Closed-loop load from a separate process, which runs only when the timed client on the same core is idle.
 
     python -m benchmarks.load.background URL REQUESTS CLIENTS
 
@@ -25,7 +25,7 @@ STOP_S = 60
 
 
 class Exchange(msgspec.Struct, frozen=True):
-    """A request as bytes, and the body of its right response."""
+    """A request as bytes, and the expected body of its response."""
 
     name: str
     data: bytes
@@ -38,7 +38,7 @@ class Exchange(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """How many right responses the clients have received, in what time, and what else happened."""
+    """The number of correct responses, the time in which they were received, and the first fault."""
 
     responses: int
     seconds: float
@@ -46,9 +46,9 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Background:
-    """Clients that send requests during a `with` block; `seen` is there after its end.
+    """Clients that send requests during a `with` block; `seen` is set at its end.
 
-    Raises WrongAnswerError at the end of the block if any response was not the right one.
+    Raises WrongAnswerError at the end of the block if any response was wrong.
     """
 
     def __init__(self, url: str, exchanges: Sequence[Exchange], clients: int = 1) -> None:

@@ -1,6 +1,6 @@
-"""Bad clients: requests that must be refused, clients that leave or stall, each watched for what it gets.
+"""Bad clients: requests that must be refused, and clients that disconnect or stall.
 
-A refusal with the right status counts as answered, another response as an error.
+A refusal with the expected status counts as answered, any other response as an error.
 """
 
 import json
@@ -25,9 +25,9 @@ from service.settings import Settings
 CLOSE_BY_RESET: Final = struct.pack("ii", 1, 0)
 """A value of SO_LINGER."""
 GRACE_S: Final = 15
-"""How much later than its timeout a busy service may close a connection."""
+"""Maximum delay after its timeout until a busy service closes a connection."""
 UNREAD_EVENTS: Final = 600_000
-"""A batch whose scores in JSON no buffer holds."""
+"""A batch whose scores in JSON exceed all buffers."""
 
 
 class BadRequest(NamedTuple):
@@ -39,7 +39,7 @@ class BadRequest(NamedTuple):
 
 
 def bad_requests(url: str, n_features: int, settings: Settings) -> list[BadRequest]:
-    """Write a request of every kind that a service with these settings must refuse."""
+    """Return a request of every kind that a service with these settings must refuse."""
     row = [1.0] * n_features
     nan = struct.pack("<f", float("nan")) * n_features
 
@@ -77,13 +77,13 @@ def bad_requests(url: str, n_features: int, settings: Settings) -> list[BadReque
 
 
 def _head(size: int, headers: str = "") -> bytes:
-    """Write the head of a request for scores whose body is to have that size."""
+    """Return the head of a request for scores with a body of this size."""
     head = f"POST /score/batch HTTP/1.1\r\nHost: x\r\n{headers}Content-Type: {RAW.media_type}\r\n"
     return f"{head}Content-Length: {size}\r\n\r\n".encode()
 
 
 class BadClients:
-    """Three bad clients during a `with` block; `left` and `stalls` count the connections by what was done."""
+    """Three bad clients during a `with` block; `left` and `stalls` count the connections by kind."""
 
     def __init__(self, url: str, n_features: int, settings: Settings, pause_s: float = 0.02) -> None:
         self._url = url
@@ -124,7 +124,7 @@ class BadClients:
             client.result()
 
     def report(self) -> Report:
-        """Sum up what the bad requests and the stalled connections got."""
+        """Return the outcomes of the bad requests and the stalled connections."""
         return merged([self._refused.report(), self._stalled.report()])
 
     def _run(self, acts: Sequence[Callable[[], None]]) -> None:
@@ -134,7 +134,7 @@ class BadClients:
             act()
 
     def _be_refused(self, request: BadRequest) -> None:
-        """Send a bad request on a connection of its own, and compare the response with what it should be."""
+        """Send a bad request on a new connection, and check the response."""
         began = self._refused.begin()
         try:
             with Connection(self._url) as connection:
@@ -144,7 +144,7 @@ class BadClients:
         self._refused.end(request.name, began, outcome, detail)
 
     def _leave(self, how: str, sent: bytes, n_read: int) -> None:
-        """Send something, read a little, and close, half of the time with a reset."""
+        """Send data, read a little, and close the connection, half of the time with a reset."""
         try:
             with socket.create_connection(address(self._url), TIMEOUT_S) as connection:
                 connection.sendall(sent)
@@ -157,7 +157,7 @@ class BadClients:
         self.left[how] += 1
 
     def _stall(self, name: str, sent: bytes, piece: bytes, limit_s: float) -> None:
-        """Send something, then next to nothing, and wait for a 408 or the end of the connection."""
+        """Send data, then almost nothing, and wait for a 408 or the end of the connection."""
         began, received = self._stalled.begin(), b""
         deadline = time.monotonic() + limit_s + GRACE_S
         outcome, detail = Outcome.ERROR, f"the connection is open after {limit_s + GRACE_S} s"
@@ -209,7 +209,7 @@ class BadClients:
 
 
 def judge_refusal(response: Response, status: int) -> tuple[Outcome, str]:
-    """Tell whether a refusal has the right status, and a body that gives it and the reason."""
+    """Return whether a refusal has the expected status, and a body with the status and the reason."""
     shown = f"{response.status}: {response.body[:200]!r}, expected {status}"
     if response.status == 503 and response.header("retry-after"):
         return Outcome.REFUSED, shown
@@ -222,7 +222,7 @@ def judge_refusal(response: Response, status: int) -> tuple[Outcome, str]:
 
 
 def _is_whole(received: bytearray) -> bool:
-    """Tell whether a response has all the bytes that it announces."""
+    """Return whether a response has as many bytes as its Content-Length."""
     end = received.find(b"\r\n\r\n")
     length = Response(0, bytes(received[: end + 4]), b"").header("content-length") or ""
     return end >= 0 and length.isdigit() and len(received) >= end + 4 + int(length)

@@ -1,4 +1,4 @@
-"""Checked closed-loop calls of gRPC: clients that call without end, and exactly one outcome for each call."""
+"""Checked closed-loop gRPC calls: clients that call continuously, with exactly one outcome for each call."""
 
 import asyncio
 import random
@@ -14,17 +14,17 @@ from benchmarks.load.outcomes import Outcome
 from service.api.open_inference.grpc_calls import INFER
 
 CLIENTS_OF_A_CONNECTION: Final = 16
-"""As many as the service allows streams: another client would wait here, and not be refused there."""
+"""The number of streams that the service allows; further clients would wait here instead of being refused."""
 OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1),)
-"""Connections of their own: channels to one address share one by default."""
+"""Separate connections; by default channels to the same address share one."""
 REFUSALS: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 TICK_S: Final = 0.01
-"""How long between two looks at whether to stop."""
+"""Interval at which the stop condition is checked."""
 
 
 class Call(NamedTuple):
-    """A call as the bytes of its message, and those of the right response."""
+    """A call as the bytes of its message, and the bytes of the expected response."""
 
     name: str
     body: bytes
@@ -32,10 +32,10 @@ class Call(NamedTuple):
 
 
 class ClosedCalls(Load):
-    """Clients that make a call over and over during a `with` block.
+    """Clients that repeat a call during a `with` block.
 
-    With `obey_retry_after` a client waits after a refusal for as long as its pushback says and up to a second more.
-    Clients begin evenly over `begin_within_s`.
+    With `obey_retry_after` a client waits after a refusal for the time in its pushback and up to a second more. The
+    starts of the clients are spread evenly over `begin_within_s`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ClosedCalls(Load):
                 await _pause(pushback_s + random.random(), stopped)
 
     async def _end_of(self, call: Callable[..., Awaitable[bytes]]) -> tuple[Outcome, str, float]:
-        """Call once, and give the outcome with its details, and the seconds for which a refusal asks to wait."""
+        """Call once; return the outcome, its details, and the seconds to wait after a refusal."""
         try:
             response = await call(self._call.body, timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:

@@ -1,7 +1,7 @@
-"""Checked closed-loop load: clients that ask without end, and exactly one outcome for each request.
+"""Checked closed-loop load: clients that send requests continuously, with exactly one outcome for each request.
 
-Each client has a kept-alive connection and sends its next request once it has the response to the last. All clients
-of a thread share one epoll, so that thousands cost little. None repeats a request unseen: one sent anew is one more.
+Each client has a kept-alive connection and sends its next request after the response to the previous one. All clients
+of a thread share one epoll, so that thousands are cheap. A repeated request is counted as a new one.
 """
 
 import heapq
@@ -19,15 +19,15 @@ from benchmarks.load.connection import TIMEOUT_S, Connection, LostError, Request
 from benchmarks.load.outcomes import Outcome, Record, Report
 
 UNSENT_PAUSE_S: Final = 0.02
-"""How long a client waits that could not connect."""
+"""Time that a client waits after a failed connection attempt."""
 TICK_S: Final = 0.1
-"""The longest wait between two looks at whether to stop."""
+"""Maximum interval at which the stop condition is checked."""
 
 
 class Load(ABC):
-    """Clients in a thread of their own during a `with` block, each until its last response, and their outcomes.
+    """Clients in a separate thread during a `with` block, each until its last response, and their outcomes.
 
-    The end of the block raises RuntimeError if an outcome is missing, and what stopped the clients.
+    The end of the block raises RuntimeError if an outcome is missing, and any error that stopped the clients.
     """
 
     def __init__(self) -> None:
@@ -52,11 +52,11 @@ class Load(ABC):
             raise RuntimeError(f"{report.begun} requests were begun, but {report.outcomes} is what became of them")
 
     def report(self) -> Report:
-        """Sum up what has happened so far."""
+        """Return the outcomes so far."""
         return self.record.report()
 
     def wait_for(self, happened: Callable[[Report], bool], timeout_s: float = TIMEOUT_S) -> Report:
-        """Wait until something shows in the report, and give that; raises RuntimeError if it does not."""
+        """Wait until the report fulfils a condition and return it. Raises RuntimeError after the timeout."""
         deadline = time.monotonic() + timeout_s
         while not happened(report := self.report()):
             if time.monotonic() > deadline or self._crash:
@@ -65,7 +65,7 @@ class Load(ABC):
         return report
 
     def wait_for_answers(self, count: int) -> Report:
-        """Wait until `count` more requests are answered rightly."""
+        """Wait for `count` more correct responses."""
         goal = self.report().outcomes[Outcome.ANSWERED] + count
         return self.wait_for(lambda report: report.outcomes[Outcome.ANSWERED] >= goal)
 
@@ -83,9 +83,9 @@ class Load(ABC):
 class ClosedLoop(Load):
     """Clients that send the requests in turn during a `with` block.
 
-    A client waits for `pause_s` after each response, or with `obey_retry_after` after a refusal for as long as it says
-    and up to a second more, and opens a new connection after `per_connection` requests. Clients begin evenly over
-    `begin_within_s`.
+    A client waits for `pause_s` after each response, or with `obey_retry_after` after a refusal for its Retry-After and
+    up to a second more. It opens a new connection after `per_connection` requests. The starts of the clients are spread
+    evenly over `begin_within_s`.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class ClosedLoop(Load):
         self.pause_s = pause_s
         self.per_connection = per_connection
         self.obey_retry_after = obey_retry_after
-        # Each begins elsewhere, or all would ask the same at the same time.
+        # Different starts, so that the clients do not send the same request at the same time.
         self.clients = [
             _Client(self, Connection(url), place * len(requests) // clients, begin_within_s * place / clients)
             for place in range(clients)
@@ -146,7 +146,7 @@ def drive(loops: Sequence[ClosedLoop], running: Callable[[], bool]) -> None:
 
 
 class _Client:
-    """A client: its connection, its place among the requests, and when it is to send the next."""
+    """A client: its connection, its position in the requests, and the time of the next one."""
 
     def __init__(self, loop: ClosedLoop, connection: Connection, place: int, begins_s: float) -> None:
         self.connection = connection
@@ -157,7 +157,7 @@ class _Client:
         self._began_s = 0.0
 
     def begin(self, poll: select.epoll) -> bool:
-        """Start the next request; False if it was lost at once."""
+        """Start the next request; return False if it was lost immediately."""
         self._began_s = self._loop.record.begin()
         try:
             self.connection.begin(self._loop.requests[self._place].data)
@@ -169,7 +169,7 @@ class _Client:
         return True
 
     def proceed(self, descriptor: int, poll: select.epoll) -> bool:
-        """Send and receive what is possible; tells whether the request has ended."""
+        """Send and receive without blocking; return whether the request has ended."""
         sending = self.connection.unsent
         try:
             response = self.connection.proceed()
@@ -197,7 +197,7 @@ class _Client:
         return Outcome.REFUSED if refused else Outcome.ERROR, f"{response.status}: {response.body[:200]!r}"
 
     def _end(self, outcome: Outcome, detail: str, response: Response | None = None) -> None:
-        """Note the outcome, and decide what to send when."""
+        """Record the outcome and schedule the next request."""
         version, ended = (response.header("model-version"), self.connection.received_s) if response else (None, None)
         name = self._loop.requests[self._place].name
         now = self._loop.record.end(name, self._began_s, outcome, detail, version, ended)
@@ -207,6 +207,6 @@ class _Client:
         self._place = (self._place + 1) % len(self._loop.requests)
         pause_s = UNSENT_PAUSE_S if outcome is Outcome.UNSENT else self._loop.pause_s
         if outcome is Outcome.REFUSED and response and self._loop.obey_retry_after:
-            # Up to a second more, so that not all that were refused together come back together.
+            # Up to a second more, so that clients refused at the same time do not all return at the same time.
             pause_s = int(response.header("retry-after") or 0) + random.random()
         self.due_s = now + pause_s

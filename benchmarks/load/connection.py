@@ -12,20 +12,20 @@ from urllib.parse import urlsplit
 
 TIMEOUT_S: Final = 60
 PIECE_BYTES: Final = 1 << 16
-"""A kernel that is not preemptible copies all that it is given before another process may run."""
+"""Limited, because a non-preemptible kernel copies all the data before another process can run."""
 UNSENT_BYTES: Final = 1 << 17
-"""The size of the send buffer: with the default, whole bodies would wait in memory for a server that reads slowly."""
+"""Size of the send buffer; with the default, complete bodies would be buffered for a server that reads slowly."""
 TCP_INFO_BYTES = 128
 ACKNOWLEDGED = struct.Struct("<120xQ")
 """tcpi_bytes_acked in Linux's struct tcp_info."""
 
 
 class LostError(ConnectionError):
-    """A request has no whole response; `how` says what is known of it.
+    """A request without a complete response; `how` is one of four cases.
 
-    Unsent: no connection, so no byte of the request was written. Closed idle: the connection had served before, the
-    server closed it, and the server's system acknowledged no byte of the request. Reset: no byte of a response came.
-    Cut: some came.
+    Unsent: no connection, so no byte of the request was written. Closed idle: the connection had been used before, the
+    server closed it, and the server's system acknowledged no byte of the request. Reset: no byte of a response was
+    received. Cut: only a part was received.
     """
 
     def __init__(self, how: Literal["unsent", "closed idle", "reset", "cut"], detail: str) -> None:
@@ -52,13 +52,13 @@ class Response(NamedTuple):
         return {name.lower(): value.strip() for name, value in fields}
 
     def header(self, name: str) -> str | None:
-        """Give the value of one header, or None."""
+        """Return the value of one header, or None."""
         found = _field(name).search(self.head)
         return found[1].decode("latin-1") if found else None
 
 
 class Request(NamedTuple):
-    """A request as bytes, and what tells how a response of status 200 differs from the right one, or None."""
+    """A request as bytes, and a function that describes how a response of status 200 is wrong, or returns None."""
 
     name: str
     data: bytes
@@ -78,7 +78,7 @@ def _field(name: str) -> re.Pattern[bytes]:
 
 
 def address(url: str) -> tuple[str, int]:
-    """Give the host and the port of a URL; raises ValueError where it lacks one."""
+    """Return the host and the port of a URL; raises ValueError where it lacks one."""
     parts = urlsplit(url)
     if parts.hostname is None or parts.port is None:
         raise ValueError(f"{url} has no host and port, expected http://HOST:PORT")
@@ -86,24 +86,24 @@ def address(url: str) -> tuple[str, int]:
 
 
 def encode(url: str, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> bytes:
-    """Write an HTTP/1.1 request."""
+    """Return an HTTP/1.1 request."""
     fields = {"Host": urlsplit(url).netloc, **(headers or {}), "Content-Length": str(len(body))}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 def get(url: str, path: str) -> Response:
-    """Send one GET request on a connection of its own; raises LostError."""
+    """Send one GET request on a new connection. Raises LostError."""
     with Connection(url) as connection:
         return connection.ask(encode(url, "GET", path))
 
 
 class Connection:
-    """A non-blocking connection, opened by `begin` where it is not open.
+    """A non-blocking connection, opened by `begin` if necessary.
 
-    `ask` waits for the response; a load generator polls `fileno()` and calls `proceed` instead. A request is sent to
-    its end even where the response came earlier. `n_responses` are those since the connection was opened, `sent_s` and
-    `received_s` the times of the last bytes.
+    `ask` waits for the response; a load generator polls `fileno()` and calls `proceed` instead. A request is sent
+    completely even if the response comes earlier. `n_responses` counts responses since the connection was opened;
+    `sent_s` and `received_s` are the times of the last bytes.
     """
 
     def __init__(self, url: str) -> None:
@@ -131,18 +131,18 @@ class Connection:
         self._socket = None
 
     def fileno(self) -> int:
-        """Give the file descriptor of the open connection."""
+        """Return the file descriptor of the open connection."""
         assert self._socket is not None
         return self._socket.fileno()
 
     @property
     def is_open(self) -> bool:
-        """Whether the next request goes over the connection of the last."""
+        """Whether the next request uses the existing connection."""
         return self._socket is not None
 
     @property
     def unsent(self) -> bool:
-        """Whether a part of the request has yet to be sent."""
+        """Whether a part of the request is still to be sent."""
         return bool(self._unsent)
 
     def ask(self, request: bytes, timeout_s: float = TIMEOUT_S) -> Response:
@@ -156,7 +156,7 @@ class Connection:
         return response
 
     def is_stalled(self, now_s: float) -> bool:
-        """Tell whether nothing was sent or received for TIMEOUT_S."""
+        """Return whether nothing was sent or received for TIMEOUT_S."""
         return now_s - max(self.sent_s, self.received_s) > TIMEOUT_S
 
     def begin(self, request: bytes) -> None:
@@ -172,7 +172,7 @@ class Connection:
         self._send(opened)
 
     def proceed(self) -> Response | None:
-        """Send and receive what is possible without waiting; gives the response once it is whole.
+        """Send and receive without blocking; return the response once it is complete.
 
         Raises LostError, after which the connection is closed.
         """
@@ -215,7 +215,7 @@ class Connection:
         return opened
 
     def _require_idle(self, opened: socket.socket) -> None:
-        """Raise LostError where the server has closed the idle connection, or has sent what was not asked for."""
+        """Raise LostError if the server has closed the idle connection or has sent data without a request."""
         try:
             sent = opened.recv(PIECE_BYTES)
         except BlockingIOError:
@@ -233,7 +233,7 @@ class Connection:
             sent = opened.send(self._unsent[:PIECE_BYTES])
         except BlockingIOError:
             return
-        except OSError as error:  # a response may have come early, to a request that was not wanted whole
+        except OSError as error:  # the server may have responded before the end of the request
             self._send_error, self._unsent = error, memoryview(b"")
             return
         self.sent_s = time.perf_counter()
@@ -260,7 +260,7 @@ class Connection:
             self._response = Response(int(head.split(None, 2)[1]), head + separator, body)
 
     def _find_end(self) -> int | None:
-        """Find out how many bytes the response has, once its headers are there; raises LostError where they are bad."""
+        """Return the length of the response once its headers are received. Raises LostError if they are invalid."""
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return None
@@ -272,7 +272,7 @@ class Connection:
 
 
 def _acked(opened: socket.socket) -> int:
-    """Count the bytes that the server's system has acknowledged."""
+    """Return the number of bytes that the server's system has acknowledged."""
     info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
     count: int = ACKNOWLEDGED.unpack(info)[0]
     return count

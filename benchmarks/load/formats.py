@@ -1,4 +1,4 @@
-"""The wire formats as a client writes and reads them, without the service's own code."""
+"""The wire formats, written and read without the service's own code."""
 
 import io
 import json
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class Format(NamedTuple):
-    """How a client writes an array of features, and reads the scores in a response."""
+    """A format: how to write an array of features and how to read the scores of a response."""
 
     name: str
     media_type: str
@@ -26,7 +26,7 @@ class Format(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Where a server takes a format."""
+    """The route of a server for a format."""
 
     fmt: Format
     path: str
@@ -39,7 +39,7 @@ def read_msgpack(key: str, body: bytes) -> NDArray[Any]:
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
-    """Write an array as numpy.save does."""
+    """Return an array in the format of numpy.save."""
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Closed-loop load of gRPC by h2load: the same call over and over. Responses are checked by their bytes."""
+"""Closed-loop gRPC load with h2load, which repeats one call. Responses are checked by their bytes."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ from benchmarks.report.measurements import LoadRun
 REQUESTS: Final = re.compile(r"(\d+) done, (\d+) succeeded, (\d+) failed")
 DATA: Final = re.compile(r"\((\d+)\) data$", re.MULTILINE)
 PREFIX_BYTES: Final = 5
-"""What stands before each message."""
+"""The prefix of each message."""
 
 
 def fire(
@@ -46,7 +46,7 @@ def fire(
 
 
 def find_program() -> str:
-    """Find h2load; raises RuntimeError that says how to get it."""
+    """Return the path of h2load. Raises RuntimeError with the remedy if it is not installed."""
     program = shutil.which("h2load")
     if program is None:
         raise RuntimeError("h2load is not installed; on Debian: apt-get install nghttp2-client")
@@ -54,9 +54,9 @@ def find_program() -> str:
 
 
 def read_printed(output: str, log: str, seconds: float) -> LoadRun:
-    """Read the counts that h2load printed, and its log with the status and the microseconds of each call.
+    """Parse the counts printed by h2load, and its log with the status and the microseconds of each call.
 
-    Raises RuntimeError with the output where it has no counts.
+    Raises RuntimeError with the output if it has no counts.
     """
     requests, data = REQUESTS.search(output), DATA.search(output)
     if not (requests and data):

@@ -1,7 +1,7 @@
-"""Open-loop load: requests at a given rate, whether or not the server keeps up, each timed from when it was due.
+"""Open-loop load: requests at a fixed rate, independent of the server, each timed from when it was due.
 
-A request that finds every connection busy waits here, and its wait counts: a slow response delays what comes after it
-as it would delay other clients (no coordinated omission).
+A request waits here if all connections are busy, and the wait counts as latency, because a slow response would also
+delay other clients (no coordinated omission).
 """
 
 import gc
@@ -20,35 +20,35 @@ from benchmarks.load.connection import Connection, Request, Response
 from benchmarks.report.measurements import Latency
 
 SPIN_S: Final = 0.002
-"""Shortly before a request is due, the clock is watched: to be woken up takes time."""
+"""Shortly before a request is due the clock is polled, because waking up takes time."""
 TIMEOUT_S: Final = 20
-"""How long after the last request was due all responses must have come."""
+"""Maximum time from the due time of the last request until all responses are received."""
 
 
 class Arrivals(NamedTuple):
-    """When requests are due, in seconds from the start, at a rate."""
+    """The due times of requests, in seconds from the start, and their rate."""
 
     per_s: float
     due_s: NDArray[np.float64]
 
     @classmethod
     def evenly(cls, per_s: float, seconds: float) -> "Arrivals":
-        """Have requests at even intervals for some seconds, at least one."""
+        """Return arrivals at even intervals for some seconds, at least one."""
         return cls(per_s, np.arange(max(1, round(per_s * seconds))) / per_s)
 
     @classmethod
     def at_random(cls, per_s: float, seconds: float, rng: np.random.Generator) -> "Arrivals":
-        """Have as many requests as a Poisson process, such as many clients are, has on average, at least one."""
+        """Return arrivals of a Poisson process, which models many clients, with the mean number, at least one."""
         return cls(per_s, np.cumsum(rng.exponential(1 / per_s, max(1, round(per_s * seconds)))))
 
 
 def offer(
     urls: Sequence[str], request: Request, arrivals: Arrivals, *, connections: int, spin_s: float = SPIN_S
 ) -> Latency:
-    """Send `request` whenever it is due, and wait for all responses.
+    """Send `request` at each due time, and wait for all responses.
 
-    The connections lead to the servers in turn, and a request takes the one that has been idle for longest. Raises
-    RuntimeError for a response that is wrong or missing, and LostError for a connection that is lost.
+    Connections are distributed over the servers in turn; a request uses the connection that has been idle longest.
+    Raises RuntimeError for a wrong or missing response, and LostError for a lost connection.
     """
     latencies, lateness = array("d"), array("d")
     with undisturbed(), ExitStack() as stack, select.epoll() as poll:
@@ -88,12 +88,12 @@ def offer(
 
 
 def _watch(poll: select.epoll, connection: Connection) -> None:
-    """Wait for the response on a connection, and while a part of the request is unsent for room to send it."""
+    """Poll a connection for the response, and for writing while a part of the request is unsent."""
     poll.modify(connection.fileno(), select.EPOLLIN | (select.EPOLLOUT if connection.unsent else 0))
 
 
 def _ready(poll: select.epoll, wait_s: float) -> list[int]:
-    """Wait for at most so long, and give the descriptors on which something is to be done."""
+    """Wait for at most `wait_s`, and return the descriptors that are ready."""
     if wait_s > 0:
         select.select([poll], [], [], wait_s)  # epoll itself waits for whole milliseconds
     return [descriptor for descriptor, _ in poll.poll(0)]
@@ -123,7 +123,7 @@ def _require_right(request: Request, response: Response) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep Python's cyclic collector from running, for its pauses here would look like the server's."""
+    """Disable Python's cyclic garbage collector, whose pauses would be attributed to the server."""
     gc.collect()
     gc.disable()
     try:

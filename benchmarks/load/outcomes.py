@@ -1,4 +1,4 @@
-"""What became of requests: exactly one outcome for each that was begun."""
+"""Outcomes of requests: exactly one for each request."""
 
 import time
 from array import array
@@ -13,31 +13,31 @@ from benchmarks.report.measurements import Second
 
 
 class Outcome(StrEnum):
-    """What became of a request."""
+    """The outcome of a request."""
 
     ANSWERED = "answered"
-    """200, and the body is right."""
+    """200 with the expected body."""
     REFUSED = "refused"
     """503 with Retry-After."""
     ERROR = "error"
     """Any other status."""
     WRONG = "wrong"
-    """200 with a wrong score, of an unknown model, or with bytes that are not the scores."""
+    """200 with a wrong score, from an unknown model, or with an invalid body."""
     UNSENT = "unsent"
     """No connection could be opened, so no byte of the request was written."""
     CLOSED_IDLE = "closed idle"
-    """The server had closed the kept-alive connection before any of it arrived: the client sends it again."""
+    """The server closed the kept-alive connection before any byte arrived; the client sends the request again."""
     RESET = "reset"
-    """Written, and no byte came back."""
+    """Sent, but no byte of a response was received."""
     CUT = "cut"
-    """Written, and the response ended early."""
+    """Sent, but the response ended early."""
 
 
 FAILURES = frozenset({Outcome.ERROR, Outcome.WRONG, Outcome.RESET, Outcome.CUT})
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A request that was lost or answered wrongly; the seconds count from the start of the load."""
+    """A lost or wrongly answered request; the seconds count from the start of the load."""
 
     request: str
     outcome: Outcome
@@ -47,14 +47,14 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct):
-    """How often a model answered, and when last."""
+    """The number of responses of a model, and the time of the last one."""
 
     answers: int
     last_s: float
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All that was begun, by outcome; `begun` is their sum once the load has ended."""
+    """The number of requests by outcome; `begun` equals their sum once the load has ended."""
 
     begun: int
     outcomes: dict[Outcome, int]
@@ -67,7 +67,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def merged(reports: Sequence[Report]) -> Report:
-    """Add up reports of several loads, without their versions."""
+    """Return the sum of reports of several loads, without their versions."""
     return Report(
         begun=sum(report.begun for report in reports),
         outcomes={outcome: sum(report.outcomes[outcome] for report in reports) for outcome in Outcome},
@@ -77,7 +77,7 @@ def merged(reports: Sequence[Report]) -> Report:
 
 
 class Record:
-    """What became of each request so far; one thread writes it."""
+    """The outcomes of requests so far, written by one thread."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
@@ -88,7 +88,7 @@ class Record:
         self._failures: list[Failure] = []
 
     def begin(self) -> float:
-        """Count a request and give the time."""
+        """Count a request and return the time."""
         self._begun += 1
         return time.perf_counter()
 
@@ -101,7 +101,7 @@ class Record:
         version: str | None = None,
         ended: float | None = None,
     ) -> float:
-        """Note what became of a request that was begun at a time and ended at another, or now; gives the latter."""
+        """Record the outcome of a request by its start and end (default: now); return the end."""
         now = time.perf_counter() if ended is None else ended
         self._ended_s[outcome].append(now - self.started)
         self._latencies_s[outcome].append(now - began)
@@ -113,7 +113,7 @@ class Record:
         return now
 
     def seconds_passed(self) -> float:
-        """Give the time since the start."""
+        """Return the time since the start."""
         return time.perf_counter() - self.started
 
     def report(self) -> Report:
@@ -123,11 +123,11 @@ class Record:
         return Report(self._begun, outcomes, versions, self._failures.copy())
 
     def ended_s(self, outcome: Outcome) -> NDArray[np.float64]:
-        """Give the times at which requests ended so, in seconds since the start."""
+        """Return the times at which requests ended so, in seconds since the start."""
         return np.array(self._ended_s[outcome])
 
     def latencies_ms(self, outcome: Outcome, since_s: float, until_s: float) -> NDArray[np.float64]:
-        """Give the latencies of requests that ended so within a time, in seconds since the start."""
+        """Return the latencies of requests that ended so within a time, in seconds since the start."""
         ended = np.array(self._ended_s[outcome])
         return np.array(self._latencies_s[outcome])[(since_s <= ended) & (ended < until_s)] * 1e3
 

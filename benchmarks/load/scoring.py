@@ -60,7 +60,7 @@ class ScoringRequest(NamedTuple):
         return encode(url, "POST", self.path, self.headers, self.body)
 
     def fault(self, body: bytes, expected: NDArray[Any]) -> str | None:
-        """Say how the scores in the body of a response differ from the `expected` (n,), or None."""
+        """Describe how the scores in the body of a response differ from the `expected` (n,), or None."""
         try:
             given = self.fmt.read("anomaly_score" if self.single else "anomaly_scores", body)
             return score_fault(np.atleast_1d(np.asarray(given, np.float64)), expected)
@@ -88,7 +88,7 @@ def decimals(events: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def score_fault(given: NDArray[Any], expected: NDArray[Any]) -> str | None:
-    """Say how scores (n,) differ from the model's by more than the golden tolerance, or None."""
+    """Describe how scores (n,) differ from the model's by more than the golden tolerance, or None."""
     if given.shape != expected.shape:
         return f"the scores have the shape {given.shape}, expected {expected.shape}"
     wrong = np.flatnonzero(~np.isclose(given, expected, rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL))

@@ -36,7 +36,7 @@ class Peer(NamedTuple):
 
 
 def routes(single: str, json: str, raw: str) -> dict[str, Route]:
-    """Give the paths of a server that takes the formats of our service."""
+    """Return the paths of a server that takes the formats of our service."""
     return {"single": Route(JSON, single), "json": Route(JSON, json), "binary": Route(RAW, raw)}
 
 

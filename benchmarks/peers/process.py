@@ -103,7 +103,7 @@ def running(key: str, model: str, core: int) -> Iterator[PeerProcess]:
 
 
 def is_stopped(process: int) -> bool:
-    """Tell whether a process is stopped or has ended."""
+    """Return whether a process is stopped or has ended."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

@@ -113,7 +113,7 @@ def _faster(found: Peers, others: Iterable[str], name: str, need: float, aim: fl
 
 
 def _cases(found: Peers, name: str) -> dict[str, CaseResult]:
-    """Give the case of this name of each peer that has it."""
+    """Return the case of this name of each peer that has it."""
     return {key: peer.cases[name] for key, peer in found.peers.items() if name in peer.cases}
 
 

@@ -30,7 +30,7 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def provenance() -> dict[str, Any]:
-    """Give the fields of `results.Result`, but the model, for a measurement that starts now."""
+    """Return the fields of `results.Result`, but the model, for a measurement that starts now."""
     model = _of_processor("model name")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
@@ -64,7 +64,7 @@ def commit() -> str:
 
 
 def split_cores() -> tuple[int, int]:
-    """Give the core of the servers and that of the load, and move this process, which is the load, to the latter.
+    """Return the core of the servers and that of the load, and move this process, which is the load, to the latter.
 
     Raises RuntimeError where this process may use one core alone.
     """
@@ -76,7 +76,7 @@ def split_cores() -> tuple[int, int]:
 
 
 def _of_processor(name: str) -> str:
-    """Give what the system says of the first core under this name; empty without."""
+    """Return what the system says of the first core under this name; empty without."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
 

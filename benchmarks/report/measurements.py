@@ -40,7 +40,7 @@ class LoadRun(msgspec.Struct, frozen=True):
         return self.requests / self.seconds
 
     def fault(self, response_bytes: int | None, in_flight: int) -> str | None:
-        """Say what is wrong with the run, or None; each response has `response_bytes` of those counted, if known."""
+        """Describe a fault of the run, or return None; each response has `response_bytes`, if these are known."""
         if self.non_2xx or self.errors:
             return f"{self.non_2xx} responses were not 2xx, {self.errors} socket errors"
         if not self.requests:

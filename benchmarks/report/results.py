@@ -88,7 +88,7 @@ class Bench(Result, frozen=True, kw_only=True):
     """The runs at each offered rate, by server."""
 
     def in_process_medians(self) -> dict[str, float]:
-        """Give the median events/s of each way of calling the runtime; the largest is the ceiling."""
+        """Return the median events/s of each way of calling the runtime; the largest is the ceiling."""
         return {name: statistics.median(rates) for name, rates in self.in_process.items()}
 
     @property
@@ -97,7 +97,7 @@ class Bench(Result, frozen=True, kw_only=True):
         return max(self.in_process_medians().values()) * self.flop_per_event / statistics.median(self.peak_flop_per_s)
 
     def ceiling(self, case: CaseResult, kind: str) -> float | None:
-        """Give the requests/s of a ceiling, "bare", "plain" or "in process"; None where the case does not have it."""
+        """Return the requests/s of a ceiling, "bare", "plain" or "in process"; None where the case does not have it."""
         if kind == "in process":
             return max(self.in_process_medians().values()) / case.events if case.events > 1 else None
         other = self.cases.get(f"{kind}-{case.name}")
@@ -155,7 +155,7 @@ class Peers(Result, frozen=True, kw_only=True):
     peers: dict[str, PeerResult]
 
     def over(self, case: CaseResult | None) -> float | None:
-        """Give how many times the rate in a peer's case is ours, or None if one of them was not measured."""
+        """Return how many times the rate in a peer's case is ours, or None if one of them was not measured."""
         ours = self.peers[OURS].cases.get(case.name) if case else None
         return ours.median.requests_per_s / case.median.requests_per_s if case and ours else None
 
@@ -172,7 +172,7 @@ class Protocols(Result, frozen=True, kw_only=True):
     cases: dict[str, dict[str, list[ProtocolRun]]]
 
     def medians(self, case: str) -> dict[str, ProtocolRun]:
-        """Give the median of each protocol."""
+        """Return the median of each protocol."""
         return {
             protocol: ProtocolRun(
                 statistics.median(run.requests_per_s for run in runs),
@@ -197,7 +197,7 @@ class Balancers(Result, frozen=True, kw_only=True):
     costs: dict[str, list[CaseResult]]
 
     def medians(self, balancer: str, load: str) -> dict[str, BalancedRun]:
-        """Give the median of each way to choose."""
+        """Return the median of each way to choose."""
         return {policy: median_of(runs) for policy, runs in self.runs[balancer][load].items()}
 
 
@@ -223,7 +223,7 @@ class Files(Result, frozen=True, kw_only=True):
     ways: dict[str, list[FilesRun]]
 
     def events_per_s(self, way: str) -> float:
-        """Give the median rate after the start-up."""
+        """Return the median rate after the start-up."""
         return statistics.median(self.files * self.events / (run.seconds - run.startup_s) for run in self.ways[way])
 
     def over(self, way: str, other: str) -> float:
@@ -232,7 +232,7 @@ class Files(Result, frozen=True, kw_only=True):
 
 
 def file_of(kind: type[Result]) -> Path:
-    """Give the file that holds the results of a kind."""
+    """Return the file that holds the results of a kind."""
     return FOLDER / f"{kind.__name__.lower()}.json"
 
 

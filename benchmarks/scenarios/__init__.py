@@ -1,1 +1,1 @@
-"""What is measured how: one scenario a module."""
+"""Scenarios of measurements, one module each."""

@@ -1,6 +1,6 @@
-"""Balancers in front of a fast and a slow server: how latencies depend on how they choose, and what they cost.
+"""Balancers in front of a fast and a slow server: latencies by balancing method, and the cost of a balancer.
 
-The slow server has the processor for a fifth of the time alone. All processes share two cores, and every response is
+The slow server has the processor only for a fifth of the time. All processes share two cores, and every response is
 checked.
 """
 
@@ -29,10 +29,10 @@ from service.settings import Settings
 
 SLOWER: Final = 5
 PERIOD_S: Final = 0.05
-"""The slow server runs for a fifth of every such time."""
+"""The period of which the slow server runs for a fifth."""
 CASE: Final = "raw-10k"
 OFFERED: Final = (0.25, 0.5)
-"""The load, as a fraction of what the fast server alone can do; both together can do 1.2 of it."""
+"""The load as a fraction of the capacity of the fast server; both servers together have 1.2 of it."""
 SECONDS: Final = 4
 CONNECTIONS: Final = 32
 COSTS: Final = ("single-32", "raw-10k")
@@ -96,7 +96,7 @@ def measure(balancer: Balancer, slow: Server, case: Case, per_s: float) -> Balan
     request = case.exchange(url).request
     before = scored(slow)
     found = offer([url], request, Arrivals.evenly(per_s, SECONDS), connections=CONNECTIONS)
-    # Each connection has had one request before.
+    # Each connection has already had one request.
     share = (scored(slow) - before) / len(case.scores) / (found.requests + CONNECTIONS)
     return BalancedRun(found.p50_ms, found.p99_ms, found.max_ms, share)
 
@@ -126,7 +126,7 @@ def slowed(server: Server) -> Iterator[None]:
 
 def stop_and_go(pids: list[int], started: Event) -> None:
     """Let processes run for a fraction of each period, until this process is ended."""
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))  # else it would wait for the load
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))  # otherwise it would wait for the load
     started.set()
     while True:
         signal_all(pids, signal.SIGCONT)

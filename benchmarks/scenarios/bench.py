@@ -1,6 +1,6 @@
-"""The speed of the service over HTTP beside its ceilings, all in one run of about three minutes.
+"""The speed of the service over HTTP compared with its ceilings, in one run of about three minutes.
 
-The server has one core and the load another. benchmarks/README.md says what is compared with what, and why.
+The server has one core and the load another. benchmarks/README.md describes the comparisons and their reasons.
 """
 
 import os
@@ -22,7 +22,7 @@ CURVES = {"service": "single-32", "bare": "bare-single-32"}
 CURVE_ROUNDS, CURVE_S = 5, 0.5
 CURVE_FIRST_PER_S = 1_000
 CURVE_FRACTIONS = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)
-"""The offered rates, after the first, as fractions of the rate that the server reached when asked without pause."""
+"""The offered rates, after the first, as fractions of the maximum rate of the server."""
 
 WORKERS, WORKERS_CONNECTIONS, WORKERS_S = 2, (4, 16, 64), 2
 

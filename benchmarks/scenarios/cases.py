@@ -1,6 +1,6 @@
-"""Cases: a request, on how many connections it is sent to which target, and the scores that must come back.
+"""Cases: a request, the target, the number of connections, and the expected scores.
 
-A name says it all: `single-32` is one event on 32 connections, `raw-10k` a batch of 10 000 events in raw float32.
+For example, `single-32` is one event on 32 connections, and `raw-10k` a batch of 10 000 events in raw float32.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,10 +23,10 @@ from service.model.scorer import Scorer
 SINGLE_CONNECTIONS: Final = (1, 32, 256)
 SIZES: Final = {"10": 10, "100": 100, "1k": 1_000, "10k": 10_000, "100k": 100_000}
 BATCH_CONNECTIONS: Final = 4
-"""Enough that a request waits whenever the server is free, and so few that the bodies stay in the cache."""
+"""Enough that a request is always waiting, and few enough that the bodies stay in the cache."""
 LARGE_EVENTS, LARGE_CONNECTIONS = 100_000, 2
 BARE_EVENTS: Final = 100
-"""Up to this many events in a request, HTTP costs more than scoring: bare uvicorn is a ceiling too."""
+"""Up to this many events in a request HTTP costs more than scoring, so that bare uvicorn is also a ceiling."""
 PLAIN: Final = "json-10k"
 """The case that is compared with plain decoding."""
 ROUTES: Final = {
@@ -36,7 +36,7 @@ ROUTES: Final = {
     "msgpack-binary": Route(MSGPACK_BINARY, "/score/batch"),
     "raw": Route(RAW, "/score/batch"),
 }
-"""Where the service takes what."""
+"""Routes of the service, by format."""
 NAMES: Final = (
     *(f"single-{connections}" for connections in SINGLE_CONNECTIONS),
     *(f"{kind}-{size}" for size in SIZES for kind in list(ROUTES)[1:]),
@@ -52,7 +52,7 @@ class Target(Protocol):
     grpc_address: str
 
     def processes(self) -> list[int]:
-        """Give the numbers of all its processes."""
+        """Return the IDs of all its processes."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,21 @@ class Case:
 
     @property
     def body(self) -> bytes:
-        """What each request sends."""
+        """The body of each request."""
         return self.request.body
 
     def check(self, url: str) -> Response:
-        """Ask once and give the response; raises WrongAnswerError if its scores are not the model's."""
+        """Send one request and return the response. Raises WrongAnswerError if its scores are wrong."""
         return self.request.ask(url, self.scores)
 
     def exchange(self, url: str) -> Exchange:
-        """Check the response once, and give the request with the body that it must get."""
+        """Check the response once, and return the request with the expected body."""
         return Exchange(self.name, self.request.encode(url), self.check(url).body)
 
     def measure(self, target: Target, seconds: int, core: int | None) -> CaseRun:
         """Load a target with wrk from a core.
 
-        Raises WrongAnswerError for a response before, during or after that is not the right one.
+        Raises WrongAnswerError for a wrong response before, during or after the load.
         """
         url, request = target.base_url, self.request
         size = self.check(url).size
@@ -106,7 +106,7 @@ class Case:
         return measured
 
     def result(self, server: str, runs: list[CaseRun]) -> CaseResult:
-        """Put its runs on a server together."""
+        """Combine the runs on a server."""
         return CaseResult(self.name, server, self.request.fmt.name, len(self.scores), self.connections, runs)
 
 
@@ -138,7 +138,7 @@ class Workload:
         self.events = read_sample(self.artefact.n_features)
 
     def case(self, name: str, routes: Mapping[str, Route] = ROUTES) -> Case:
-        """Make the case of that name."""
+        """Return the case of that name."""
         kind, _, number = name.rpartition("-")
         route, single = routes[kind], kind == "single"
         events = self.events[: 1 if single else SIZES[number]]
@@ -148,13 +148,13 @@ class Workload:
 
 
 def bare(case: Case) -> Case:
-    """Make the case for the bare server, which finds its fixed response by the name of the service's case."""
+    """Return the case for the bare server, which finds its fixed response by the name of the service's case."""
     name, path = f"bare-{case.name}", f"/{case.name}"
     return replace(case, name=name, target="bare", request=case.request._replace(name=name, path=path))
 
 
 def plain(case: Case) -> Case:
-    """Make the case for the service with plain decoding."""
+    """Return the case for the service with plain decoding."""
     return replace(case, name=f"plain-{case.name}", target="plain")
 
 

@@ -21,10 +21,10 @@ GOALS = (
     *("bare-single-1", "single-1", "bare-single-32", "single-32", "json-10k", "plain-json-10k"),
     *("msgpack-binary-10k", "raw-10k", "raw-100k"),
 )
-"""The cases with goals: they get all rounds, the others at most OTHER_ROUNDS."""
+"""The cases with goals, which have all rounds; others have at most OTHER_ROUNDS."""
 OTHER_ROUNDS = 2
 LARGE_BODY = 10_000_000
-"""Bodies from this size on get two seconds instead of one: a second would see but a few of them."""
+"""Larger bodies are measured for two seconds instead of one, in which only a few would be sent."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Targets:
     load_core: int
 
     def measure(self, name: str) -> CaseRun:
-        """Load the server of a case for a second or two; raises WrongAnswerError for a wrong response."""
+        """Load the server of a case for one or two seconds. Raises WrongAnswerError for a wrong response."""
         case = self.cases[name]
         seconds = 2 if len(case.request.body) >= LARGE_BODY else 1
         return case.measure(self.servers[case.target], seconds, self.load_core)
 
     def offer(self, name: str, connections: int, requests_per_s: float, seconds: float) -> Latency:
-        """Offer a case to its server at a rate."""
+        """Offer a case to its server at a fixed rate."""
         case = self.cases[name]
         url = self.servers[case.target].base_url
         request = case.exchange(url).request

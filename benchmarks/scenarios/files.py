@@ -1,4 +1,4 @@
-"""Many files scored into a folder by one process, by all cores and by engines, with outputs of the same bytes."""
+"""Scoring of many files into a folder by one process, all cores and engines, with identical outputs."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ INTERVAL_S = 0.1
 
 
 class Run(NamedTuple):
-    """What it took to score some files, and the digests of the outputs."""
+    """The resources used to score some files, and the digests of the outputs."""
 
     seconds: float
     driver_mb: float  # the process that was started
@@ -71,7 +71,9 @@ def _make(folder: Path, files: int, events: int) -> None:
     sample = read_events(SAMPLE)
     turn, row = np.divmod(np.arange(events), len(sample))
     repeated = sample[row]
-    scaled = repeated.features * (1 + 1e-6 * turn.astype(np.float32))[:, None]  # equal numbers would be compressed
+    scaled = (
+        repeated.features * (1 + 1e-6 * turn.astype(np.float32))[:, None]
+    )  # equal numbers would be compressed too well
     first = folder / "events-0.h5"
     write_events(first, Events(scaled, repeated.labels))
     for index in range(1, files):

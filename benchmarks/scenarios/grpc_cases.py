@@ -1,6 +1,6 @@
-"""Cases over gRPC: a call, on how many streams it is made at once, and the scores that must come back.
+"""Cases over gRPC: a call, the number of concurrent streams, and the expected scores.
 
-`grpc-single-32` is one event in 32 calls at once, `grpc-10k` a batch of 10 000 events in raw float32.
+`grpc-single-32` is one event in 32 concurrent calls, `grpc-10k` a batch of 10 000 events in raw float32.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from benchmarks.scenarios.cases import BATCH_CONNECTIONS, SIZES, Target, Workloa
 from service.api.open_inference.grpc_calls import INFER
 
 MAX_STREAMS: Final = 16
-"""As many streams of a connection as our service allows by default."""
+"""The number of streams of a connection that our service allows by default."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class GrpcCase:
 
     @classmethod
     def of(cls, workload: Workload, name: str) -> "GrpcCase":
-        """Make the case of that name."""
+        """Return the case of that name."""
         kind, _, number = name.rpartition("-")
         single = kind == "grpc-single"
         events = workload.events[: 1 if single else SIZES[number]]
@@ -43,15 +43,15 @@ class GrpcCase:
 
     @property
     def in_flight(self) -> int:
-        """How many calls are made at once."""
+        """The number of concurrent calls."""
         return self.connections * self.streams
 
     def check(self, address: str) -> bytes:
-        """Call once and give the response's message; raises WrongAnswerError if its scores are not the model's."""
+        """Call once and return the response's message. Raises WrongAnswerError if its scores are wrong."""
         return ask(self.name, address, self.body, self.scores)
 
     def measure(self, target: Target, seconds: int, core: int) -> CaseRun:
-        """Load a target with h2load from a core; raises WrongAnswerError for a wrong response."""
+        """Load a target with h2load from a core. Raises WrongAnswerError for a wrong response."""
         address = target.grpc_address
         size = len(self.check(address)) + h2load.PREFIX_BYTES
 
@@ -72,5 +72,5 @@ class GrpcCase:
         return measured
 
     def result(self, server: str, runs: list[CaseRun]) -> CaseResult:
-        """Put its runs on a server together."""
+        """Combine the runs on a server."""
         return CaseResult(self.name, server, GRPC, len(self.scores), self.in_flight, runs)

@@ -1,4 +1,4 @@
-"""The memory of the service under the largest bodies of every format, with small requests beside them."""
+"""The memory of the service under the largest bodies of every format, with concurrent small requests."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Four times as many clients as the service has room for: the rate of those admitted, the latency of refusals.
+"""Four times as many clients as the service admits: the rate of admitted requests, and the latency of refusals.
 
 One worker runs on one core, all clients on another; every response is checked.
 """
@@ -35,7 +35,7 @@ from service.settings import Settings
 
 TIMES: Final = 4
 RUN_S: Final = {CAPACITY: (0.25, 0.8), AT_ONCE: (0.25, 0.8), AFTER_RETRY_AFTER: (2 * RETRY_AFTER_S, 1.0)}
-"""Seconds to warm up, and seconds that count. Clients that wait for Retry-After have been refused before."""
+"""Seconds of warm-up and of measurement. Clients that wait for Retry-After are refused during the warm-up."""
 ROOM: Final = {
     "raw-10k": 10,
     "json-1k": 40,
@@ -45,10 +45,10 @@ ROOM: Final = {
     "grpc-10k": 10,
     "grpc-single-32": 32,
 }
-"""How many requests of a case are admitted together: 20 ms of work, and of single events 1 ms over HTTP."""
+"""The number of requests of a case admitted at a time: 20 ms of work, or 1 ms for single events over HTTP."""
 V2: Final = Route(BINARY_TENSOR, INFER)
 CONNECTIONS: Final = 16_384
-"""More than the service takes by default: it is to refuse requests, not connections."""
+"""Higher than the default limit, so that the service refuses requests and not connections."""
 PROBES: Final = 2
 PROBE_PAUSE_S: Final = 0.01
 SETTLE_S: Final = 0.1
@@ -119,7 +119,7 @@ def measure_behaviours(setting: Setting) -> Iterator[tuple[str, OverloadRun]]:
 
 
 def measure(setting: Setting, behaviour: str, connections: int) -> OverloadRun:
-    """Let so many clients ask for a while, with a few beside them that ask for health and for one event."""
+    """Run `connections` clients, with a few probes that request health and one event."""
     waits = behaviour == AFTER_RETRY_AFTER
     begin_within_s = RETRY_AFTER_S if waits else 0
     batches = setting.clients(clients=connections, obey_retry_after=waits, begin_within_s=begin_within_s)
@@ -155,7 +155,7 @@ def measure(setting: Setting, behaviour: str, connections: int) -> OverloadRun:
 
 
 def drive_together(clients: ClosedLoop | ClosedCalls, probes: Sequence[ClosedLoop], seconds: float) -> None:
-    """Let clients of a case and probes ask for some seconds."""
+    """Run clients of a case and probes for some seconds."""
     ends_s = time.perf_counter() + seconds
     if isinstance(clients, ClosedLoop):
         drive([clients, *probes], lambda: time.perf_counter() < ends_s)
@@ -181,5 +181,5 @@ def settle(server: Server) -> None:
 
 
 def percentile(latencies_ms: NDArray[np.float64], percent: float) -> float:
-    """Give a percentile; 0 where there are none."""
+    """Return a percentile of latencies; 0 if there are none."""
     return float(np.percentile(latencies_ms, percent)) if len(latencies_ms) else 0.0

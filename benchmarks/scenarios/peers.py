@@ -1,8 +1,8 @@
-"""Other ways to serve the same model beside our own, under the same load in one run of about half an hour.
+"""Other servers for the same model compared with ours, under the same load in one run of about half an hour.
 
-Each peer gets an environment of its own, one worker and one core; the load generator has the other core: wrk, and
-h2load for those that speak gRPC. All run at first, and are paused but for the one that is measured. Every score is
-checked before and after a run, and every status during it.
+Each peer has its own environment, one worker and one core; the load generator (wrk, or h2load for gRPC) has the other
+core. All peers are started at first, and all but the measured one are paused. Every score is checked before and after a
+run, and every status during it.
 """
 
 import sys
@@ -32,9 +32,9 @@ CASES = (
 GRPC_CASES = ("grpc-single-1", "grpc-single-32", "grpc-10k")
 START_S = 120
 WARM_UP_S = 1
-"""How long each case is loaded before any is measured."""
+"""Duration of the warm-up of each case."""
 LARGE_BODY_BYTES, LARGE_TIMES = 1_000_000, 3
-"""Longer bodies are sent for three times as long: to some peers few would come in a second, or none."""
+"""Longer bodies are sent for three times as long, because some peers would serve few or none in a second."""
 
 
 def run(model: str, names: Sequence[str], rounds: int, seconds: int) -> Peers:
@@ -63,7 +63,7 @@ def run(model: str, names: Sequence[str], rounds: int, seconds: int) -> Peers:
 
 
 def duration_s(case: Case | GrpcCase, seconds: int) -> int:
-    """Give for how long a case is sent."""
+    """Return the duration of the load of a case."""
     return seconds * LARGE_TIMES if len(case.body) > LARGE_BODY_BYTES else seconds
 
 
@@ -76,7 +76,7 @@ class MeasuredPeer:
         self.key = key
         self.peer = PEERS[key]
         self.failure: str | None = None
-        # Sizes of heads differ, as where a response has an identifier of its own.
+        # Sizes of heads differ if a response has a unique identifier.
         http = [replace(workload.case(name, self.peer.routes), same_size=False) for name in CASES]
         calls = [GrpcCase.of(workload, name) for name in GRPC_CASES if self.peer.speaks_grpc]
         self.cases: list[Case | GrpcCase] = [*http, *calls]
@@ -89,7 +89,7 @@ class MeasuredPeer:
         self.stop = self._stack.close
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """Take a step unless one has failed; a peer that fails is stopped."""
+        """Run a step unless a previous one has failed; stop the peer on a failure."""
         if self.failure is None:
             try:
                 step()
@@ -99,7 +99,7 @@ class MeasuredPeer:
                 self.stop()
 
     def start(self) -> None:
-        """Install and start it, wait until it answers, warm it up with each case, and pause it."""
+        """Install and start the peer, wait until it responds, warm it up with each case, and pause it."""
         program = install(self.key, self.peer.packages, self.peer.interpreter)
         self._versions = installed_versions(program, self.peer.packages)
         self.server = self._stack.enter_context(running(self.key, self._model, self._core))
@@ -111,13 +111,13 @@ class MeasuredPeer:
     def measure(self, seconds: int) -> None:
         """Run each case for `seconds`; raises RuntimeError for a refusal or a wrong score before, during or after."""
         self.server.proceed()
-        self._wait_until_ready()  # the connections between its own parts may have timed out while it was paused
+        self._wait_until_ready()  # its internal connections may have timed out during the pause
         for case in self.cases:
             self._runs[case.name].append(case.measure(self.server, duration_s(case, seconds), self._load_core))
         self.server.pause()
 
     def result(self) -> PeerResult:
-        """Sum up the runs."""
+        """Return the summary of the runs."""
         cases = {} if self.failure else {case.name: case.result(self.key, self._runs[case.name]) for case in self.cases}
         return PeerResult(self.peer.name, self.peer.notes, self._versions, self.failure, cases)
 

@@ -1,4 +1,4 @@
-"""One case under py-spy, which samples the service's stacks: a flame graph, or a file for speedscope."""
+"""A profile of one case with py-spy, which samples the service's stacks: a flame graph or a speedscope file."""
 
 import shutil
 import sys
@@ -26,7 +26,7 @@ def run(model: str, case: str, out: Path) -> str:
             raise RuntimeError(f"{name} is {value!r}, expected one of {', '.join(known)}")
     workload = Workload(model)
     server_core, load_core = machine.split_cores()
-    # As the parent of the service it needs no rights to look into it.
+    # As the parent of the service, py-spy needs no privileges to read its stacks.
     record = [py_spy, "record", "--rate", str(SAMPLES_PER_S), "--format", LAYOUTS[out.suffix]]
     record += ["--output", str(out), "--"]
     with service(model, cores=[server_core], under=record) as server:

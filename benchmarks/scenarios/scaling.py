@@ -41,18 +41,18 @@ from benchmarks.targets.service import service
 FORMATS: Final = ("single-32", "json-10k", "msgpack-10k", "msgpack-binary-10k", "raw-10k")
 FORMAT_ROUNDS: Final = 3
 EVENTS: Final = 4_000
-"""A batch that is scored in one piece: such batches are answered in order of arrival."""
+"""A batch that is scored in one piece; such batches are served in order of arrival."""
 LOADS: Final = (0.3, 0.6, 0.8)
 FULL_LOAD_S: Final = 1.8
-"""How long a run would take at full load: each load has as many requests."""
+"""Duration of a run at full load; all loads have the same number of requests."""
 SERVICE_S, WARM_UP_S = 1.0, 0.1
 PAUSE_S: Final = 0.004
-"""How long a worker is idle before the requests with which its service after an idle time is measured."""
+"""Idle time before the requests that measure the service time after an idle time."""
 CONNECTIONS: Final = 256
-"""For each worker: more than ever wait, so that the queues are the workers'."""
+"""Connections per worker, more than the requests that ever wait, so that requests queue at the workers."""
 PRIORITY: Final = -10
 DRAWS: Final = 20
-"""How often the service times of a run are drawn."""
+"""Number of draws of the service times of a run."""
 SEED: Final = 1
 CURVE_LOADS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
 CURVE_REQUESTS: Final = 20_000
@@ -67,14 +67,14 @@ BALANCERS: Final[dict[str, Callable[[int], Balancer]]] = {
 
 @dataclass(frozen=True)
 class Rounds:
-    """What was measured in each round: the formats, the workers by their number, and those at each load."""
+    """The measurements of each round: formats, service times by number of workers, and latencies at each load."""
 
     formats: dict[str, list[CaseRun]] = field(default_factory=lambda: defaultdict(list))
     workers: dict[int, list[list[Worker]]] = field(default_factory=lambda: defaultdict(list))
     checks: dict[tuple[int, float], list[Check]] = field(default_factory=lambda: defaultdict(list))
 
     def of_each(self, n_workers: int) -> list[tuple[Worker, ...]]:
-        """Give the times of each of so many workers, by round."""
+        """Return the service times of each of `n_workers` workers, by round."""
         return list(zip(*self.workers[n_workers], strict=True))
 
 
@@ -179,7 +179,7 @@ def measure_load(urls: Sequence[str], request: Request, workers: Sequence[Worker
 
 
 def capacity(workers: Sequence[Worker]) -> float:
-    """Give the requests per second at which the slowest of workers that take their turns is never idle."""
+    """Return the rate, in requests per second, at which the slowest of workers chosen in turn is never idle."""
     return float(len(workers) / max(np.mean(worker.busy_s) for worker in workers))
 
 
@@ -215,7 +215,7 @@ def predict(workers: Sequence[Worker], load: float) -> Predicted:
 
 
 def highest_load(worker: Worker, n_workers: int, balancer: str) -> float:
-    """Give the highest of FARM_LOADS at which 99 % are answered within TIMES_SERVICE times the mean service, or 0."""
+    """Return the highest of FARM_LOADS at which 99 % are answered within TIMES_SERVICE times the mean service, or 0."""
     most_s = TIMES_SERVICE * np.mean(worker.busy_s)
     highest = 0.0
     for load in FARM_LOADS:

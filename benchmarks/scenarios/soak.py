@@ -1,4 +1,4 @@
-"""A long run with everything that goes wrong: no request may be lost, every score must be right, memory must stay."""
+"""A long run with faults of all kinds: no request may be lost, no score wrong, and memory must not grow."""
 
 import sys
 import tempfile
@@ -40,16 +40,16 @@ LOAD: Final = (
     f"attacks each {actions.ATTACK_S} s; the youngest worker killed each {actions.KILL_S} s"
 )
 SHOWN: Final = 50
-"""More failures than this are only counted."""
+"""Maximum number of failures with details; others are only counted."""
 POINTS: Final = 240
-"""How many samples of each process, and of the latency, are kept."""
+"""Maximum number of stored samples of each process and of the latency."""
 
 T = TypeVar("T")
 
 
 @dataclass
 class Findings:
-    """What was found; times are in seconds since the clients began."""
+    """The findings of a run; times are in seconds since the start of the clients."""
 
     seconds: float = 0.0
     reports: dict[str, Report] = field(default_factory=dict)
@@ -121,7 +121,7 @@ def load_service(service: actions.Service, artefacts: Sequence[Artefact], minute
 
 
 def closed_loops(url: str, events: NDArray[np.float32], scores: Mapping[str, Score]) -> dict[str, ClosedLoop]:
-    """Make the clients that send right requests."""
+    """Return the clients that send valid requests."""
     small = checked(url, mixed_requests(events), scores)
     sizes = [(fmt, size) for size in (1_000, 10_000) for fmt in (JSON, MSGPACK, RAW, NPY)]
     medium = checked(url, [ScoringRequest.of(fmt, events[:size]) for fmt, size in sizes], scores)
@@ -154,7 +154,7 @@ def read_log(service: actions.Service, found: Findings) -> None:
 
 
 def judge(found: Findings) -> list[str]:
-    """Give everything that is wrong."""
+    """Return all faults."""
     faults = list(found.faults)
     cut, failed = failures(found)
     faults += [f"{name}: {failure}" for name, failure in failed[:SHOWN]]
@@ -169,7 +169,7 @@ def judge(found: Findings) -> list[str]:
 
 
 def failures(found: Findings) -> tuple[list[tuple[str, Failure]], list[tuple[str, Failure]]]:
-    """Give the requests that were lost in a worker that was killed, and those that failed otherwise."""
+    """Return the requests that were lost in a killed worker, and those that failed otherwise."""
     kills = [event.second for event in found.events if event.what == "kill"]
     # The clients' clocks began with the actions', but for those of bursts, which meet no kill.
     steady = [(name, failure) for name, report in found.reports.items() for failure in report.failures]
@@ -179,13 +179,13 @@ def failures(found: Findings) -> tuple[list[tuple[str, Failure]], list[tuple[str
 
 
 def by_kill(failure: Failure, kills: Sequence[float]) -> bool:
-    """Tell whether a request was lost while a worker was killed."""
+    """Return whether a request was lost while a worker was killed."""
     lost = failure.outcome in {Outcome.RESET, Outcome.CUT}
     return lost and any(failure.began_s - 1 <= kill <= failure.ended_s + 1 for kill in kills)
 
 
 def sum_up(found: Findings, models: list[str], provenance: dict[str, Any]) -> results.Soak:
-    """Make the results."""
+    """Return the results."""
     reports: dict[str, Report] = {**found.reports, **({"bursts": merged(found.bursts)} if found.bursts else {})}
     cut, failed = failures(found)
     return results.Soak(
@@ -208,7 +208,7 @@ def sum_up(found: Findings, models: list[str], provenance: dict[str, Any]) -> re
 
 
 def counts(report: Report) -> Counts:
-    """Take the counts of a report."""
+    """Return the counts of a report."""
     return Counts(report.begun, {str(outcome): count for outcome, count in report.outcomes.items() if count})
 
 

@@ -1,4 +1,4 @@
-"""What is done to a service under load: new models, damaged files, bursts of requests, attacks, killed workers."""
+"""Actions on a service under load: new models, damaged files, bursts of requests, attacks, killed workers."""
 
 import os
 import signal
@@ -43,11 +43,11 @@ class Service:
         self._operations_url = f"http://127.0.0.1:{operations_port}"
 
     def workers(self) -> list[int]:
-        """Ask for the process numbers of the workers; raises RuntimeError where it cannot be asked."""
+        """Return the process IDs of the workers. Raises RuntimeError if the service is not available."""
         return workers(self._operations_url)
 
     def named_processes(self) -> dict[str, int]:
-        """Give the processes to watch."""
+        """Return the processes to watch."""
         return {"parent": self.server.pid, **{f"worker {pid}": pid for pid in self.workers()}}
 
     def load(self, graph: bytes) -> None:
@@ -67,7 +67,7 @@ def running(model: Path, settings: Settings) -> Iterator[Service]:
 
 
 def put(graph: bytes, model: Path) -> None:
-    """Give the model's file new content, whole."""
+    """Replace the model's file atomically."""
     aside = model.with_suffix(".new")
     aside.write_bytes(graph)
     aside.replace(model)
@@ -97,10 +97,10 @@ class Actions:
         self.cut_at_most = 0
         self._attacks = cycle(ATTACKS)
         self.attack = ExitStack()
-        """The attack that goes on, until it is closed."""
+        """The running attack, until it is closed."""
 
     def run_due(self) -> float:
-        """Do what is due, and give the seconds since the start; raises RuntimeError if the service has ended."""
+        """Run due actions; return the seconds since the start. Raises RuntimeError if the service has ended."""
         for act, due_s in self._due_s.items():
             if self._seconds() >= due_s:
                 self._due_s[act] += self._every_s[act]
@@ -110,7 +110,7 @@ class Actions:
         return self._seconds()
 
     def _reload(self) -> None:
-        """Give the service another model, now and then a damaged one first, and wait until it shows."""
+        """Replace the model, sometimes after a damaged one, and wait until the new model is in use."""
         self._require_one_model(self._model().identity)
         self._reloads += 1
         server = self._service.server
@@ -126,7 +126,7 @@ class Actions:
         self._require(lambda: self._answers(identity) > before, f"{identity} was not in use after its reload")
 
     def _model(self) -> Artefact:
-        """Give the model that should be in use after the reloads so far."""
+        """Return the model that should be in use after the reloads so far."""
         return self._artefacts[self._reloads % len(self._artefacts)]
 
     def _answers(self, identity: str) -> int:
@@ -134,7 +134,7 @@ class Actions:
         return seen.answers if seen else 0
 
     def _require_one_model(self, current: str) -> None:
-        """Find a fault where any other model still answers, so long after the last reload."""
+        """Record a fault if another model still answers long after the last reload."""
         now_s = self._seconds()
         self.faults += [
             f"{identity} still answers {now_s:.0f} s after the start, though {current} was loaded"
@@ -143,22 +143,22 @@ class Actions:
         ]
 
     def _burst(self) -> None:
-        """Ask for more than the service may take at once."""
+        """Send more requests than the service admits at a time."""
         self._note("burst")
         with ClosedLoop(self._service.url, [self._burst_request], clients=BURST_CLIENTS, pause_s=0.05) as burst:
             time.sleep(BURST_LASTS_S)
         self.bursts.append(burst.report())
 
     def _attack(self) -> None:
-        """Begin the next attack in place of the last one."""
+        """Replace the current attack by the next one."""
         self.attack.close()
         _, port = address(self._service.url)
         self.attack.enter_context(attacking(next(self._attacks), port))
         self._note("attack")
 
     def _kill(self) -> None:
-        """Kill the youngest worker, and wait for its successor."""
-        victim = max(self._service.workers(), key=started)  # the memory of the other is watched on
+        """Kill the youngest worker, and wait for its replacement."""
+        victim = max(self._service.workers(), key=started)  # so that the memory of the other is monitored for longer
         self.cut_at_most += sockets(victim)
         self._note("kill")
         os.kill(victim, signal.SIGKILL)
@@ -173,7 +173,7 @@ class Actions:
         return time.monotonic() - self._started
 
     def _require(self, happened: Callable[[], bool], fault: str) -> None:
-        """Wait for the effect of an action; if it does not come in time, that is a fault."""
+        """Wait for the effect of an action; record a fault after the timeout."""
         deadline = time.monotonic() + EFFECT_TIMEOUT_S
         while not happened():
             if time.monotonic() > deadline:
@@ -183,7 +183,7 @@ class Actions:
 
 
 def recalibrated(artefact: Artefact) -> Artefact:
-    """Give the same graph with other working points, as another version."""
+    """Return the same graph with other working points, as another version."""
     points = [
         msgspec.structs.replace(point, threshold=point.threshold * 1.1) for point in artefact.metadata.working_points
     ]

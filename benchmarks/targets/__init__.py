@@ -1,1 +1,1 @@
-"""What is measured: the service, and what it is compared with."""
+"""The measured servers: the service and those with which it is compared."""

@@ -1,6 +1,6 @@
 """Balancers as targets: HAProxy and Envoy, with the files of `deploy/`, in front of servers on addresses of their own.
 
-Addresses of this process alone (127.x.y.z) stand for the machines that the files name, so that all have the same ports.
+Loopback addresses (127.x.y.z) replace the machines in the files, so that all servers can have the same ports.
 """
 
 import os
@@ -21,18 +21,18 @@ from benchmarks.targets.launcher import START_S, Server, starting
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAMS: Final = os.pathsep.join([str(ROOT / "build" / "balancers" / "bin"), os.environ.get("PATH", ""), "/usr/sbin"])
-"""Where balancers are looked for: `make build/balancers/ready` installs Envoy."""
+"""Search path of balancers; `make build/balancers/ready` installs Envoy."""
 
 
 class Kind(NamedTuple):
-    """A balancer: its file, how its program is called, and what its metrics are called."""
+    """A balancer: its file, its program, and the names of its metrics."""
 
     program: str
     remedy: str
     """How to install it."""
     file: Path
     version: str
-    """Argument to have the version printed."""
+    """Argument that prints the version."""
     check: tuple[str, ...]
     """Arguments before the file to check it."""
     serve: tuple[str, ...]
@@ -41,13 +41,13 @@ class Kind(NamedTuple):
     metrics: str
     """The path of the metrics on the operations port."""
     label: str
-    """How metrics name what the file has for a protocol, as a format."""
+    """Format of the name in metrics for a protocol."""
     healthy: str
     """The metric with the number of servers in use, as a regular expression."""
     retries: str
-    """The metrics that add up to the number of requests that were sent again, as a regular expression."""
+    """The metrics whose sum is the number of retried requests, as a regular expression."""
     round_robin: Mapping[str, str]
-    """What is replaced in the file for one server after the other."""
+    """The text that is replaced in the file for each server in turn."""
 
 
 HAPROXY: Final = Kind(
@@ -89,7 +89,7 @@ PLACEHOLDERS: Final = ("192.0.2.11", "192.0.2.12")
 
 
 class Site(NamedTuple):
-    """Addresses of a balancer and of two servers, and ports that are free on each."""
+    """Addresses of a balancer and two servers, and ports that are free on each."""
 
     balancer: str
     servers: tuple[str, str]
@@ -99,7 +99,7 @@ class Site(NamedTuple):
 
 
 class Balancer:
-    """A balancer that runs, and where it is reached."""
+    """A running balancer and its address."""
 
     def __init__(self, kind: Kind, site: Site, server: Server) -> None:
         self._kind, self._site = kind, site
@@ -108,22 +108,22 @@ class Balancer:
         self.grpc_address = f"{site.balancer}:{site.grpc}"
 
     def processes(self) -> list[int]:
-        """Give the numbers of its processes."""
+        """Return the IDs of its processes."""
         return self.server.processes()
 
     def healthy(self) -> dict[str, int]:
-        """Count the servers that it uses for each protocol."""
+        """Return the number of servers in use for each protocol."""
         return self._read(self._kind.healthy)
 
     def retries(self) -> dict[str, int]:
-        """Count the requests of each protocol that it has sent again."""
+        """Return the number of retried requests for each protocol."""
         return self._read(self._kind.retries)
 
     def wait_for(self, healthy: int) -> None:
-        """Wait until it uses so many servers for both protocols; raises RuntimeError where it does not."""
+        """Wait until `healthy` servers are in use for both protocols. Raises RuntimeError after the timeout."""
         deadline, found = time.monotonic() + START_S, {}
         while time.monotonic() < deadline and self.server.process.poll() is None:
-            with suppress(httpx.TransportError):  # it has yet to listen
+            with suppress(httpx.TransportError):  # it does not listen yet
                 found = self.healthy()
             if list(found.values()) == [healthy] * len(PROTOCOLS):
                 return
@@ -141,12 +141,12 @@ class Balancer:
 
 
 def find_program(kind: Kind) -> str | None:
-    """Give the path of a balancer's program; None where it is not installed."""
+    """Return the path of a balancer's program; None where it is not installed."""
     return shutil.which(kind.program, path=PROGRAMS)
 
 
 def require_program(kind: Kind) -> str:
-    """Give the path of a balancer's program; raises RuntimeError where it is not installed."""
+    """Return the path of a balancer's program; raises RuntimeError where it is not installed."""
     program = find_program(kind)
     if program is None:
         raise RuntimeError(f"{kind.program} is not installed: {kind.remedy}")
@@ -154,14 +154,14 @@ def require_program(kind: Kind) -> str:
 
 
 def version(kind: Kind) -> str:
-    """Ask a balancer for its version; raises RuntimeError where it is not installed."""
+    """Return the version of a balancer. Raises RuntimeError if it is not installed."""
     asked = subprocess.run([require_program(kind), kind.version], capture_output=True, text=True, check=True)
     found = re.search(r"\d+\.\d+\.\d+", asked.stdout)
     return found[0] if found else "unknown"
 
 
 def find_site() -> Site:
-    """Choose addresses that no other process uses, and ports that are free on each."""
+    """Return addresses that no other process uses, and ports that are free on each."""
     high, low = divmod(os.getpid() % 2**16, 2**8)
     balancer, *servers = (f"127.{high}.{low}.{last}" for last in (10, 11, 12))
     with ExitStack() as stack:
@@ -171,7 +171,7 @@ def find_site() -> Site:
 
 
 def configuration(kind: Kind, site: Site, replaced: Mapping[str, str]) -> str:
-    """Write the file of a balancer for a site, with some texts replaced."""
+    """Return the configuration of a balancer for a site, with some texts replaced."""
     here = {
         **dict(zip(PLACEHOLDERS, site.servers, strict=True)),
         "8000": str(site.http),
@@ -191,9 +191,9 @@ def configuration(kind: Kind, site: Site, replaced: Mapping[str, str]) -> str:
 def balancing(
     kind: Kind, site: Site, *, cores: Collection[int] | None = None, replaced: Mapping[str, str] | None = None
 ) -> Iterator[Balancer]:
-    """Run a balancer until the end of the block, at whose start it uses both servers.
+    """Run a balancer until the end of the block; at its start both servers are in use.
 
-    Raises RuntimeError where it is not installed, or does not start.
+    Raises RuntimeError if it is not installed or does not start.
     """
     program = require_program(kind)
     with tempfile.TemporaryDirectory(prefix=f"{kind.program}-") as folder:

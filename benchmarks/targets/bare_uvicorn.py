@@ -1,4 +1,4 @@
-"""The ceiling of the server: uvicorn alone, which reads each body and sends a fixed response.
+"""The ceiling of the server: bare uvicorn, which reads each body and sends a fixed response.
 
     python -m benchmarks.targets.bare_uvicorn RESPONSES
 
@@ -33,7 +33,7 @@ class Bare:
         }
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Read the body to its end, and respond."""
+        """Read the complete body and respond."""
         while (await receive()).get("more_body"):
             pass
         start, body = self._responses[scope["path"]]

@@ -1,6 +1,6 @@
-"""The ceiling of the runtime: events/s of ONNX Runtime without HTTP, by itself and through the service's scorer.
+"""The ceiling of the runtime: events/s of ONNX Runtime without HTTP, alone and with the service's scorer.
 
-The runtime's own ceiling is what the core computes at most, measured as the rate of a large matrix product.
+The ceiling of the runtime itself is the peak rate of the core, measured with a large matrix product.
 """
 
 import os
@@ -18,14 +18,14 @@ EVENTS_IN_A_CALL = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 SCORER_EVENTS = (10_000, 100_000)
 RUN_S = 0.13
 MATRIX_ROWS = 384
-"""A matrix of so many rows and columns fits into the second cache, and its product takes milliseconds."""
+"""Rows and columns of a matrix that fits into the L2 cache and whose product takes milliseconds."""
 
 
 class Runtime:
-    """What scores in this process: the runtime itself in calls of several sizes, and the service's scorer."""
+    """Scoring in this process: the runtime alone in calls of several sizes, and the service's scorer."""
 
     def __init__(self, scorer: Scorer, events: NDArray[np.float32]) -> None:
-        """Open a session; `events` (n, n_features) are what is scored, as many as the largest batch has."""
+        """Open a session; `events` (n, n_features) are scored, as many as in the largest batch."""
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
@@ -50,11 +50,11 @@ class Runtime:
         }
 
     def measure(self) -> dict[str, float]:
-        """Give the events per second of each way of calling, in runs of RUN_S."""
+        """Return the events per second of each way of calling, in runs of RUN_S."""
         return {name: n_events * _calls_per_s(call) for name, (n_events, call) in self._calls.items()}
 
     def measure_peak(self) -> float:
-        """Give the floating-point operations per second of a large matrix product."""
+        """Return the floating-point operations per second of a large matrix product."""
         return _calls_per_s(self._multiply) * 2 * MATRIX_ROWS**3
 
 
@@ -70,7 +70,7 @@ def matrix_product() -> onnx.ModelProto:
 
 
 def flop_per_event(graph: bytes) -> int:
-    """Count the floating-point operations of a graph's products with constant matrices for one event."""
+    """Return the floating-point operations per event of a graph's products with constant matrices."""
     parsed = onnx.load_model_from_string(graph).graph
     sizes = {constant.name: int(np.prod(constant.dims)) for constant in parsed.initializer}
     products = (node.input[1] for node in parsed.node if node.op_type in {"Gemm", "MatMul"})

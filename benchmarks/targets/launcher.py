@@ -1,6 +1,6 @@
-"""Servers as processes: started on given cores with their log in a file, waited for, and stopped.
+"""Servers as processes: start on given cores with the log in a file, wait for readiness, stop.
 
-Each logs JSON lines, of which `{"event": "ready", "url": ...}` says where it listens.
+Each server logs JSON lines; `{"event": "ready", "url": ...}` has its address.
 """
 
 import json
@@ -22,7 +22,7 @@ STOP_S: Final = 60
 
 
 class Server:
-    """A running server process, where to reach it, and what it has logged."""
+    """A running server process, its address and its log."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
@@ -31,25 +31,25 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The process ID."""
         return self.process.pid
 
     @property
     def log_text(self) -> str:
-        """All that the process has written to stderr."""
+        """The output of the process to stderr."""
         return self.log.read_text()
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
-        """The whole lines of the log; one that is not JSON, as of a traceback, is an event of its own."""
+        """The complete lines of the log; a line that is not JSON, such as of a traceback, is an event of its own."""
         return [_line(text) for text in self.log_text.splitlines(keepends=True) if text.endswith("\n")]
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Give the log's lines of one event."""
+        """Return the log's lines of one event."""
         return [line for line in self.log_lines if line.get("event") == name]
 
     def wait_for(self, name: str, count: int = 1) -> dict[str, Any]:
-        """Wait until the event was logged `count` times, and give the last; raises RuntimeError if the process ends."""
+        """Wait until an event is logged `count` times and return the last. Raises RuntimeError if the process ends."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             ended = self.process.poll() is not None
@@ -61,7 +61,7 @@ class Server:
         raise RuntimeError(f"the server did not log {name!r} {count} times:\n{self.log_text[-4000:]}")
 
     def processes(self) -> list[int]:
-        """Give the numbers of the server's processes, the first one first."""
+        """Return the IDs of the server's processes, the main process first."""
         return family(self.pid)
 
     def signal(self, sig: signal.Signals) -> None:
@@ -82,9 +82,9 @@ def starting(
     env: Mapping[str, str] | None = None,
     log: Path | None = None,
 ) -> Iterator[Server]:
-    """Run a command until the end of the block; at its start the process has only just been started.
+    """Run a command until the end of the block, without waiting for its readiness.
 
-    Its stderr goes to a temporary file, or with its stdout to the file `log`.
+    Its stderr goes to a temporary file, or together with its stdout to the file `log`.
     """
     pinned = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
     with tempfile.TemporaryDirectory(prefix="server-") as folder:
@@ -95,7 +95,7 @@ def starting(
                 stdout=output if log else None,
                 stderr=output,
                 env={**clean_environment(), **(env or {})},
-                process_group=0,  # Ctrl+C reaches the benchmark alone, which then stops the server
+                process_group=0,  # Ctrl+C reaches only the benchmark, which then stops the server
             )
         try:
             yield Server(process, path)
@@ -113,8 +113,8 @@ def starting(
 def serving(module: str, *arguments: str, cores: Collection[int], under: Sequence[str] = ()) -> Iterator[Server]:
     """Run `python -m module` on the given cores until the end of the block, ready at its start.
 
-    `under` is a program to start it with. Raises RuntimeError if the server does not start, or stops with another
-    status than 0. What it has logged beyond information is written to stderr.
+    `under` is a program that starts it. Raises RuntimeError if the server does not start, or stops with a status other
+    than 0. Its log messages above the level of information are written to stderr.
     """
     with starting([*under, sys.executable, "-m", module, *arguments], cores=cores) as server:
         ready = server.wait_for("ready")
@@ -122,7 +122,7 @@ def serving(module: str, *arguments: str, cores: Collection[int], under: Sequenc
         try:
             yield server
         finally:
-            # A profiler writes what it has seen once the program under it has ended.
+            # A profiler writes its output once the profiled program has ended.
             if server.process.poll() is None:
                 os.kill(family(server.pid)[1] if under else server.pid, signal.SIGTERM)
             status = server.process.wait(STOP_S)
@@ -133,7 +133,7 @@ def serving(module: str, *arguments: str, cores: Collection[int], under: Sequenc
 
 
 def clean_environment() -> dict[str, str]:
-    """Give this environment without settings of the service, which would be measured without being written down."""
+    """Return this environment without settings of the service, which would affect results without being recorded."""
     return {name: value for name, value in os.environ.items() if not name.startswith("ANOMALY_")}
 
 

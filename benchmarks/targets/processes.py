@@ -1,4 +1,4 @@
-"""Running processes: processor time, memory, descriptors and threads, as Linux counts them."""
+"""Running processes: processor time, memory, descriptors and threads, from Linux's /proc."""
 
 import os
 import threading
@@ -15,13 +15,13 @@ from benchmarks.report.measurements import Growth, ProcessSample
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 INTERVAL_S = 1.0
 SHORTEST_S = 240
-"""The growth of a process that lived for less is not judged: it was warming up for much of the time."""
+"""Minimum lifetime for which the growth of a process is judged; before it, the process is warming up."""
 
 
 def family(pid: int) -> list[int]:
-    """Give the process and all its descendants, the process first."""
+    """Return the process and all its descendants, the process first."""
     found = [pid]
-    for one in found:  # grows as it is read
+    for one in found:  # grows during the iteration
         with suppress(OSError):  # the process has ended
             for children in Path(f"/proc/{one}/task").glob("*/children"):
                 with suppress(OSError):  # the thread has ended
@@ -30,34 +30,34 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Add up the processor time, of user and system, that processes have used so far."""
+    """Return the sum of the user and system time that processes have used so far."""
     return _sum(pids, lambda pid: sum(map(int, _stat(pid)[11:13]))) / TICKS_PER_S
 
 
 def resident_mb(pids: Iterable[int]) -> float:
-    """Add up the memory in MB (10^6 bytes) that processes hold now."""
+    """Return the sum of the resident memory of processes in MB (10^6 bytes)."""
     return _sum(pids, lambda pid: _megabytes(pid, "VmRSS"))
 
 
 def peak_mb(pids: Iterable[int]) -> float:
-    """Add up the most memory in MB that each process has held since its start, or since `forget_peak`."""
+    """Return the sum of the peak memory of processes in MB since their start, or since `forget_peak`."""
     return _sum(pids, lambda pid: _megabytes(pid, "VmHWM"))
 
 
 def forget_peak(pids: Iterable[int]) -> None:
-    """Let the peaks of processes that have not ended start again from what is held now."""
+    """Reset the peak memory of running processes to the current value."""
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def started(pid: int) -> int:
-    """Tell when a process was started, in ticks since the machine was; raises OSError if it has ended."""
+    """Return the start time of a process in clock ticks since boot. Raises OSError if it has ended."""
     return int(_stat(pid)[19])
 
 
 def sockets(pid: int) -> int:
-    """Count the sockets that a process holds; 0 once it has ended."""
+    """Return the number of open sockets of a process; 0 once it has ended."""
     count = 0
     with suppress(OSError):
         for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -67,13 +67,13 @@ def sockets(pid: int) -> int:
 
 
 def sample(pid: int, second: float) -> ProcessSample:
-    """Look at one process; raises OSError if it has ended."""
+    """Return a sample of one process. Raises OSError if it has ended."""
     n_descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     return ProcessSample(second, _megabytes(pid, "VmRSS"), n_descriptors)
 
 
 class Watch:
-    """Samples every second during a `with` block the processes that `named` gives, as name -> number."""
+    """Samples the processes that `named` returns, as name -> process ID, every second during a `with` block."""
 
     def __init__(self, named: Callable[[], dict[str, int]]) -> None:
         self._named = named
@@ -93,7 +93,7 @@ class Watch:
     def _run(self) -> None:
         while not self._stopping.wait(INTERVAL_S):
             named: dict[str, int] = {}
-            with suppress(RuntimeError):  # the service cannot be asked now: it is the next time
+            with suppress(RuntimeError):  # the service is not available now; try again in the next second
                 named = self._named()
             for name, pid in named.items():
                 with suppress(OSError):  # the process has ended
@@ -101,7 +101,7 @@ class Watch:
 
 
 def growths(samples: dict[str, list[ProcessSample]]) -> list[Growth]:
-    """Compare the second with the last quarter of each process that lived for long enough."""
+    """Compare the second with the last quarter of the lifetime of each process, if it is long enough."""
     found = []
     for name, seen in samples.items():
         seconds, quarter = seen[-1].second - seen[0].second, len(seen) // 4
@@ -114,7 +114,7 @@ def growths(samples: dict[str, list[ProcessSample]]) -> list[Growth]:
 
 
 def _sum(pids: Iterable[int], value: Callable[[int], float]) -> float:
-    """Add up a value over processes, without those that have ended meanwhile."""
+    """Return the sum of a value over processes, without those that have ended."""
     total = 0.0
     for pid in pids:
         with suppress(OSError):
@@ -123,12 +123,12 @@ def _sum(pids: Iterable[int], value: Callable[[int], float]) -> float:
 
 
 def _stat(pid: int) -> list[str]:
-    # The second field is the program's name in brackets, which may itself hold spaces and brackets.
+    # The second field is the program's name in parentheses, which may itself have spaces and parentheses.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _megabytes(pid: int, field: str) -> float:
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    if field not in status:  # it has ended, and its parent has yet to notice
+    if field not in status:  # a zombie, for which its parent has not waited yet
         raise ProcessLookupError(pid)
     return int(status[field].split()[0]) * 1024 / 1e6

@@ -1,4 +1,4 @@
-"""The service as a target: how it is started, and what each of its workers has answered."""
+"""The service as a target: starting it, and the requests of each worker."""
 
 import re
 import time
@@ -26,7 +26,7 @@ def service(
     module: str = "service",
     under: Sequence[str] = (),
 ) -> AbstractContextManager[Server]:
-    """Serve a model on a free port until the end of the block, started as users start it; raises as `serving` does."""
+    """Serve a model on a free port until the end of the block, started as by a user. Raises as `serving` does."""
     values, defaults = msgspec.structs.asdict(settings), msgspec.structs.asdict(Settings())
     changed = {name: value for name, value in values.items() if value != defaults[name]}
     flags = [text for name, value in changed.items() for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -34,27 +34,27 @@ def service(
 
 
 def requests_of_workers(url: str) -> dict[int, int]:
-    """Ask a service with several workers for the requests that each has answered, by process number.
+    """Return the number of requests of each worker of a service, by process ID.
 
-    Raises RuntimeError if it cannot be asked, or /metrics does not say, as with one worker.
+    Raises RuntimeError if the service is not available, or if /metrics lacks the numbers, as with one worker.
     """
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
             return read_requests(get(url, "/metrics").body.decode())
-        except OSError as error:  # the worker that was asked has just been killed
+        except OSError as error:  # the worker of this connection has just been killed
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{url}/metrics: {error}") from error
             time.sleep(0.05)
 
 
 def workers(url: str) -> list[int]:
-    """Ask a service for the process numbers of its workers; raises RuntimeError where it cannot be asked."""
+    """Return the process IDs of a service's workers. Raises RuntimeError if the service is not available."""
     return [pid for pid in requests_of_workers(url) if Path(f"/proc/{pid}").exists()]
 
 
 def read_requests(metrics: str) -> dict[int, int]:
-    """Find the requests of each worker in Prometheus' text format; raises RuntimeError for none."""
+    """Parse the requests of each worker from Prometheus' text format. Raises RuntimeError if there are none."""
     found = {int(pid): int(float(count)) for pid, count in LINE.findall(metrics)}
     if not found:
         raise RuntimeError('/metrics has no lines anomaly_worker_requests{pid="..."}, expected one for each worker')
@@ -62,6 +62,6 @@ def read_requests(metrics: str) -> dict[int, int]:
 
 
 def shares(before: dict[int, int], after: dict[int, int], connections: int, requests_per_s: float) -> Shares:
-    """Give what each worker answered in between."""
+    """Return the share of each worker of the requests between two samples."""
     answered = sorted((after[pid] - before.get(pid, 0) for pid in after), reverse=True)
     return Shares(connections, answered, requests_per_s)
