@@ -1,4 +1,4 @@
-"""Tables of the service beside its ceilings."""
+"""Tables of the service and its ceilings."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ RATES = ("requests/s", "events/s", *LATENCIES, "CPU s / M events", "MB")
 
 
 def bench_parts(found: Bench) -> dict[str, str]:
-    """Write each table of the service beside its ceilings."""
+    """Return all tables of the service and its ceilings."""
     cases = [case for case in found.cases.values() if case.server == "service"]
     batches = [case for case in cases if case.events > 1]
     # In small batches HTTP costs more than scoring, in large ones less.
@@ -29,7 +29,7 @@ def bench_parts(found: Bench) -> dict[str, str]:
 
 
 def case_table(found: Bench, cases: Sequence[CaseResult], ceiling: str) -> str:
-    """Write a row for each case of the service, with its rate over a ceiling's."""
+    """Return a row for each case of the service, with its rate over that of a ceiling."""
     rows = []
     for case in cases:
         over = case.median.requests_per_s / (found.ceiling(case, ceiling) or float("nan"))
@@ -39,14 +39,14 @@ def case_table(found: Bench, cases: Sequence[CaseResult], ceiling: str) -> str:
 
 
 def rates(run: CaseRun) -> list[str]:
-    """Write the cells of RATES."""
+    """Return the cells of RATES."""
     memory = "—" if run.peak_mb is None else f"{run.peak_mb:.0f}"
     values = (run.requests_per_s, run.events_per_s, run.p50_ms, run.p99_ms, run.p999_ms, run.cpu_s_per_million_events)
     return [*map(number, values), memory]
 
 
 def ceilings(found: Bench) -> str:
-    """Write the rates without HTTP, and those without scoring."""
+    """Return tables of the rates without HTTP and without scoring."""
     medians = found.in_process_medians()
     best = max(medians.values())
     runtime = [[f"{name}{', the ceiling' if value == best else ''}", number(value)] for name, value in medians.items()]
@@ -60,7 +60,7 @@ def ceilings(found: Bench) -> str:
 
 
 def beside_table(found: Bench) -> str:
-    """Write the latencies of single events while large batches are scored."""
+    """Return a table of the latencies of single events while large batches are scored."""
     rows = [
         [
             *(found.cases[one.batch].fmt, str(one.batch_connections), number(one.batch_events_per_s)),
@@ -73,7 +73,7 @@ def beside_table(found: Bench) -> str:
 
 
 def worker_table(found: Bench) -> str:
-    """Write what each worker answered."""
+    """Return a table of the requests of each worker."""
     rows = [
         [
             *(str(one.connections), number(one.requests_per_s)),
@@ -85,7 +85,7 @@ def worker_table(found: Bench) -> str:
 
 
 def latency_text(found: Bench) -> str:
-    """Show the figure, and the points of the service's curve."""
+    """Return the figure and a table of the points of the service's curve."""
     points = map(median_of, found.latency["service"])
     rows = [[number(one.offered_per_s), number(one.answered_per_s), *latencies(one)] for one in points]
     head = ["offered/s", "answered/s", *LATENCIES, LATE]
@@ -93,5 +93,5 @@ def latency_text(found: Bench) -> str:
 
 
 def latencies(one: Latency) -> list[str]:
-    """Write the cells of LATENCIES and LATE."""
+    """Return the cells of LATENCIES and LATE."""
     return [number(value) for value in (one.p50_ms, one.p99_ms, one.p999_ms, one.late_p99_ms)]

@@ -1,4 +1,4 @@
-"""Figures as PNG beside the results: latency against offered load, memory over time, a soak."""
+"""PNG figures of the results: latency against offered load, memory over time, a soak."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def plot_latency(bench: Bench) -> Figure:
 
 @style()
 def plot_memory(memory: Memory) -> Figure:
-    """Plot what the service holds, and the most that it has held, over time."""
+    """Plot the current and the peak memory of the service over time."""
     made, (ax,) = figure()
     minutes = [sample.seconds / 60 for sample in memory.samples]
     ax.plot(minutes, [sample.peak_mb for sample in memory.samples], "--", color=BACKGROUND_COLOUR, label="peak so far")
@@ -68,7 +68,7 @@ def plot_memory(memory: Memory) -> Figure:
 
 @style()
 def plot_soak(soak: Soak) -> Figure:
-    """Plot memory, descriptors, latency and rate over time, with what was done to the service."""
+    """Plot memory, descriptors, latency and rate over time, with the actions on the service."""
     made, axes = figure(columns=2, rows=2)
     memory, latency, descriptors, rate = axes
     workers = [name for name in soak.processes if name != "parent"]
@@ -93,7 +93,9 @@ def plot_soak(soak: Soak) -> Figure:
         ax.set_xlim(0, soak.minutes)
         if ax is not latency:
             ax.set_ylim(bottom=0)
-        for event in [one for one in soak.events if one.what in EVENTS]:  # without attacks: one always goes on
+        for event in [
+            one for one in soak.events if one.what in EVENTS
+        ]:  # without attacks, of which one is always running
             colour, line = EVENTS[event.what]
             ax.axvline(event.second / 60, color=colour, linestyle=line, linewidth=0.9, zorder=0)
     for what, (colour, line) in EVENTS.items():
@@ -105,7 +107,7 @@ def plot_soak(soak: Soak) -> Figure:
 
 @style()
 def plot_scaling(scaling: Scaling) -> Figure:
-    """Plot the latencies of one and two workers against load: points measured, lines predicted."""
+    """Plot the latencies of one and two workers against load: measured points and predicted lines."""
     made, (ax,) = figure()
     for workers, (colour, *lines, fill) in WORKERS.items():
         name = f"{workers} worker{'s' * (workers > 1)}"

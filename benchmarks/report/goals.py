@@ -1,4 +1,4 @@
-"""Numbers that must be reached, beside what was measured."""
+"""Goals of the benchmarks, compared with measurements."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from benchmarks.report.results import (
 
 
 class Goal(NamedTuple):
-    """A number that must be at least, or with `at_most` at most, `need`, and should better be `aim`."""
+    """A measured number with a required value `need` and a target `aim`: lower limits, or upper ones with `at_most`."""
 
     what: str
     measured: float
@@ -40,7 +40,7 @@ class Goal(NamedTuple):
     at_most: bool = False
 
     def cells(self) -> list[str]:
-        """Write the table's row."""
+        """Return the row of the table."""
         met = self.measured <= self.need if self.at_most else self.measured >= self.need
         need, aim = (f"{'≤' if self.at_most else '≥'} {bound:g}{self.unit}" for bound in (self.need, self.aim))
         measured = f"**{number(self.measured)}{self.unit}**{'' if met else ' (missed)'}"
@@ -79,7 +79,7 @@ def memory_goals(found: Memory) -> Iterator[Goal]:
 
 
 def peer_goals(found: Peers) -> Iterator[Goal]:
-    """Compare the service with Bun, which came closest in small requests, and with the best peer of large ones."""
+    """Compare the service with Bun, the closest peer in small requests, and with the best peer in large ones."""
     bun = {"bun"} & found.peers.keys()
     yield from _cheaper(found, bun, "single-32", 0.9, 0.7)
     yield from _faster(found, bun, "single-1", 1.05, 1.2)
@@ -93,7 +93,7 @@ def peer_goals(found: Peers) -> Iterator[Goal]:
 
 
 def _cheaper(found: Peers, others: Iterable[str], name: str, need: float, aim: float) -> Iterator[Goal]:
-    """Compare the processor time of a request with the least of others."""
+    """Compare the processor time per request with the lowest of the peers."""
     costs = {key: cost for key, case in _cases(found, name).items() if (cost := case.cpu_us_per_request) is not None}
     best = min(costs.keys() & others, key=costs.__getitem__, default=None)
     if best is not None and OURS in costs:
@@ -103,7 +103,7 @@ def _cheaper(found: Peers, others: Iterable[str], name: str, need: float, aim: f
 
 
 def _faster(found: Peers, others: Iterable[str], name: str, need: float, aim: float) -> Iterator[Goal]:
-    """Compare the rate with the highest of others."""
+    """Compare the rate with the highest of the peers."""
     rates = {key: case.median.events_per_s for key, case in _cases(found, name).items()}
     best = max(rates.keys() & others, key=rates.__getitem__, default=None)
     if best is not None and OURS in rates:
@@ -184,6 +184,6 @@ GOALS: dict[type[Result], Callable[[Any], Iterator[Goal]]] = {
 
 
 def goal_table(found: Result) -> str:
-    """Write a row for each goal of a result."""
+    """Return a row for each goal of a result."""
     goals = [goal.cells() for goal in GOALS[type(found)](found)]
     return table(["", "measured", "", "at least", "aim"], goals, "lrlrr")

@@ -1,4 +1,4 @@
-"""What a result was measured on: processor, memory, system, versions, commit, and the two cores in use."""
+"""The environment of a measurement: processor, memory, system, versions, commit, and the two cores in use."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ PACKAGES = ("lhc-anomaly", "litestar", "uvicorn", "uvloop", "httptools", "msgspe
 
 
 VECTOR_INSTRUCTIONS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "asimd": "NEON"}
-"""The processor's flags for what a matrix product is computed with, the widest first, and their names."""
+"""The processor's flags for vector instructions, the widest first, and their names."""
 
 
 class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,7 +30,7 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def provenance() -> dict[str, Any]:
-    """Return the fields of `results.Result`, but the model, for a measurement that starts now."""
+    """Return the fields of `results.Result`, except the model, for a measurement that starts now."""
     model = _of_processor("model name")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
@@ -49,13 +49,13 @@ def provenance() -> dict[str, Any]:
 
 
 def vector_instructions() -> str:
-    """Name the widest vector instructions of the processor; "none" without any that we know."""
+    """Return the name of the processor's widest known vector instructions, or "none"."""
     flags = (_of_processor("flags") or _of_processor("Features")).split()
     return next((name for flag, name in VECTOR_INSTRUCTIONS.items() if flag in flags), "none")
 
 
 def commit() -> str:
-    """Name the commit of the working tree, and say where files differ from it; "unknown" outside a repository."""
+    """Return the commit of the working tree and whether files differ from it; "unknown" outside a repository."""
     try:
         head = _git("rev-parse", "HEAD").strip()
         return f"{head}, with changes" if _git("status", "--porcelain") else head
@@ -76,12 +76,12 @@ def split_cores() -> tuple[int, int]:
 
 
 def _of_processor(name: str) -> str:
-    """Return what the system says of the first core under this name; empty without."""
+    """Return the system's value of this name for the first core, or an empty string."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
 
 
 def _git(*arguments: str) -> str:
-    # Without locks: a benchmark must not disturb what its user does in the repository.
+    # Without locks, so that a benchmark does not interfere with other git commands in the repository.
     command = ["git", "--no-optional-locks", *arguments]
     return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""The parts of results: what one run, case or process showed. Latencies are in ms, memory in MB (10^6 bytes)."""
+"""The parts of results, for one run, case or process. Latencies are in ms, memory in MB (10^6 bytes)."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 def median_of(runs: Sequence[S]) -> S:
-    """Take the median of each number over the runs; a number that was not measured is None."""
+    """Return the median of each number over the runs; a number that was not measured is None."""
     columns = zip(*map(msgspec.structs.astuple, runs), strict=True)
     return type(runs[0])(*(None if None in column else statistics.median(column) for column in columns))
 
@@ -53,7 +53,7 @@ class LoadRun(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Latencies from when a request was due to its last byte; `late_p99_ms` is how late the generator was."""
+    """Latencies from the due time of a request to the last byte; `late_p99_ms` is the delay of the generator."""
 
     offered_per_s: float
     answered_per_s: float
@@ -94,13 +94,13 @@ class CaseResult(msgspec.Struct, frozen=True):
 
     @property
     def cpu_us_per_request(self) -> float | None:
-        """The processor time of a request in microseconds, of which one an event is a second a million events."""
+        """The processor time per request in microseconds; 1 us per event is 1 s per million events."""
         per_event_us = self.median.cpu_s_per_million_events
         return None if per_event_us is None else per_event_us * self.events
 
 
 class Beside(msgspec.Struct, frozen=True):
-    """Single events while other clients keep posting large batches."""
+    """Single events while other clients post large batches."""
 
     batch: str
     batch_connections: int
@@ -119,12 +119,12 @@ class Shares(msgspec.Struct, frozen=True):
 
     @property
     def busiest(self) -> float:
-        """The busiest worker's fraction of all."""
+        """The busiest worker's fraction of all requests."""
         return max(self.requests) / sum(self.requests)
 
 
 class MemorySample(msgspec.Struct, frozen=True):
-    """The service's memory at one time; `peak_mb` is the most since its start."""
+    """The memory of the service at one time; `peak_mb` is the peak since its start."""
 
     seconds: float
     resident_mb: float
@@ -151,12 +151,12 @@ class Growth(msgspec.Struct, frozen=True):
 
     @property
     def flat(self) -> bool:
-        """Whether the memory has stayed: the last quarter is at most 5 % and 10 MB above the second."""
+        """Whether the memory is stable: the last quarter is at most 5 % and 10 MB above the second."""
         return self.last_quarter_mb <= self.second_quarter_mb * 1.05 + 10
 
 
 class Second(msgspec.Struct, frozen=True):
-    """What ended within one second, and the latencies of what was answered; 0 where nothing was."""
+    """The requests that ended within one second, and the latencies of those answered; 0 without any."""
 
     second: int
     outcomes: dict[str, int]
@@ -165,14 +165,14 @@ class Second(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How many requests of a kind ended how."""
+    """The number of requests of a kind by outcome."""
 
     begun: int
     outcomes: dict[str, int]
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What was done to the service, in seconds since the start: reload, refused file, burst, kill."""
+    """An action on the service, in seconds since the start: reload, refused file, burst, kill."""
 
     second: float
     what: str
@@ -210,13 +210,13 @@ class Overloaded(msgspec.Struct, frozen=True):
         return {behaviour: median_of(runs) for behaviour, runs in self.runs.items()}
 
     def to_capacity(self, behaviour: str) -> float:
-        """Compare what was accepted in each run with the run at capacity of the same round."""
+        """Compare the accepted requests in each run with the run at capacity of the same round."""
         pairs = zip(self.runs[behaviour], self.runs[CAPACITY], strict=True)
         return statistics.median(run.accepted_events_per_s / full.accepted_events_per_s for run, full in pairs)
 
 
 class ProtocolRun(msgspec.Struct, frozen=True):
-    """The requests that one run over a protocol got answered."""
+    """The answered requests of one run over a protocol."""
 
     requests_per_s: float
     cpu_us_per_request: float
@@ -232,7 +232,7 @@ class BalancedRun(msgspec.Struct, frozen=True):
 
 
 class ServiceTime(msgspec.Struct, frozen=True):
-    """What a worker takes for a request behind another one, and for one that finds it idle."""
+    """The service time of a worker for a request directly after another one, and after an idle time."""
 
     busy_mean_ms: float
     busy_p99_ms: float
@@ -241,7 +241,7 @@ class ServiceTime(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """Latencies at one load, measured, and predicted from service times that were measured just before."""
+    """Latencies at one load: measured, and predicted from service times measured just before."""
 
     measured: Latency
     predicted_p50_ms: float
@@ -254,7 +254,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Some workers at a load, a fraction of the most that they answer."""
+    """Several workers at a load, which is a fraction of their capacity."""
 
     workers: int
     load: float
@@ -280,7 +280,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Predicted(msgspec.Struct, frozen=True):
-    """The latencies that the simulation gives for some workers at a load."""
+    """The simulated latencies of several workers at a load."""
 
     workers: int
     load: float
@@ -289,7 +289,7 @@ class Predicted(msgspec.Struct, frozen=True):
 
 
 class Farm(msgspec.Struct, frozen=True):
-    """The highest load at which 99 % are answered in time by some workers, whose requests a balancer distributes."""
+    """The highest load at which several workers behind a balancer answer 99 % of the requests in time."""
 
     workers: int
     balancer: str

@@ -1,4 +1,4 @@
-"""Tables of the service beside other servers, its peers."""
+"""Tables of the service and other servers, its peers."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ advises, to our best knowledge: corrections are welcome."""
 
 
 def peers_parts(found: Peers) -> dict[str, str]:
-    """Write the bias first, then all rates at a glance, a table for each case, and how each peer is configured."""
+    """Return the bias first, then all rates, a table for each case, and the configuration of each peer."""
     cases = {name: case for peer in found.peers.values() for name, case in peer.cases.items()}
     sections = [
         PEERS_OPENING,
@@ -46,7 +46,7 @@ def case_title(case: CaseResult) -> str:
 
 
 def overview(found: Peers, names: Sequence[str]) -> str:
-    """Write a row for each peer that was measured: the rate of the service over its own in each case."""
+    """Return a row for each measured peer: the rate of the service over its own in each case."""
     rows = [
         [peer.name, *(number(found.over(peer.cases.get(name))) for name in names)]
         for peer in found.peers.values()
@@ -56,7 +56,7 @@ def overview(found: Peers, names: Sequence[str]) -> str:
 
 
 def peer_table(found: Peers, name: str) -> str:
-    """Write a row for each peer that has the case."""
+    """Return a row for each peer that has the case."""
     rows = [["", *PEER_RATES, "ours"]] + [
         [peer.name, *peer_rates(case), number(found.over(case))]
         for peer in found.peers.values()
@@ -68,13 +68,13 @@ def peer_table(found: Peers, name: str) -> str:
 
 
 def peer_rates(case: CaseResult) -> list[str]:
-    """Write the cells of PEER_RATES."""
+    """Return the cells of PEER_RATES."""
     requests, events, *latency, _, memory = rates(case.median)
     return [requests, number(case.cpu_us_per_request), events, *latency, memory]
 
 
 def winners(found: Peers) -> str:
-    """Name every case in which a peer has a higher rate or a shorter p99 latency than the service."""
+    """Return a sentence on every case in which a peer has a higher rate or a lower p99 latency than the service."""
     better = [
         f"{peer.name} {what} {name}"
         for name, ours in found.peers[OURS].cases.items()

@@ -1,4 +1,4 @@
-"""What each scenario found, as it lies in results/*.json."""
+"""The results of each scenario, as stored in results/*.json."""
 
 import statistics
 from pathlib import Path
@@ -46,7 +46,7 @@ R = TypeVar("R", bound="Result")
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured by which command, when, of which commit and model, and on what machine."""
+    """A measurement and its provenance: command, time, commit, model and machine."""
 
     model: str
     commit: str
@@ -57,7 +57,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def asked(self) -> str:
-        """The command, with that of today for one that was a module of its own."""
+        """The command, in its current form if it was a separate module before."""
         today = self.command.replace("-m benchmarks.", "-m benchmarks ")
         return f"`{self.command}`" if today == self.command else f"`{self.command}` (now `{today}`)"
 
@@ -68,19 +68,19 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(filter(None, [*facts, f"model {self.model}"]))
 
     def errors(self) -> list[str]:
-        """List what went wrong; the command then exits with status 1."""
+        """Return the faults; with any, the command exits with status 1."""
         return []
 
 
 class Bench(Result, frozen=True, kw_only=True):
-    """The service beside its ceilings; `in_process` has events/s of each run by the way of calling the runtime."""
+    """The service and its ceilings; `in_process` has the events/s of each run by the way of calling the runtime."""
 
     wrk: str
     in_process: dict[str, list[float]]
     flop_per_event: int
-    """What the graph's matrix products take for an event."""
+    """The floating-point operations per event of the graph's matrix products."""
     peak_flop_per_s: list[float]
-    """What the runtime reached in a large matrix product, in each run."""
+    """The runtime's rate in a large matrix product, in each run."""
     cases: dict[str, CaseResult]
     beside: list[Beside]
     workers: list[Shares]
@@ -115,7 +115,7 @@ class Memory(Result, frozen=True, kw_only=True):
 
 
 class Overload(Result, frozen=True, kw_only=True):
-    """A run with `times` as much load as there is room for."""
+    """A run with `times` as much load as the service admits."""
 
     times: int
     cases: dict[str, Overloaded]
@@ -139,28 +139,28 @@ class Soak(Result, frozen=True, kw_only=True):
     seconds: list[Second]
 
     def count(self, what: str) -> int:
-        """Count the events of a kind."""
+        """Return the number of events of a kind."""
         return sum(event.what == what for event in self.events)
 
     def errors(self) -> list[str]:
-        """List the faults."""
+        """Return the faults."""
         return self.faults
 
 
 class Peers(Result, frozen=True, kw_only=True):
-    """Other ways to serve the model; `peers` by their names in the catalogue, ours among them and first."""
+    """Other servers for the model; `peers` by their names in the catalogue, starting with ours."""
 
     rounds: int
     seconds: int
     peers: dict[str, PeerResult]
 
     def over(self, case: CaseResult | None) -> float | None:
-        """Return how many times the rate in a peer's case is ours, or None if one of them was not measured."""
+        """Return the ratio of our rate to a peer's in a case, or None if one of them was not measured."""
         ours = self.peers[OURS].cases.get(case.name) if case else None
         return ours.median.requests_per_s / case.median.requests_per_s if case and ours else None
 
     def errors(self) -> list[str]:
-        """List why peers were not measured."""
+        """Return the reasons why peers were not measured."""
         return [f"{peer.name}: {peer.failure}" for peer in self.peers.values() if peer.failure]
 
 
@@ -197,12 +197,12 @@ class Balancers(Result, frozen=True, kw_only=True):
     costs: dict[str, list[CaseResult]]
 
     def medians(self, balancer: str, load: str) -> dict[str, BalancedRun]:
-        """Return the median of each way to choose."""
+        """Return the median of each balancing method."""
         return {policy: median_of(runs) for policy, runs in self.runs[balancer][load].items()}
 
 
 class Scaling(Result, frozen=True, kw_only=True):
-    """What one core does in each format, and what a simulation of queues says of one, two and many workers."""
+    """The capacity of one core in each format, and a simulation of queues for one, two and many workers."""
 
     formats: dict[str, FormatCost]
     request: str
@@ -237,8 +237,8 @@ def file_of(kind: type[Result]) -> Path:
 
 
 def write(found: Result) -> None:
-    """Write results as JSON, rounded to five digits."""
-    floats = msgspec.convert(msgspec.to_builtins(found), type(found))  # also where a whole number was given
+    """Write results as JSON, rounded to five significant digits."""
+    floats = msgspec.convert(msgspec.to_builtins(found), type(found))  # also for integers
     document = msgspec.json.format(msgspec.json.encode(_rounded(msgspec.to_builtins(floats))), indent=1)
     path = file_of(type(found))
     path.parent.mkdir(exist_ok=True)
@@ -247,7 +247,7 @@ def write(found: Result) -> None:
 
 
 def read(kind: type[R]) -> R:
-    """Read what `write` wrote; raises RuntimeError where there is nothing, or something else."""
+    """Read results written by `write`. Raises RuntimeError if they are missing or invalid."""
     path = file_of(kind)
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)

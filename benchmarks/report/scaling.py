@@ -1,4 +1,4 @@
-"""Tables of what one core does, what rates of events need, and what the simulation predicts."""
+"""Tables of the capacity of one core, the cores for event rates, and the predictions of the simulation."""
 
 import math
 
@@ -10,13 +10,13 @@ from benchmarks.report.results import Scaling
 
 RATES_HZ = {"100 kHz": 1e5, "1 MHz": 1e6, "40 MHz": 4e7}
 FILL = 0.6
-"""How busy cores are to be: with more, latency grows, and a core that fails is missed."""
+"""Target utilisation of cores; above it, latency grows, and there is no reserve for the failure of a core."""
 ALLOWED = 1.25
-"""By what factor a predicted and a measured 99th percentile may differ."""
+"""Maximum factor between a predicted and a measured 99th percentile."""
 
 
 def scaling_parts(found: Scaling) -> dict[str, str]:
-    """Write what one core does, what is needed, how the simulation compares, and what it says of many workers."""
+    """Return tables of capacities, requirements, the check of the simulation, and its predictions for many workers."""
     return {
         "What one core does": cost_table(found),
         "Cores and network": need_table(found),
@@ -26,7 +26,7 @@ def scaling_parts(found: Scaling) -> dict[str, str]:
 
 
 def cost_table(found: Scaling) -> str:
-    """Write a row for each format."""
+    """Return a row for each format."""
     rows = [
         [
             *(kind_of(cost), number(cost.case.median.events_per_s)),
@@ -40,7 +40,7 @@ def cost_table(found: Scaling) -> str:
 
 
 def need_table(found: Scaling) -> str:
-    """Write the cores and the network that each rate of events needs."""
+    """Return the cores and the network bandwidth for each event rate."""
     rows = [
         [
             kind_of(cost),
@@ -54,7 +54,7 @@ def need_table(found: Scaling) -> str:
 
 
 def check_text(found: Scaling) -> str:
-    """Show the figure, a row for each load, and the service times that the predictions are made from."""
+    """Return the figure, a row for each load, and the service times used for the predictions."""
     rows = [check_row(one) for one in found.checks]
     head = [
         "workers",
@@ -88,7 +88,7 @@ def check_text(found: Scaling) -> str:
 
 
 def check_row(one: Loaded) -> list[str]:
-    """Write the cells of a load."""
+    """Return the cells of a load."""
     latency, (p50_ms, p99_ms) = one.measured, one.predicted_ms
     ratio = number(one.ratio) + ("" if 1 / ALLOWED <= one.ratio <= ALLOWED else " (missed)")
     values = (latency.offered_per_s, latency.p50_ms, p50_ms, latency.p99_ms, p99_ms)
