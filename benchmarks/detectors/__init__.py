@@ -1,1 +1,1 @@
-"""Detectors beside public ones, on the same events."""
+"""Comparison of the detectors with public ones, on the same events."""

@@ -1,4 +1,4 @@
-"""What finite shots and noise cost the quantum autoencoder: the AUC of its circuits, simulated exactly.
+"""The AUC of the quantum autoencoder's circuits with finite shots and noise, simulated exactly.
 
 python -m benchmarks.detectors.circuits TRAIN.h5 TEST.h5 --out DIR
 """
@@ -81,7 +81,7 @@ class Circuits(msgspec.Struct, frozen=True):
 def fit(background: NDArray[np.float32], config: TrainingConfig) -> AnomalyScorer:
     """Return a detector of quantum architecture that is trained on background (n, 14)."""
     source = Source((), len(background), digest(background))
-    with TemporaryDirectory() as folder, redirect_stderr(StringIO()):  # its progress bar says nothing here
+    with TemporaryDirectory() as folder, redirect_stderr(StringIO()):  # its progress bar is not useful here
         return train(source, background, config, Path(folder)).best_scorer()
 
 

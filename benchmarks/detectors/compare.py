@@ -1,4 +1,4 @@
-"""Presets beside public detectors, on the same events and with their spread over seeds.
+"""Compare presets with public detectors on the same events, with the spread over seeds.
 
 python -m benchmarks.detectors TRAIN.h5 TEST.h5 [MORE.h5 ...] --exposure COCKTAIL.h5 --out DIR
 """
@@ -49,7 +49,7 @@ class Scores:
     seed: int
 
     def make(self) -> Iterator[NDArray[np.float32]]:
-        """Learn, and yield the scores: (events,)."""
+        """Train, and yield the scores: (events,)."""
         torch.set_num_threads(1)  # the other cores compute other parts
         with threadpool_limits(1):
             yield self.detector.score(read_files(self.files), self.seed).astype(np.float32)
@@ -68,7 +68,7 @@ def code_digest(paths: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-@cache  # many parts have the same code
+@cache  # cached, because many parts have the same code
 def _code_digest(paths: tuple[str, ...]) -> str:
     return code_digest(paths)
 
@@ -78,7 +78,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def scores(detector: Detector, seed: int, n_events: int, files: Files) -> Scores:
-    """Return the part for a detector and a seed; its name changes with the settings and the code of the detector."""
+    """Return the part for a detector and a seed; its name depends on the settings and the code of the detector."""
     identity = f"{detector!r} {seed} {_code_digest(detector.code)}"
     readable = re.sub("[^a-z0-9]+", "-", detector.title.lower())
     name = f"{readable}-{seed}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npy"

@@ -1,4 +1,4 @@
-"""The detectors of a comparison: presets, public detectors and references, each in the class of what it knows."""
+"""The detectors of a comparison: presets, public detectors and references, by class."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
@@ -34,18 +34,18 @@ from training.fitting.run import Exposure, Source
 Floats = NDArray[np.float64]
 
 VIEWS = ("raw", VIEW)
-"""The feature maps that public detectors get: none, and that of the shipped model."""
+"""The feature maps for public detectors: none, and that of the shipped model."""
 
 TILT_ALONE = "tilt alone"
-FEW = "ratios"  # the feature map of mass and subjettiness ratios alone
+FEW = "ratios"  # the feature map of mass and subjettiness ratios only
 TWINS = ("kernel PCA, 8 components", "Gaussian mixture, 20 components")
-"""Public detectors that get these too, beside the quantum autoencoder, which sees no more."""
+"""Public detectors that also get these features, for comparison with the quantum autoencoder, which has only them."""
 
 CHUNK_EVENTS = 8192
 
 
 class Knowledge(StrEnum):
-    """What a detector knows of the signal; no table ranks two of these classes."""
+    """The information about the signal that a detector uses; no table ranks detectors of two classes."""
 
     BACKGROUND_ONLY = "Background only"
     STATED_PRIOR = "Background + stated prior"
@@ -54,8 +54,8 @@ class Knowledge(StrEnum):
     KNOWN_DIRECTION = "No learning, but the direction is known"
 
 
-# Each detector has a `title` for people, `varies` where another seed gives other scores, the `unit` of its scores, and
-# in `code` the files and folders that determine them. Its repr tells its settings; `score` runs in another process.
+# Each detector has a `title`, `varies` if its scores depend on the seed, the `unit` of its scores, and in `code` the
+# files and folders that determine them. Its repr has its settings; `score` runs in another process.
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ class Public:
 
     @property
     def varies(self) -> bool:
-        """Whether it draws numbers or a part of the background."""
+        """Whether it uses random numbers or a random part of the background."""
         return PUBLIC_DETECTORS[self.name].varies
 
     @property
     def unit(self) -> Unit:
-        """What its scores are."""
+        """The unit of its scores."""
         return PUBLIC_DETECTORS[self.name].unit
 
     def score(self, events: ComparisonEvents, seed: int) -> Floats:
@@ -116,7 +116,7 @@ class Public:
 
 @dataclass(frozen=True)
 class BoostedTrees:
-    """Boosted trees that learn the signal of a sample."""
+    """Boosted trees trained on the signal of a sample."""
 
     sample: str
     view: str
@@ -130,7 +130,7 @@ class BoostedTrees:
         return f"boosted trees {self.sample} {self.view}"
 
     def score(self, events: ComparisonEvents, seed: int) -> Floats:
-        """Learn training background and either half of the sample in turn, and return the scores: (n,)."""
+        """Train on training background and each half of the sample in turn, and return the scores: (n,)."""
         (sample,) = (one for one in events.samples if one.name == self.sample)
         return boosted_trees(*standardise(self.view, events), sample.background, sample.signal, seed)
 
@@ -156,12 +156,12 @@ KNOWN_DIRECTIONS: dict[str, tuple[str, Callable[[ComparisonEvents], Floats]]] = 
     "minus tau21 of both jets": ("tau21", lambda events: negative_ratio_sum(events.scored, 2)),
     "minus tau32 of both jets": ("tau32", lambda events: negative_ratio_sum(events.scored, 3)),
 }
-"""What each sees, and its score (n,) of all scored events."""
+"""Title -> its input, and its score (n,) of all scored events."""
 
 
 @dataclass(frozen=True)
 class KnownDirection:
-    """A quantity that is not trained; the tilt takes means and standard deviations from the training background."""
+    """An untrained quantity; the tilt uses means and standard deviations of the training background."""
 
     title: str  # in KNOWN_DIRECTIONS
     code: ClassVar = (
@@ -179,7 +179,7 @@ class KnownDirection:
 
 @dataclass(frozen=True)
 class Exported:
-    """A model in a file, which has learned already."""
+    """A trained model in a file."""
 
     path: Path
     identity: str
@@ -202,7 +202,7 @@ Detector = Preset | Public | Mahalanobis | BoostedTrees | KnownDirection | Expor
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the tables, on every sample that it is scored on."""
+    """A line of the tables, on all its samples."""
 
     knowledge: Knowledge
     name: str
@@ -213,7 +213,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Planned:
-    """A line of the tables on one sample, and how its scores are made."""
+    """A line of the tables on one sample, and the detectors that compute its scores."""
 
     line: Line
     detector: Detector
@@ -242,7 +242,7 @@ def plan(events: ComparisonEvents, models: Sequence[Path] = ()) -> Iterator[Plan
 
 
 def _presets(events: ComparisonEvents) -> Iterator[Planned]:
-    """Yield the presets, and of those that learn background alone also the twin with or without the tilt."""
+    """Yield the presets, and for those trained on background only also the variant with or without the tilt."""
     for config in PRESETS.values():
         if needs_exposure(config, events):
             continue
@@ -252,7 +252,7 @@ def _presets(events: ComparisonEvents) -> Iterator[Planned]:
         line = Line(Knowledge(config.model_class.capitalize()), config.name, config.feature_map, learned, ours=True)
         yield Planned(line, Preset(config))
         if any(other != config and _without_tilt(other) == _without_tilt(config) for other in PRESETS.values()):
-            continue  # the twin is a preset of its own
+            continue  # the variant is itself a preset
         if line.knowledge is Knowledge.STATED_PRIOR:
             bare = replace(line, knowledge=Knowledge.BACKGROUND_ONLY, name=f"{config.name} without tilt")
             yield Planned(bare, Preset(replace(config, name=f"{config.name}-without-tilt", simplicity=0.0)))
@@ -283,7 +283,7 @@ def _without_tilt(config: TrainingConfig) -> TrainingConfig:
 
 
 def _learned_elsewhere(events: ComparisonEvents) -> Iterator[Planned]:
-    """Yield what others offer, and one Gaussian: on views of ratios also with the tilt."""
+    """Yield the public detectors and one Gaussian; on views of ratios also with the tilt."""
     n_background = len(events.background)
     for name, public in PUBLIC_DETECTORS.items():
         for view in (*VIEWS, FEW) if name in TWINS else VIEWS:
@@ -307,10 +307,10 @@ def _known_directions() -> Iterator[Planned]:
 
 
 def _supervised(events: ComparisonEvents) -> Iterator[tuple[str, str, str]]:
-    """Yield how a line of boosted trees is named, the sample that it scores, and the sample that it learns."""
+    """Yield the name of each line of boosted trees, the scored sample, and the training sample."""
     first, *others = (sample.name for sample in events.samples)
     for sample in events.samples:
-        # A sample with its own background is not simulated as the training background is, which trees could learn.
+        # A sample with its own background is simulated differently from the training one, and trees could learn it.
         if sample.name == first or sample.signal_only:
             yield "this sample", sample.name, sample.name
     for name in others:

@@ -1,4 +1,4 @@
-"""Figures of a comparison: the AUC of every detector on every sample, and curves of the best."""
+"""Figures of a comparison: the AUC of every detector on every sample, and curves of the best detectors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,7 +29,7 @@ OURS, OTHERS = (SIGNAL_COLOUR, "o"), (BACKGROUND_COLOUR, "D")
 
 @style()
 def plot_aucs(results: Sequence[Result], signals: Sequence[str]) -> bytes:
-    """Plot the AUC of every detector: a row a detector, the best mean over signals first in its class."""
+    """Plot the AUC of every detector: one row each, in each class by descending mean over signals."""
     from matplotlib.lines import Line2D
 
     ranked = rank(results, signals)
@@ -68,7 +68,7 @@ def plot_aucs(results: Sequence[Result], signals: Sequence[str]) -> bytes:
 
 def plot_curves(scores: Mapping[Line, tuple[Floats, Floats]]) -> bytes:
     """Plot rejection and significance improvement of a few detectors: scores of background (n,) and signal (m,)."""
-    # The view comes first: long names are cut at their ends.
+    # The view comes first, because long names are cut at the end.
     named = {", ".join([line.view] * (line.view in FEATURE_MAPS) + [line.name]): some for line, some in scores.items()}
     return rendered(plot_roc(named, "rejection", "improvement"))
 
@@ -114,5 +114,5 @@ def plot_searches(
 
 
 def _title(line: Line) -> str:
-    """Return the name of a line, with the view where it does not follow from the name."""
+    """Return the name of a line, with the view if the name does not imply it."""
     return f"{line.name}, {line.view}" if line.view in FEATURE_MAPS and not line.ours else line.name

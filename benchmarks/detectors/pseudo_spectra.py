@@ -1,4 +1,4 @@
-"""Dijet mass spectra of more events than are simulated: drawn from the smoothed spectra of those that are."""
+"""Dijet mass spectra of more events than are simulated, drawn from the smoothed spectra of the simulated events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from training.search.spectrum import histogram
 
 Floats = NDArray[np.float64]
 
-# The literature's, around the signal of 3500 GeV.
+# The signal region of the literature, around the signal of 3500 GeV.
 SIGNAL_REGION_GEV = (3300.0, 3700.0)
 
 # Degrees of the polynomials of ln mJJ that smooth: the spectrum, and the fraction of it that passes. In 50 000 events a
@@ -23,7 +23,7 @@ SPECTRUM_DEGREE, EFFICIENCY_DEGREE = 3, 2
 
 @dataclass(frozen=True)
 class Parent:
-    """What pseudo-experiments of so many background events, before the selection, are drawn from."""
+    """The parent distribution of pseudo-experiments, for a number of background events before the selection."""
 
     events: int
     background: Floats  # accepted events expected in each bin (bins,)

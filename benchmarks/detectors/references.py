@@ -1,4 +1,4 @@
-"""Public detectors with their own defaults, and references that know more than background.
+"""Public detectors with their own defaults, and references that use more than background.
 
 Boosted trees learn the signal itself, and sums of tau21 or tau32 know in which direction signal lies.
 """
@@ -21,17 +21,17 @@ from training.events.events import FEATURE_NAMES
 Floats = NDArray[np.float64]
 
 SUPERVISED_BACKGROUND = 100_000
-"""Training background that boosted trees get beside their half of a sample; more did not improve them."""
+"""Background events for boosted trees besides their half of a sample; more events did not improve them."""
 
 KERNEL_EVENTS = 8192
-"""Events whose kernel with all fitted ones is in memory at once."""
+"""Number of events whose kernel with all fitted events is in memory at once."""
 
 
 class PyodDetector(Protocol):
-    """The methods of PyOD's detectors."""
+    """The interface of PyOD's detectors."""
 
     def fit(self, values: Floats) -> Any:
-        """Learn background (n, k)."""
+        """Fit to background (n, k)."""
 
     def decision_function(self, values: Floats) -> Floats:
         """Return the anomaly score of values (m, k): (m,), higher is more anomalous."""
@@ -48,7 +48,7 @@ class PublicDetector:
 
     @property
     def varies(self) -> bool:
-        """Whether another seed gives other scores."""
+        """Whether the scores depend on the seed."""
         return self.random or self.max_events is not None
 
     def score(self, background: Floats, events: Floats, seed: int) -> Floats:
@@ -71,14 +71,14 @@ class TailProbability:
         self._method = method
 
     def fit(self, values: Floats) -> None:
-        """Take the empirical distribution and the sign of the skewness of each column of background (n, k)."""
+        """Store the empirical distribution and the sign of the skewness of each column of background (n, k)."""
         self._sorted = np.sort(values, axis=0)
         self._skewness = np.sign(np.nan_to_num(skew(values, axis=0)))
 
     def decision_function(self, values: Floats) -> Floats:
         """Return the sum over columns of minus the logarithm of the tail probability of values (m, k): (m,)."""
         columns = range(values.shape[1])
-        events = len(self._sorted) + 1  # the event to score is one of its own distribution
+        events = len(self._sorted) + 1  # the scored event is part of the distribution
         below = np.stack([np.searchsorted(self._sorted[:, i], values[:, i], "right") + 1 for i in columns], axis=1)
         above = events - np.stack([np.searchsorted(self._sorted[:, i], values[:, i], "left") for i in columns], axis=1)
         left, right = -np.log(below / events), -np.log(above / events)

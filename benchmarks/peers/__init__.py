@@ -1,1 +1,1 @@
-"""Other ways to serve the same exported graph: one entry of the catalogue and one file of `servers/` each."""
+"""Other servers for the same exported graph: an entry of the catalogue and a file of `servers/` each."""

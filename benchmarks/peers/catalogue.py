@@ -16,32 +16,32 @@ from benchmarks.report.results import OURS
 
 
 class Peer(NamedTuple):
-    """A way to serve the graph."""
+    """A server for the graph."""
 
     name: str
     notes: str
-    """How it is configured, and what its protocol does not allow: a sentence or two for the reader of the table."""
+    """Its configuration, and limits of its protocol: one or two sentences for the table."""
     arguments: str
-    """What its interpreter runs, with {model}, {port} and {grpc_port}."""
+    """The arguments of its interpreter, with {model}, {port} and {grpc_port}."""
     packages: tuple[str, ...] = ()
-    """What pip or npm installs for it, pinned; a peer without packages runs in this environment."""
+    """Pinned packages for pip or npm; a peer without packages runs in this environment."""
     interpreter: str = sys.executable
     """The Python of its environment, or BUN."""
     environment: Mapping[str, str] = {}
-    """Its variables, with {model}."""
+    """Its environment variables, with {model}."""
     routes: Mapping[str, Route] = {}
-    """Where it takes single events, batches in JSON, and batches in its fastest binary format."""
+    """Its routes for single events, batches in JSON, and batches in its fastest binary format."""
     speaks_grpc: bool = False
-    """Whether it takes the calls of the Open Inference Protocol."""
+    """Whether it supports calls of the Open Inference Protocol."""
 
 
 def routes(single: str, json: str, raw: str) -> dict[str, Route]:
-    """Return the paths of a server that takes the formats of our service."""
+    """Return the routes of a server that supports the formats of our service."""
     return {"single": Route(JSON, single), "json": Route(JSON, json), "binary": Route(RAW, raw)}
 
 
 def server(module: str, arguments: str = "{model} {port}") -> str:
-    """Run one of our files below `servers/`."""
+    """Return the arguments to run one of our files in `servers/`."""
     return f"-m benchmarks.peers.servers.{module} {arguments}"
 
 

@@ -1,4 +1,4 @@
-"""An environment for each peer, in build/peers/, made once and again when its packages change."""
+"""The environments of peers in build/peers/, created once and again when the packages change."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def installed_versions(executable: Path, packages: Sequence[str]) -> dict[str, s
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that says anything."""
+    """Return the last non-empty line of a log."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "no output"
 

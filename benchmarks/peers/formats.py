@@ -26,7 +26,7 @@ INSTANCES: Final = Format(
     float64=True,
 )
 OTHER_RAW: Final = RAW._replace(media_type="application/x-float32")
-"""Raw float32 for a server that takes application/octet-stream for JSON."""
+"""Raw float32 for a server that treats application/octet-stream as JSON."""
 
 OPEN_INFERENCE: Final = {
     "single": Route(TENSOR, INFER),

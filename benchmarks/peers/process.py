@@ -1,4 +1,4 @@
-"""A peer's server with all its processes: started on one core, stopped between its runs (SIGSTOP), and ended."""
+"""A peer's server with all its processes: start on one core, pause between runs (SIGSTOP), and stop."""
 
 import os
 import secrets
@@ -15,14 +15,14 @@ from benchmarks.peers.environment import ENVIRONMENTS, install, last_line
 from benchmarks.targets.launcher import Server, starting
 
 MARK = "BENCHMARK_PEER"
-"""The variable by which the processes are known: some peers' do not stay their descendants."""
+"""The environment variable that identifies the processes, some of which do not remain descendants."""
 STOP_S = 20
 PORTS = 3
-"""What a peer may take from its port on: protocols that are not asked here need one too."""
+"""Number of consecutive ports of a peer; protocols that are not measured also need one."""
 
 
 class PeerProcess(Server):
-    """A running peer; its processes only run between `proceed` and `pause`."""
+    """A running peer, whose processes run only between `proceed` and `pause`."""
 
     mark = ""
     core = 0
@@ -33,13 +33,13 @@ class PeerProcess(Server):
             raise RuntimeError(f"ended with status {self.process.returncode}: {last_line(self.log)}")
 
     def pause(self) -> None:
-        """Stop all of its processes, and wait until they are."""
+        """Pause all of its processes, and wait until they are paused."""
         while not all(map(is_stopped, self.processes())):
             self._signal(signal.SIGSTOP)
             time.sleep(0.01)
 
     def proceed(self) -> None:
-        """Let all of its processes run on; raises RuntimeError if one may run on other cores than it should."""
+        """Resume all of its processes. Raises RuntimeError if one may run on other cores than the given one."""
         self._signal(signal.SIGCONT)
         for process in self.processes():
             cores = os.sched_getaffinity(process)
@@ -47,18 +47,18 @@ class PeerProcess(Server):
                 raise RuntimeError(f"process {process} may run on cores {sorted(cores)}, expected {self.core} alone")
 
     def end(self) -> None:
-        """End all of its processes: the first is asked to end them, and those that live on are killed."""
+        """Stop all of its processes: terminate the first, and kill those that are left."""
         self._signal(signal.SIGCONT)
         self.signal(signal.SIGINT)
         deadline = time.monotonic() + STOP_S
         while self.processes() and time.monotonic() < deadline:
-            self.process.poll()  # a process that is not waited for stays in the table
+            self.process.poll()  # without a wait, the process stays as a zombie
             time.sleep(0.1)
         self._signal(signal.SIGKILL)
         self.process.wait()
 
     def processes(self) -> list[int]:
-        """Return the numbers of the peer's living processes."""
+        """Return the IDs of the peer's running processes."""
         mark = f"{MARK}={self.mark}".encode()
         found = []
         for folder in Path("/proc").iterdir():
@@ -87,7 +87,7 @@ def running(key: str, model: str, core: int) -> Iterator[PeerProcess]:
         environment = {name: value.format(model=model) for name, value in peer.environment.items()} | {
             "PATH": os.pathsep.join([str(program.parent), os.environ["PATH"]]),
             "PYTHONPATH": str(Path.cwd()),
-            "TMPDIR": folder,  # what a peer leaves behind goes with it
+            "TMPDIR": folder,  # removes the files that a peer leaves behind
             "RAY_TMPDIR": folder,
             MARK: mark,
         }
