@@ -240,4 +240,4 @@ def _expected(kind: click.ParamType[Any]) -> str:
         ROOT_PATH: "a path as /a/b",
         SERVED_NAME: "1 to 100 of the characters A-Z, a-z, 0-9 and ._~-",
     }
-    return expected.get(kind, "a text that is not empty")
+    return expected.get(kind, "non-empty text")

@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
     @property
     def as_sent(self) -> str:
-        """The part, and how a server counts its events."""
+        """Describe the part, with the index by which a server counts its first event."""
         return f"{self}, where {self.start} is its events[0]" if self.start else str(self)
 
 
@@ -35,14 +35,14 @@ def cut(n_events: int, row_bytes: int, max_events: int, max_bytes: int) -> Itera
 
 
 def as_events(events: ArrayLike) -> NDArray[Any]:
-    """Return events as an array (n, n_features) of numbers, which may be mapped from a file.
+    """Return events as an array (n, n_features) of numbers, which may be a memory-mapped file.
 
-    Raises EventsError for another shape, no events, and what are no real numbers.
+    Raises EventsError for another shape, no events, and anything but real numbers.
     """
     try:
         array = np.asanyarray(events)
     except ValueError as error:  # rows of different lengths
-        raise EventsError(f"events are no array: {error}; give every event the same features") from error
+        raise EventsError(f"events are not an array: {error}; give every event the same features") from error
     if array.dtype.kind not in "fiu":
         raise EventsError(f"events are {array.dtype}, expected numbers: convert them with .astype('float32')")
     if array.ndim != 2:

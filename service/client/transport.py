@@ -1,4 +1,4 @@
-"""One server, by whatever protocol its URL names: rows in, scores out. Another protocol is another class here."""
+"""A server that scores rows by the protocol of its URL, one class per protocol."""
 
 import asyncio
 import ssl
@@ -18,10 +18,10 @@ from service.client.parts import ROW, Part
 from service.client.result import Reply
 
 KEEP_ALIVE_S: Final = 60
-"""How long a connection is kept without a request: less than the servers keep it, by default."""
+"""Seconds for which an idle connection is kept: less than the servers' default."""
 
 RETRIED_STATUSES: Final = {408, 429, 500, 502, 503, 504}
-"""Statuses that tell of time, load or a proxy, and not of the request."""
+"""Statuses caused by timeouts, load or a proxy, and not by the request."""
 
 SHOWN_CHARACTERS: Final = 300
 
@@ -39,13 +39,12 @@ class Server(Protocol):
 
 
 def connect(url: str, options: Options) -> Server:
-    """Return the server at an `http:`, `https:`, `unix:`, `grpc:` or `grpcs:` URL, connected with the first request.
+    """Return the server at an `http:`, `https:`, `unix:`, `grpc:` or `grpcs:` URL, which connects on demand.
 
-    Raises ValueError for another URL, and where gRPC is not installed, and TlsError for certificates that cannot be
-    read.
+    Raises ValueError for another URL, or if gRPC is not installed, and TlsError for certificates that cannot be read.
     """
     parts = urlsplit(url)
-    is_tcp = bool(parts.hostname) and parts.port != 0  # raises for what is no port
+    is_tcp = bool(parts.hostname) and parts.port != 0  # raises for an invalid port
     if is_tcp and parts.scheme in {"grpc", "grpcs"}:
         try:
             from service.client.open_inference import GrpcServer
@@ -54,17 +53,17 @@ def connect(url: str, options: Options) -> Server:
         return GrpcServer(url, options)
     if (is_tcp and parts.scheme in {"http", "https"}) or (parts.scheme == "unix" and parts.path and not parts.netloc):
         return HttpServer(url, options)
-    raise ValueError(f"{url!r} is no server, expected http(s)://HOST:PORT, grpc(s)://HOST:PORT or unix:PATH")
+    raise ValueError(f"{url!r} is not a server URL, expected http(s)://HOST:PORT, grpc(s)://HOST:PORT or unix:PATH")
 
 
 class HttpServer:
-    """A server of the native HTTP API, on TCP or a Unix domain socket, with connections that are kept."""
+    """A server of the native HTTP API, on TCP or a Unix domain socket, with persistent connections."""
 
     def __init__(self, url: str, options: Options) -> None:
         self.url = url
         self._request_s = options.request_s
         self._hint = ""
-        if url.startswith("https:") and options.certificate is None:  # the connection ends before the reason is read
+        if url.startswith("https:") and options.certificate is None:  # the connection may end before the reason is read
             self._hint = " (a client certificate may be asked for: give certificate and key)"
         socket = url.removeprefix("unix:") if url.startswith("unix:") else None
         transport = httpx.AsyncHTTPTransport(
@@ -85,11 +84,11 @@ class HttpServer:
             base_url=url if socket is None else "http://localhost",
             headers=headers,
             timeout=httpx.Timeout(options.request_s, connect=options.connect_s),
-            trust_env=False,  # a proxy of the environment is for the internet
+            trust_env=False,  # ignore proxies of the environment, which are for the internet
         )
 
     async def score(self, rows: NDArray[np.float32], part: Part, working_point: str | None) -> Reply:
-        """Send the rows raw, with their number, by which a server notices a wrong number of features."""
+        """Send the rows as raw bytes, with their number, by which a server detects a wrong number of features."""
         query = {"events": str(len(rows))} | ({} if working_point is None else {"working_point": working_point})
         try:
             async with asyncio.timeout(self._request_s):
@@ -139,7 +138,7 @@ def _tls(options: Options) -> ssl.SSLContext:
 
 
 def _detail(response: httpx.Response) -> str:
-    """Return what the server says of an error; a proxy does so in other ways than the service."""
+    """Return the server's message of an error, in the form of the service or of a proxy."""
     try:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
@@ -147,7 +146,7 @@ def _detail(response: httpx.Response) -> str:
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
-    """Read the seconds of Retry-After, which proxies give as a date too; None without one that can be read."""
+    """Read Retry-After, in seconds or as the date that proxies may send; None if missing or invalid."""
     text = response.headers.get("Retry-After", "")
     try:
         return float(text) if text.isdecimal() else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
@@ -156,7 +155,7 @@ def _retry_after_s(response: httpx.Response) -> float | None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return the error of the system or of TLS that an error was raised for; the error itself where there is none."""
+    """Return the system's or TLS error that caused an error; the error itself if there is none."""
     found, seen = error, error
     while (seen := seen.__cause__ or seen.__context__) is not None:  # type: ignore[assignment]
         if isinstance(seen, OSError):

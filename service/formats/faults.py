@@ -170,7 +170,7 @@ def array_fault(
 
 def repeated(key: str) -> str:
     """Describe a repeated key."""
-    return f'the key "{key}" is there more than once'
+    return f'the key "{key}" appears more than once'
 
 
 def ends_early(language: str, n_bytes: int) -> str:

@@ -93,4 +93,4 @@ def cancellation_error(error: CancelledError) -> ServiceError:
     """Return the error that a task was cancelled with; without one, the service has stopped."""
     if error.args and isinstance(error.args[0], ServiceError):
         return error.args[0]
-    return NotReadyError("the service stopped before it had scored; send the request again")
+    return NotReadyError("the service stopped before it scored the request; send it again")

@@ -27,7 +27,7 @@ def as_rows(events: ArrayLike | Frame, names: Sequence[str]) -> NDArray[np.float
     """
     given = np.asarray(_columns(events, names) if isinstance(events, Frame) else events)
     if given.dtype.kind not in "iuf":
-        raise ValueError(f"events are {given.dtype}, expected real numbers: convert or leave out what is none")
+        raise ValueError(f"events are {given.dtype}, expected real numbers: convert or leave out other values")
     if given.ndim != 2 or given.shape[1] != len(names):
         raise ValueError(
             f"events have the shape {given.shape}, expected (n, {len(names)}), one row an event of {', '.join(names)}; "

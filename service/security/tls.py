@@ -1,4 +1,4 @@
-"""The service's TLS: one context of a certificate, its key and the authorities of clients."""
+"""TLS of the service: a context from a certificate, its key and the authorities of clients."""
 
 import ssl
 from pathlib import Path
@@ -8,11 +8,11 @@ from service.settings import Settings
 
 
 class TlsError(Exception):
-    """The files of TLS cannot be used: the message names the file, the fault and the remedy."""
+    """The TLS files cannot be used; the message names the file, the fault and the remedy."""
 
 
 class Pem(NamedTuple):
-    """The contents of the files of TLS, for a server that has an OpenSSL of its own."""
+    """The contents of the TLS files, for a server with its own OpenSSL."""
 
     certificate: bytes
     key: bytes
@@ -34,7 +34,7 @@ class Pem(NamedTuple):
 
 
 def server_context(settings: Settings) -> ssl.SSLContext:
-    """Read the certificate and its key, which `settings` must name, and the clients' authorities where it names them.
+    """Read the certificate and its key, which `settings` must name, and the authorities of clients if it names them.
 
     Raises TlsError.
     """
@@ -59,15 +59,15 @@ def server_context(settings: Settings) -> ssl.SSLContext:
 
 
 def subject(peer_certificate: dict[str, Any] | None) -> str | None:
-    """Find the common name in a client's certificate, in the form that Python's ssl gives it."""
+    """Find the common name in a client's certificate, in the form of Python's ssl."""
     parts = (part for parts in (peer_certificate or {}).get("subject", ()) for part in parts)
     return next((value for name, value in parts if name == "commonName"), None)
 
 
 def _check_pem(path: Path, label: str, meaning: str) -> None:
-    """Require a PEM file of that kind; OpenSSL would not say which of its files it means."""
+    """Require a PEM file of that kind, since OpenSSL's errors do not name the file."""
     try:
-        if path.is_fifo():  # reading it would wait for its writer
+        if path.is_fifo():  # reading a pipe would wait for its writer
             raise TlsError(f"{path} is not a regular file; give the PEM file of {meaning}")
         content = path.read_bytes()
     except OSError as error:
@@ -83,9 +83,9 @@ def _require_clients_of(context: ssl.SSLContext, authorities: Path) -> None:
     try:
         context.load_verify_locations(authorities)
     except OSError as error:
-        raise TlsError(f"{authorities} is no certificate: OpenSSL says {_reason(error)}; make it again") from error
+        raise TlsError(f"{authorities} is not a certificate: OpenSSL says {_reason(error)}; make it again") from error
     if not context.cert_store_stats()["x509_ca"]:
-        raise TlsError(f"{authorities} has no authority's certificate, but others: give what signs the clients'")
+        raise TlsError(f"{authorities} has no CA certificate, only others: give the CA that signed the clients'")
     context.verify_mode = ssl.CERT_REQUIRED
 
 

@@ -166,7 +166,7 @@ class UnsentResponses:
             slowest = min(slow, key=slow.__getitem__)
             self.remove(slowest)
             slowest.abort()
-            logger.warning("response given up", extra={"detail": "its client was the slowest to take one"})
+            logger.warning("response abandoned", extra={"detail": "its client was the slowest to read"})
 
     def remove(self, transport: Any) -> None:
         """Stop counting the response of `transport`."""

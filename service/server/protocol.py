@@ -272,7 +272,7 @@ class Protocol(ShortWay):
         }
         if self._over_limit:
             cycle.keep_alive = False
-            extensions[OVERLOAD] = "this worker has as many connections as it takes: connect again in a second"
+            extensions[OVERLOAD] = "this worker has reached its maximum of connections: connect again in a second"
         elif self._overload is not None:
             extensions[OVERLOAD] = self._overload
         cycle.scope["extensions"] = extensions

@@ -189,7 +189,9 @@ class RequestParser(HttpToolsProtocol):
             return
         self.flow.hold()
         if shared.exceeded:
-            self._refuse(OverloadedError("this worker holds as many bytes as it may: send it again in a second"))
+            self._refuse(
+                OverloadedError("this worker has reached its limit of buffered bytes: send it again in a second")
+            )
         elif not self._must_wait:
             self._parse_later()
 

@@ -182,7 +182,7 @@ class Supervisor:
             self._starts_at = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         again_s = round(self._starts_at - time.monotonic(), 1)
-        logger.error("worker cannot start; the others serve on", extra={**why, "again_s": again_s})
+        logger.error("worker cannot start; the others continue", extra={**why, "again_s": again_s})
 
     def _stop(self) -> None:
         """Stop every worker; the second call skips the drain."""

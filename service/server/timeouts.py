@@ -91,7 +91,7 @@ class Clocks:
         """Return the error of a request that takes too long to arrive or, once complete, to be answered."""
         stall_s, request_s = self._timeouts.stall_s, self._timeouts.request_s
         if arriving and now_s - self.received_s > stall_s:
-            return RequestTimeoutError(f"no byte of the body came for {stall_s} s; send the request again")
+            return RequestTimeoutError(f"no byte of the body arrived for {stall_s} s; send the request again")
         if now_s - self.request_s <= request_s:
             return None
         if arriving:

@@ -14,7 +14,7 @@ MODEL = str(Path(__file__).resolve().parents[2] / "exported" / "autoencoder.onnx
 
 
 def fault(argv: list[str], environ: dict[str, str]) -> str:
-    """Give the one line that names what is wrong with settings, as an error that ends the process with 2."""
+    """Return the one line that names what is wrong with settings, as an error that ends the process with 2."""
     with pytest.raises(click.UsageError) as caught:
         parse_settings(argv, environ)
     assert caught.value.exit_code == 2
@@ -67,9 +67,9 @@ WRONG_VALUES = [
     ("header_s", "0", "a whole number from 1 to 86400"),
     ("model_sha256", "12ab", "64 hexadecimal digits"),
     ("served_name", "a/b", "1 to 100 of the characters A-Z, a-z, 0-9 and ._~-"),
-    ("api_keys", "", "a text that is not empty"),
-    ("host", "", "a text that is not empty"),
-    ("model", "", "a text that is not empty"),
+    ("api_keys", "", "non-empty text"),
+    ("host", "", "non-empty text"),
+    ("model", "", "non-empty text"),
 ]
 
 

@@ -1,4 +1,4 @@
-// The page of an operator: shows each state that the service sends, and what has changed since earlier ones.
+// The live page: shows each state that the service sends, and the rates since earlier ones.
 
 const HISTORY_S = 300;
 const RATE_S = 10;
@@ -10,9 +10,9 @@ const REFUSED = 503;
 
 const KINDS = {
   400: "invalid request", 401: "no valid API key", 404: "no such route or model", 405: "method not allowed",
-  406: "no format accepted", 408: "arrived too slowly", 413: "too large", 414: "URL too long",
-  415: "unknown format", 431: "head too large", 499: "client left", 500: "internal error",
-  501: "not offered", 503: "no room, or not ready", 505: "version of HTTP",
+  406: "no acceptable format", 408: "arrived too slowly", 413: "too large", 414: "URL too long",
+  415: "unsupported format", 431: "headers too large", 499: "client left", 500: "internal error",
+  501: "not offered", 503: "overloaded or not ready", 505: "unsupported HTTP version",
 };
 const LEVELS = { none: "good", slight: "warning", strong: "bad" };
 const WORDS = { none: "No drift", slight: "Slight drift", strong: "Strong drift" };
@@ -61,7 +61,7 @@ function size(bytes) {
 
 const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString("en-GB");
 
-// What has changed between two states
+// Rates between two states
 
 const routesOf = (state) => Object.fromEntries(state.activity.routes.map((route) => [route.route, route]));
 const sum = (numbers) => numbers.reduce((total, one) => total + one, 0);
@@ -80,7 +80,7 @@ function restarted(before, state) {
   return sum(before.activity.routes.map(count)) > sum(state.activity.routes.map(count));
 }
 
-// The state of RATE_S before a place in the history, or the first that there is.
+// The state RATE_S before a place in the history, or the first one.
 function earlier(place) {
   let before = place;
   while (before > 0 && history[place].time_s - history[before].time_s < RATE_S) before -= 1;
@@ -109,7 +109,7 @@ function totalDurations(state) {
   return total;
 }
 
-// What the charts show of one place in the history.
+// The values of the charts at one place in the history.
 function rates(place) {
   const state = history[place];
   const before = earlier(place);
@@ -136,7 +136,7 @@ function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Changes the cells that differ, so that a reader keeps its place. A cell is a text, or a text and a class.
+// Changes only cells that differ, so that a screen reader keeps its place. A cell is a text, or a text and a class.
 function fill(id, rows) {
   const body = find(id).tBodies[0];
   while (body.rows.length > rows.length) body.deleteRow(-1);
@@ -158,7 +158,7 @@ function verdict(id, level, word, detail) {
   write(element.querySelector(".detail"), detail);
 }
 
-// For screen readers, which are told of words that change, and not of numbers that always do.
+// For screen readers, which announce changed verdicts but not the numbers, which change all the time.
 function summarise() {
   const named = [...document.querySelectorAll(".verdicts > div")];
   write(find("summary"), named.map((one) => `${one.querySelector("dt").textContent}: ${one.querySelector(".word").textContent}.`).join(" "));
@@ -259,7 +259,7 @@ function showVerdicts(state, now) {
   else verdict("drift", LEVELS[model.drift], WORDS[model.drift], drifting.length ? drifting.join(", ") : "score and features are as in the reference");
 
   const full = Math.max(...Object.entries(state.max_in_flight).map(([unit, most]) => (most ? activity.in_flight[unit] / most : 0)));
-  const filled = `${full > 0 && full < 0.01 ? "less than 1\u00a0%" : percent(full)} of the room in flight is taken`;
+  const filled = `${full > 0 && full < 0.01 ? "less than 1\u00a0%" : percent(full)} of the in-flight limit is used`;
   if (now?.refused > 0) verdict("load", "bad", "Shedding load", `${number(now.refused)} requests refused per second; ${filled}`);
   else verdict("load", full > 0.5 ? "warning" : "good", full > 0.5 ? "Nearly full" : "Normal", filled);
 
@@ -346,7 +346,7 @@ function show() {
   showWorkers(state, now);
 }
 
-// Events of the service
+// Server-sent events
 
 let lost = 0;
 
@@ -362,13 +362,13 @@ function receive(event) {
   history.push(state);
   while (state.time_s - history[0].time_s > HISTORY_S) history.shift();
   clearTimeout(lost);
-  lost = setTimeout(() => setConnection(`no answer since ${clock(state.time_s)}`, true), LOST_MS);
+  lost = setTimeout(() => setConnection(`no response since ${clock(state.time_s)}`, true), LOST_MS);
   if (paused) return;
   setConnection(`live, ${clock(state.time_s)}`, false);
   show();
 }
 
-// The browser asks again by itself, but not after an error of HTTP.
+// The browser reconnects by itself, but not after an HTTP error.
 function connect() {
   const source = new EventSource("dashboard/events");
   source.onmessage = receive;
@@ -380,10 +380,10 @@ function connect() {
 find("pause").addEventListener("click", ({ currentTarget: button }) => {
   paused = !paused;
   button.setAttribute("aria-pressed", String(paused));
-  write(button, paused ? "Continue" : "Pause");
+  write(button, paused ? "Resume" : "Pause");
   if (paused) setConnection(`paused at ${clock(history.at(-1)?.time_s ?? Date.now() / 1000)}`, false);
   else if (history.length) show();
 });
 addEventListener("resize", () => { if (history.length && !paused) show(); });
-lost = setTimeout(() => setConnection("no answer", true), LOST_MS);
+lost = setTimeout(() => setConnection("no response", true), LOST_MS);
 connect();

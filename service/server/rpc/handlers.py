@@ -103,7 +103,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             started_s, status, name = perf_counter(), CLIENT_CANCELLED, None
             try:
                 if self._stopping and path not in {CHECK, WATCH}:
-                    raise NotReadyError("the service stops: send the request again")
+                    raise NotReadyError("the service is stopping: send the request again")
                 if self._keys is not None and path not in PUBLIC_PATHS:
                     name = client_name(_metadata(context), self._keys)
                 response = await handle(context)
@@ -207,7 +207,7 @@ def _cancelled() -> bool:
 def _check_deadline(context: Any) -> None:
     remaining_s = context.time_remaining()
     if remaining_s is not None and remaining_s <= 0:
-        raise RequestTimeoutError("the deadline of the call is over; send it again with more time")
+        raise RequestTimeoutError("the deadline of the call has passed; send it again with a later one")
 
 
 async def _abort(context: Any, status: int, detail: str) -> NoReturn:

@@ -97,4 +97,4 @@ class Receiving:
         return None if message is aio.EOF else message
 
 
-_STOPS: Final = NotReadyError("the service stops: open another stream")
+_STOPS: Final = NotReadyError("the service is stopping: open another stream")

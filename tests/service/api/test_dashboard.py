@@ -164,7 +164,7 @@ def scoring(service: LiveService, events: NDArray[np.float32]) -> Iterator[None]
 
 
 def shown(page: Page, element: str) -> str:
-    """Give the text of an element."""
+    """Return the text of an element."""
     return str(page.evaluate(f"document.querySelector({element!r}).innerText"))
 
 
@@ -211,4 +211,4 @@ def test_a_browser_shows_the_page(tmp_path: Path) -> None:
         page.wait("document.querySelector('#connection').textContent.startsWith('live')")
         assert page.errors == []
         assert service.stop() == 0
-        page.wait("document.querySelector('#connection').textContent.startsWith('no answer since')")
+        page.wait("document.querySelector('#connection').textContent.startsWith('no response since')")

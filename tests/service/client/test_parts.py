@@ -26,7 +26,7 @@ def test_parts_cover_all_events_in_order(n_events: int, row_bytes: int, max_even
 
 
 def rows_from_1(events: ArrayLike) -> bytes:
-    """Give the bytes of all events but the first."""
+    """Return the bytes of all events but the first."""
     array = as_events(events)
     return rows_of(array, Part(0, 1, len(array))).tobytes()
 
@@ -40,7 +40,7 @@ def test_what_cannot_be_sent(subtests: pytest.Subtests) -> None:
         (np.ones((2, 3, 4)), "events have shape (2, 3, 4), expected (n, n_features)"),
         (np.ones((0, 14)), "events have shape (0, 14), expected at least one event"),
         ([["a"]], "events are <U1, expected numbers"),
-        ([[1.0], [1.0, 2.0]], "events are no array: "),
+        ([[1.0], [1.0, 2.0]], "events are not an array: "),
         (nan, "events[2][1] is nan, expected a number that is finite in float32"),
         (large, "events[1][0] is 1e+300, expected a number that is finite in float32"),
     ):

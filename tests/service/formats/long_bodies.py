@@ -48,7 +48,7 @@ TOO_LONG_EVENT = f"events[0] does not end within {EVENT_BYTES} bytes"
 JSON_BATCHES = {
     "another key": (filled(b'{"id":[', ROW, b"0]}"), 'unknown key "id", expected "events"'),
     "millions of keys": (filled(b"{", b'"":0,', b'"":0}'), 'unknown key "", expected "events"'),
-    "the key twice": (filled(LIST + b'[1,2,3,4,5]],"events":[', ROW), 'the key "events" is there more than once'),
+    "the key twice": (filled(LIST + b'[1,2,3,4,5]],"events":[', ROW), 'the key "events" appears more than once'),
     "a list": (filled(b"[", ROW), "the body is a list, expected an object"),
     "a text": (filled(b'"', b"x", b'"'), LATE),
     "a text for events": (filled(b'{"events":"', b"x", b'"}'), LATE),

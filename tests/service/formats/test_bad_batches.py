@@ -34,7 +34,7 @@ ROWS = {0: 1, 3: 1, FAR: 3}
 
 
 def refusal(opened: Open, body: bytes) -> str:
-    """Give the message of a refusal, which is the same however the body arrives."""
+    """Return the message of a refusal, which is the same however the body arrives."""
     return references.refusal(opened, body, NAMES)
 
 
@@ -185,7 +185,7 @@ def test_a_second_key_is_refused(subtests: pytest.Subtests) -> None:
         for n_events in (1, FAR):
             rows = compact(events_of(n_events))[1:-1]
             for second in (rows, b'"events":[[1,2,3,4,5]]'):
-                assert refusal(opened, b"{%b,%b}" % (rows, second)) == 'the key "events" is there more than once'
+                assert refusal(opened, b"{%b,%b}" % (rows, second)) == 'the key "events" appears more than once'
 
 
 def test_a_body_that_is_too_short_or_too_long_is_refused(subtests: pytest.Subtests) -> None:

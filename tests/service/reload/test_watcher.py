@@ -47,13 +47,13 @@ def assert_serves(service: LiveService, one: Made, **headers: str) -> None:
 
 
 def models_in_use(service: LiveService) -> set[str]:
-    """Give the models that the metrics name."""
+    """Return the models that the metrics name."""
     prefix = "anomaly_model_info model="
     return {name.removeprefix(prefix) for name in service.metrics() if name.startswith(prefix)}
 
 
 def reload(service: LiveService, one: Made, served: Path) -> None:
-    """Put a model where the service looks, and tell it."""
+    """Put a model where the service looks, and return it."""
     put(one, served)
     service.signal(signal.SIGHUP)
 
@@ -243,7 +243,7 @@ def spoil(files: CertificateFiles, keys: Path, authority: trustme.CA) -> None:
 
 
 def status(service: LiveService, authority: trustme.CA, key: str) -> int:
-    """Have the event scored by a client that trusts the authority and has the key, over a connection of its own."""
+    """Score the event by a client that trusts the authority and has the key, over a connection of its own."""
     headers = {"Content-Type": RAW.media_type, "Authorization": f"Bearer {key}"}
     with httpx.Client(verify=client_context(authority)) as client:
         body = RAW.write("features", EVENT[0])
@@ -359,4 +359,4 @@ def test_a_worker_that_starts_later_has_the_keys_and_the_certificate_of_all(mode
         with_key = [path for path in tmp_path.rglob("*") if path.is_file() and b"PRIVATE" in path.read_bytes()]
         assert with_key == [files.key]
         assert service.stop() == 0
-        assert not service.events("worker cannot start; the others serve on")
+        assert not service.events("worker cannot start; the others continue")

@@ -50,7 +50,7 @@ def settings(files: CertificateFiles, client_ca: bool = False) -> Settings:
 
 
 def score(service: LiveService, context: ssl.SSLContext) -> httpx.Response:
-    """Have three events scored over a connection of its own."""
+    """Score three events over a connection of its own."""
     return httpx.post(
         f"{service.base_url}/score/batch",
         content=RAW.write("", sample_events(3)),
@@ -61,7 +61,7 @@ def score(service: LiveService, context: ssl.SSLContext) -> httpx.Response:
 
 
 def serial(service: LiveService, context: ssl.SSLContext) -> str:
-    """Shake hands anew, and give the serial number of the certificate that the service has shown."""
+    """Shake hands anew, and return the serial number of the certificate that the service has shown."""
     with service.connect() as connection, context.wrap_socket(connection, server_hostname=HOST) as secured:
         certificate = secured.getpeercert()
         assert certificate is not None
@@ -69,7 +69,7 @@ def serial(service: LiveService, context: ssl.SSLContext) -> str:
 
 
 def shakes_hands(service: LiveService, context: ssl.SSLContext) -> bool:
-    """Tell whether the service answers this client at all; TLS 1.3 refuses clients after their handshake."""
+    """Return whether the service answers this client at all; TLS 1.3 refuses clients after their handshake."""
     try:
         return httpx.get(f"{service.base_url}/health", verify=context, timeout=TIMEOUT_S).status_code == 200
     except (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
@@ -100,7 +100,7 @@ def test_a_context_speaks_modern_tls_alone(files: CertificateFiles) -> None:
 
 
 def ways_to_break(authority: trustme.CA) -> list[tuple[str, Callable[[CertificateFiles], object], str]]:
-    """Give a name for each way to break the files, what does so, and the start of the message."""
+    """Return a name for each way to break the files, what does so, and the start of the message."""
     der = ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode())
     client = authority.issue_cert(HOST).cert_chain_pems[0].bytes()
 
@@ -127,7 +127,7 @@ def ways_to_break(authority: trustme.CA) -> list[tuple[str, Callable[[Certificat
     missing = "No such file or directory; give the PEM file of"
     no_certificate = "{certificate} has no PEM block of a CERTIFICATE: give the PEM file of the certificate"
     no_pem = "{client_ca} has no PEM block of a CERTIFICATE: give the PEM file of the clients'"
-    no_authority = "{client_ca} has no authority's certificate, but others: give what signs the clients'"
+    no_authority = "{client_ca} has no CA certificate, only others: give the CA that signed the clients'"
     other_key = "{key} is not the key of {certificate}: give the two that were made together"
     encrypted = "{key} is encrypted: decrypt it with openssl pkey, for a service asks for no password"
     return [
@@ -286,7 +286,7 @@ def test_a_handshake_that_has_begun_survives_a_stop(
 
 
 def is_closed(service: LiveService) -> bool:
-    """Tell whether the service takes no connections any more."""
+    """Return whether the service takes no connections any more."""
     with suppress(ConnectionRefusedError), service.connect():
         return False
     return True

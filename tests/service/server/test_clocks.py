@@ -33,7 +33,7 @@ def test_a_body_may_neither_stall_nor_drip(clocks: Clocks) -> None:
     began_s = clocks.request_s
     assert clocks.request_error(began_s + STALL_S, arriving=True) is None
     stalled = clocks.request_error(began_s + STALL_S + 0.1, arriving=True)
-    check_error(stalled, RequestTimeoutError, f"no byte of the body came for {STALL_S} s")
+    check_error(stalled, RequestTimeoutError, f"no byte of the body arrived for {STALL_S} s")
     assert clocks.request_error(began_s + STALL_S + 0.1, arriving=False) is None
     late_s = clocks.received_s = began_s + REQUEST_S + 0.1
     check_error(

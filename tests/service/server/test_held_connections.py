@@ -72,7 +72,7 @@ def test_more_bytes_than_may_wait_are_refused(small: LiveService) -> None:
         connection.send(HEALTH * (SMALL_BYTES // len(HEALTH)))
         while (response := connection.response()).status == 200:
             pass
-        check_refusal(response, 503, "as many bytes as it may")
+        check_refusal(response, 503, "limit of buffered bytes")
         assert connection.ended()
 
 
@@ -91,7 +91,7 @@ def test_a_client_that_takes_its_response_slowly_loses_it_where_memory_is_short(
             reader.send(request)
             scores = json.loads(reader.response().body)["anomaly_scores"]
             np.testing.assert_allclose(scores, expected, rtol=1e-4)
-    assert "response given up" in service.log_text
+    assert "response abandoned" in service.log_text
 
 
 @pytest.fixture(params=["HTTP", "HTTPS"])
@@ -221,7 +221,7 @@ def test_a_response_that_is_being_taken_keeps_its_connection(model_path: Path) -
 
 
 def _is_scored(connection: socket.socket) -> bool:
-    """Tell whether an event is scored."""
+    """Return whether an event is scored."""
     connection.settimeout(TIMEOUT_S)
     connection.sendall(event_request())
     received = b""
@@ -233,7 +233,7 @@ def _is_scored(connection: socket.socket) -> bool:
 
 
 def _is_ended(connection: socket.socket) -> bool:
-    """Tell whether the service has closed a connection."""
+    """Return whether the service has closed a connection."""
     connection.settimeout(TIMEOUT_S)
     try:
         return connection.recv(1) == b""

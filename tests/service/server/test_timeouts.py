@@ -82,7 +82,7 @@ def test_what_stops_is_given_up_and_counted(strict: LiveService) -> None:
             connection.send(request[:-5])
         assert rest.response().status == 415
         for connection in stopped:
-            check_timeout(connection, f"no byte of the body came for {STALL_S} s")
+            check_timeout(connection, f"no byte of the body arrived for {STALL_S} s")
         for connection in (silent, blank, rest):
             assert connection.ended()
     wait_until(lambda: strict.metrics()["anomaly_inflight_requests"] == 0)  # it is set ten times a second
@@ -163,4 +163,4 @@ def test_a_frozen_service_ends_no_request(model_path: Path) -> None:
         for connection, rest in ((idle, request), (head, request[30:]), (body, request[-5:])):
             connection.send(rest)
             check_score(connection.response())
-        check_refusal(stopped.response(), 408, f"no byte of the body came for {FROZEN_S} s")
+        check_refusal(stopped.response(), 408, f"no byte of the body arrived for {FROZEN_S} s")

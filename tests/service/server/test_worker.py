@@ -38,7 +38,7 @@ from tests.service.server.processes import (
 
 pytestmark = pytest.mark.process
 STARTED = "Application startup complete."
-CANNOT_START = "worker cannot start; the others serve on"
+CANNOT_START = "worker cannot start; the others continue"
 
 
 def last_line(stderr: str) -> dict[str, str]:
@@ -58,7 +58,7 @@ def refusals(*commands: Sequence[str]) -> list[dict[str, str]]:
 
 
 def wait_until_counted(service: LiveService, n_events: int) -> dict[str, float]:
-    """Wait until all workers together count so many events, as they publish ten times a second; give the metrics."""
+    """Wait until all workers together count so many events, as they publish ten times a second; return the metrics."""
     wait_until(lambda: service.metrics()["anomaly_events_scored_total"] == n_events)
     return service.metrics()
 
@@ -103,7 +103,7 @@ def test_a_request_that_never_ends_does_not_keep_the_service(model_path: Path) -
     with live_service(model_path, "--shutdown-s", "1") as service, Connection(service) as connection:
         begin(connection, 2)
         assert service.stop() == 0
-        check_refusal(connection.response(), 503, "the service stopped before it had scored; send the request again")
+        check_refusal(connection.response(), 503, "the service stopped before it scored the request; send it again")
         [line] = [line for line in service.log_lines if line["level"] != "INFO"]
         assert line["event"] == "Cancel 1 running task(s), timeout graceful shutdown exceeded"
         assert "exc_info" not in service.log_text

@@ -220,7 +220,11 @@ def test_arguments_that_it_cannot_use(
         ((events, *url, *out, "--label", "label"), 2, "are for events files, and"),
         ((events, *out), 2, "arguments are required: --url"),
         ((events, *url, "--out", events), 1, "This is the input"),
-        ((events, "--url", "localhost:8000", *out), 1, "'localhost:8000' is no server, expected http(s)://HOST:PORT"),
+        (
+            (events, "--url", "localhost:8000", *out),
+            1,
+            "'localhost:8000' is not a server URL, expected http(s)://HOST:PORT",
+        ),
         ((events, *url, *out, "--in-flight", "0"), 1, "in_flight is 0, expected more than 0"),
         ((events, *url, *out, "--working-point", "losse"), 1, "400: working_point is 'losse', expected one of loose"),
         ((flat, *url, *out), 1, "has shape (5,), expected (n, n_features)"),
