@@ -315,7 +315,7 @@ class FilesRun(msgspec.Struct, frozen=True):
 
 
 class PeerResult(msgspec.Struct, frozen=True):
-    """A peer's cases by name, of which there are none if it failed."""
+    """A peer's cases by name; empty if it failed."""
 
     name: str
     notes: str

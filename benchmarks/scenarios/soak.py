@@ -87,7 +87,7 @@ def run(model: str, minutes: float) -> results.Soak:
 
 
 def load_service(service: actions.Service, artefacts: Sequence[Artefact], minutes: float, found: Findings) -> None:
-    """Run all clients and actions for some minutes, and keep what they found, whatever ended them."""
+    """Run all clients and actions for some minutes; store the findings also after an error."""
     print("making the requests", file=sys.stderr)
     events = read_sample(artefacts[0].n_features)
     scores = {one.identity: Scorer(one).score for one in artefacts}

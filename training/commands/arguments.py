@@ -61,7 +61,7 @@ def add_events_options(parser: argparse.ArgumentParser, files: str, several: boo
         type=input_file,
         nargs="+" if several else None,
         metavar="FILE",
-        help="text file with one label a line" + (f"; one such file for each of {files}, in order" if several else ""),
+        help="text file with one label a line" + (f" for {files}, in the same order" if several else ""),
     )
 
 

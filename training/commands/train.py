@@ -116,7 +116,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     )
     meaning = "training options as TOML; they override the preset, and flags override them"
     parser.add_argument("--config", type=input_file, metavar="FILE.toml", help=meaning)
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="default cpu")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="device of the training (default cpu)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in RUN/")
     for option in fields(TrainingConfig):
         kind: dict[str, Any] = {"type": type(option.default), "metavar": option.name.upper()}

@@ -34,7 +34,7 @@ class RateTarget:
         if int(events * self.background_efficiency) < least_events_above:
             raise ExportError(
                 f"the rate {self.name} is a background efficiency of {self.background_efficiency:g}, and its threshold "
-                f"needs {least_events_above / self.background_efficiency:,.0f} background events, of which there are "
+                f"needs {least_events_above / self.background_efficiency:,.0f} background events, but there are "
                 f"{events:,}: give more, ask for a higher rate, or for one before a --prescale"
             )
 

@@ -240,7 +240,7 @@ def load_run(folder: Path, device: str = "cpu") -> Run:
         run.curve = [Epoch(**line) for line in state["curve"]]
         run.best = state["best"]
         torch.set_rng_state(state["rng"])
-    except Exception as error:  # whatever torch raises on a damaged or foreign file
+    except Exception as error:  # torch raises many kinds of errors for a damaged or foreign file
         reason = (str(error) or type(error).__name__).splitlines()[0]  # torch's message is a paragraph
         raise CheckpointError(f"{path} is not a checkpoint of this version: {reason}; train the run anew") from error
     return run
