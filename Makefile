@@ -243,7 +243,7 @@ clean: ## remove the environments, caches and what is built; data and runs stay
 	@touch $@
 
 .venv/everything: .venv/service
-	@echo "installing PyTorch, the simulation and the tools into .venv: 2.5 GB, a few minutes"
+	@echo "installing PyTorch, the simulation and the tools into .venv: 2.7 GB, a few minutes"
 	$(BIN)/$(INSTALL) --editable '.[train,simulate,compare,bench,dev]'
 	@touch $@
 
