@@ -64,7 +64,7 @@ def test_twice_the_load_is_seen_and_its_end_too(tmp_path: Path) -> None:
             assert value < THRESHOLD_MS
         with ThreadPoolExecutor(1) as thread:
             twice = Arrivals.evenly(2 * capacity_per_s, LOAD_S)
-            load = thread.submit(offer, [service.base_url], request, twice, connections=64)
+            load = thread.submit(offer, [service.base_url], request, twice, connections=256)
             for query in queries:
                 wait_until(partial(_is_above, seen, query, True), SEEN_S)
             load.result()
