@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _WITH_BOTTLENECK: Final = ("autoencoder", "variational", "density", "distilled")
-ONLY: Final[Mapping[str, tuple[str, ...]]] = {
+USED_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "hidden": (*_WITH_BOTTLENECK, "classifier"),
     "latent": _WITH_BOTTLENECK,
     "kl_weight": ("variational",),
@@ -25,6 +25,6 @@ def used_options(configuration: Mapping[str, Any]) -> dict[str, Any]:
     Return all options if the architecture is unknown: another kind of training or another program made the model.
     """
     architecture = configuration.get("architecture")
-    if not any(architecture in only for only in ONLY.values()):
+    if not any(architecture in users for users in USED_BY.values()):
         return dict(configuration)
-    return {name: value for name, value in configuration.items() if architecture in ONLY.get(name, (architecture,))}
+    return {name: value for name, value in configuration.items() if architecture in USED_BY.get(name, (architecture,))}

@@ -71,9 +71,8 @@ def _make(folder: Path, files: int, events: int) -> None:
     sample = read_events(SAMPLE)
     turn, row = np.divmod(np.arange(events), len(sample))
     repeated = sample[row]
-    scaled = (
-        repeated.features * (1 + 1e-6 * turn.astype(np.float32))[:, None]
-    )  # equal numbers would be compressed too well
+    # Equal numbers would be compressed too well.
+    scaled = repeated.features * (1 + 1e-6 * turn.astype(np.float32))[:, None]
     first = folder / "events-0.h5"
     write_events(first, Events(scaled, repeated.labels))
     for index in range(1, files):

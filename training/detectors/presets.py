@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from service.model.artefact import MAX_NAME_CHARACTERS, MODEL_NAME
-from training.architectures import ONLY
+from training.architectures import USED_BY
 from training.errors import TrainingError
 from training.events.features import FeatureSet
 from training.model_class import ModelClass
@@ -42,38 +42,42 @@ class TrainingConfig:
         "autoencoder", "kind of model"
     )
     hidden: tuple[int, ...] = option(
-        (64, 32), "widths of the encoder layers, mirrored in the decoder", 1, 4096, ONLY["hidden"]
+        (64, 32), "widths of the encoder layers, mirrored in the decoder", 1, 4096, USED_BY["hidden"]
     )
-    latent: int = option(16, "width of the bottleneck", 1, 1024, ONLY["latent"])
+    latent: int = option(16, "width of the bottleneck", 1, 1024, USED_BY["latent"])
     kl_weight: float = option(
-        0.01, "weight of the Kullback-Leibler term in the loss and the score", 0, 1_000_000, ONLY["kl_weight"]
+        0.01, "weight of the Kullback-Leibler term in the loss and the score", 0, 1_000_000, USED_BY["kl_weight"]
     )
     components: int = option(
-        15, "number of Gaussians in the density of latent vector and reconstruction error", 1, 1000, ONLY["components"]
+        15,
+        "number of Gaussians in the density of latent vector and reconstruction error",
+        1,
+        1000,
+        USED_BY["components"],
     )
     simplicity: float = option(
         0.0,
         "score per standard deviation of tau1/m above, and of tau21 and tau32 below, the mean",
         -1_000_000,
         1_000_000,
-        ONLY["simplicity"],
+        USED_BY["simplicity"],
     )
     members: int = option(
-        20, "number of autoencoders whose mean score is distilled into one network", 1, 100, ONLY["members"]
+        20, "number of autoencoders whose mean score is distilled into one network", 1, 100, USED_BY["members"]
     )
     distillation_steps: int = option(
-        10_000, "training steps of the distilled network", 1, 10_000_000, ONLY["distillation_steps"]
+        10_000, "training steps of the distilled network", 1, 10_000_000, USED_BY["distillation_steps"]
     )
     solver: Literal["spectral", "variational"] = option(
         "spectral",
         "method to find the circuit: spectral (eigenvectors) or variational (trained angles)",
-        only=ONLY["solver"],
+        only=USED_BY["solver"],
     )
     circuit_layers: int = option(
-        12, "number of layers of RY and CZ gates in a variational circuit", 1, 100, ONLY["circuit_layers"]
+        12, "number of layers of RY and CZ gates in a variational circuit", 1, 100, USED_BY["circuit_layers"]
     )
     trash_qubits: int = option(
-        3, "number of qubits that the compression maps to |0>", 1, QUBITS - 1, ONLY["trash_qubits"]
+        3, "number of qubits that the compression maps to |0>", 1, QUBITS - 1, USED_BY["trash_qubits"]
     )
     epochs: int = option(50, "maximum number of epochs", 1, 1_000_000)
     patience: int = option(8, "epochs without a lower validation loss before training stops", 1, 1_000_000)
@@ -83,9 +87,8 @@ class TrainingConfig:
         "constant", "learning rate over the epochs: constant, or decreasing to 0"
     )
     validation_fraction: float = option(0.1, "fraction of events held out for early stopping and working points", 0, 1)
-    seed: int = option(
-        1, "random seed of the split, the initial weights and the order of events", 0, 2**32 - 1
-    )  # scikit-learn's
+    # The largest seed is scikit-learn's.
+    seed: int = option(1, "random seed of the split, the initial weights and the order of events", 0, 2**32 - 1)
 
     @property
     def exposed(self) -> bool:

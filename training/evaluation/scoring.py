@@ -48,9 +48,8 @@ class Statistics:
     highest: float = -np.inf
     mean: float = 0.0
     squares: float = 0.0  # sum of squared differences from the mean
-    top: list[tuple[float, int]] = field(
-        default_factory=list
-    )  # score and -row, so that the first of equal scores ranks higher
+    # Score and -row, so that the first of equal scores ranks higher.
+    top: list[tuple[float, int]] = field(default_factory=list)
     accepted: int = 0  # events above the threshold
 
     def add(self, scores: NDArray[np.float32]) -> None:

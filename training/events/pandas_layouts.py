@@ -42,10 +42,8 @@ class Block:
     def read(self, columns: Sequence[str], start: int, stop: int) -> NDArray[Any]:
         """Return the named columns of the rows start to stop, (stop - start, len(columns))."""
         positions = [self.positions[name] for name in columns]
-        low, high = (
-            min(positions),
-            max(positions) + 1,
-        )  # one slab, because reading column by column decompresses each chunk again
+        # One slab, because reading column by column decompresses each chunk again.
+        low, high = min(positions), max(positions) + 1
         slab = self.dataset[low:high, start:stop].T if self.rows_axis else self.dataset[start:stop, low:high]
         values: NDArray[Any] = slab[:, span([position - low for position in positions])]
         return values

@@ -68,9 +68,8 @@ def _propagate(particles: Particles) -> tuple[Floats, Floats]:
     turn_to_barrel = 2 * np.arcsin(np.minimum(RADIUS_M / (2 * curvature_m), 1.0))
     turn_to_endcap = HALF_LENGTH_M / (curvature_m * sinh)
     turn = np.where(2 * curvature_m > RADIUS_M, np.minimum(turn_to_barrel, turn_to_endcap), turn_to_endcap)
-    chord_m = (
-        2 * curvature_m * np.sin(turn / 2)
-    )  # negative after an odd number of half turns, when the point is opposite
+    # Negative after an odd number of half turns, when the point is opposite.
+    chord_m = 2 * curvature_m * np.sin(turn / 2)
     face_eta, face_phi = particles.eta.copy(), particles.phi.copy()
     face_eta[charged] = np.arcsinh(curvature_m * turn * np.sinh(eta) / np.maximum(np.abs(chord_m), 1e-6))
     face_phi[charged] = phi - np.sign(particles.charge[charged]) * turn / 2 + np.where(chord_m < 0, np.pi, 0.0)

@@ -54,8 +54,7 @@ def test_p_values_without_signal_are_uniform_and_the_headline_signal_is_found(tm
     for one in curves.values():
         medians = [middle for _, middle, _ in one["found"].values()]
         assert abs(medians[0]) < 1
-        assert (
-            max(medians) in medians[len(medians) // 2 :]
-        )  # beyond 5 sigma it depends on the extrapolation of the toys
+        # Beyond 5 sigma it depends on the extrapolation of the toys.
+        assert max(medians) in medians[len(medians) // 2 :]
     assert (tmp_path / "searches.png").read_bytes().startswith(b"\x89PNG")
     assert "Pseudo-experiments, not simulated events" in (tmp_path / "searches.md").read_text()
